@@ -1,0 +1,45 @@
+# make run: serve a demo on this machine's loopback.  make test: the tests.  make check: all that CI checks.
+
+PYTHON ?= python3
+BIN    := .venv/bin
+READY  := .venv/.ready
+
+.PHONY: run test check format faults fuzz bench clean
+
+run: $(READY)
+	$(BIN)/twistd -n --pidfile= mailserver --demo var/demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+faults: $(READY)
+	MAILSERVER_LONG=1 $(BIN)/python -m pytest tests/faults
+
+fuzz: $(READY)
+	MAILSERVER_LONG=1 $(BIN)/python -m pytest tests/fuzz
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.smtp
+
+$(READY): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "mailserver needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  { echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

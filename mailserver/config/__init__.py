@@ -1,0 +1,1 @@
+"""Configuration: the model of `mailserver.toml` and `accounts.toml`, and its loader."""

@@ -1,0 +1,27 @@
+"""Values of the field: addresses, envelopes, replies, delivery status, trace fields, message content.
+
+Promises   Everything here is plain data without I/O, but for `Content`, which spools large bodies to a nameless file.
+On failure A malformed value is refused by its parser with ValueError and a message for the one who sent it.
+"""
+
+from mailserver.mail.address import Address, AddressError, parse_forward_path, parse_mailbox, parse_reverse_path
+from mailserver.mail.content import Content
+from mailserver.mail.envelope import Body, Envelope, Recipient
+from mailserver.mail.reply import EnhancedCode, Reply
+from mailserver.mail.status import Action, DeliveryStatus
+
+__all__ = [
+    "Action",
+    "Address",
+    "AddressError",
+    "Body",
+    "Content",
+    "DeliveryStatus",
+    "EnhancedCode",
+    "Envelope",
+    "Recipient",
+    "Reply",
+    "parse_forward_path",
+    "parse_mailbox",
+    "parse_reverse_path",
+]

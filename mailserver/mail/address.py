@@ -1,0 +1,130 @@
+"""Mail addresses and the paths of the SMTP envelope (RFC 5321 §4.1.2, RFC 6531 §3.3).
+
+Promises   An `Address` holds the local part without quoting, its case kept, and the domain in lower case. `str` quotes
+           the local part again where the grammar needs it, so that `parse_mailbox(str(a)) == a`.
+On failure AddressError (a ValueError) whose text can be shown to the one who sent the address.
+Not done   Source routes are accepted and ignored (§4.1.1.3, appendix C). `%` and `!` are plain characters of a local
+           part: nothing in this program gives them a meaning, so nothing can be relayed by them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+# RFC 5321 §4.5.3.1: octets.
+LOCAL_PART_LIMIT = 64
+DOMAIN_LIMIT = 255
+PATH_LIMIT = 256
+
+_ATEXT = r"A-Za-z0-9!#$%&'*+\-/=?^_`{|}~"
+_UTF8 = r"\u0080-\U0010ffff"  # UTF8-non-ascii, RFC 6531 §3.3
+_DOT_STRING = re.compile(rf"[{_ATEXT}{_UTF8}]+(?:\.[{_ATEXT}{_UTF8}]+)*")
+_QUOTED_STRING = re.compile(rf'"(?:[ !#-\[\]-~{_UTF8}]|\\[ -~])*"')
+_SUB_DOMAIN = rf"[A-Za-z0-9{_UTF8}](?:[A-Za-z0-9\-_{_UTF8}]*[A-Za-z0-9{_UTF8}])?"
+_DOMAIN = re.compile(rf"{_SUB_DOMAIN}(?:\.{_SUB_DOMAIN})*")
+_ADDRESS_LITERAL = re.compile(r"\[[!-Z^-~]+\]")
+_SOURCE_ROUTE = re.compile(rf"@{_DOMAIN.pattern}(?:,@{_DOMAIN.pattern})*:")
+_QUOTED_PAIR = re.compile(r"\\(.)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class AddressError(ValueError):
+    """An address is not of the grammar; the text says why, without repeating the address."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Address:
+    """`local@domain`. The domain is lower case; it is empty for the bare `<Postmaster>` of RFC 5321 §4.1.1.3."""
+
+    local: str
+    domain: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What two addresses of the same local mailbox share: case of the local part does not count here."""
+        return (self.local.casefold(), self.domain)
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        return not (self.local.isascii() and self.domain.isascii())
+
+    def __str__(self) -> str:
+        local = self.local
+        if not _DOT_STRING.fullmatch(local):
+            local = '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
+        return f"{local}@{self.domain}" if self.domain else local
+
+
+def parse_mailbox(text: str) -> Address:
+    """`Mailbox = Local-part "@" ( Domain / address-literal )`; no angle brackets.
+
+    Raises AddressError.
+    """
+    if _CONTROL.search(text):
+        raise AddressError("the address has a control character")
+    match = _QUOTED_STRING.match(text) if text.startswith('"') else _DOT_STRING.match(text)
+    if match is None:
+        raise AddressError("the local part is malformed")
+    local, rest = match[0], text[match.end() :]
+    if len(local.encode(errors="replace")) > LOCAL_PART_LIMIT:
+        raise AddressError(f"the local part is longer than {LOCAL_PART_LIMIT} octets")
+    if local.startswith('"'):
+        local = _QUOTED_PAIR.sub(r"\1", local[1:-1])
+    if not rest.startswith("@"):
+        raise AddressError("the address has no domain" if not rest else "the local part is malformed")
+    return Address(local, parse_domain(rest[1:]))
+
+
+def parse_domain(text: str) -> str:
+    """A domain or address literal, in lower case. Raises AddressError."""
+    if len(text.encode(errors="replace")) > DOMAIN_LIMIT:
+        raise AddressError(f"the domain is longer than {DOMAIN_LIMIT} octets")
+    if text.startswith("["):
+        return _parse_literal(text)
+    if not _DOMAIN.fullmatch(text):
+        raise AddressError("the domain is malformed")
+    if any(len(label) > 63 for label in text.split(".")):
+        raise AddressError("a label of the domain is longer than 63 octets")
+    return text.lower()
+
+
+def _parse_literal(text: str) -> str:
+    if not _ADDRESS_LITERAL.fullmatch(text):
+        raise AddressError("the address literal is malformed")
+    inner = text[1:-1]
+    try:
+        if inner[:5].lower() == "ipv6:":
+            return f"[IPv6:{ipaddress.IPv6Address(inner[5:])}]"
+        return f"[{ipaddress.IPv4Address(inner)}]"
+    except ValueError:
+        raise AddressError("the address literal is neither IPv4 nor IPv6") from None
+
+
+def parse_reverse_path(text: str) -> Address | None:
+    """`Reverse-path = Path / "<>"`; None is the null reverse-path. Raises AddressError."""
+    return None if text == "<>" else _parse_path(text)
+
+
+def parse_forward_path(text: str) -> Address:
+    """`Path / "<Postmaster>"`. Raises AddressError."""
+    if text.lower() == "<postmaster>":
+        return Address(text[1:-1], "")
+    return _parse_path(text)
+
+
+def _parse_path(text: str) -> Address:
+    if len(text.encode(errors="replace")) > PATH_LIMIT + 64:  # the route is dropped, so it may pass the limit a little
+        raise AddressError(f"the path is longer than {PATH_LIMIT} octets")
+    if not (text.startswith("<") and text.endswith(">")):
+        raise AddressError("the address must stand in angle brackets")
+    inner = text[1:-1]
+    if inner.startswith("@"):
+        route = _SOURCE_ROUTE.match(inner)
+        if route is None:
+            raise AddressError("the source route is malformed")
+        inner = inner[route.end() :]
+    if not inner:
+        raise AddressError("the path is empty")
+    return parse_mailbox(inner)

@@ -1,0 +1,74 @@
+"""The content of a message on its way: header and body as on the wire, lines ended by CRLF.
+
+Promises   At most `SPOOL_LIMIT` octets are held in memory; what is larger lies in a nameless temporary file that the
+           system frees when the content is closed or the process dies.
+           Once written, `chunks` may be read any number of times, from several threads at once.
+On failure OSError from the temporary file (disk full) comes out of `write`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+SPOOL_LIMIT = 1024 * 1024
+CHUNK = 256 * 1024
+
+
+class Content:
+    """Write pieces in order, then read them back. `size` counts octets, each line end as two."""
+
+    __slots__ = ("_directory", "_fd", "_pieces", "size")
+
+    def __init__(self, *pieces: bytes, directory: Path | None = None) -> None:
+        self._directory = directory
+        self._pieces: list[bytes] = []
+        self._fd: int | None = None
+        self.size = 0
+        for piece in pieces:
+            self.write(piece)
+
+    def write(self, data: bytes) -> None:
+        self.size += len(data)
+        if self._fd is None:
+            self._pieces.append(data)
+            if self.size <= SPOOL_LIMIT:
+                return
+            fd, name = tempfile.mkstemp(dir=self._directory)
+            Path(name).unlink()
+            self._fd = fd
+            data = b"".join(self._pieces)
+            self._pieces = []
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+    def chunks(self) -> Iterator[bytes]:
+        """The octets in order, in pieces of at most `CHUNK` when they lie in a file."""
+        if self._fd is None:
+            if len(self._pieces) > 1:
+                self._pieces = [b"".join(self._pieces)]
+            yield from tuple(self._pieces)
+            return
+        offset = 0
+        while data := os.pread(self._fd, CHUNK, offset):
+            offset += len(data)
+            yield data
+
+    def head(self, limit: int) -> bytes:
+        """The first octets, at most `limit`."""
+        if self._fd is None:
+            return b"".join(self._pieces)[:limit]
+        return os.pread(self._fd, limit, 0)
+
+    def close(self) -> None:
+        """Frees the file; the content cannot be read again."""
+        self._pieces = []
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def __del__(self) -> None:
+        self.close()
