@@ -96,9 +96,9 @@ class Configuration(Section):
     workers: Literal[1] = Field(1, description="processes; this version serves all from one")
     tls: TLS | None = Field(None, description="needed by listeners with starttls or implicit TLS")
     listener: tuple[Listener, ...] = Field(min_length=1, description="one for each port")
-    auth: Auth = Field(default_factory=Auth)
-    relay: Relay = Field(default_factory=Relay)
-    limits: Limits = Field(default_factory=Limits)
+    auth: Auth = Auth()
+    relay: Relay = Relay()
+    limits: Limits = Limits()
     demo: Demo | None = None
 
 
