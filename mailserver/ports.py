@@ -34,6 +34,8 @@ class Clock(Protocol):
 
     def call_later(self, seconds: float, call: Callable[[], object]) -> Timer: ...
 
+    def sleep(self, seconds: float) -> Awaitable[None]: ...
+
 
 class Workers(Protocol):
     """Threads for blocking work, bounded in number."""

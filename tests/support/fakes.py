@@ -61,6 +61,9 @@ class FakeClock:
         self.timers.append(timer)
         return timer
 
+    def sleep(self, seconds: float) -> Awaitable[None]:
+        return Ready(lambda: self.advance(seconds))
+
     def advance(self, seconds: float) -> None:
         end = self.now + seconds
         while due := [t for t in self.timers if not t.cancelled and t.due <= end]:

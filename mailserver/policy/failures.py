@@ -1,0 +1,52 @@
+"""Failed logins are slowed per source, so that guessing costs time and the owner is never locked out from elsewhere.
+
+Promises   The delay depends on the client's address alone (IPv6: its /64): an attack on an account from one network does
+           not touch its owner in another. Memory is bounded: the oldest sources are forgotten first.
+On failure Nothing here fails.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+
+FORGET_AFTER = 600.0
+SOURCES = 10_000
+LONGEST_DELAY = 10.0
+
+
+def network_of(address: str) -> str:
+    """The source that counts: an IPv4 address, the /64 of an IPv6 address, or the word for a UNIX socket."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))
+    return str(ip)
+
+
+class Failures:
+    """Counts failed logins by source over the last ten minutes."""
+
+    def __init__(self) -> None:
+        self._by_source: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    def note(self, address: str, now: float) -> None:
+        source = network_of(address)
+        self._by_source[source] = (self.count(address, now) + 1, now)
+        self._by_source.move_to_end(source)
+        if len(self._by_source) > SOURCES:
+            self._by_source.popitem(last=False)
+
+    def forget(self, address: str) -> None:
+        self._by_source.pop(network_of(address), None)
+
+    def count(self, address: str, now: float) -> int:
+        count, last = self._by_source.get(network_of(address), (0, 0.0))
+        return count if now - last < FORGET_AFTER else 0
+
+    def delay(self, address: str, now: float) -> float:
+        """Seconds that the answer to the next failure waits: 1, 2, 4, ... up to the longest."""
+        count = self.count(address, now)
+        return 0.0 if count == 0 else float(min(2 ** (count - 1), LONGEST_DELAY))
