@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 READY  := .venv/.ready
 
-.PHONY: run test check format faults fuzz bench clean
+.PHONY: run test check check-code format faults fuzz bench clean
 
 run: $(READY)
 	$(BIN)/twistd -n --pidfile= mailserver --demo var/demo
@@ -12,12 +12,13 @@ run: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest
 
-check: $(READY)
+check: check-code test
+
+check-code: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -93,6 +93,10 @@ class TLSState:
         return f"{self.version} {self.cipher}"
 
 
+class Disconnected(Exception):
+    """The client has gone. Sessions let it pass, after `finally`; whoever runs the session takes it for no fault."""
+
+
 class Channel(Protocol):
     """What a session may do with the connection that it serves."""
 
@@ -115,7 +119,7 @@ class Channel(Protocol):
         """Writes what the engine has to send, without waiting. For news that no command asked for."""
 
     async def drain(self) -> None:
-        """Writes what the engine has to send and waits while the client is slow to read."""
+        """Writes what the engine has to send and waits while the client is slow to read. Raises Disconnected."""
 
     def start_tls(self) -> None:
         """Flushes, then begins the handshake; all later octets are encrypted."""

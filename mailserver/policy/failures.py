@@ -1,7 +1,7 @@
-"""Failed logins are slowed per source, so that guessing costs time and the owner is never locked out from elsewhere.
+"""Failed logins are slowed per source: guessing costs time, and the owner is never locked out from elsewhere.
 
-Promises   The delay depends on the client's address alone (IPv6: its /64): an attack on an account from one network does
-           not touch its owner in another. Memory is bounded: the oldest sources are forgotten first.
+Promises   The delay depends on the client's address alone (IPv6: its /64): an attack on an account from one network
+           does not touch its owner in another. Memory is bounded: the oldest sources are forgotten first.
 On failure Nothing here fails.
 """
 

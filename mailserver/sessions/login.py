@@ -49,7 +49,7 @@ class Authenticator:
         return channel.tls is not None or (self.without_tls == "loopback" and channel.loopback)
 
     async def login(self, channel: Channel, username: str, password: str, authorize_as: str = "") -> Address:
-        """The account's address. `authorize_as` (the SASL authorisation identity) must be empty or name the same account.
+        """The account's address. `authorize_as`, the SASL authorisation identity, is empty or names the same account.
 
         Raises LoginRefused.
         """

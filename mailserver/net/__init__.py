@@ -1,0 +1,1 @@
+"""Twisted adapters: what fulfils the ports of `mailserver.ports`, and what listens."""

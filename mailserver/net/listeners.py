@@ -1,0 +1,30 @@
+"""Listeners from Twisted's server endpoint strings.
+
+Promises   A port that cannot be bound stops the start. `check_endpoint` tells beforehand what Twisted would not take.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application import strports
+from twisted.application.internet import StreamServerEndpointService
+from twisted.internet import endpoints
+
+from mailserver.net.connection import Service, ServiceFactory
+
+
+def listen(reactor: Any, endpoint: str, service: Service) -> StreamServerEndpointService:
+    """A Twisted service that binds when it is started, before privileges are dropped."""
+    return strports.service(endpoint, ServiceFactory(service), reactor=reactor)
+
+
+def check_endpoint(endpoint: str) -> str | None:
+    """What is wrong with the string, or None."""
+    from twisted.internet import reactor
+
+    try:
+        endpoints.serverFromString(reactor, endpoint)
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        return f"Twisted cannot make an endpoint of it: {error}"
+    return None

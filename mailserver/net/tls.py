@@ -1,0 +1,155 @@
+"""Certificates: one store for every listener, for implicit TLS and STARTTLS alike; and TLS as a client.
+
+Promises   TLS 1.2 and up with Twisted's default ciphers, no compression, no renegotiation. A changed file is taken up
+           at the next handshake without dropping a connection; while new files do not fit together the old ones serve.
+           The client's server name chooses among [[tls.sni]]; without a match the default certificate is shown.
+On failure CertificateError at the start, with the file's name and the remedy.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificates
+from OpenSSL import SSL
+from OpenSSL.crypto import X509, PKey
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
+from twisted.internet.ssl import CertificateOptions, TLSVersion, optionsForClientTLS
+from zope.interface import implementer
+
+from mailserver.config.model import TLS
+from mailserver.ports import TLSState
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY = 1.0  # seconds between two looks at the files
+
+
+class CertificateError(Exception):
+    """The files cannot serve; the text names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    certificate: Path
+    private_key: Path
+
+    def options(self, **kwargs: Any) -> CertificateOptions:
+        try:
+            chain = [X509.from_cryptography(c) for c in load_pem_x509_certificates(self.certificate.read_bytes())]
+        except (OSError, ValueError) as error:
+            raise CertificateError(f"{self.certificate}: no PEM certificate can be read: {error}") from error
+        try:
+            key = PKey.from_cryptography_key(load_pem_private_key(self.private_key.read_bytes(), None))  # type: ignore[arg-type] # any private key is checked by from_cryptography_key itself
+        except (OSError, ValueError, TypeError) as error:
+            raise CertificateError(f"{self.private_key}: no PEM private key can be read: {error}") from error
+        options = CertificateOptions(
+            privateKey=key,
+            certificate=chain[0],
+            extraCertChain=chain[1:],
+            raiseMinimumTo=TLSVersion.TLSv1_2,
+            enableSessionTickets=True,
+            **kwargs,
+        )
+        try:
+            options.getContext().set_options(SSL.OP_NO_RENEGOTIATION)
+        except SSL.Error as error:
+            raise CertificateError(f"{self.private_key}: the key does not belong to {self.certificate}") from error
+        return options
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class CertificateStore:
+    """What Twisted asks for a server's side of each handshake."""
+
+    def __init__(self, tls: TLS) -> None:
+        self._default = _Pair(tls.certificate, tls.private_key)
+        self._by_name = {
+            name.lower().encode("idna"): _Pair(entry.certificate, entry.private_key)
+            for entry in tls.sni
+            for name in entry.names
+        }
+        self._stamps = self._look()
+        self._looked = time.monotonic()
+        self._load()
+
+    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        self._refresh()
+        return self._options.serverConnectionForTLS(protocol)
+
+    def _load(self) -> None:
+        contexts = {name: pair.options().getContext() for name, pair in self._by_name.items()}
+
+        def choose(name: bytes | None) -> SSL.Context | None:
+            if name is None:
+                return None
+            name = name.lower()
+            return contexts.get(name) or contexts.get(b"*." + name.partition(b".")[2])
+
+        self._options = self._default.options(contextForServerName=choose)
+
+    def _look(self) -> Sequence[tuple[int, int] | None]:
+        stamps: list[tuple[int, int] | None] = []
+        for pair in (self._default, *self._by_name.values()):
+            for path in (pair.certificate, pair.private_key):
+                try:
+                    stat = path.stat()
+                    stamps.append((stat.st_mtime_ns, stat.st_ino))
+                except OSError:
+                    stamps.append(None)
+        return stamps
+
+    def _refresh(self) -> None:
+        now = time.monotonic()
+        if now - self._looked < LOOK_EVERY:
+            return
+        self._looked = now
+        stamps = self._look()
+        if stamps == self._stamps:
+            return
+        self._stamps = stamps
+        try:
+            self._load()
+            log.info("certificates were read again")
+        except CertificateError as error:
+            log.error("the old certificates stay in use: %s", error)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class OpportunisticTLS:
+    """Encryption without verification, for mail relayed by MX (RFC 7435): better than none, and nothing is refused."""
+
+    _context: SSL.Context | None = None
+
+    def __init__(self, server_name: str) -> None:
+        self._server_name = server_name
+
+    def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        cls = type(self)
+        if cls._context is None:
+            cls._context = CertificateOptions(raiseMinimumTo=TLSVersion.TLSv1_2).getContext()
+        connection = SSL.Connection(cls._context, None)
+        if self._server_name:
+            connection.set_tlsext_host_name(self._server_name.encode("idna"))
+        return connection
+
+
+def client_tls(server_name: str, *, verify: bool) -> IOpenSSLClientConnectionCreator:
+    """With `verify` the certificate must be trusted by the system and hold for the name."""
+    creator: IOpenSSLClientConnectionCreator = (
+        optionsForClientTLS(server_name) if verify else OpportunisticTLS(server_name)
+    )
+    return creator
+
+
+def tls_state(transport: Any) -> TLSState | None:
+    """What a transport has agreed on, None before its handshake is done."""
+    handle = transport.getHandle()
+    cipher = handle.get_cipher_name() if isinstance(handle, SSL.Connection) else None
+    return None if cipher is None else TLSState(handle.get_protocol_version_name(), cipher)

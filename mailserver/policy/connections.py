@@ -1,0 +1,47 @@
+"""How many connections there may be, in all and from one network.
+
+Promises   The counts are exact as long as every admitted connection is released once.
+On failure Nothing here fails.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import Enum
+
+from mailserver.policy.failures import network_of
+
+
+class Refusal(Enum):
+    """Why a connection is not served; the value may be shown to the client."""
+
+    TOTAL = "too many connections, try again later"
+    ADDRESS = "too many connections from your address, close some first"
+
+
+class ConnectionLimits:
+    """One for the whole server, over all ports."""
+
+    def __init__(self, total: int, per_address: int) -> None:
+        self._total = total
+        self._per_address = per_address
+        self._by_source: Counter[str] = Counter()
+        self._open = 0
+
+    def admit(self, address: str) -> Refusal | None:
+        """Counts the connection, unless it is refused."""
+        source = network_of(address)
+        if self._open >= self._total:
+            return Refusal.TOTAL
+        if self._by_source[source] >= self._per_address:
+            return Refusal.ADDRESS
+        self._open += 1
+        self._by_source[source] += 1
+        return None
+
+    def release(self, address: str) -> None:
+        source = network_of(address)
+        self._open -= 1
+        self._by_source[source] -= 1
+        if not self._by_source[source]:
+            del self._by_source[source]

@@ -1,0 +1,260 @@
+"""The pump: events in order, backpressure both ways, time limits, one end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.testing import StringTransport
+
+from mailserver.net.connection import READ_AHEAD, RefusedConnection, ServedConnection, Service, ServiceFactory
+from mailserver.policy.connections import ConnectionLimits
+from tests.support.fakes import FakeClock
+
+
+@dataclass
+class LineEngine:
+    """Each line is an event; answers are what was queued."""
+
+    input: bytes = b""
+    output: list[bytes] = field(default_factory=list)
+
+    def receive_data(self, data: bytes) -> None:
+        self.input += data
+
+    def next_event(self) -> bytes | None:
+        line, end, rest = self.input.partition(b"\n")
+        if not end:
+            return None
+        self.input = rest
+        return line
+
+    def data_to_send(self) -> bytes:
+        data, self.output = b"".join(self.output), []
+        return data
+
+    @property
+    def buffered(self) -> int:
+        return len(self.input)
+
+
+@dataclass
+class EchoSession:
+    channel: Any
+    engine: LineEngine = field(default_factory=LineEngine)
+    idle_timeout: float = 100.0
+    awaits_login: bool = False
+    gate: Deferred[None] | None = None
+    events: list[bytes] = field(default_factory=list)
+    lost_calls: int = 0
+
+    async def opened(self) -> None:
+        self.engine.output.append(b"hello\n")
+
+    async def handle(self, event: bytes) -> None:
+        self.events.append(event)
+        if event == b"wait":
+            self.gate = Deferred()
+            await self.gate
+        elif event == b"drain":
+            await self.channel.drain()
+        elif event == b"crash":
+            raise RuntimeError("a bug")
+        elif event == b"quit":
+            self.engine.output.append(b"bye\n")
+            self.channel.close()
+            return
+        self.engine.output.append(event + b"!\n")
+
+    def timed_out(self) -> None:
+        self.engine.output.append(b"too slow\n")
+
+    def lost(self) -> None:
+        self.lost_calls += 1
+
+
+class Transport(StringTransport):
+    aborted = False
+
+    def getHandle(self) -> None:
+        return None
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+
+
+@dataclass
+class Served:
+    connection: ServedConnection
+    transport: Transport
+    session: EchoSession
+    clock: FakeClock
+    limits: ConnectionLimits
+
+    def sent(self) -> bytes:
+        data = self.transport.value()
+        self.transport.clear()
+        return data
+
+
+def make_service(clock: FakeClock, limits: ConnectionLimits, sessions: list[EchoSession]) -> Service:
+    def open_session(channel: Any) -> EchoSession:
+        sessions.append(EchoSession(channel))
+        return sessions[-1]
+
+    return Service(
+        name="echo",
+        open_session=open_session,
+        refuse=lambda refusal: b"no: " + refusal.name.encode() + b"\n",
+        connections=limits,
+        clock=clock,
+        login_timeout=10.0,
+        certificates=None,
+        implicit_tls=False,
+    )
+
+
+@pytest.fixture
+def served() -> Served:
+    clock, limits, sessions = FakeClock(), ConnectionLimits(10, 2), []
+    factory = ServiceFactory(make_service(clock, limits, sessions))
+    connection = factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 4000))
+    assert isinstance(connection, ServedConnection)
+    transport = Transport()
+    connection.makeConnection(transport)
+    return Served(connection, transport, sessions[0], clock, limits)
+
+
+def lose(served: Served) -> None:
+    from twisted.internet.protocol import connectionDone
+
+    served.connection.connectionLost(connectionDone)
+
+
+def test_greets_and_answers_in_order(served: Served) -> None:
+    assert served.sent() == b"hello\n"
+    served.connection.dataReceived(b"a\nb\nc")
+    assert served.sent() == b"a!\nb!\n"
+    served.connection.dataReceived(b"\n")
+    assert served.sent() == b"c!\n"
+
+
+def test_pipelined_answers_leave_in_one_write(served: Served) -> None:
+    writes: list[bytes] = []
+    served.transport.write = writes.append  # type: ignore[method-assign]
+    served.connection.dataReceived(b"a\n" * 100)
+    assert writes == [b"a!\n" * 100]
+
+
+def test_one_handler_at_a_time(served: Served) -> None:
+    served.connection.dataReceived(b"wait\na\n")
+    served.connection.dataReceived(b"b\n")
+    assert served.session.events == [b"wait"]
+    assert served.session.gate is not None
+    served.session.gate.callback(None)
+    assert served.session.events == [b"wait", b"a", b"b"]
+
+
+def test_reading_pauses_while_too_much_is_buffered(served: Served) -> None:
+    served.connection.dataReceived(b"wait\n")
+    served.connection.dataReceived(b"x" * READ_AHEAD)
+    assert served.transport.producerState == "producing"
+    served.connection.dataReceived(b"y\n")
+    assert served.transport.producerState == "paused"
+    assert served.session.gate is not None
+    served.session.gate.callback(None)
+    assert served.transport.producerState == "producing"
+
+
+def test_drain_waits_for_a_slow_reader(served: Served) -> None:
+    served.connection.pauseProducing()
+    served.connection.dataReceived(b"drain\na\n")
+    assert served.session.events == [b"drain"]
+    served.connection.resumeProducing()
+    assert served.session.events == [b"drain", b"a"]
+
+
+def test_a_reader_that_goes_away_ends_the_wait_and_the_session(served: Served) -> None:
+    served.connection.pauseProducing()
+    served.connection.dataReceived(b"drain\na\n")
+    lose(served)
+    assert served.session.events == [b"drain"]
+    assert served.session.lost_calls == 1
+
+
+def test_lost_is_called_after_the_last_handler(served: Served) -> None:
+    served.connection.dataReceived(b"wait\na\n")
+    lose(served)
+    assert served.session.lost_calls == 0
+    assert served.session.gate is not None
+    served.session.gate.callback(None)
+    assert served.session.lost_calls == 1
+    assert served.session.events == [b"wait"]
+
+
+def test_close_sends_the_last_words_and_takes_no_more(served: Served) -> None:
+    served.sent()
+    served.connection.dataReceived(b"quit\na\n")
+    assert served.sent() == b"bye\n"
+    assert served.transport.disconnecting
+    assert served.session.events == [b"quit"]
+
+
+def test_half_closed_client_gets_its_answers(served: Served) -> None:
+    served.sent()
+    served.connection.dataReceived(b"wait\na\n")
+    served.connection.readConnectionLost()
+    assert not served.transport.disconnecting
+    assert served.session.gate is not None
+    served.session.gate.callback(None)
+    assert served.sent() == b"wait!\na!\n"
+    assert served.transport.disconnecting
+
+
+def test_a_bug_in_a_session_closes_the_connection_alone(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    served.connection.dataReceived(b"crash\n")
+    assert served.transport.aborted
+    assert "a bug" in caplog.text
+    assert served.connection.id in caplog.text
+
+
+def test_an_idle_client_is_told_and_closed(served: Served) -> None:
+    served.sent()
+    served.clock.advance(60)
+    served.connection.dataReceived(b"a\n")
+    served.clock.advance(60)
+    assert served.sent() == b"a!\n"
+    served.clock.advance(41)
+    assert served.sent() == b"too slow\n"
+    assert served.transport.disconnecting
+
+
+def test_long_work_is_not_idleness(served: Served) -> None:
+    served.connection.dataReceived(b"wait\n")
+    served.clock.advance(1000)
+    assert not served.transport.disconnecting
+
+
+def test_a_client_that_does_not_log_in_is_closed_however_busy_it_is(served: Served) -> None:
+    served.session.awaits_login = True
+    for _ in range(11):
+        served.connection.dataReceived(b"a\n")
+        served.clock.advance(1)
+    assert served.sent().endswith(b"too slow\n")
+
+
+def test_connections_are_limited_by_address_and_given_back(served: Served) -> None:
+    factory = ServiceFactory(make_service(served.clock, served.limits, []))
+    assert isinstance(factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 4001)), ServedConnection)
+    refused = factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 4002))
+    assert isinstance(refused, RefusedConnection)
+    transport = StringTransport()
+    refused.makeConnection(transport)
+    assert transport.value() == b"no: ADDRESS\n"
+    assert transport.disconnecting
+    assert isinstance(factory.buildProtocol(IPv4Address("TCP", "192.0.2.2", 4003)), ServedConnection)
+    lose(served)
+    assert isinstance(factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 4004)), ServedConnection)
