@@ -1,0 +1,1 @@
+"""Measurements beside real peers, on loopback, one run for all."""

@@ -1,0 +1,91 @@
+"""SMTP into the Maildir, beside Postfix: messages a second, the clock stopped when all files lie there.
+
+    python -m benchmarks.smtp [--messages N] [--rounds N]
+
+Each server gets the same work from smtp-source in turn, A B A B; the table shows the median and the ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.peers import ACCOUNT, Missing, Peer, mailserver, postfix
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    name: str
+    sessions: int
+    size: int
+    share: float  # of the messages asked for
+    one_a_connection: bool = False
+
+
+WORK = (
+    Work("4 KB, 20 sessions", 20, 4096, 1.0),
+    Work("4 KB, 1 session", 1, 4096, 0.2),
+    Work("100 KB, 20 sessions", 20, 102_400, 0.2),
+    Work("4 KB, one message a connection", 20, 4096, 0.3, one_a_connection=True),
+)
+
+
+def rate(peer: Peer, work: Work, messages: int) -> float:
+    """Messages a second until all lie in the Maildir."""
+    count = max(work.sessions, int(messages * work.share))
+    before = peer.messages()
+    command = ["smtp-source", "-s", str(work.sessions), "-m", str(count), "-l", str(work.size)]
+    command += ["-f", "a@x.test", "-t", ACCOUNT]
+    if not work.one_a_connection:
+        command.append("-d")  # send the next message over the same connection
+    begin = time.monotonic()
+    subprocess.run([*command, f"127.0.0.1:{peer.port}"], check=True, timeout=600)
+    while peer.messages() < before + count:
+        if time.monotonic() - begin > 600:
+            raise RuntimeError(f"{peer.name} delivered {peer.messages() - before} of {count}")
+        time.sleep(0.01)
+    return count / (time.monotonic() - begin)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--messages", type=int, default=5000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    if not shutil.which("smtp-source"):
+        sys.exit("smtp-source is missing: apt-get install postfix")
+    results: dict[str, dict[str, list[float]]] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory, ExitStack() as stack:
+        Path(directory).chmod(0o755)
+        peers = [stack.enter_context(mailserver(Path(directory) / "ms"))]
+        try:
+            peers.append(stack.enter_context(postfix(Path(directory) / "pf")))
+        except Missing as missing:
+            print(f"left out: {missing}")
+        for work in WORK:
+            for _ in range(options.rounds):
+                for peer in peers:
+                    result = rate(peer, work, options.messages)
+                    results.setdefault(work.name, {}).setdefault(peer.name, []).append(result)
+    print("| work | " + " | ".join(f"{peer.name}, messages/s" for peer in peers) + " | ratio |")
+    print("|---" * (len(peers) + 2) + "|")
+    for name, by_peer in results.items():
+        medians = [statistics.median(rates) for rates in by_peer.values()]
+        ratio = f"{medians[0] / medians[1]:.2f}" if len(medians) > 1 else ""
+        print(f"| {name} | " + " | ".join(f"{m:.0f}" for m in medians) + f" | {ratio} |")
+    out = Path(__file__).parent / "results"
+    out.mkdir(exist_ok=True)
+    (out / "smtp.json").write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""Everything is wired together here, and nowhere else: `twistd mailserver` calls `Options` and `makeService`.
+
+Promises   The configuration is checked as a whole before anything starts. Ports are bound first; data is opened in
+           `startService`, after twistd has dropped privileges.
+On failure A problem that the user can mend is told on standard error, and the exit status is 1, without a traceback.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.python import usage
+
+from mailserver import demo
+from mailserver.accounts import Directory
+from mailserver.config.loader import ConfigurationError, load
+from mailserver.config.model import Configuration, Listener
+from mailserver.delivery import Intake, QueueManager, Relay, Router
+from mailserver.mail import parse_mailbox
+from mailserver.net.clock import ReactorClock, use_monotonic_time
+from mailserver.net.connection import Service, Session
+from mailserver.net.connector import ReactorConnector
+from mailserver.net.listeners import check_endpoint, listen
+from mailserver.net.logs import bridge
+from mailserver.net.resolver import ThreadResolver
+from mailserver.net.tls import CertificateError, CertificateStore
+from mailserver.net.workers import ThreadWorkers
+from mailserver.policy.connections import ConnectionLimits
+from mailserver.policy.failures import Failures
+from mailserver.ports import Channel
+from mailserver.queue import Queue
+from mailserver.sessions import imap, pop3, smtp
+from mailserver.sessions.login import Authenticator
+from mailserver.store import Store
+
+log = logging.getLogger(__name__)
+
+DISK_THREADS = 8
+PASSWORD_THREADS = 2  # argon2id takes 64 MiB for each
+DNS_THREADS = 10
+
+
+class Options(usage.Options):
+    """What stands behind `twistd mailserver`."""
+
+    synopsis = "[--config FILE | --demo DIRECTORY]"
+    longdesc = "Serves mail as FILE says (see etc/mailserver.toml), or tries everything out on this machine's loopback."
+    optParameters = [  # noqa: RUF012 - Twisted's own form
+        ["config", "c", os.environ.get("MAILSERVER_CONFIG"), "The configuration, as etc/mailserver.toml"],
+        ["demo", None, None, "A complete server for example.test on loopback, with all its data in this directory"],
+    ]
+
+
+def makeService(options: Options) -> MultiService:
+    """The whole server as one Twisted service."""
+    from twisted.internet import reactor
+
+    use_monotonic_time(reactor)
+    bridge()
+    path = _configuration_path(options)
+    try:
+        configuration = load(path, check_endpoint=check_endpoint)
+        return MailServer(configuration, reactor)
+    except ConfigurationError as error:
+        _refuse(*error.problems)
+    except CertificateError as error:
+        _refuse(str(error))
+
+
+def _configuration_path(options: Options) -> Path:
+    if options["demo"] and options["config"] and "MAILSERVER_CONFIG" not in os.environ:
+        _refuse("name either --config or --demo, not both")
+    if options["demo"]:
+        directory = Path(options["demo"])
+        try:
+            notes = demo.prepare(directory)
+        except OSError as error:
+            _refuse(f"{directory}: the demo cannot be set up there: {error.strerror}")
+        print(notes.text, file=sys.stderr, flush=True)
+        return notes.configuration
+    if not options["config"]:
+        _refuse(
+            "name the configuration with --config FILE (etc/mailserver.toml is an example to start from), "
+            "or try the server out with --demo DIRECTORY"
+        )
+    return Path(options["config"])
+
+
+def _refuse(*problems: str) -> NoReturn:
+    for problem in problems:
+        print(f"mailserver: {problem}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+class MailServer(MultiService):
+    """The listeners, and the rooms behind them."""
+
+    def __init__(self, configuration: Configuration, reactor: Any) -> None:
+        super().__init__()
+        self._configuration = configuration
+        self._reactor = reactor
+        self._clock = ReactorClock(reactor)
+        self._disk = ThreadWorkers(reactor, DISK_THREADS, "disk")
+        self._passwords = ThreadWorkers(reactor, PASSWORD_THREADS, "passwords")
+        self._dns = ThreadWorkers(reactor, DNS_THREADS, "dns")
+        self._connections = ConnectionLimits(
+            configuration.limits.connections, configuration.limits.connections_per_address
+        )
+        self._certificates = CertificateStore(configuration.tls) if configuration.tls else None
+        self._directory = Directory(configuration.accounts)
+        self._authenticator = Authenticator(
+            self._directory, self._passwords, self._clock, Failures(), configuration.auth.without_tls
+        )
+        self._store = Store(configuration.data / "mail", hostname=configuration.hostname)
+        for listener in configuration.listener:
+            listen(reactor, listener.endpoint, self._service(listener)).setServiceParent(self)
+
+    # Starting and stopping
+
+    def privilegedStartService(self) -> None:
+        try:
+            super().privilegedStartService()
+        except CannotListenError as error:
+            _refuse(f"{error.interface or '*'} port {error.port} cannot be bound: {error.socketError}")
+
+    def startService(self) -> None:
+        data = self._configuration.data
+        os.umask(0o077)
+        try:
+            (data / "spool").mkdir(mode=0o700, parents=True, exist_ok=True)
+            (data / "mail").mkdir(mode=0o700, exist_ok=True)
+            queue = Queue(data / "queue")
+        except OSError as error:
+            _refuse(f"{error.filename or data}: the data directory cannot be used: {error.strerror}")
+        for workers in (self._disk, self._passwords, self._dns):
+            workers.start()
+        self._wire(queue)
+        super().startService()
+        self._manager.start()
+        log.info("serving %s", ", ".join(f"{x.protocol} on {x.endpoint}" for x in self._configuration.listener))
+
+    async def _stop(self) -> None:
+        await MultiService.stopService(self)
+        await self._manager.stop()
+        for workers in (self._disk, self._passwords, self._dns):
+            workers.stop()
+
+    def stopService(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._stop())
+
+    def _wire(self, queue: Queue) -> None:
+        configuration, outbox = self._configuration, self._configuration.demo and self._configuration.demo.outbox
+        deliver = self._disk.grouped(self._store.deliver)
+        router = Router(
+            self._directory, hostname=configuration.hostname, outbox=parse_mailbox(outbox) if outbox else None
+        )
+        relay = Relay(
+            configuration.relay,
+            hostname=configuration.hostname,
+            resolver=ThreadResolver(self._dns, configuration.relay.resolver),
+            connector=ReactorConnector(self._reactor),
+            clock=self._clock,
+        )
+        self._manager = QueueManager(
+            queue,
+            configuration.relay,
+            hostname=configuration.hostname,
+            router=router,
+            relay=relay,
+            deliver=deliver,
+            workers=self._disk,
+            clock=self._clock,
+        )
+        self._smtp_rooms = smtp.SMTPRooms(
+            hostname=configuration.hostname,
+            limits=configuration.limits,
+            spool=configuration.data / "spool",
+            router=router,
+            intake=Intake(
+                hostname=configuration.hostname,
+                deliver=deliver,
+                enqueue=self._disk.grouped(queue.add),
+                clock=self._clock,
+                queued=self._manager.wake,
+            ),
+            senders=self._directory,
+            authenticator=self._authenticator,
+            clock=self._clock,
+        )
+
+    # What each listener serves
+
+    def _service(self, listener: Listener) -> Service:
+        open_session, refuse = {
+            "smtp": (self._smtp(smtp.SMTPSession), smtp.refuse),
+            "submission": (self._smtp(smtp.SubmissionSession), smtp.refuse),
+            "pop3": (self._pop3, pop3.refuse),
+            "imap": (self._imap, imap.refuse),
+        }[listener.protocol]
+        tls_available = listener.tls == "starttls"
+        return Service(
+            name=f"{listener.protocol} {listener.endpoint}",
+            open_session=lambda channel: open_session(channel, tls_available),
+            refuse=lambda refusal: refuse(self._configuration.hostname, refusal),
+            connections=self._connections,
+            clock=self._clock,
+            login_timeout=self._configuration.limits.login_timeout,
+            certificates=self._certificates,
+            implicit_tls=listener.tls == "implicit",
+        )
+
+    def _smtp(self, session: type[smtp.SMTPSession]) -> Callable[[Channel, bool], Session]:
+        return lambda channel, tls_available: session(channel, self._smtp_rooms, tls_available=tls_available)
+
+    def _pop3(self, channel: Channel, tls_available: bool) -> Session:
+        return pop3.POP3Session(
+            channel,
+            hostname=self._configuration.hostname,
+            limits=self._configuration.limits,
+            authenticator=self._authenticator,
+            open_account=self._store.account,
+            workers=self._disk,
+            clock=self._clock,
+            tls_available=tls_available,
+        )
+
+    def _imap(self, channel: Channel, tls_available: bool) -> Session:
+        return imap.IMAPSession(
+            channel,
+            hostname=self._configuration.hostname,
+            limits=self._configuration.limits,
+            authenticator=self._authenticator,
+            open_account=self._store.account,
+            workers=self._disk,
+            clock=self._clock,
+            tls_available=tls_available,
+        )

@@ -1,0 +1,238 @@
+"""TLS: one store of certificates, by name, read again when they change; and the relay's connections over it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from twisted.internet import endpoints
+from twisted.internet.protocol import Factory, Protocol
+
+from mailserver.config.model import TLS, ServerName
+from mailserver.net import tls
+from mailserver.net.connector import ReactorConnector
+from mailserver.net.tls import CertificateError, CertificateStore
+from mailserver.ports import ConnectFailure
+from tests.support.reactor import in_reactor
+
+CA = trustme.CA()
+
+
+def write_certificate(directory: Path, *names: str) -> tuple[Path, Path]:
+    issued = CA.issue_cert(*names)
+    certificate, key = directory / f"{names[0]}.crt", directory / f"{names[0]}.key"
+    certificate.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    key.write_bytes(issued.private_key_pem.bytes())
+    return certificate, key
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> TLS:
+    certificate, key = write_certificate(tmp_path, "mail.example.org")
+    other, other_key = write_certificate(tmp_path, "mail.example.net", "imap.example.net")
+    sni = ServerName(names=("mail.example.net", "imap.example.net"), certificate=other, private_key=other_key)
+    return TLS(certificate=certificate, private_key=key, sni=(sni,))
+
+
+@pytest.fixture
+def serve(settings: TLS) -> Iterator[Callable[[], tuple[CertificateStore, int]]]:
+    ports: list[Any] = []
+
+    def start() -> tuple[CertificateStore, int]:
+        store = CertificateStore(settings)
+
+        class Greeter(Protocol):
+            def connectionMade(self) -> None:
+                self.transport.startTLS(store)  # type: ignore[union-attr]
+                self.transport.write(b"hello\n")  # type: ignore[union-attr]
+
+        async def listen(reactor: Any) -> Any:
+            return await endpoints.TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(
+                Factory.forProtocol(Greeter)
+            )
+
+        ports.append(in_reactor(listen))
+        return store, ports[-1].getHost().port
+
+    yield start
+
+    async def stop(_: Any) -> None:
+        for port in ports:
+            await port.stopListening()
+
+    in_reactor(stop)
+
+
+def handshake(port: int, name: str, **versions: Any) -> ssl.SSLSocket:
+    context = ssl.create_default_context()
+    CA.configure_trust(context)
+    for key, value in versions.items():
+        setattr(context, key, value)
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", port), 5), server_hostname=name)
+
+
+@pytest.mark.parametrize("name", ["mail.example.org", "mail.example.net", "imap.example.net", "IMAP.Example.NET"])
+def test_the_certificate_is_chosen_by_name(name: str, serve: Callable[[], tuple[CertificateStore, int]]) -> None:
+    _, port = serve()
+    with handshake(port, name) as connection:
+        assert connection.recv(10) == b"hello\n"
+
+
+def test_an_unknown_name_is_shown_the_default(serve: Callable[[], tuple[CertificateStore, int]]) -> None:
+    _, port = serve()
+    with pytest.raises(ssl.SSLCertVerificationError, match=r"other\.example\.com"):
+        handshake(port, "other.example.com")
+
+
+def test_old_versions_are_refused(serve: Callable[[], tuple[CertificateStore, int]]) -> None:
+    _, port = serve()
+    with pytest.warns(DeprecationWarning), pytest.raises((ssl.SSLError, ConnectionError)):
+        handshake(
+            port, "mail.example.org", minimum_version=ssl.TLSVersion.TLSv1, maximum_version=ssl.TLSVersion.TLSv1_1
+        )
+
+
+def test_a_changed_file_is_taken_up_and_a_broken_one_is_not(
+    settings: TLS, serve: Callable[[], tuple[CertificateStore, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "LOOK_EVERY", 0.0)
+    _, port = serve()
+
+    def serial() -> str:
+        with handshake(port, "mail.example.org") as connection:
+            certificate = connection.getpeercert()
+            assert certificate is not None
+            return str(certificate["serialNumber"])
+
+    first = serial()
+    settings.certificate.write_bytes(b"half a file")
+    assert serial() == first
+    write_certificate(settings.certificate.parent, "mail.example.org")
+    os.utime(settings.certificate)
+    second = serial()
+    assert second != first
+    assert serial() == second
+
+
+def test_files_that_do_not_fit_stop_the_start(settings: TLS, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    _, foreign_key = write_certificate(other, "mail.example.org")
+    with pytest.raises(CertificateError, match="does not belong"):
+        CertificateStore(settings.model_copy(update={"private_key": foreign_key}))
+    with pytest.raises(CertificateError, match="no PEM certificate"):
+        CertificateStore(settings.model_copy(update={"certificate": tmp_path / "missing.pem"}))
+
+
+class Remote:
+    """A blocking peer for the connector: `script` talks on each accepted socket."""
+
+    def __init__(self, script: Callable[[socket.socket], None]) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._script = script
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection, contextlib.suppress(OSError):
+            self._script(connection)
+
+
+def test_the_connector_drops_what_came_in_clear_before_tls(settings: TLS) -> None:
+    def script(connection: socket.socket) -> None:
+        connection.sendall(b"220 go ahead\r\n250 injected\r\n")
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(settings.certificate, settings.private_key)
+        connection.recv(1, socket.MSG_PEEK)
+        with context.wrap_socket(connection, server_side=True) as secure:
+            secure.sendall(b"secret\r\n")
+            secure.recv(1)
+
+    remote = Remote(script)
+
+    async def use(reactor: Any) -> tuple[bytes, str, bytes]:
+        connection = await ReactorConnector(reactor).connect("127.0.0.1", remote.port, 5)
+        before = await connection.read(5)
+        await connection.start_tls("mail.example.org", 5)
+        state = connection.tls
+        after = await connection.read(5)
+        connection.close()
+        return before, state.version if state else "", after
+
+    before, version, after = in_reactor(use)
+    assert before.startswith(b"220 go ahead")
+    assert version == "TLSv1.3"
+    assert after == b"secret\r\n"
+
+
+def test_verification_fails_for_a_certificate_that_nobody_trusts(settings: TLS) -> None:
+    def script(connection: socket.socket) -> None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(settings.certificate, settings.private_key)
+        context.wrap_socket(connection, server_side=True)
+
+    remote = Remote(script)
+
+    async def use(reactor: Any) -> str:
+        connection = await ReactorConnector(reactor).connect("127.0.0.1", remote.port, 5)
+        try:
+            await connection.start_tls("mail.example.org", 5, verify=True)
+        except ConnectFailure as failure:
+            return str(failure)
+        return ""
+
+    assert "TLS failed" in in_reactor(use)
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        (lambda connection: connection.recv(1), "no answer within 0 s"),
+        (lambda connection: connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"), "broke"),
+    ],
+)
+def test_a_silent_or_broken_remote_is_told(script: Callable[[socket.socket], None], expected: str) -> None:
+    remote = Remote(script)
+
+    async def use(reactor: Any) -> str:
+        connection = await ReactorConnector(reactor).connect("127.0.0.1", remote.port, 5)
+        try:
+            await connection.read(0.3)
+        except ConnectFailure as failure:
+            return str(failure)
+        return ""
+
+    assert expected in in_reactor(use)
+
+
+def test_a_refused_connection_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+    async def use(reactor: Any) -> str:
+        try:
+            await ReactorConnector(reactor).connect("127.0.0.1", port, 5)
+        except ConnectFailure as failure:
+            return str(failure)
+        return ""
+
+    assert f"no connection to 127.0.0.1 port {port}" in in_reactor(use)
+
+
+def test_the_end_of_the_remote_is_an_empty_read() -> None:
+    remote = Remote(lambda connection: connection.sendall(b"bye\r\n"))
+
+    async def use(reactor: Any) -> list[bytes]:
+        connection = await ReactorConnector(reactor).connect("127.0.0.1", remote.port, 5)
+        return [await connection.read(5), await connection.read(5)]
+
+    assert in_reactor(use) == [b"bye\r\n", b""]

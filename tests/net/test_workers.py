@@ -1,0 +1,81 @@
+"""Threads and group commit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from twisted.internet.defer import gatherResults
+
+from mailserver.net.workers import ThreadWorkers
+from tests.support.reactor import in_reactor, running_reactor
+
+
+@pytest.fixture
+def workers() -> Iterator[ThreadWorkers]:
+    workers = ThreadWorkers(running_reactor(), 4, "test")
+
+    async def start(_: Any) -> None:
+        workers.start()
+
+    in_reactor(start)
+    yield workers
+    workers.stop()
+
+
+def test_work_runs_in_a_thread_and_its_exception_comes_back(workers: ThreadWorkers) -> None:
+    async def use(_: Any) -> tuple[int, str]:
+        ident = await workers.run(threading.get_ident)
+        try:
+            await workers.run(int, "x")
+        except ValueError as error:
+            return ident, str(error)
+        return ident, ""
+
+    ident, message = in_reactor(use)
+    assert ident != threading.get_ident()
+    assert "invalid literal" in message
+
+
+def test_jobs_that_wait_make_one_batch(workers: ThreadWorkers) -> None:
+    batches: list[list[int]] = []
+    gate = threading.Event()
+
+    def work(jobs: Sequence[int]) -> list[int | Exception]:
+        batches.append(list(jobs))
+        gate.wait(5)
+        return [ValueError("odd") if job % 2 else job * 10 for job in jobs]
+
+    async def use(_: Any) -> list[Any]:
+        add = workers.grouped(work)
+        first = add(0)
+        others = [add(n) for n in range(1, 5)]
+        for other in others:
+            other.addErrback(lambda failure: str(failure.value))
+        gate.set()
+        return [await first, *await gatherResults(others)]
+
+    assert in_reactor(use) == [0, "odd", 20, "odd", 40]
+    assert batches == [[0], [1, 2, 3, 4]]
+
+
+def test_a_batch_that_fails_fails_for_each_of_its_jobs_and_no_other(workers: ThreadWorkers) -> None:
+    calls: list[int] = []
+
+    def work(jobs: Sequence[str]) -> list[str]:
+        calls.append(len(jobs))
+        if len(calls) == 1:
+            raise OSError("disk")
+        return [job.upper() for job in jobs]
+
+    async def use(_: Any) -> tuple[str, str]:
+        add = workers.grouped(work)
+        try:
+            await add("a")
+        except OSError as error:
+            return str(error), await add("b")
+        return "", ""
+
+    assert in_reactor(use) == ("disk", "B")
