@@ -18,7 +18,6 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificates
 from OpenSSL import SSL
-from OpenSSL.crypto import X509, PKey
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
 from twisted.internet.ssl import CertificateOptions, TLSVersion, optionsForClientTLS
 from zope.interface import implementer
@@ -41,12 +40,13 @@ class _Pair:
     private_key: Path
 
     def options(self, **kwargs: Any) -> CertificateOptions:
+        """Raises CertificateError."""
         try:
-            chain = [X509.from_cryptography(c) for c in load_pem_x509_certificates(self.certificate.read_bytes())]
+            chain: list[Any] = load_pem_x509_certificates(self.certificate.read_bytes())
         except (OSError, ValueError) as error:
             raise CertificateError(f"{self.certificate}: no PEM certificate can be read: {error}") from error
         try:
-            key = PKey.from_cryptography_key(load_pem_private_key(self.private_key.read_bytes(), None))  # type: ignore[arg-type] # any private key is checked by from_cryptography_key itself
+            key: Any = load_pem_private_key(self.private_key.read_bytes(), None)
         except (OSError, ValueError, TypeError) as error:
             raise CertificateError(f"{self.private_key}: no PEM private key can be read: {error}") from error
         options = CertificateOptions(

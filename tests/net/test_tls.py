@@ -193,19 +193,23 @@ def test_verification_fails_for_a_certificate_that_nobody_trusts(settings: TLS) 
     assert "TLS failed" in in_reactor(use)
 
 
-@pytest.mark.parametrize(
-    ("script", "expected"),
-    [
-        (lambda connection: connection.recv(1), "no answer within 0 s"),
-        (lambda connection: connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"), "broke"),
-    ],
-)
+def hang(connection: socket.socket) -> None:
+    connection.recv(2, socket.MSG_WAITALL)
+
+
+def reset(connection: socket.socket) -> None:
+    connection.recv(1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+
+@pytest.mark.parametrize(("script", "expected"), [(hang, "no answer within 0 s"), (reset, "broke")])
 def test_a_silent_or_broken_remote_is_told(script: Callable[[socket.socket], None], expected: str) -> None:
     remote = Remote(script)
 
     async def use(reactor: Any) -> str:
         connection = await ReactorConnector(reactor).connect("127.0.0.1", remote.port, 5)
         try:
+            await connection.write(b"x", 5)
             await connection.read(0.3)
         except ConnectFailure as failure:
             return str(failure)
