@@ -32,6 +32,8 @@ from mailserver.smtp.server import ServerConnection
 log = logging.getLogger(__name__)
 
 HEADER_LIMIT = 256 * 1024  # octets looked at for trace and origin fields
+REFUSED_RECIPIENTS = 100  # in one session
+HARVEST_DELAY = 1.0  # seconds for each refused recipient, once they are many
 RECEIVED_LIMIT = 50  # RFC 5321 §6.3 asks for at least 100 hops in theory; loops show long before
 
 
@@ -92,6 +94,7 @@ class SMTPSession:
         self._mechanism: Mechanism | None = None
         self._transaction: _Transaction | None = None
         self._errors = 0
+        self._refused = 0
         self._handlers: dict[type, Callable[[Any], Awaitable[Reply | None]]] = {
             events.Hello: self._on_hello,
             events.Mail: self._on_mail,
@@ -160,11 +163,20 @@ class SMTPSession:
             return Reply.of(452, "4.5.3", "Too many recipients; send the message again to the others")
         route = self._rooms.router.route(event.address, may_relay=self._account is not None)
         if isinstance(route, Refused):
-            log.info("session=%s recipient=%r refused: %s", self._channel.id, str(event.address), route.reply)
-            return route.reply
+            return await self._refuse_recipient(event.address, route.reply)
         transaction.recipients.append(Recipient(event.address))
         transaction.routes.append(route)
         return Reply.of(250, "2.1.5", "Recipient ok")
+
+    async def _refuse_recipient(self, address: Address, reply: Reply) -> Reply:
+        """Who tries many names to find those that exist is slowed, then sent away."""
+        log.info("session=%s recipient=%r refused: %s", self._channel.id, str(address), reply)
+        self._refused += 1
+        if self._refused > REFUSED_RECIPIENTS:
+            return Reply.of(421, "4.7.0", f"{self._rooms.hostname} too many recipients that are not here")
+        if self._refused > self._rooms.limits.errors:
+            await self._rooms.clock.sleep(HARVEST_DELAY)
+        return reply
 
     async def _on_data(self, event: events.Data) -> Reply:
         transaction = self._transaction
