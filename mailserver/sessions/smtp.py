@@ -226,6 +226,7 @@ class SMTPSession:
     async def _on_starttls(self, event: events.StartTLS) -> None:
         self._end_transaction()
         self._hello = None
+        self._account = None
         self._mechanism = None
         self.engine.reply(Reply.of(220, "2.0.0", "Go ahead with TLS"))
         self._channel.start_tls()

@@ -1,0 +1,254 @@
+"""The client's end of SMTP (RFC 5321), without input or output.
+
+Commands are methods; each queues octets for `data_to_send`, and each is answered by one `ReplyReceived`, in the order
+of the commands. The first answer, the greeting, needs no command. Several commands may be queued before their answers
+are read when the server offers PIPELINING; that choice is the caller's. To get an answer:
+
+    while (event := client.next_event()) is None:
+        await connection.write(client.data_to_send(), timeout)
+        data = await connection.read(timeout)
+        if not data: ...                                        # the remote hung up
+        client.receive_data(data)
+
+AUTH is one command with one answer, however many challenges lie between: `next_event` queues the responses itself.
+
+Promises   No line sent holds a control character; a body never a bare CR or LF, its dots are stuffed. What a remote
+           sends is bounded by `replies`. All octets that follow the go-ahead to STARTTLS, and all that the server
+           offered before it, are forgotten (RFC 3207 §4.2; CVE-2011-0411).
+On failure ProtocolError from `next_event`: the remote broke the protocol, drop the connection. ProtocolMisuse or
+           ValueError from a command: the caller's fault, nothing was queued.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mailserver.mail import Address, Body, Reply
+from mailserver.sasl import ClientMechanism, decode_base64, encode_base64
+from mailserver.smtp.body import BodyWriter
+from mailserver.smtp.misuse import ProtocolMisuse
+from mailserver.smtp.replies import ProtocolError, ReplyReader, parse_extensions, with_enhanced
+
+COMMAND_LIMIT = 512  # RFC 5321 §4.5.3.1.4, with the CRLF
+
+_UNSENDABLE = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Command(StrEnum):
+    """What a reply answers."""
+
+    GREETING = "greeting"
+    EHLO = "EHLO"
+    HELO = "HELO"
+    STARTTLS = "STARTTLS"
+    AUTH = "AUTH"
+    MAIL = "MAIL"
+    RCPT = "RCPT"
+    DATA = "DATA"
+    BODY = "end of data"
+    RSET = "RSET"
+    NOOP = "NOOP"
+    QUIT = "QUIT"
+
+
+ALONE = frozenset(Command) - {Command.MAIL, Command.RCPT, Command.RSET, Command.BODY}
+"""Nothing is sent after these until they are answered (RFC 2920 §3.1)."""
+
+INTERMEDIATE = {Command.DATA: 354, Command.AUTH: 334}
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyReceived:
+    """`command` None: nothing was asked, the server takes its leave with 421 (§3.8)."""
+
+    command: Command | None
+    reply: Reply
+
+
+class ClientConnection:
+    """One connection. After `starttls` was answered by 220 do the handshake, then say `ehlo` again."""
+
+    def __init__(self) -> None:
+        self.extensions: dict[str, str] = {}
+        """What the last EHLO found: keyword in upper case, and its parameters."""
+        self.secure = False
+        self._outstanding: deque[Command] = deque([Command.GREETING])
+        self._input = ReplyReader()
+        self._output: list[bytes] = []
+        self._body: BodyWriter | None = None
+        self._mechanism: ClientMechanism | None = None
+        self._initial: bytes | None = None
+        self._broken: ProtocolError | None = None
+
+    # Octets
+
+    def receive_data(self, data: bytes) -> None:
+        if self._broken is None:
+            self._input.append(data)
+
+    def data_to_send(self) -> bytes:
+        """Drains what is to be written."""
+        data = b"".join(self._output)
+        self._output.clear()
+        return data
+
+    @property
+    def outstanding(self) -> int:
+        """How many replies are awaited."""
+        return len(self._outstanding)
+
+    # What the server offers
+
+    @property
+    def size_limit(self) -> int | None:
+        """The largest message it takes, in octets (RFC 1870 §5); None when it does not say."""
+        limit = self.extensions.get("SIZE", "")
+        return (int(limit) or None) if limit.isascii() and limit.isdigit() and len(limit) <= 20 else None
+
+    @property
+    def mechanisms(self) -> tuple[str, ...]:
+        """The authentication mechanisms, in upper case."""
+        return tuple(dict.fromkeys(self.extensions.get("AUTH", "").upper().split()))
+
+    # Commands
+
+    def ehlo(self, name: str) -> None:
+        self._command(Command.EHLO, f"EHLO {name}")
+
+    def helo(self, name: str) -> None:
+        self._command(Command.HELO, f"HELO {name}")
+
+    def starttls(self) -> None:
+        self._command(Command.STARTTLS, "STARTTLS", alone=True)
+
+    def auth(self, mechanism: ClientMechanism) -> None:
+        """RFC 4954 §4. An initial response too long for a command line is sent after an empty challenge."""
+        initial = mechanism.initial
+        line = f"AUTH {mechanism.name}"
+        if initial is not None:
+            full = f"{line} {encode_base64(initial).decode() or '='}"
+            if len(full) + 2 <= COMMAND_LIMIT:
+                line, initial = full, None
+        self._command(Command.AUTH, line, alone=True)
+        self._mechanism, self._initial = mechanism, initial
+
+    def mail(self, sender: Address | None, *, size: int | None = None, body: Body = Body.SEVEN_BIT) -> None:
+        """`size` and `body` are told to a server that offers SIZE and 8BITMIME; whether to send it 8-bit content at all
+        is the caller's question. Raises ValueError for an address that is not ASCII."""
+        line = f"MAIL FROM:<{sender if sender is not None else ''}>"
+        if size is not None and "SIZE" in self.extensions:
+            line += f" SIZE={size}"
+        if body is Body.EIGHT_BIT and "8BITMIME" in self.extensions:
+            line += f" BODY={body}"
+        self._command(Command.MAIL, line)
+
+    def rcpt(self, address: Address) -> None:
+        """Raises ValueError for an address that is not ASCII."""
+        self._command(Command.RCPT, f"RCPT TO:<{address}>")
+
+    def data(self) -> None:
+        self._command(Command.DATA, "DATA")
+
+    def body(self, chunk: bytes) -> None:
+        """The next octets of the content, cut anywhere; only after DATA was answered by 354."""
+        self._output.append(self._writer().feed(chunk))
+
+    def end_body(self) -> None:
+        """The content is complete; the answer is the server's word for the whole message."""
+        self._output.append(self._writer().end())
+        self._body = None
+        self._outstanding.append(Command.BODY)
+
+    def rset(self) -> None:
+        self._command(Command.RSET, "RSET")
+
+    def noop(self) -> None:
+        self._command(Command.NOOP, "NOOP")
+
+    def quit(self) -> None:
+        self._command(Command.QUIT, "QUIT")
+
+    def _command(self, command: Command, line: str, *, alone: bool = False) -> None:
+        if _UNSENDABLE.search(line):
+            raise ValueError("a command must not hold control characters")
+        octets = line.encode("ascii") + b"\r\n"
+        if self._body is not None:
+            raise ProtocolMisuse("the body is not complete")
+        if self._outstanding and (alone or self._outstanding[-1] in ALONE):
+            raise ProtocolMisuse("a reply must be awaited first")
+        self._output.append(octets)
+        self._outstanding.append(command)
+
+    def _writer(self) -> BodyWriter:
+        if self._body is None:
+            raise ProtocolMisuse("DATA was not answered by 354")
+        return self._body
+
+    # Events
+
+    def next_event(self) -> ReplyReceived | None:
+        """The next answer; None: more octets are needed, and what `data_to_send` gives may have to be sent for them.
+
+        Raises ProtocolError, and the same one from then on.
+        """
+        if self._broken is not None:
+            raise self._broken
+        try:
+            return self._next_reply()
+        except ProtocolError as error:
+            self._broken = error
+            self._input.clear()
+            raise
+
+    def _next_reply(self) -> ReplyReceived | None:
+        while (reply := self._input.next()) is not None:
+            if not self._outstanding:
+                if reply.code != 421:
+                    raise ProtocolError("a reply that nothing asked for")
+                return ReplyReceived(None, with_enhanced(reply))
+            command = self._outstanding[0]
+            if 300 <= reply.code < 400 and INTERMEDIATE.get(command) != reply.code:
+                raise ProtocolError(f"{reply.code} in answer to {command}")
+            if reply.code == 334:
+                self._respond(reply.text)
+                continue
+            self._outstanding.popleft()
+            return ReplyReceived(command, self._settle(command, reply))
+        return None
+
+    def _settle(self, command: Command, reply: Reply) -> Reply:
+        """Does what the final reply to a command means for this side."""
+        match command:
+            case Command.GREETING | Command.EHLO | Command.HELO:
+                lines = reply.text.split("\n")[1:] if command is Command.EHLO and reply.positive else []
+                self.extensions = parse_extensions(lines)
+                return reply if reply.positive else with_enhanced(reply)
+            case Command.STARTTLS if reply.positive:
+                self._input.clear()
+                self.extensions = {}
+                self.secure = True
+            case Command.AUTH:
+                self._mechanism = self._initial = None
+            case Command.DATA if reply.positive:
+                if reply.code != 354:
+                    raise ProtocolError(f"{reply.code} in answer to {command}")
+                self._body = BodyWriter()
+            case _:
+                pass
+        return with_enhanced(reply)
+
+    def _respond(self, challenge: str) -> None:
+        """Answers a challenge, or gives the exchange up with `*`; the server's final reply tells the caller."""
+        mechanism, initial, self._initial = self._mechanism, self._initial, None
+        if mechanism is None:
+            raise ProtocolError("a challenge after the exchange was given up")
+        try:
+            octets = decode_base64(challenge.encode())
+            response = encode_base64(mechanism.respond(octets) if initial is None else initial)
+        except ValueError:
+            self._mechanism = None
+            response = b"*"
+        self._output.append(response + b"\r\n")

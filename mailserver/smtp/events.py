@@ -1,0 +1,146 @@
+"""What a client did, as the server engine tells it. Each event but `BodyChunk` awaits an answer before the next comes.
+
+Promises   Text fields hold printable ASCII only. Secrets do not stand in a `repr`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mailserver.mail import Address, Body, Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """EHLO (`extended`) or HELO. `domain` is one word as the client wrote it, at most 255 octets: not to be trusted.
+
+    Accepting it ends an open mail transaction, as RSET does (RFC 5321 §4.1.4).
+    """
+
+    domain: str
+    extended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """MAIL. `size` is what the client declares (RFC 1870), within the limit; the body may still be larger."""
+
+    sender: Address | None
+    size: int | None = None
+    body: Body = Body.SEVEN_BIT
+    smtputf8: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rcpt:
+    """RCPT. An address without a domain is the bare `<Postmaster>`."""
+
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """DATA, with one accepted recipient at least. Answer with 354 to get the body, else with 4xx or 5xx."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyChunk:
+    """The next octets of the content: dots unstuffed, lines ended by CRLF. Cut anywhere. Needs no answer."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BodyEnd:
+    """The content is complete: `size` octets. With a `fault` chunks are missing: answer with it and forget them.
+
+    Whatever the answer is, it ends the transaction.
+    """
+
+    size: int
+    fault: Reply | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """RSET: forget the transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noop:
+    """NOOP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """VRFY."""
+
+    argument: str
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """HELP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """QUIT. The engine takes nothing more after the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartTLS:
+    """STARTTLS. After a 220 forget all the client said, and any login (RFC 3207 §4.2), then begin the handshake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """AUTH with one of the offered mechanisms, in upper case. `initial` None: the client sent no initial response."""
+
+    mechanism: str
+    initial: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AuthResponse:
+    """The answer to a challenge, decoded."""
+
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AuthCancelled:
+    """The client gave the exchange up with `*`. Answer with `reply`."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Nothing that could be done: bad syntax, unknown, out of order, too long. Answer with `reply`.
+
+    It ends an authentication exchange. `fatal`: the other side does not speak SMTP; the engine takes nothing more.
+    """
+
+    reply: Reply
+    fatal: bool = False
+
+
+Event = (
+    Hello
+    | Mail
+    | Rcpt
+    | Data
+    | BodyChunk
+    | BodyEnd
+    | Reset
+    | Noop
+    | Verify
+    | Help
+    | Quit
+    | StartTLS
+    | Auth
+    | AuthResponse
+    | AuthCancelled
+    | Rejected
+)

@@ -1,0 +1,201 @@
+"""The grammar of commands (RFC 5321 §4.1), as regular expressions under their ABNF names, and the table of commands.
+
+Promises   A line becomes an event, or a `Refusal` that carries the reply it deserves; replies never repeat the input.
+           No expression can take more than linear time.
+On purpose Looser than the standard where real clients are: any printable word after EHLO, spaces after "FROM:" and
+           "TO:" and at the end of a line. Never looser about line ends, control characters and octets above 127.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from mailserver.mail import Body, Reply, parse_forward_path, parse_reverse_path
+from mailserver.mail.address import AddressError
+from mailserver.sasl import decode_base64
+from mailserver.smtp.events import Auth, Data, Event, Hello, Help, Mail, Noop, Quit, Rcpt, Reset, StartTLS, Verify
+
+T = TypeVar("T")
+
+SIZE_VALUE = r"[0-9]{1,20}"  # RFC 1870 §4
+ESMTP_PARAM = r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?"  # esmtp-keyword ["=" esmtp-value]
+XTEXT = r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+"  # RFC 3461 §4
+SASL_MECH = r"[A-Za-z0-9_-]{1,20}"  # RFC 4422 §3.1
+PATH = r'<(?:[^<>" ]|"(?:[^"\\]|\\.)*")*>'  # where it ends; what is in it mailserver.mail looks at
+
+_PATH_AND_PARAMETERS = re.compile(rf" *({PATH})((?: +[^ ]+)*)")
+_ESMTP_PARAM = re.compile(ESMTP_PARAM)
+_BODIES = {str(body): body for body in Body}
+_SIZE = re.compile(SIZE_VALUE)
+_AUTH_PARAM = re.compile(rf"<>|{XTEXT}")  # RFC 4954 §5
+_AUTH = re.compile(rf"({SASL_MECH})(?: +([!-~]+))?")
+_BDAT = re.compile(rf"({SIZE_VALUE})(?: +LAST)?", re.IGNORECASE)  # RFC 3030 §2
+_WORD = re.compile(r"[!-~]{1,255}")
+_VERB = re.compile(r"[A-Za-z]{1,20}")
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+
+_NO_PARAMETERS = Reply.of(501, "5.5.4", "No parameters are allowed")
+
+
+class Refusal(Exception):
+    """A line that is no command which can be carried out."""
+
+    def __init__(self, reply: Reply, *, fatal: bool = False) -> None:
+        super().__init__(str(reply))
+        self.reply = reply
+        self.fatal = fatal
+
+
+def refusal(code: int, enhanced: str, text: str, *, fatal: bool = False) -> Refusal:
+    return Refusal(Reply.of(code, enhanced, text), fatal=fatal)
+
+
+def split_command(line: bytes) -> tuple[str, str]:
+    """Verb in upper case, and the rest of a line without its CRLF. Octets above 127 become surrogates.
+
+    Raises Refusal.
+    """
+    line = line.rstrip(b" \t")
+    if _CONTROL.search(line):
+        raise refusal(500, "5.5.2", "Lines end in CRLF and hold no control characters")
+    verb, _, argument = line.decode("ascii", "surrogateescape").partition(" ")
+    if not _VERB.fullmatch(verb):
+        raise refusal(500, "5.5.2", "Syntax error")
+    return verb.upper(), argument
+
+
+def parse_mail(argument: str) -> Mail:
+    path, parameters = _path(argument, "FROM:", {"SIZE", "BODY", "AUTH"})
+    size, body, identity = parameters.get("SIZE"), parameters.get("BODY"), parameters.get("AUTH")
+    if size is not None and not _SIZE.fullmatch(size):
+        raise refusal(501, "5.5.4", "SIZE is malformed")
+    if body is not None and body.upper() not in _BODIES:
+        raise refusal(501, "5.5.4", "BODY is neither 7BIT nor 8BITMIME")
+    if identity is not None and not _AUTH_PARAM.fullmatch(identity):
+        raise refusal(501, "5.5.4", "AUTH is malformed")  # when it is not, AUTH=<> is assumed: nobody is trusted so far
+    return Mail(
+        _address(parse_reverse_path, path, "5.1.7"),
+        size=None if size is None else int(size),
+        body=Body.SEVEN_BIT if body is None else _BODIES[body.upper()],
+    )
+
+
+def parse_rcpt(argument: str) -> Rcpt:
+    path, _ = _path(argument, "TO:", set())
+    return Rcpt(_address(parse_forward_path, path, "5.1.3"))
+
+
+def _path(argument: str, keyword: str, known: set[str]) -> tuple[str, dict[str, str]]:
+    """`keyword Path [SP Mail-parameters]`; a parameter without a value has an empty one."""
+    match = None
+    if argument[: len(keyword)].upper() == keyword:
+        match = _PATH_AND_PARAMETERS.fullmatch(argument, len(keyword))
+    if match is None:
+        raise refusal(501, "5.5.2", f"Syntax: {keyword}<address> and parameters")
+    path: str = match[1]
+    if not path.isascii():
+        raise refusal(553, "5.6.7", "SMTPUTF8 is not supported: the address must be ASCII")  # RFC 6531 §3.5
+    parameters: dict[str, str] = {}
+    for text in match[2].split():
+        parameter = _ESMTP_PARAM.fullmatch(text)
+        name = parameter[1].upper() if parameter else ""
+        if parameter is None or name in parameters:
+            raise refusal(501, "5.5.4", "A parameter is malformed or given twice")
+        if name not in known:
+            raise refusal(555, "5.5.4", "A parameter is not supported")
+        parameters[name] = parameter[2] or ""
+    return path, parameters
+
+
+def _address(parse: Callable[[str], T], path: str, enhanced: str) -> T:
+    try:
+        return parse(path)
+    except AddressError as error:
+        text = str(error)
+        raise refusal(501, enhanced, text[:1].upper() + text[1:]) from None
+
+
+def parse_auth(argument: str) -> Auth:
+    """RFC 4954 §4; "=" is an initial response of no octets."""
+    match = _AUTH.fullmatch(argument)
+    if match is None:
+        raise refusal(501, "5.5.4", "Syntax: AUTH mechanism and initial response")
+    initial: str | None = match[2]
+    if initial is None or initial == "=":
+        return Auth(match[1].upper(), None if initial is None else b"")
+    return Auth(match[1].upper(), parse_response(initial.encode()))
+
+
+def parse_response(line: bytes) -> bytes:
+    """The base64 line of an authentication exchange. Raises Refusal."""
+    try:
+        return decode_base64(line)
+    except ValueError:
+        raise refusal(501, "5.5.2", "Invalid base64") from None
+
+
+def parse_bdat(argument: str) -> int:
+    """How many octets follow the line at once."""
+    match = _BDAT.fullmatch(argument)
+    if match is None:
+        raise refusal(501, "5.5.4", "Syntax: BDAT size", fatal=True)  # where the next command begins is not known
+    return int(match[1])
+
+
+def parse_verify(argument: str) -> Verify:
+    if not argument:
+        raise refusal(501, "5.5.4", "Syntax: VRFY name")
+    if not argument.isascii():
+        raise refusal(553, "5.6.7", "SMTPUTF8 is not supported: the name must be ASCII")
+    return Verify(argument)
+
+
+def _hello(*, extended: bool) -> Callable[[str], Hello]:
+    def parse(argument: str) -> Hello:
+        if not _WORD.fullmatch(argument):
+            raise refusal(501, "5.5.4", "Syntax: EHLO or HELO, then your host name or address literal")
+        return Hello(argument, extended)
+
+    return parse
+
+
+def _plain(event: Event, *, argument: bool = False) -> Callable[[str], Event]:
+    def parse(text: str) -> Event:
+        if text and not argument:
+            raise Refusal(_NO_PARAMETERS)
+        return event
+
+    return parse
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`event` is the type that `parse` makes of the argument; `parse` raises Refusal."""
+
+    event: type[Event]
+    parse: Callable[[str], Event]
+
+
+COMMANDS: Mapping[str, Command] = {
+    "EHLO": Command(Hello, _hello(extended=True)),
+    "HELO": Command(Hello, _hello(extended=False)),
+    "MAIL": Command(Mail, parse_mail),
+    "RCPT": Command(Rcpt, parse_rcpt),
+    "DATA": Command(Data, _plain(Data())),
+    "RSET": Command(Reset, _plain(Reset())),
+    "NOOP": Command(Noop, _plain(Noop(), argument=True)),
+    "VRFY": Command(Verify, parse_verify),
+    "HELP": Command(Help, _plain(Help(), argument=True)),
+    "QUIT": Command(Quit, _plain(Quit())),
+    "STARTTLS": Command(StartTLS, _plain(StartTLS())),
+    "AUTH": Command(Auth, parse_auth),
+}
+
+NOT_IMPLEMENTED = frozenset({"EXPN", "TURN", "ETRN", "ATRN", "SEND", "SOML", "SAML"})
+"""Known from the standards, never offered here: 502 and not 500 (§4.2.4)."""
+
+HTTP_VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "PRI"})
+"""A browser was led here, and commands may stand in what it sends."""
