@@ -23,7 +23,10 @@ from mailserver import demo
 from mailserver.accounts import Directory
 from mailserver.config.loader import ConfigurationError, load
 from mailserver.config.model import Configuration, Listener
-from mailserver.delivery import Intake, QueueManager, Relay, Router
+from mailserver.delivery.intake import Intake
+from mailserver.delivery.manager import QueueManager
+from mailserver.delivery.relay import Relay
+from mailserver.delivery.router import Router
 from mailserver.mail import parse_mailbox
 from mailserver.net.clock import ReactorClock, use_monotonic_time
 from mailserver.net.connection import Service, Session
@@ -167,6 +170,7 @@ class MailServer(MultiService):
             hostname=configuration.hostname,
             resolver=ThreadResolver(self._dns, configuration.relay.resolver),
             connector=ReactorConnector(self._reactor),
+            workers=self._disk,
             clock=self._clock,
         )
         self._manager = QueueManager(
