@@ -154,6 +154,7 @@ class ServedConnection(protocol.Protocol):
 
     def resumeProducing(self) -> None:
         self._writable = True
+        self._active = self._service.clock.monotonic()
         self._release_drain()
 
     def stopProducing(self) -> None:
@@ -254,7 +255,8 @@ class ServedConnection(protocol.Protocol):
         session = self._session
         deadline = self._begun + self._service.login_timeout
         if session is not None and not session.awaits_login:
-            idle_since = now if self._busy else self._active
+            working = self._busy and self._drained is None  # waiting for a slow reader is no work
+            idle_since = now if working else self._active
             deadline = idle_since + session.idle_timeout
         if now < deadline:
             self._timer = self._service.clock.call_later(deadline - now, self._look_at_time)

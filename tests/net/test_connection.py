@@ -238,6 +238,13 @@ def test_long_work_is_not_idleness(served: Served) -> None:
     assert not served.transport.disconnecting
 
 
+def test_a_client_that_stops_reading_is_cut(served: Served) -> None:
+    served.connection.pauseProducing()
+    served.connection.dataReceived(b"drain\n")
+    served.clock.advance(101)
+    assert served.transport.aborted
+
+
 def test_a_client_that_does_not_log_in_is_closed_however_busy_it_is(served: Served) -> None:
     served.session.awaits_login = True
     for _ in range(11):

@@ -1,0 +1,152 @@
+"""POP3 sessions over real Maildirs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mailserver.config.model import Limits
+from mailserver.mail import Address, Content
+from mailserver.policy.failures import Failures
+from mailserver.ports import TLSState
+from mailserver.sessions.login import Authenticator
+from mailserver.sessions.pop3 import POP3Session
+from mailserver.store import Delivery, Store
+from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, converse, run
+
+ALICE = Address("alice", "example.test")
+SMALL = b"Subject: small\r\n\r\nhello\r\n.\r\n..dots\r\n"
+LARGE = b"Subject: large\r\n\r\n" + b".0123456789abcdef" * 58 + b"\r\n" + (b"y" * 998 + b"\r\n") * 10_000
+BINARY = b"Subject: odd\r\n\r\na bare \r and a bare \n and 8 bits \xe4\xff"
+
+
+class AnyPassword:
+    def authenticate(self, username: str, password: str) -> Address | None:
+        return ALICE
+
+
+class Client:
+    """A session and a client that speaks with it."""
+
+    def __init__(self, store: Store) -> None:
+        clock = FakeClock()
+        self.channel = FakeChannel(tls=TLSState("TLSv1.3", "TLS_AES_256_GCM_SHA384"))
+        self.session = POP3Session(
+            self.channel,
+            hostname="mail.example.test",
+            limits=Limits(),
+            authenticator=Authenticator(AnyPassword(), FakeWorkers(), clock, Failures()),
+            open_account=store.account,
+            workers=FakeWorkers(),
+            clock=clock,
+            tls_available=True,
+        )
+        self.channel.engine = self.session.engine
+        run(self.session.opened())
+        assert self.ask(b"USER alice@example.test\r\nPASS x").startswith(b"+OK mail.example.test")
+
+    def ask(self, command: bytes) -> bytes:
+        return converse(self.session, self.channel, command + b"\r\n")
+
+    def lines(self, command: bytes) -> list[bytes]:
+        """The lines of a multi-line answer."""
+        first, *lines, last, end = self.ask(command).split(b"\r\n")
+        assert first.startswith(b"+OK") and (last, end) == (b".", b"")
+        return lines
+
+    def retrieve(self, number: int) -> bytes:
+        """The message as a client keeps it."""
+        first, _, rest = self.ask(b"RETR %d" % number).partition(b"\r\n")
+        assert first.startswith(b"+OK") and rest.endswith(b"\r\n.\r\n")
+        return (b"\r\n" + rest[:-3]).replace(b"\r\n..", b"\r\n.")[2:]
+
+    def leave(self) -> None:
+        self.session.lost()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path, hostname="mail.example.test")
+
+
+def deliver(store: Store, *messages: bytes) -> None:
+    results = store.deliver([Delivery(ALICE, b"", Content(message)) for message in messages])
+    assert all(isinstance(result, Path) for result in results), results
+
+
+def files(tmp_path: Path) -> int:
+    inbox = tmp_path / "example.test" / "alice"
+    return sum(1 for folder in ("new", "cur") for _ in (inbox / folder).iterdir())
+
+
+def test_sizes_are_exact_and_contents_unchanged(store: Store) -> None:
+    for message in (SMALL, LARGE, BINARY):
+        deliver(store, message)
+    client = Client(store)
+    assert client.lines(b"LIST") == [
+        f"{number} {len(message)}".encode() for number, message in enumerate((SMALL, LARGE, BINARY), 1)
+    ]
+    assert client.retrieve(1) == SMALL
+    assert client.retrieve(2) == LARGE
+    assert client.retrieve(3) == BINARY + b"\r\n"  # the answer ends in a line end, whatever the message has
+    assert client.lines(b"TOP 2 0") == [b"Subject: large", b""]
+
+
+def test_unique_ids_last_over_sessions_and_restarts(store: Store, tmp_path: Path) -> None:
+    deliver(store, SMALL)
+    deliver(store, LARGE)
+    client = Client(store)
+    listing = client.lines(b"UIDL")
+    assert all(re.fullmatch(rb"[12] [0-9a-f]{16}", line) for line in listing)
+    client.leave()
+    again = Client(Store(tmp_path, hostname="mail.example.test"))
+    assert again.lines(b"UIDL") == listing
+
+
+def test_deletion_is_done_by_quit_alone(store: Store, tmp_path: Path) -> None:
+    deliver(store, SMALL)
+    deliver(store, BINARY)
+    client = Client(store)
+    client.ask(b"DELE 1")
+    client.leave()
+    assert files(tmp_path) == 2
+    client = Client(store)
+    assert client.ask(b"DELE 1\r\nQUIT").endswith(b"signs off (1 messages left)\r\n")
+    client.leave()
+    assert files(tmp_path) == 1
+    assert Client(store).retrieve(1) == BINARY + b"\r\n"
+
+
+def test_new_mail_and_other_sessions_do_not_move_the_numbers(store: Store) -> None:
+    deliver(store, SMALL)
+    deliver(store, BINARY)
+    first, second = Client(store), Client(store)
+    second.ask(b"DELE 1\r\nQUIT")
+    second.leave()
+    deliver(store, LARGE)
+    assert first.ask(b"STAT") == f"+OK 2 {len(SMALL) + len(BINARY)}\r\n".encode()
+    assert first.ask(b"RETR 1") == b"-ERR another session has removed the message\r\n"
+    assert first.retrieve(2) == BINARY + b"\r\n"
+    assert first.ask(b"DELE 1\r\nQUIT").endswith(b"(1 messages left)\r\n")
+
+
+def test_no_file_stays_open_when_only_the_top_is_read(store: Store) -> None:
+    deliver(store, LARGE)
+    client = Client(store)
+    client.ask(b"TOP 1 0")
+    before = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    for _ in range(10):
+        client.ask(b"TOP 1 1")
+    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before
+
+
+def test_a_message_that_its_owner_cannot_read_is_an_error_and_the_session_goes_on(store: Store, tmp_path: Path) -> None:
+    deliver(store, SMALL)
+    client = Client(store)
+    (file,) = (tmp_path / "example.test" / "alice" / "cur").iterdir()
+    file.unlink()
+    file.symlink_to("/etc/passwd")
+    assert client.ask(b"RETR 1") == b"-ERR [SYS/TEMP] the message cannot be read now\r\n"
+    assert client.ask(b"NOOP") == b"+OK\r\n"
