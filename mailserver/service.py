@@ -39,7 +39,7 @@ from mailserver.net.workers import ThreadWorkers
 from mailserver.policy.connections import ConnectionLimits
 from mailserver.policy.failures import Failures
 from mailserver.ports import Channel
-from mailserver.queue import Queue
+from mailserver.queue import Queue, QueueError
 from mailserver.sessions import imap, pop3, smtp
 from mailserver.sessions.login import Authenticator
 from mailserver.store import Store
@@ -143,6 +143,8 @@ class MailServer(MultiService):
             queue = Queue(data / "queue")
         except OSError as error:
             _refuse(f"{error.filename or data}: the data directory cannot be used: {error.strerror}")
+        except QueueError as error:
+            _refuse(str(error))
         for workers in (self._disk, self._passwords, self._dns):
             workers.start()
         self._wire(queue)

@@ -94,7 +94,7 @@ def refused(*arguments: str) -> str:
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    return done.stderr
+    return done.stdout + done.stderr
 
 
 def test_every_fault_of_a_configuration_is_told_at_once(tmp_path: Path) -> None:

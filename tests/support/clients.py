@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.server import PASSWORD
+
 TRANSPORTS = ("plain", "starttls", "implicit")
 TRACE_FIELDS = (b"return-path:", b"delivered-to:", b"received:", b" ", b"\t")
 
@@ -28,7 +30,8 @@ SAMPLES: Mapping[str, bytes] = {
     name: sample(name, body)
     for name, body in {
         "usual": b"One line.\r\n\r\nAnd another.\r\n",
-        "dots": b".\r\n..\r\n...\r\n.a\r\n \r\n.\r\n\r\n.\r\nquit\r\n.\r\n",
+        "dots": b".\r\n..\r\n...\r\n.a\r\n \r\n.\r\n\r\n.\r\nquit\r\n.\r\nend\r\n",
+        "dot-at-the-end": b"one\r\n.\r\n",
         "eight-bit": "Grüße aus Köln, 世界.\r\n".encode() + bytes(range(0x80, 0x100)) + b"\r\n",
         "long-lines": b"x" * 998 + b"\r\n" + b".y" * 2500 + b"\r\nshort\r\n",
         "from-lines": b"From nobody here\r\n>From quoted\r\n\r\nFrom again\r\n",
@@ -116,3 +119,21 @@ def without_trace(message: bytes) -> bytes:
 
 def unix(message: bytes) -> bytes:
     return message.replace(b"\r\n", b"\n")
+
+
+def fetchmail(protocol: str, port: int, transport: str, user: str, *, ca: Path, home: Path) -> list[bytes]:
+    """What fetchmail hands to its delivery agent, in a sorted list, without trace fields."""
+    (home / "got").mkdir()
+    (home / "deliver").write_text('#!/bin/sh\nexec cat > "$(mktemp "$HOME/got/XXXXXXXX")"\n')
+    (home / "deliver").chmod(0o700)
+    tls = {"plain": "sslproto ''", "starttls": "sslproto 'tls1.2+'", "implicit": "ssl"}[transport]
+    (home / "fetchmailrc").write_text(
+        "set invisible\n"
+        "set no bouncemail\n"
+        f"poll localhost protocol {protocol} port {port} auth password\n"
+        f'user "{user}" password "{PASSWORD}" {tls} sslcertck sslcertfile "{ca}"\n'
+        f'keep fetchall no rewrite no mimedecode pass8bits mda "{home}/deliver"\n'
+    )
+    (home / "fetchmailrc").chmod(0o600)
+    run(program("fetchmail"), "--fetchmailrc", "fetchmailrc", "--pidfile", home / "pid", "--nosyslog", home=home)
+    return sorted(without_trace(file.read_bytes()) for file in (home / "got").iterdir())

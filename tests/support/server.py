@@ -99,7 +99,9 @@ class RunningServer:
 
     def _make_certificates(self) -> None:
         ca = trustme.CA()
-        certificate = ca.issue_cert("localhost", "127.0.0.1", self.hostname)
+        certificate = ca.issue_cert(
+            "localhost", "127.0.0.1", self.hostname, common_name="localhost"
+        )  # fetchmail asks for one
         ca.cert_pem.write_to_path(str(self.ca_file))
         for number, pem in enumerate(certificate.cert_chain_pems):
             pem.write_to_path(str(self.directory / "certificate.pem"), append=number > 0)
