@@ -20,14 +20,14 @@ from twisted.internet.error import CannotListenError
 from twisted.python import usage
 
 from mailserver import demo
-from mailserver.accounts import Directory
+from mailserver.accounts import Directory, Mailbox
 from mailserver.config.loader import ConfigurationError, load
 from mailserver.config.model import Configuration, Listener
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.manager import QueueManager
 from mailserver.delivery.relay import Relay
 from mailserver.delivery.router import Router
-from mailserver.mail import parse_mailbox
+from mailserver.mail import Address, parse_mailbox
 from mailserver.net.clock import ReactorClock, use_monotonic_time
 from mailserver.net.connection import Service, Session
 from mailserver.net.connector import ReactorConnector
@@ -42,7 +42,7 @@ from mailserver.ports import Channel
 from mailserver.queue import Queue, QueueError
 from mailserver.sessions import imap, pop3, smtp
 from mailserver.sessions.login import Authenticator
-from mailserver.store import Store
+from mailserver.store import AccountStore, Store
 
 log = logging.getLogger(__name__)
 
@@ -232,7 +232,7 @@ class MailServer(MultiService):
             hostname=self._configuration.hostname,
             limits=self._configuration.limits,
             authenticator=self._authenticator,
-            open_account=self._store.account,
+            open_account=self._open_account,
             workers=self._disk,
             clock=self._clock,
             tls_available=tls_available,
@@ -243,9 +243,17 @@ class MailServer(MultiService):
             channel,
             hostname=self._configuration.hostname,
             limits=self._configuration.limits,
+            spool=self._configuration.data / "spool",
             authenticator=self._authenticator,
-            open_account=self._store.account,
+            open_account=self._open_account,
             workers=self._disk,
             clock=self._clock,
             tls_available=tls_available,
         )
+
+    def _open_account(self, address: Address) -> AccountStore:
+        """Blocking."""
+        account = self._store.account(address)
+        found = self._directory.resolve(address)
+        account.quota = found.quota if isinstance(found, Mailbox) else None
+        return account

@@ -1,23 +1,74 @@
 """The configuration as plain, frozen data. Every key, its type, default and meaning; the reference page is made of it.
 
-Promises   A model that exists is valid as a whole. Paths are absolute. Durations are seconds, sizes octets.
+Promises   Each section that exists is sound in itself. Paths are absolute: relative ones are taken from the directory
+           named by the validation context. Durations are seconds, sizes octets, host names and domains in lower case.
+           What must fit across sections, and the files that are named, `config.loader` checks.
 On failure pydantic.ValidationError with every fault at once; `config.loader` turns it into words.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from argon2 import extract_parameters
+from argon2.exceptions import InvalidHashError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
+from mailserver.config.network import (
+    parse_address_port,
+    parse_endpoint,
+    parse_host_port,
+    parse_hostname,
+    parse_own_hostname,
+)
 from mailserver.config.units import parse_duration, parse_size
 
 MINUTE, HOUR, DAY, MIB = 60.0, 3600.0, 86400.0, 2**20
 
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-Size = Annotated[int, BeforeValidator(parse_size)]
-Count = Annotated[int, Field(ge=1)]
+T = TypeVar("T")
+
+
+def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
+    directory: Path = (info.context or {}).get("directory", Path())
+    return (directory / path).absolute()
+
+
+def _like(parse: Callable[[str], object]) -> AfterValidator:
+    """Text that `parse` takes; kept as it is written."""
+
+    def check(text: str) -> str:
+        parse(text)
+        return text
+
+    return AfterValidator(check)
+
+
+def _this_version(value: T, info: ValidationInfo) -> T:
+    """What the design has a word for and this version does not do deserves a clear answer."""
+    if info.field_name == "protocol" and value in ("lmtp", "managesieve", "http"):
+        raise ValueError(f'"{value}" is not served by this version; write "smtp", "submission", "pop3" or "imap"')
+    if info.field_name == "workers" and (value == "auto" or type(value) is not int or value != 1):
+        raise ValueError(f"{value!r}: this version serves all from one process; write 1 or leave it out")
+    return value
+
+
+def _argon2id(text: str) -> str:
+    try:
+        kind = extract_parameters(text).type.name
+    except InvalidHashError:
+        kind = ""
+    if kind != "ID" or text.count("$") != 5 or not all(text.split("$")[4:]):
+        raise ValueError("is not an argon2id hash; let `mailserver account passwd ADDRESS` write it")
+    return text
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
+FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
 
 
 class Section(BaseModel):
@@ -25,31 +76,37 @@ class Section(BaseModel):
 
 
 class ServerName(Section):
-    """[[tls.sni]]"""
+    """A further certificate. One section for each."""
 
-    names: tuple[str, ...] = Field(min_length=1, description="names that a client may ask for")
-    certificate: Path = Field(description="PEM file: the certificate and its chain")
-    private_key: Path = Field(description="PEM file: the private key")
+    names: tuple[Annotated[str, AfterValidator(parse_hostname)], ...] = Field(
+        min_length=1, description="names that a client may ask for"
+    )
+    certificate: FilePath = Field(description="PEM file: the certificate and its chain")
+    private_key: FilePath = Field(description="PEM file: the private key")
 
 
 class TLS(Section):
-    """[tls]"""
+    """Encryption. Needed as soon as one listener begins TLS."""
 
-    certificate: Path = Field(description="PEM file: the certificate and its chain")
-    private_key: Path = Field(description="PEM file: the private key")
+    certificate: FilePath = Field(description="PEM file: the certificate and its chain")
+    private_key: FilePath = Field(description="PEM file: the private key")
     sni: tuple[ServerName, ...] = Field(default=(), description="further certificates, by the name the client asks for")
 
 
 class Listener(Section):
-    """[[listener]]"""
+    """A port and what is spoken there. One section for each."""
 
-    protocol: Literal["smtp", "submission", "pop3", "imap"] = Field(description="what is spoken")
-    endpoint: str = Field(description='where: a Twisted server endpoint string, as "tcp:25"')
+    protocol: Annotated[Literal["smtp", "submission", "pop3", "imap"], BeforeValidator(_this_version)] = Field(
+        description="what is spoken"
+    )
+    endpoint: Annotated[str, _like(parse_endpoint)] = Field(
+        description='where: a Twisted server endpoint string, as "tcp:25"'
+    )
     tls: Literal["starttls", "implicit", "none"] = Field(default="starttls", description="how encryption begins")
 
 
 class Auth(Section):
-    """[auth]"""
+    """Logging in."""
 
     without_tls: Literal["never", "loopback"] = Field(
         default="never", description='"loopback": passwords in clear are taken from this machine only'
@@ -57,15 +114,19 @@ class Auth(Section):
 
 
 class Relay(Section):
-    """[relay]"""
+    """Mail for the outside world: how it leaves, and how long it is tried."""
 
-    resolver: tuple[str, ...] = Field(
+    resolver: tuple[Annotated[str, _like(parse_address_port)], ...] = Field(
         default=(), description='DNS servers as "ADDRESS:PORT"; empty: those of the system'
     )
-    smarthost: str | None = Field(default=None, description='send all outside mail there: "HOST:PORT"')
+    smarthost: Annotated[str, _like(parse_host_port)] | None = Field(
+        default=None, description='send all outside mail there: "HOST:PORT"'
+    )
     smarthost_user: str | None = Field(default=None, description="user name at the smarthost")
-    smarthost_password_file: Path | None = Field(default=None, description="file with the password at the smarthost")
-    port: Annotated[int, Field(ge=1, le=65535)] = Field(default=25, description="port of next hops found by MX")
+    smarthost_password_file: FilePath | None = Field(
+        default=None, validate_default=True, description="file with the password at the smarthost"
+    )
+    port: Port = Field(default=25, description="port of next hops found by MX")
     retry_first: Duration = Field(
         default=5 * MINUTE, description="wait before the first retry; then doubling, with jitter"
     )
@@ -76,21 +137,40 @@ class Relay(Section):
     concurrency_per_host: Count = Field(default=5, description="deliveries at the same time to one next hop")
     connect_timeout: Duration = Field(default=30.0, description="for one address of a next hop")
 
+    # A key that was refused is missing from info.data: its own fault is told, not what follows from it.
+
+    @field_validator("smarthost_user")
+    @classmethod
+    def _user_of_a_smarthost(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("smarthost", "") is None:
+            raise ValueError("is given without smarthost; give relay.smarthost as well, or leave it out")
+        return value
+
+    @field_validator("smarthost_password_file")
+    @classmethod
+    def _password_and_user(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if "smarthost_user" in info.data and (value is None) != (info.data["smarthost_user"] is None):
+            missing, other = "smarthost_password_file", "smarthost_user"
+            if value is not None:
+                missing, other = other, missing
+            raise ValueError(f"{other} is given without {missing}; give both or neither")
+        return value
+
 
 class Limits(Section):
-    """[limits]"""
+    """What one client, or all together, may ask of the server."""
 
-    message_size: Size = Field(
+    message_size: Annotated[Size, Field(ge=65536)] = Field(
         default=50 * MIB, description="largest message taken by SMTP, submission and IMAP APPEND"
     )
     recipients: Count = Field(default=1000, description="recipients of one message")
-    command_line: Annotated[int, Field(ge=512)] = Field(
+    command_line: Annotated[int, Field(ge=512, strict=True)] = Field(
         default=2048, description="octets of one SMTP or POP3 command line"
     )
-    imap_line: Annotated[int, Field(ge=1024)] = Field(
+    imap_line: Annotated[int, Field(ge=1024, strict=True)] = Field(
         default=65536, description="octets of one IMAP command without literals"
     )
-    imap_literal: Annotated[int, Field(ge=1024)] = Field(
+    imap_literal: Annotated[int, Field(ge=1024, strict=True)] = Field(
         default=65536, description="octets of an IMAP literal but for APPEND"
     )
     errors: Count = Field(default=10, description="bad commands before a connection is closed")
@@ -103,18 +183,26 @@ class Limits(Section):
 
 
 class Demo(Section):
-    """[demo]: written by `--demo`, not meant for anything else."""
+    """Written by `--demo`, not meant for anything else."""
 
     outbox: str = Field(description="mail for the outside world is kept in this account")
 
 
 class Configuration(Section):
-    """mailserver.toml"""
+    """The server: read once, at its start."""
 
-    hostname: str = Field(description="the name of this server in greetings, trace fields and EHLO")
-    data: Path = Field(description="mail/, queue/ and state lie there")
-    accounts: Path = Field(default=Path("accounts.toml"), description="the file of domains, accounts and aliases")
-    workers: Literal[1] = Field(default=1, description="processes; this version serves all from one")
+    hostname: Annotated[str, AfterValidator(parse_own_hostname)] = Field(
+        description="the name of this server in greetings, trace fields and EHLO"
+    )
+    data: FilePath = Field(description="mail/, queue/ and state lie there")
+    accounts: FilePath = Field(
+        default=Path("accounts.toml"),
+        validate_default=True,
+        description="the file of domains, accounts and aliases",
+    )
+    workers: Annotated[Literal[1], BeforeValidator(_this_version)] = Field(
+        default=1, description="processes; this version serves all from one"
+    )
     tls: TLS | None = Field(default=None, description="needed by listeners with starttls or implicit TLS")
     listener: tuple[Listener, ...] = Field(min_length=1, description="one for each port")
     auth: Auth = Auth()
@@ -124,21 +212,23 @@ class Configuration(Section):
 
 
 class Domain(Section):
-    """[domain."example.org"]"""
+    """A domain whose mail is taken here. It needs no key; the header alone declares it."""
 
     catch_all: str | None = Field(default=None, description="mail for unknown local parts goes to this account")
 
 
 class Account(Section):
-    """[account."alice@example.org"]"""
+    """A mailbox and who may open it."""
 
-    password: str = Field(description="an argon2id hash; `mailserver account passwd` writes it")
+    password: Annotated[str, AfterValidator(_argon2id)] = Field(
+        description="an argon2id hash; `mailserver account passwd` writes it"
+    )
     aliases: tuple[str, ...] = Field(default=(), description="further addresses of the account")
     quota: Size | None = Field(default=None, description="octets that the account may keep; absent: no limit")
 
 
 class Accounts(Section):
-    """accounts.toml"""
+    """Domains, accounts and aliases: read again whenever it changes."""
 
     domain: dict[str, Domain] = Field(default_factory=dict)
     account: dict[str, Account] = Field(default_factory=dict)

@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-SECONDS = {"s": 1, "sec": 1, "min": 60, "h": 3600, "hour": 3600, "hours": 3600, "day": 86400, "days": 86400}
-OCTETS = {"B": 1, "KB": 10**3, "KiB": 2**10, "MB": 10**6, "MiB": 2**20, "GB": 10**9, "GiB": 2**30}
+SECONDS: Mapping[str, int] = {
+    "s": 1,
+    "sec": 1,
+    "min": 60,
+    "h": 3600,
+    "hour": 3600,
+    "hours": 3600,
+    "day": 86400,
+    "days": 86400,
+}
+OCTETS: Mapping[str, int] = {
+    "B": 1,
+    "KB": 10**3,
+    "KiB": 2**10,
+    "MB": 10**6,
+    "MiB": 2**20,
+    "GB": 10**9,
+    "GiB": 2**30,
+    "TB": 10**12,
+    "TiB": 2**40,
+}
 
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
+# The units that `format_duration` and `format_size` write, the largest first.
+_SHOWN_SECONDS = ("days", "h", "min")
+_SHOWN_OCTETS = ("TiB", "GiB", "MiB", "KiB")
+
+_QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]+)")
 
 
-def _parse(value: object, units: dict[str, int], what: str) -> float:
+def _parse(value: object, units: Mapping[str, int], what: str) -> float:
     if isinstance(value, str) and (match := _QUANTITY.fullmatch(value.strip())) and match[2] in units:
         return float(match[1]) * units[match[2]]
-    raise ValueError(f'write a {what} as "NUMBER UNIT" with one of the units {", ".join(units)}')
+    raise ValueError(f'is not a {what}; write "NUMBER UNIT" with one of the units {", ".join(units)}')
 
 
 def parse_duration(value: object) -> float:
@@ -24,3 +48,20 @@ def parse_duration(value: object) -> float:
 def parse_size(value: object) -> int:
     """Octets. Raises ValueError with the remedy."""
     return int(_parse(value, OCTETS, "size"))
+
+
+def format_duration(seconds: float) -> str:
+    """In the largest unit that needs no fraction; `parse_duration` reads it back."""
+    for unit in _SHOWN_SECONDS:
+        if seconds >= SECONDS[unit] and seconds % SECONDS[unit] == 0:
+            count = int(seconds) // SECONDS[unit]
+            return f"{count} {'day' if unit == 'days' and count == 1 else unit}"
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + " s"
+
+
+def format_size(octets: int) -> str:
+    """In the largest binary unit that needs no fraction; `parse_size` reads it back."""
+    for unit in _SHOWN_OCTETS:
+        if octets >= OCTETS[unit] and octets % OCTETS[unit] == 0:
+            return f"{octets // OCTETS[unit]} {unit}"
+    return f"{octets} B"

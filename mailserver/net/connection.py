@@ -100,9 +100,9 @@ class ServedConnection(protocol.Protocol):
         self._reading = True
         self._writable = True
         self._end_of_input = False
-        self._drained: Deferred[None] | None = None
+        self._draining: list[Deferred[None]] = []
         self._timer: Timer | None = None
-        self._active = self._begun = service.clock.monotonic()
+        self._active = self._made = service.clock.monotonic()
 
     # The transport's side
 
@@ -116,13 +116,13 @@ class ServedConnection(protocol.Protocol):
         if self._service.implicit_tls:
             self.transport.startTLS(self._service.certificates)
         else:
-            self._open()
+            self._pump()
 
     def handshakeCompleted(self) -> None:
         state = self.tls
         log.info("session=%s peer=%s tls=%s", self.id, self.peer, state)
         if self._session is None:
-            self._open()
+            self._pump()
 
     def dataReceived(self, data: bytes) -> None:
         if self._closing or self._session is None:
@@ -180,8 +180,9 @@ class ServedConnection(protocol.Protocol):
     async def drain(self) -> None:
         self.flush()
         if self._connected and not self._writable:
-            self._drained = Deferred()
-            await self._drained
+            drained: Deferred[None] = Deferred()
+            self._draining.append(drained)
+            await drained
         if not self._connected:
             raise Disconnected
 
@@ -204,25 +205,20 @@ class ServedConnection(protocol.Protocol):
 
     # The pump
 
-    def _open(self) -> None:
-        self._session = self._service.open_session(cast(Channel, self))
-        log.info("session=%s peer=%s service=%s opened", self.id, self.peer, self._service.name)
-        self._busy = True
-        Deferred.fromCoroutine(self._run(self._session, greet=True)).addErrback(self._failed)
-
     def _pump(self) -> None:
-        if not self._busy and self._session is not None:
+        if not self._busy:
             self._busy = True
-            Deferred.fromCoroutine(self._run(self._session)).addErrback(self._failed)
+            Deferred.fromCoroutine(self._run()).addErrback(self._failed)
         self._regulate_reading()
 
-    async def _run(self, session: Session, *, greet: bool = False) -> None:
+    async def _run(self) -> None:
         try:
-            if greet:
-                await session.opened()
+            session = self._session or await self._open()
             while not self._closing and (event := session.engine.next_event()) is not None:
                 await session.handle(event)
                 self._regulate_reading()
+                if not self._writable:  # answers pile up at a client that asks and does not read
+                    await self.drain()
             self.flush()
         except Disconnected:
             pass
@@ -233,6 +229,12 @@ class ServedConnection(protocol.Protocol):
                 self._end()
             elif self._end_of_input:
                 self.close()
+
+    async def _open(self) -> Session:
+        log.info("session=%s peer=%s service=%s opened", self.id, self.peer, self._service.name)
+        self._session = session = self._service.open_session(cast(Channel, self))
+        await session.opened()
+        return session
 
     def _regulate_reading(self) -> None:
         if self._closing or self._session is None:
@@ -253,9 +255,9 @@ class ServedConnection(protocol.Protocol):
         """Fires when the nearest deadline may have passed; sets itself again for the next one."""
         now = self._service.clock.monotonic()
         session = self._session
-        deadline = self._begun + self._service.login_timeout
+        deadline = self._made + self._service.login_timeout
         if session is not None and not session.awaits_login:
-            working = self._busy and self._drained is None  # waiting for a slow reader is no work
+            working = self._busy and not self._draining  # waiting for a slow reader is no work
             idle_since = now if working else self._active
             deadline = idle_since + session.idle_timeout
         if now < deadline:
@@ -269,9 +271,9 @@ class ServedConnection(protocol.Protocol):
         self.close()
 
     def _release_drain(self) -> None:
-        waiting, self._drained = self._drained, None
-        if waiting is not None:
-            waiting.callback(None)
+        draining, self._draining = self._draining, []
+        for drained in draining:
+            drained.callback(None)
 
     def _abort(self) -> None:
         self._closing = True

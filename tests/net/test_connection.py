@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import connectionDone
 from twisted.internet.testing import StringTransport
 
 from mailserver.net.connection import READ_AHEAD, RefusedConnection, ServedConnection, Service, ServiceFactory
@@ -129,8 +131,6 @@ def served() -> Served:
 
 
 def lose(served: Served) -> None:
-    from twisted.internet.protocol import connectionDone
-
     served.connection.connectionLost(connectionDone)
 
 
@@ -219,6 +219,20 @@ def test_a_bug_in_a_session_closes_the_connection_alone(served: Served, caplog: 
     assert served.transport.aborted
     assert "a bug" in caplog.text
     assert served.connection.id in caplog.text
+
+
+def test_a_session_that_cannot_be_opened_gives_its_place_back(served: Served) -> None:
+    def open_session(channel: Any) -> EchoSession:
+        raise RuntimeError("a bug")
+
+    limits = ConnectionLimits(1, 1)
+    service = dataclasses.replace(make_service(served.clock, limits, []), open_session=open_session)
+    connection = ServiceFactory(service).buildProtocol(IPv4Address("TCP", "192.0.2.9", 4000))
+    transport = Transport()
+    connection.makeConnection(transport)
+    assert transport.aborted
+    connection.connectionLost(connectionDone)
+    assert limits.admit("192.0.2.9") is None
 
 
 def test_an_idle_client_is_told_and_closed(served: Served) -> None:

@@ -71,7 +71,7 @@ def run(
     return done.stdout
 
 
-def run_on_terminal(*command: str | Path, home: Path, timeout: float = 60) -> str:
+def run_on_terminal(*command: str | Path, home: Path, timeout: float = 20) -> str:
     """Runs a full-screen program on a terminal of its own; what it drew there."""
     leader, follower = pty.openpty()
     drawn: list[bytes] = []

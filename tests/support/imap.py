@@ -53,6 +53,7 @@ class Server:
             channel,
             hostname="mail.example.test",
             limits=self.limits,
+            spool=self.root,
             authenticator=Authenticator(self.passwords, workers, self.clock, Failures()),
             open_account=self.store.account,
             workers=workers,
@@ -114,3 +115,61 @@ class Client:
         self.channel.sent = b""
         act()
         return self.channel.sent
+
+
+Value = bytes | list["Value"] | None
+"""A string or atom, a list, NIL."""
+
+_TOKEN = re.compile(
+    rb"""(?P<literal>\{(?P<size>\d+)\}\r\n) | "(?P<quoted>(?:[^"\\\r\n]|\\.)*)"
+    | (?P<atom>[^\s(){"]*\[[^\]]*\][^\s(){"]* | [^\s(){"]+)""",
+    re.VERBOSE,
+)
+
+
+def parse_responses(data: bytes) -> list[list[Value]]:
+    """Each response as its words; the sender must have written them without a fault."""
+    position = 0
+    found = []
+    while position < len(data):
+        words, position = _words(data, position, b"\r\n")
+        found.append(words)
+    return found
+
+
+def _words(data: bytes, position: int, end: bytes) -> tuple[list[Value], int]:
+    words: list[Value] = []
+    while not data.startswith(end, position):
+        if data.startswith(b" ", position):
+            position += 1
+        elif data.startswith(b"(", position):
+            inner, position = _words(data, position + 1, b")")
+            words.append(inner)
+        else:
+            match = _TOKEN.match(data, position)
+            assert match, data[position : position + 50]
+            position = match.end()
+            if match["literal"]:
+                size = int(match["size"])
+                assert position + size <= len(data)
+                words.append(data[position : position + size])
+                position += size
+            elif match["quoted"] is not None:
+                words.append(re.sub(rb"\\(.)", rb"\1", match["quoted"]))
+            else:
+                words.append(None if match["atom"] == b"NIL" else match["atom"])
+    return words, position + len(end)
+
+
+def fetched(answer: bytes) -> dict[int, dict[bytes, Value]]:
+    """The FETCH responses: items by sequence number."""
+    found: dict[int, dict[bytes, Value]] = {}
+    for words in parse_responses(answer):
+        match words:
+            case [b"*", bytes() as number, b"FETCH", list() as items]:
+                names, values = items[::2], items[1::2]
+                assert len(names) == len(values)
+                for name, value in zip(names, values, strict=True):
+                    assert isinstance(name, bytes)
+                    found.setdefault(int(number), {})[name] = value
+    return found

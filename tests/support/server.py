@@ -166,13 +166,20 @@ class RunningServer:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        try:
+            self._wait_until_ready(self.process)
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         end = time.monotonic() + START_TIMEOUT
         for name, (_, tls) in LISTENERS.items():
             while not self._serves(name, greets=tls != "implicit"):
-                assert self.process.poll() is None, f"the server ended with {self.process.returncode}:\n{self.log()}"
+                assert process.poll() is None, f"the server ended with {process.returncode}:\n{self.log()}"
                 assert time.monotonic() < end, f"{name} does not answer:\n{self.log()}"
                 time.sleep(0.05)
-        return self
 
     def _serves(self, name: str, *, greets: bool) -> bool:
         """Ports are bound before the server is ready: only a greeting tells that it is."""

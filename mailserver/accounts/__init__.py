@@ -1,0 +1,24 @@
+"""The directory: which domains, accounts and aliases there are, and whose password it is.
+
+Promises   Lookups are answered from memory and may come from any thread. An edit of the file is taken over within about
+           a second; one that is broken is logged and passed over.
+On failure ConfigurationError when the file cannot be used at the start; `EditError` from an edit that cannot be made.
+"""
+
+from mailserver.accounts.directory import Directory, Mailbox, NotLocal, Resolution, Unknown
+from mailserver.accounts.editor import AccountsFile, EditError
+from mailserver.accounts.passwords import PasswordError, generate_password, hash_password, verify_password
+
+__all__ = [
+    "AccountsFile",
+    "Directory",
+    "EditError",
+    "Mailbox",
+    "NotLocal",
+    "PasswordError",
+    "Resolution",
+    "Unknown",
+    "generate_password",
+    "hash_password",
+    "verify_password",
+]

@@ -1,0 +1,178 @@
+"""Looks up addresses and passwords in the accounts file.
+
+An address leads to a mailbox by the first of these that applies: it is an account; it is an alias; without its
+"+detail" it is one of both (RFC 5233); its domain has a catch-all; it is the postmaster, who is always there
+(RFC 5321 §4.5.1): then the first account of the domain, or of the file, has it. Case of the local part does not count.
+
+Promises   All methods may be called from any thread. Lookups never wait for the disk but to take over a changed file.
+           A wrong password, an unknown user and a malformed name take the same time.
+On failure ConfigurationError from the constructor. Later a file that is broken or gone is logged, each problem on its
+           line, and what was read before stays in force.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mailserver.accounts.passwords import generate_password, hash_password, verify_password
+from mailserver.config.loader import ConfigurationError, load_accounts
+from mailserver.config.model import Account, Accounts
+from mailserver.mail import Address, AddressError, parse_mailbox
+
+log = logging.getLogger(__name__)
+
+CHECK_INTERVAL = 1.0
+"""Seconds between two looks at the file's modification time."""
+
+SETTLE_TIME = 0.2
+"""Seconds for which the file must lie still: an editor that writes in place is not caught in the middle."""
+
+POSTMASTER = "postmaster"
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """The address leads to this account. `quota` in octets, None without a limit."""
+
+    account: Address
+    quota: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The domain is ours, but there is no such user."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotLocal:
+    """The domain is not ours."""
+
+
+Resolution = Mailbox | Unknown | NotLocal
+
+
+class _Snapshot:
+    """One reading of the file, never changed after it was made."""
+
+    __slots__ = ("_catch_all", "_direct", "_passwords", "_postmaster", "domains")
+
+    def __init__(self, accounts: Accounts) -> None:
+        self.domains = frozenset(name.lower() for name in accounts.domain)
+        self._passwords: dict[Address, str] = {}
+        self._direct: dict[tuple[str, str], Mailbox] = {}
+        self._postmaster: dict[str, Mailbox] = {}  # "" is the first account of all
+        for name, account in accounts.account.items():
+            address = parse_mailbox(name)
+            mailbox = Mailbox(address, account.quota)
+            self._passwords[address] = account.password
+            for known in (address, *_aliases(account)):
+                self._direct[known.key] = mailbox
+            self._postmaster.setdefault(address.domain, mailbox)
+            self._postmaster.setdefault("", mailbox)
+        self._catch_all = {
+            name.lower(): self._direct[parse_mailbox(domain.catch_all).key]
+            for name, domain in accounts.domain.items()
+            if domain.catch_all is not None
+        }
+
+    def resolve(self, address: Address) -> Resolution:
+        local, domain = address.key
+        if not domain:
+            return self._bare_postmaster() if local == POSTMASTER else NotLocal()
+        if domain not in self.domains:
+            return NotLocal()
+        return (
+            self._direct.get((local, domain))
+            or self._direct.get((local.partition("+")[0], domain))
+            or self._catch_all.get(domain)
+            or (self._fallback_postmaster(domain) if local == POSTMASTER else Unknown())
+        )
+
+    def user(self, username: str) -> tuple[Address, str] | None:
+        """The account and its password's hash; by the account's address or an alias, nothing looser."""
+        try:
+            mailbox = self._direct.get(parse_mailbox(username).key)
+        except AddressError:
+            return None
+        return (mailbox.account, self._passwords[mailbox.account]) if mailbox else None
+
+    def _bare_postmaster(self) -> Resolution:
+        named = (self._direct.get((POSTMASTER, domain)) for domain in self._postmaster if domain)
+        return next(filter(None, named), None) or self._fallback_postmaster("")
+
+    def _fallback_postmaster(self, domain: str) -> Resolution:
+        return self._postmaster.get(domain) or self._postmaster.get("") or Unknown()
+
+
+def _aliases(account: Account) -> Iterator[Address]:
+    return map(parse_mailbox, account.aliases)
+
+
+class Directory:
+    """The accounts of one file. Raises ConfigurationError when the file cannot be used at first."""
+
+    def __init__(self, path: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._monotonic = monotonic
+        self._lock = threading.Lock()  # held by the one that looks whether the file has changed
+        self._stamp = _stamp(path)
+        self._snapshot = _Snapshot(load_accounts(path))
+        self._next_check = monotonic() + CHECK_INTERVAL
+        self._nobody = hash_password(generate_password())
+
+    def resolve(self, address: Address) -> Resolution:
+        return self._current().resolve(address)
+
+    def domains(self) -> frozenset[str]:
+        """The domains whose mail is taken here, in lower case."""
+        return self._current().domains
+
+    def may_send_as(self, account: Address, sender: Address) -> bool:
+        """An account sends from each address that leads to it."""
+        match self.resolve(sender):
+            case Mailbox(account=owner):
+                return owner == account and bool(sender.domain)
+        return False
+
+    def authenticate(self, username: str, password: str) -> Address | None:
+        """The account's own address when the password is right; blocking, some 50 ms."""
+        account, stored = self._current().user(username) or (None, self._nobody)
+        return account if verify_password(stored, password) else None
+
+    def _current(self) -> _Snapshot:
+        if self._monotonic() >= self._next_check and self._lock.acquire(blocking=False):
+            try:
+                self._look()
+            finally:
+                self._lock.release()
+        return self._snapshot
+
+    def _look(self) -> None:
+        stamp = _stamp(self._path)
+        if stamp is not None and stamp != self._stamp and abs(time.time() - stamp[0] / 1e9) < SETTLE_TIME:
+            return  # to be looked at again at the next lookup
+        self._next_check = self._monotonic() + CHECK_INTERVAL
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._snapshot = _Snapshot(load_accounts(self._path))
+        except ConfigurationError as error:
+            for problem in error.problems:
+                log.error("accounts not taken over, the former ones stay: %s", problem)
+        else:
+            log.info("accounts taken over from %s", self._path)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Differs whenever the file was changed or replaced; None when it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_mtime_ns, status.st_size, status.st_ino)

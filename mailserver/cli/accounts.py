@@ -1,0 +1,164 @@
+"""`mailserver account`, `mailserver alias` and `mailserver domain`: edits of the accounts file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+
+from mailserver.accounts import generate_password, hash_password
+from mailserver.cli.common import Context, Failure, as_json, parse_address, pass_context, print_json, print_table
+from mailserver.config.units import format_size
+from mailserver.mail import Address
+from mailserver.store.folders import account_path
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def _password_options(command: F) -> F:
+    stdin = click.option("--password-stdin", "from_stdin", is_flag=True, help="Read the password from standard input.")
+    generate = click.option("--generate", is_flag=True, help="Make a password and print it once.")
+    return generate(stdin(command))
+
+
+def _new_password(from_stdin: bool, generate: bool) -> str:
+    if from_stdin and generate:
+        raise click.UsageError("--password-stdin and --generate exclude each other")
+    if generate:
+        return generate_password()
+    if from_stdin:
+        return _first_line()
+    if not sys.stdin.isatty():
+        raise Failure("there is no terminal to ask for the password; use --password-stdin or --generate")
+    password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    return password
+
+
+def _first_line() -> str:
+    try:
+        return sys.stdin.buffer.readline().decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise Failure("the password on standard input is not UTF-8 text") from None
+
+
+@click.group()
+def account() -> None:
+    """Add, list and remove accounts; set passwords."""
+
+
+@account.command("add")
+@click.argument("address", callback=parse_address)
+@_password_options
+@pass_context
+def add_account(context: Context, address: Address, from_stdin: bool, generate: bool) -> None:
+    """Add an account; its domain must be there."""
+    password = _new_password(from_stdin, generate)
+    context.accounts.add_account(address, hash_password(password))
+    if generate:
+        click.echo(password)
+
+
+@account.command("passwd")
+@click.argument("address", callback=parse_address)
+@_password_options
+@pass_context
+def set_password(context: Context, address: Address, from_stdin: bool, generate: bool) -> None:
+    """Give an account a new password."""
+    password = _new_password(from_stdin, generate)
+    context.accounts.set_password(address, hash_password(password))
+    if generate:
+        click.echo(password)
+
+
+@account.command("list")
+@as_json
+@pass_context
+def list_accounts(context: Context, as_json: bool) -> None:
+    """List the accounts with their aliases and quotas."""
+    accounts = context.accounts.read().account
+    if as_json:
+        print_json([{"address": n, "aliases": list(a.aliases), "quota": a.quota} for n, a in accounts.items()])
+        return
+    rows = [
+        (name, format_size(a.quota) if a.quota else "-", ", ".join(a.aliases) or "-") for name, a in accounts.items()
+    ]
+    print_table(("ACCOUNT", "QUOTA", "ALIASES"), rows)
+
+
+@account.command("remove")
+@click.argument("address", callback=parse_address)
+@pass_context
+def remove_account(context: Context, address: Address) -> None:
+    """Remove an account and its aliases. Its mail stays on disk."""
+    removed = context.accounts.remove_account(address)
+    maildir = context.configuration.data / "mail" / account_path(removed)
+    click.echo(f"{removed} is removed; its mail, if it ever had any, stays in {maildir}")
+
+
+@click.group()
+def alias() -> None:
+    """Add, list and remove further addresses of accounts."""
+
+
+@alias.command("add")
+@click.argument("address", callback=parse_address)
+@click.argument("account", callback=parse_address)
+@pass_context
+def add_alias(context: Context, address: Address, account: Address) -> None:
+    """Let mail for ADDRESS reach ACCOUNT."""
+    context.accounts.add_alias(address, account)
+
+
+@alias.command("remove")
+@click.argument("address", callback=parse_address)
+@pass_context
+def remove_alias(context: Context, address: Address) -> None:
+    """Remove an alias."""
+    context.accounts.remove_alias(address)
+
+
+@alias.command("list")
+@as_json
+@pass_context
+def list_aliases(context: Context, as_json: bool) -> None:
+    """List all aliases."""
+    rows = [(alias, name) for name, a in context.accounts.read().account.items() for alias in a.aliases]
+    if as_json:
+        print_json([{"address": address, "account": name} for address, name in rows])
+    else:
+        print_table(("ALIAS", "ACCOUNT"), rows)
+
+
+@click.group()
+def domain() -> None:
+    """Add, list and remove domains whose mail is taken here."""
+
+
+@domain.command("add")
+@click.argument("name")
+@pass_context
+def add_domain(context: Context, name: str) -> None:
+    """Take mail for a domain."""
+    context.accounts.add_domain(name)
+
+
+@domain.command("remove")
+@click.argument("name")
+@pass_context
+def remove_domain(context: Context, name: str) -> None:
+    """Take no more mail for a domain; it must have no addresses left."""
+    context.accounts.remove_domain(name)
+
+
+@domain.command("list")
+@as_json
+@pass_context
+def list_domains(context: Context, as_json: bool) -> None:
+    """List the domains."""
+    domains = context.accounts.read().domain
+    if as_json:
+        print_json([{"domain": name, "catch_all": d.catch_all} for name, d in domains.items()])
+    else:
+        print_table(("DOMAIN", "CATCH-ALL"), [(name, d.catch_all or "-") for name, d in domains.items()])

@@ -1,0 +1,95 @@
+"""What all commands share: the configuration, errors, values and tables."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from mailserver.accounts import AccountsFile, EditError, PasswordError
+from mailserver.config.accounts import parse_account_address
+from mailserver.config.loader import ConfigurationError, read
+from mailserver.config.model import Configuration
+from mailserver.mail import Address
+from mailserver.queue import QueueError
+from mailserver.store.model import StoreError
+
+
+class Failure(click.ClickException):
+    """Ends the command with exit status 1; one line for each problem."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        for line in self.message.splitlines():
+            click.echo(f"mailserver: {line}", file=file, err=True)
+
+
+class Group(click.Group):
+    """Turns the errors of all rooms into a `Failure`."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigurationError as error:
+            raise Failure(*error.problems) from None
+        except (EditError, PasswordError, QueueError, StoreError) as error:
+            raise Failure(str(error)) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # click ends quietly when nobody reads on
+            raise Failure(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
+
+
+@dataclass
+class Context:
+    """What `--config` names."""
+
+    path: Path
+
+    @cached_property
+    def configuration(self) -> Configuration:
+        """Raises ConfigurationError."""
+        return read(self.path)
+
+    @property
+    def accounts(self) -> AccountsFile:
+        return AccountsFile(self.configuration.accounts)
+
+
+pass_context = click.make_pass_decorator(Context)
+
+
+def parse_address(ctx: click.Context, param: click.Parameter, value: str) -> Address:
+    """Callback of an argument: a mail address that an account or alias may have."""
+    try:
+        return parse_account_address(value)
+    except ValueError as error:
+        raise Failure(f"{value!r} {error}") from None
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as they must be; nothing but the header when there are no rows."""
+    lines = [header, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def printable(text: str) -> str:
+    """What others have written, without anything that a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in text)

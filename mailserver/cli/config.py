@@ -1,0 +1,28 @@
+"""`mailserver config`."""
+
+from __future__ import annotations
+
+import click
+
+from mailserver.cli.common import Context, pass_context
+from mailserver.config.loader import load
+from mailserver.config.reference import page
+
+
+@click.group()
+def config() -> None:
+    """Check the configuration, or look up its keys."""
+
+
+@config.command()
+@pass_context
+def check(context: Context) -> None:
+    """Check both files and all that they name; tell every fault at once."""
+    load(context.path)
+    click.echo(f"{context.path}: the configuration is good")
+
+
+@config.command()
+def reference() -> None:
+    """Print the reference of all keys, as Markdown."""
+    click.echo(page(), nl=False)

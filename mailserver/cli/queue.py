@@ -1,0 +1,192 @@
+"""`mailserver queue`: what waits, and what becomes of it. A running server notices each change."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+
+from mailserver.cli.common import Context, Failure, as_json, pass_context, print_json, print_table, printable
+from mailserver.config.units import format_size
+from mailserver.queue import Entry, Queue, QueuedRecipient, State
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+@contextmanager
+def _opened(context: Context) -> Iterator[Queue | None]:
+    """None when there is no queue yet: only the server makes it, as the user that it runs as."""
+    directory = context.configuration.data / "queue"
+    if not (directory / "queue.db").exists():
+        yield None
+        return
+    queue = Queue(directory)
+    try:
+        yield queue
+    finally:
+        queue.close()
+
+
+@click.group()
+def queue() -> None:
+    """Look at mail that waits for delivery, and decide about it."""
+
+
+@queue.command("list")
+@as_json
+@pass_context
+def list_entries(context: Context, as_json: bool) -> None:
+    """List what waits, the oldest first."""
+    with _opened(context) as queue:
+        entries = queue.list() if queue else []
+    if as_json:
+        print_json([_data(entry) for entry in entries])
+        return
+    if not entries:
+        click.echo("The queue is empty.")
+        return
+    print_table(("ID", "STATE", "SIZE", "AGE", "FROM", "TO", "LAST ANSWER"), [row for e in entries for row in _rows(e)])
+
+
+@queue.command()
+@click.argument("id")
+@as_json
+@pass_context
+def show(context: Context, id: str, as_json: bool) -> None:
+    """Show one entry in full."""
+    with _opened(context) as queue:
+        if queue is None:
+            raise Failure(f"no entry {id} in the queue")
+        entry = queue.show(id)
+    if as_json:
+        print_json(_data(entry))
+        return
+    click.echo(f"{entry.id}: {entry.state}, {format_size(entry.size)}, since {_time(entry.created)}")
+    click.echo(f"from {_sender(entry)}")
+    for recipient in entry.recipients:
+        click.echo(f"to {printable(str(recipient.address))}: {_history(recipient)}")
+
+
+def _selection(command: F) -> F:
+    every = click.option("--all", "every", is_flag=True, help="All entries.")
+    return click.argument("ids", nargs=-1, metavar="[ID]...")(every(command))
+
+
+@queue.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@pass_context
+def flush(context: Context, ids: tuple[str, ...]) -> None:
+    """Try entries again now: those named, or all."""
+    _change(context, ids, not ids, Queue.flush, "to be tried now")
+
+
+@queue.command()
+@_selection
+@pass_context
+def hold(context: Context, ids: tuple[str, ...], every: bool) -> None:
+    """Keep entries from being tried."""
+    _change(context, ids, every, Queue.hold, "held")
+
+
+@queue.command()
+@_selection
+@pass_context
+def release(context: Context, ids: tuple[str, ...], every: bool) -> None:
+    """Let held entries be tried again."""
+    _change(context, ids, every, Queue.release, "released")
+
+
+@queue.command()
+@_selection
+@pass_context
+def remove(context: Context, ids: tuple[str, ...], every: bool) -> None:
+    """Delete entries for ever; nobody is told."""
+    _change(context, ids, every, Queue.remove, "removed")
+
+
+def _change(
+    context: Context, ids: Sequence[str], every: bool, act: Callable[[Queue, Sequence[str]], int], done: str
+) -> None:
+    if bool(ids) == every:
+        raise click.UsageError("name entries by their IDs, or all of them by --all")
+    with _opened(context) as queue:
+        known = {entry.id for entry in queue.list()} if queue else set()
+        if unknown := [id for id in ids if id not in known]:
+            raise Failure(*(f"no entry {id} in the queue" for id in unknown))
+        changed = act(queue, ids or sorted(known)) if queue else 0
+    click.echo(f"{changed} {'entry' if changed == 1 else 'entries'} {done}")
+
+
+def _rows(entry: Entry) -> Iterator[tuple[str, ...]]:
+    """A row for each recipient; what is the same for all stands in the first."""
+    left = (entry.id, str(entry.state), format_size(entry.size), _age(entry.created), _sender(entry))
+    if not entry.recipients:
+        yield (*left, "-", "-")
+    for recipient in entry.recipients:
+        answer = printable(str(recipient.reply)) if recipient.reply else "-"
+        yield (*left, printable(str(recipient.address)), answer[:100])
+        left = ("", "", "", "", "")
+
+
+def _sender(entry: Entry) -> str:
+    if entry.state is State.CORRUPT:
+        return "?"
+    return printable(str(entry.sender)) if entry.sender else "<>"
+
+
+def _history(recipient: QueuedRecipient) -> str:
+    if not recipient.attempts:
+        return "not tried yet"
+    answer = printable(str(recipient.reply)) if recipient.reply else "no answer"
+    host = f" from {printable(recipient.host)}" if recipient.host else ""
+    following = "given up" if recipient.failed else f"next attempt {_soon(recipient.next_attempt)}"
+    tries = f"{recipient.attempts} {'attempt' if recipient.attempts == 1 else 'attempts'}"
+    return f"{tries}, the last {_time(recipient.last_attempt)}: {answer}{host}; {following}"
+
+
+def _data(entry: Entry) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "state": str(entry.state),
+        "sender": str(entry.sender) if entry.sender else None,
+        "created": _time(entry.created),
+        "size": entry.size,
+        "warned": entry.warned,
+        "recipients": [
+            {
+                "address": str(r.address),
+                "original": str(r.original) if r.original else None,
+                "attempts": r.attempts,
+                "last_attempt": _time(r.last_attempt) if r.attempts else None,
+                "next_attempt": _time(r.next_attempt),
+                "failed": r.failed,
+                "reply": str(r.reply) if r.reply else None,
+                "host": r.host,
+            }
+            for r in entry.recipients
+        ],
+    }
+
+
+def _time(seconds: float) -> str:
+    """RFC 3339, in UTC."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    except (OverflowError, ValueError, OSError):
+        return "?"
+
+
+def _soon(seconds: float) -> str:
+    return _time(seconds) if seconds > time.time() else "now"
+
+
+def _age(created: float) -> str:
+    seconds = max(0, int(time.time() - created))
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"

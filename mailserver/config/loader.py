@@ -1,0 +1,229 @@
+"""Reads `mailserver.toml` and `accounts.toml` and checks them as a whole.
+
+Promises   What is returned can be served. All faults of both files are told at once, each as
+           "FILE: KEY: what is wrong; what would be right". Relative paths are taken from the directory of the file.
+On failure ConfigurationError with every fault; a file that cannot be read or parsed is a fault like any other.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from mailserver.config.accounts import account_faults
+from mailserver.config.certificates import pair_fault
+from mailserver.config.model import TLS, Accounts, Configuration, Listener, Relay, Section
+from mailserver.config.network import parse_endpoint
+from mailserver.config.units import format_duration
+from mailserver.config.words import Location, faults, key_path
+
+S = TypeVar("S", bound=Section)
+Fault = tuple[Location, str]
+EndpointCheck = Callable[[str], str | None]
+"""What is wrong with an endpoint string beyond its text, or None."""
+
+_SYNTAX = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL)
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; `problems` has a line for each fault."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(slots=True)
+class _Findings:
+    """The faults of one file."""
+
+    file: Path
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, location: Location, text: str) -> None:
+        self.problems.append(f"{self.file}: {key_path(location)}: {text}")
+
+    def validated(self, model: type[S], raw: Mapping[str, Any], context: Mapping[str, Any] | None = None) -> S | None:
+        try:
+            return model.model_validate(raw, context=dict(context or {}))
+        except ValidationError as error:
+            for location, text in faults(error, model):
+                self.add(location, text)
+            return None
+
+
+def load(path: Path, *, check_endpoint: EndpointCheck | None = None) -> Configuration:
+    """The server's configuration; its accounts and all files that it names are checked as well.
+
+    Raises ConfigurationError.
+    """
+    raw = _parse(_text(path), path)
+    found = _Findings(path)
+    context = {"directory": path.parent}
+    configuration = found.validated(Configuration, raw, context)
+    # The sections that are sound in themselves are checked against each other even if others are not.
+    tls = _sound(TLS, raw.get("tls"), context)
+    listeners = _sound_listeners(raw)
+    relay = _sound(Relay, raw.get("relay", {}), context)
+    without_tls = raw["auth"].get("without_tls") if isinstance(raw.get("auth"), dict) else "never"
+    checks = (
+        _tls_faults(listeners, "tls" in raw, without_tls),
+        _endpoint_faults(listeners, check_endpoint),
+        _certificate_faults(tls) if tls else (),
+        _relay_faults(relay) if relay else (),
+        _data_faults(path.parent / raw["data"]) if isinstance(raw.get("data"), str) else (),
+    )
+    for check in checks:
+        for location, text in check:
+            found.add(location, text)
+    accounts = raw.get("accounts", "accounts.toml")
+    if isinstance(accounts, str):
+        _check_accounts(path.parent / accounts, raw, found)
+    if found.problems or configuration is None:
+        raise ConfigurationError(found.problems)
+    return configuration
+
+
+def read(path: Path) -> Configuration:
+    """The configuration without a look at the files that it names, for commands that do not serve.
+
+    Raises ConfigurationError.
+    """
+    found = _Findings(path)
+    configuration = found.validated(Configuration, _parse(_text(path), path), {"directory": path.parent})
+    if configuration is None:
+        raise ConfigurationError(found.problems)
+    return configuration
+
+
+def load_accounts(path: Path) -> Accounts:
+    """Raises ConfigurationError."""
+    return parse_accounts(_text(path, remedy="; `mailserver domain add NAME` makes it"), path)
+
+
+def parse_accounts(text: str, path: Path) -> Accounts:
+    """The content of an accounts file; `path` stands in the faults only. Raises ConfigurationError."""
+    raw = _parse(text, path)
+    found = _Findings(path)
+    accounts = found.validated(Accounts, raw)
+    for location, fault in account_faults(raw):
+        found.add(location, fault)
+    if found.problems or accounts is None:
+        raise ConfigurationError(found.problems)
+    return accounts
+
+
+def _text(path: Path, *, remedy: str = "") -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigurationError([f"{path}: line {line}: is not UTF-8 text; save the file as UTF-8"]) from None
+    except FileNotFoundError:
+        raise ConfigurationError([f"{path}: does not exist{remedy}"]) from None
+    except OSError as error:
+        raise ConfigurationError([f"{path}: {_why(error)}"]) from None
+
+
+def _why(error: OSError) -> str:
+    return f"cannot be read: {error.strerror or error}"
+
+
+def _parse(text: str, path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        match = _SYNTAX.fullmatch(str(error))
+        what = match["what"] if match else str(error)
+        line = match["line"] if match and match["line"] else text.count("\n") + (not text.endswith("\n"))
+        raise ConfigurationError([f"{path}: line {line}: not TOML: {what[:1].lower()}{what[1:]}"]) from None
+
+
+def _sound(model: type[S], raw: object, context: Mapping[str, Any] | None = None) -> S | None:
+    try:
+        return model.model_validate(raw, context=dict(context or {}))
+    except ValidationError:
+        return None
+
+
+def _sound_listeners(raw: Mapping[str, Any]) -> dict[int, Listener]:
+    given = raw.get("listener")
+    sound = ((i, _sound(Listener, one)) for i, one in enumerate(given if isinstance(given, list) else []))
+    return {i: listener for i, listener in sound if listener is not None}
+
+
+def _tls_faults(listeners: Mapping[int, Listener], have_tls: bool, without_tls: object) -> Iterator[Fault]:
+    for i, listener in listeners.items():
+        if listener.tls != "none" and not have_tls:
+            remedy = "add that section with certificate and private_key"
+            yield ("listener", i, "tls"), f'is "{listener.tls}", but there is no [tls] section; {remedy}'
+        if listener.tls == "none" and listener.protocol != "smtp" and without_tls == "never":
+            remedy = 'write tls = "starttls", or auth.without_tls = "loopback"'
+            yield ("listener", i, "tls"), f'is "none", and without TLS nobody may log in there; {remedy}'
+
+
+def _endpoint_faults(listeners: Mapping[int, Listener], check: EndpointCheck | None) -> Iterator[Fault]:
+    for i, listener in listeners.items():
+        if check is not None and (fault := check(listener.endpoint)) is not None:
+            yield ("listener", i, "endpoint"), fault
+    for (i, one), (j, other) in combinations(listeners.items(), 2):
+        if parse_endpoint(one.endpoint).overlaps(parse_endpoint(other.endpoint)):
+            remedy = "give each its own port or interface; tcp6 takes IPv4 in as well"
+            yield ("listener", j, "endpoint"), f"collides with {key_path(('listener', i, 'endpoint'))}; {remedy}"
+
+
+def _certificate_faults(tls: TLS) -> Iterator[Fault]:
+    places: list[tuple[Location, Path, Path]] = [(("tls",), tls.certificate, tls.private_key)]
+    places += [(("tls", "sni", i), name.certificate, name.private_key) for i, name in enumerate(tls.sni)]
+    for location, certificate, private_key in places:
+        unreadable = [
+            ((*location, key), fault)
+            for key, file in (("certificate", certificate), ("private_key", private_key))
+            if (fault := _file_fault(file))
+        ]
+        yield from unreadable
+        if not unreadable and (wrong := pair_fault(certificate, private_key)):
+            yield (*location, wrong[0]), wrong[1]
+
+
+def _relay_faults(relay: Relay) -> Iterator[Fault]:
+    if relay.retry_max < relay.retry_first:
+        first = format_duration(relay.retry_first)
+        yield ("relay", "retry_max"), f"is shorter than relay.retry_first; make it at least {first}"
+    if relay.smarthost_password_file and (fault := _file_fault(relay.smarthost_password_file)):
+        yield ("relay", "smarthost_password_file"), fault
+
+
+def _data_faults(data: Path) -> Iterator[Fault]:
+    if data.exists() and not data.is_dir():
+        yield ("data",), f"{data} is not a directory; name one, or a place where one can be made"
+
+
+def _file_fault(file: Path) -> str | None:
+    try:
+        if not file.is_file():
+            return f"{file} {'is not a file' if file.exists() else 'does not exist'}; name a readable file"
+        os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return f"{file} {_why(error)}; name a readable file"
+    return None
+
+
+def _check_accounts(path: Path, raw: Mapping[str, Any], found: _Findings) -> None:
+    try:
+        accounts = load_accounts(path)
+    except ConfigurationError as error:
+        found.problems += error.problems
+        return
+    demo = raw.get("demo")
+    outbox = demo.get("outbox") if isinstance(demo, dict) else None
+    if isinstance(outbox, str) and outbox not in accounts.account:
+        found.add(("demo", "outbox"), f"{outbox!r} is not an account of {path}; add it there")

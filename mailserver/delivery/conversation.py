@@ -1,0 +1,232 @@
+"""One SMTP session with another server, over a connection and the client engine.
+
+Promises   Each stage ends by its timeout (RFC 5321 §4.5.3.2), also when the remote sends octet by octet. Nothing after
+           the final dot is tried twice: an answer that is lost there leaves the message to the next attempt.
+On failure `SessionFailed`: the message was not taken by this server, another address of the next hop may be tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from mailserver.mail import Action, Address, Body, Content, DeliveryStatus, Reply
+from mailserver.ports import Clock, ConnectFailure, Connection, Workers
+from mailserver.sasl import choose
+from mailserver.smtp.client import ClientConnection
+from mailserver.smtp.replies import ProtocolError
+
+# Seconds, RFC 5321 §4.5.3.2; TLS has none there.
+GREETING = HELLO = MAIL = RCPT = 300.0
+HANDSHAKE = 60.0
+DATA = 120.0
+BLOCK = 180.0
+CONTENT = 7200.0  # for all blocks together, so that a slow reader does not hold a connection for days
+END_OF_DATA = 600.0
+
+
+class SessionFailed(Exception):
+    """The session ended before the message was handed over. `said`: `reply` is the remote's own."""
+
+    def __init__(self, reply: Reply, *, said: bool = False) -> None:
+        super().__init__(str(reply))
+        self.reply = reply
+        self.said = said
+
+
+class TLSFailed(SessionFailed):
+    """The handshake failed; in clear the same server may still take the message."""
+
+
+class _AnswerLost(SessionFailed):
+    """After the final dot: the server may have taken the message, so nothing more is tried in this attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """What is sent: `header` on top of `content`. `eight_bit`: it has octets above 127."""
+
+    sender: Address | None
+    header: bytes
+    content: Content
+    eight_bit: bool
+
+    @property
+    def size(self) -> int:
+        return len(self.header) + self.content.size
+
+
+class Conversation:
+    """`name`: the remote's host name, for TLS and for reports."""
+
+    def __init__(self, connection: Connection, name: str, workers: Workers, clock: Clock) -> None:
+        self._connection = connection
+        self._name = name
+        self._workers = workers
+        self._clock = clock
+        self._client = ClientConnection()
+
+    @property
+    def offers_tls(self) -> bool:
+        return "STARTTLS" in self._client.extensions
+
+    # Stages
+
+    async def greet(self, hostname: str) -> None:
+        """Waits for the greeting and says EHLO. Raises SessionFailed."""
+        self._expect(await self._answer(GREETING))
+        await self.hello(hostname)
+
+    async def hello(self, hostname: str) -> None:
+        """EHLO, or HELO for a server that knows no better (§3.2). Raises SessionFailed."""
+        self._client.ehlo(hostname)
+        reply = await self._answer(HELLO)
+        if reply.permanent:
+            self._client.helo(hostname)
+            reply = await self._answer(HELLO)
+        self._expect(reply)
+        if hostname.lower() in reply.text.lower().split(maxsplit=1)[:1]:
+            raise SessionFailed(Reply.of(554, "5.4.6", f"Mail makes a circle: {self._name} is this server itself"))
+
+    async def handshake(self, *, verify: bool) -> None:
+        """TLS from here on. Raises TLSFailed."""
+        try:
+            await self._connection.start_tls(self._name, HANDSHAKE, verify=verify)
+        except ConnectFailure as error:
+            raise TLSFailed(Reply.of(454, "4.7.0", f"No encryption with {self._name}: {error}")) from error
+
+    async def start_tls(self, hostname: str, *, verify: bool) -> None:
+        """STARTTLS, the handshake, and EHLO again. A server that does not want to leaves the session in clear.
+
+        Raises SessionFailed, of which TLSFailed.
+        """
+        self._client.starttls()
+        if (await self._answer(HELLO)).positive:
+            await self.handshake(verify=verify)
+            await self.hello(hostname)
+
+    async def log_in(self, user: str, password: str) -> None:
+        """Any failure is temporary: it is the administrator's to mend, not the sender's. Raises SessionFailed."""
+        try:
+            mechanism = choose(self._client.mechanisms, user, password)
+        except ValueError as error:
+            raise SessionFailed(Reply.of(454, "4.7.0", f"The login at {self._name} is misconfigured")) from error
+        if mechanism is None:
+            raise SessionFailed(Reply.of(454, "4.7.0", f"{self._name} offers no login that is known here"))
+        self._client.auth(mechanism)
+        reply = await self._answer(HELLO)
+        if not reply.positive:
+            text = f"{self._name} refused the login of this server: {reply}"
+            raise SessionFailed(Reply.of(454, "4.7.0", text))
+
+    async def send(self, mail: Outgoing, recipients: Sequence[Address]) -> list[DeliveryStatus]:
+        """One transaction: a status for each recipient, in order. Raises SessionFailed."""
+        refusal = self._unfit(mail)
+        if refusal is not None:
+            return [DeliveryStatus(recipient, Action.FAILED, refusal) for recipient in recipients]
+        replies = await self._envelope(mail, recipients)
+        final: Reply | None = None
+        host: str | None = self._name
+        if any(reply.positive for reply in replies):
+            try:
+                final = await self._content(mail)
+            except _AnswerLost as lost:
+                final, host = lost.reply, self._name if lost.said else None
+        return [
+            DeliveryStatus.of_reply(recipient, final, host)
+            if reply.positive and final is not None
+            else DeliveryStatus.of_reply(recipient, reply, self._name)
+            for recipient, reply in zip(recipients, replies, strict=True)
+        ]
+
+    async def quit(self) -> None:
+        """Takes leave without waiting for the answer."""
+        try:
+            self._client.quit()
+            await self._connection.write(self._client.data_to_send(), 1.0)
+        except ConnectFailure:
+            pass  # the message is settled; how the session ends does not matter
+
+    # The transaction
+
+    def _unfit(self, mail: Outgoing) -> Reply | None:
+        limit = self._client.size_limit
+        if limit is not None and mail.size > limit:
+            return Reply.of(552, "5.3.4", f"{self._name} takes messages of at most {limit} octets")
+        if mail.eight_bit and "8BITMIME" not in self._client.extensions:
+            # RFC 6152 §3: neither sent as it is nor converted, which would break signatures.
+            return Reply.of(554, "5.6.3", f"{self._name} takes no 8-bit content, and the message has some")
+        return None
+
+    async def _envelope(self, mail: Outgoing, recipients: Sequence[Address]) -> list[Reply]:
+        """MAIL and RCPTs, in one write where the server offers PIPELINING (RFC 2920)."""
+        pipelining = "PIPELINING" in self._client.extensions
+        self._client.mail(mail.sender, size=mail.size, body=Body.EIGHT_BIT if mail.eight_bit else Body.SEVEN_BIT)
+        if pipelining:
+            for recipient in recipients:
+                self._client.rcpt(recipient)
+        accepted = await self._answer(MAIL)
+        if accepted.temporary:
+            raise SessionFailed(accepted, said=True)
+        if not accepted.positive:
+            return [accepted] * len(recipients)
+        replies: list[Reply] = []
+        for recipient in recipients:
+            if not pipelining:
+                self._client.rcpt(recipient)
+            replies.append(await self._answer(RCPT))
+        return replies
+
+    async def _content(self, mail: Outgoing) -> Reply:
+        self._client.data()
+        reply = await self._answer(DATA)
+        if not reply.positive:
+            return reply
+        deadline = self._clock.monotonic() + CONTENT
+        try:
+            chunks = chain(filter(None, [mail.header]), mail.content.chunks())
+            while chunk := await self._workers.run(_next, chunks):
+                self._client.body(chunk)
+                await self._connection.write(self._client.data_to_send(), BLOCK)
+                if self._clock.monotonic() > deadline:
+                    raise ConnectFailure("the remote is too slow to read")
+        except ConnectFailure as error:
+            raise self._broken(error) from error
+        self._client.end_body()
+        try:
+            return await self._answer(END_OF_DATA)
+        except SessionFailed as failure:
+            raise _AnswerLost(failure.reply, said=failure.said) from failure
+
+    # Answers
+
+    async def _answer(self, timeout: float) -> Reply:
+        """The reply to the oldest command. Raises SessionFailed: no reply, 421, or something that is no SMTP."""
+        deadline = self._clock.monotonic() + timeout
+        try:
+            while (event := self._client.next_event()) is None:
+                if output := self._client.data_to_send():
+                    await self._connection.write(output, timeout)
+                data = await self._connection.read(max(deadline - self._clock.monotonic(), 0.0))
+                if not data:
+                    raise ConnectFailure("the remote closed the connection")
+                self._client.receive_data(data)
+        except ConnectFailure as error:
+            raise self._broken(error) from error
+        except ProtocolError as error:
+            raise SessionFailed(Reply.of(451, "4.5.0", f"{self._name} does not speak SMTP: {error}")) from error
+        if event.reply.code == 421:
+            raise SessionFailed(event.reply, said=True)
+        return event.reply
+
+    def _expect(self, reply: Reply) -> None:
+        if not reply.positive:
+            raise SessionFailed(reply, said=True)
+
+    def _broken(self, error: ConnectFailure) -> SessionFailed:
+        return SessionFailed(Reply.of(451, "4.4.2", f"{self._name}: {error}"))
+
+
+def _next(chunks: Iterator[bytes]) -> bytes:
+    return next(chunks, b"")

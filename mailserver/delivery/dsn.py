@@ -1,0 +1,188 @@
+"""Delivery status notifications: what a sender is told when mail is late or cannot be delivered (RFC 3464, 6522).
+
+Promises   A report has three parts: words for a human, fields for a program, and the header of the message. All of it
+           is 7-bit. What a remote said stands in it as printable ASCII, indented or behind a field name, and is cut
+           when it is long: it can neither end a line or a part, nor look like a field. A report goes out with the null
+           reverse-path, so that nobody answers it; there is none on mail that itself has it (RFC 5321 §6.1).
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mailserver.mail import Action, Address, Content, Envelope, Recipient, Reply
+from mailserver.mail.trace import date_time
+from mailserver.message.header import fields, first, header_end
+from mailserver.queue import NewEntry
+
+HEAD_LIMIT = 64 * 1024  # octets of the message that a report is made from
+_HEADER_LIMIT = 32 * 1024  # octets of the header that are returned
+_WORDS_LIMIT = 500  # characters of a remote's words
+_LINE_LIMIT = 998  # RFC 5322 §2.1.1
+
+_TO_ASCII = bytes(octet if 32 <= octet < 127 or octet == 9 else ord("?") for octet in range(256))
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_MESSAGE_ID = re.compile(rb"<[!-;=?-~]{1,250}>")
+
+EXPIRED = "4.4.7"
+
+# RFC 3463: subject and detail of a status; detail None stands for all others of the subject.
+_MEANINGS: dict[tuple[int, int | None], str] = {
+    (1, 1): "This address does not exist. Please check how it is spelled.",
+    (1, 2): "The part after the @ is not a place that takes mail. Please check how it is spelled.",
+    (1, 6): "The mailbox has moved, and no new address is known.",
+    (1, 10): "The part after the @ is a place that takes no mail at all.",
+    (2, 1): "The mailbox is closed.",
+    (2, 2): "The mailbox is full.",
+    (3, 4): "The message is too large for the receiving server.",
+    (4, 1): "The receiving server does not answer.",
+    (4, 2): "The connection to the receiving server broke.",
+    (4, 3): "The receiving server could not be looked up.",
+    (4, 4): "No way to the receiving server could be found.",
+    (4, 6): "The message would go in circles.",
+    (6, 3): "The receiving server cannot take a message of this form.",
+    (7, None): "The receiving server does not accept the message by its own rules; it may take it for spam.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One recipient: `reply` is of the last attempt, at `when`, and the remote's own when `host` names one."""
+
+    recipient: Address
+    original: Address | None
+    reply: Reply
+    host: str | None
+    when: float
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The message that is reported on: its sender, when it came, and its first octets (at most `HEAD_LIMIT`)."""
+
+    sender: Address
+    arrived: float
+    head: bytes
+
+
+def failure_report(subject: Subject, problems: Sequence[Problem], *, hostname: str, now: float) -> NewEntry:
+    """For recipients that will not be tried again. A reply that was temporary means that time ran out."""
+    words = ["could not be delivered to:", "", *_problem_words(problems, subject.arrived)]
+    words += ["", "It will not be tried again.", "The header of the message is attached."]
+    return _report(subject, "Your message could not be delivered", words, Action.FAILED, problems, hostname, now)
+
+
+def delay_report(subject: Subject, problems: Sequence[Problem], *, hostname: str, now: float, until: float) -> NewEntry:
+    """For recipients that are still tried, up to the time `until`."""
+    words = ["has not been delivered yet to:", "", *_problem_words(problems, None)]
+    words += ["", f"You need not send it again: the server keeps trying until {date_time(until)}."]
+    return _report(subject, "Your message is delayed", words, Action.DELAYED, problems, hostname, now, until)
+
+
+def _report(
+    subject: Subject,
+    title: str,
+    words: Sequence[str],
+    action: Action,
+    problems: Sequence[Problem],
+    hostname: str,
+    now: float,
+    until: float | None = None,
+) -> NewEntry:
+    boundary = f"report-{secrets.token_hex(16)}"
+    header = [
+        f"From: Mail delivery system <MAILER-DAEMON@{hostname}>",
+        f"To: {subject.sender}",
+        f"Subject: {title}",
+        f"Date: {date_time(now)}",
+        f"Message-ID: <{secrets.token_hex(12)}@{hostname}>",
+        *_references(subject.head),
+        "Auto-Submitted: auto-replied",
+        "MIME-Version: 1.0",
+        "Content-Type: multipart/report; report-type=delivery-status;",
+        f'\tboundary="{boundary}"',
+    ]
+    greeting = [f"This is the mail server {hostname}.", "", f"Your message of {date_time(subject.arrived)}"]
+    status = [f"Reporting-MTA: dns; {hostname}", f"Arrival-Date: {date_time(subject.arrived)}"]
+    for problem in problems:
+        status += ["", *_status_fields(problem, action, until)]
+    parts = [
+        _lines(["Content-Type: text/plain; charset=us-ascii", "", *greeting, *words]),
+        _lines(["Content-Type: message/delivery-status", "", *status]),
+        _lines(["Content-Type: text/rfc822-headers", ""]) + _returned_header(subject.head),
+    ]
+    opening, closing = f"\r\n--{boundary}\r\n".encode(), f"\r\n--{boundary}--\r\n".encode()
+    content = Content(_lines(header), *(opening + part for part in parts), closing)
+    return NewEntry(Envelope(None, (Recipient(subject.sender),)), content, b"", now)
+
+
+def _problem_words(problems: Sequence[Problem], tried_since: float | None) -> list[str]:
+    lines: list[str] = []
+    for problem in problems:
+        lines += [f"  {problem.recipient}", ""]
+        if tried_since is not None and problem.reply.temporary:
+            lines.append(f"    It was tried for {_span(problem.when - tried_since)} without success.")
+        status = problem.reply.status
+        meaning = _MEANINGS.get((status.subject, status.detail)) or _MEANINGS.get((status.subject, None))
+        if meaning is not None:
+            lines.append(f"    {meaning}")
+        who = "This server notes:" if problem.host is None else f"The server {problem.host} answered:"
+        lines += [
+            f"    {who}",
+            *textwrap.wrap(_said(problem.reply), 72, initial_indent="    ", subsequent_indent="    "),
+        ]
+        lines.append("")
+    return lines[:-1]
+
+
+def _status_fields(problem: Problem, action: Action, until: float | None) -> list[str]:
+    """The per-recipient fields, RFC 3464 §2.3."""
+    expired = action is Action.FAILED and problem.reply.temporary
+    lines = [] if problem.original is None else [f"Original-Recipient: rfc822; {problem.original}"]
+    lines += [
+        f"Final-Recipient: rfc822; {problem.recipient}",
+        f"Action: {action}",
+        f"Status: {EXPIRED if expired else problem.reply.status}",
+    ]
+    if problem.host is not None:
+        lines += [f"Remote-MTA: dns; {problem.host}", f"Diagnostic-Code: smtp; {_said(problem.reply)}"]
+    else:
+        lines += [f"Diagnostic-Code: x-mailserver; {_said(problem.reply)}"]
+    lines.append(f"Last-Attempt-Date: {date_time(problem.when)}")
+    if until is not None:
+        lines.append(f"Will-Retry-Until: {date_time(until)}")
+    return lines
+
+
+def _said(reply: Reply) -> str:
+    words = " ".join(str(reply).split())
+    return words if len(words) <= _WORDS_LIMIT else words[: _WORDS_LIMIT - 3] + "..."
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return "a while"
+
+
+def _references(head: bytes) -> list[str]:
+    """So that a mail program shows the report beside the message."""
+    value = (first(fields(head[: header_end(head)]), b"message-id") or b"").strip()
+    if not _MESSAGE_ID.fullmatch(value):
+        return []
+    return [f"In-Reply-To: {value.decode()}", f"References: {value.decode()}"]
+
+
+def _returned_header(head: bytes) -> bytes:
+    header = head[: min(header_end(head), _HEADER_LIMIT)].rstrip(b"\r\n")
+    return b"".join(line.translate(_TO_ASCII)[:_LINE_LIMIT] + b"\r\n" for line in _LINE_END.split(header))
+
+
+def _lines(lines: Sequence[str]) -> bytes:
+    """Printable ASCII only, whatever a line was made of."""
+    return b"".join(line.encode("ascii", "replace").translate(_TO_ASCII)[:_LINE_LIMIT] + b"\r\n" for line in lines)

@@ -1,0 +1,128 @@
+"""Taking responsibility for a message (RFC 5321 §6.1): the step between the end of the data and its reply.
+
+Promises   A positive reply means that every recipient's copy is durable, in the mailbox or in the queue. What is for
+           elsewhere is queued before the mailboxes are written: when that fails, nothing has happened yet.
+           A mailbox that cannot be written for now sends its copy to the queue, not back to the sender.
+On failure 4xx when nothing was accepted and trying again may help, 5xx when no mailbox will ever take it. When only a
+           follow-up cannot be queued, 451: a copy may come twice then, but none is lost. `accept` never raises.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+from mailserver.delivery.dsn import HEAD_LIMIT, Problem, Subject, failure_report
+from mailserver.delivery.local import Deliver, deliver_copies
+from mailserver.delivery.router import Local, Remote, Route
+from mailserver.mail import Action, Content, DeliveryStatus, Envelope, Recipient, Reply
+from mailserver.mail.trace import Arrival, received_field
+from mailserver.ports import Clock
+from mailserver.queue import NewEntry, QueueError
+
+log = logging.getLogger(__name__)
+
+Enqueue = Callable[[NewEntry], Awaitable[str]]
+"""`Workers.grouped(queue.add)`: gives the id, raises QueueError."""
+
+TROUBLE = Reply.of(451, "4.3.0", "The message cannot be stored now, try again later")
+
+
+class Intake:
+    """One for the whole server. `queued` is called after something was queued: it wakes the queue manager."""
+
+    def __init__(
+        self, *, hostname: str, clock: Clock, deliver: Deliver, enqueue: Enqueue, queued: Callable[[], object]
+    ) -> None:
+        self._hostname = hostname
+        self._clock = clock
+        self._deliver = deliver
+        self._enqueue = enqueue
+        self._queued = queued
+
+    async def accept(
+        self, envelope: Envelope, content: Content, arrival: Arrival, routes: Sequence[Route], *, prepend: bytes = b""
+    ) -> Reply:
+        """`routes`: where each recipient leads, in their order, at least one. `prepend`: header fields in CRLF form
+        that are put on top of the content, below the trace fields."""
+        now = self._clock.wall()
+        single = envelope.recipients[0].address if len(envelope.recipients) == 1 else None
+        header = received_field(arrival, by=self._hostname, when=now, recipient=single) + prepend
+        pairs = list(zip(envelope.recipients, routes, strict=True))
+        away = [recipient for recipient, route in pairs if isinstance(route, Remote)]
+        here = [(recipient, route) for recipient, route in pairs if isinstance(route, Local)]
+        try:
+            ids = await self._queue([self._entry(envelope, away, content, header, now)] if away else [])
+            statuses = await deliver_copies(
+                self._deliver, [route for _, route in here], envelope.sender, header, content
+            )
+            if not away and all(status.action is not Action.DELIVERED for status in statuses):
+                return self._refused(arrival, statuses)
+            local = [(recipient, status) for (recipient, _), status in zip(here, statuses, strict=True)]
+            ids += await self._queue(self._follow_ups(envelope, content, header, local, now))
+        except QueueError as error:
+            log.error("session=%s not accepted: %s", arrival.session, error)
+            return TROUBLE
+        except Exception:
+            log.exception("session=%s not accepted", arrival.session)
+            return TROUBLE
+        log.info(
+            "session=%s accepted from=<%s> size=%d delivered=%d queued=%d queue=%s",
+            arrival.session,
+            envelope.sender or "",
+            content.size,
+            sum(status.action is Action.DELIVERED for status in statuses),
+            len(ids),
+            ",".join(ids) or "-",
+        )
+        return Reply.of(250, "2.0.0", f"Ok, queued as {ids[0]}" if ids else f"Ok, delivered as {arrival.session}")
+
+    def _entry(
+        self, envelope: Envelope, recipients: Sequence[Recipient], content: Content, header: bytes, now: float
+    ) -> NewEntry:
+        return NewEntry(replace(envelope, recipients=tuple(recipients)), content, header, now)
+
+    async def _queue(self, entries: Sequence[NewEntry]) -> list[str]:
+        if not entries:
+            return []
+        begun = [self._enqueue(entry) for entry in entries]  # all before the first is awaited: one commit
+        ids: list[str] = []
+        failure: QueueError | None = None
+        for entry in begun:  # all are awaited, whatever becomes of the first
+            try:
+                ids.append(await entry)
+            except QueueError as error:
+                failure = error
+        self._queued()
+        if failure is not None:
+            raise failure
+        return ids
+
+    def _follow_ups(
+        self,
+        envelope: Envelope,
+        content: Content,
+        header: bytes,
+        local: Sequence[tuple[Recipient, DeliveryStatus]],
+        now: float,
+    ) -> list[NewEntry]:
+        """What is left to do when others were served: mailboxes to try again, and a report on those that refused."""
+        later = [recipient for recipient, status in local if status.action is Action.DELAYED]
+        failed = [
+            Problem(recipient.address, recipient.original, status.reply, None, now)
+            for recipient, status in local
+            if status.action is Action.FAILED
+        ]
+        entries = [self._entry(envelope, later, content, header, now)] if later else []
+        if failed and envelope.sender is not None:
+            subject = Subject(envelope.sender, now, content.head(HEAD_LIMIT))
+            entries.append(failure_report(subject, failed, hostname=self._hostname, now=now))
+        return entries
+
+    def _refused(self, arrival: Arrival, statuses: Sequence[DeliveryStatus]) -> Reply:
+        """No copy was made: the client keeps the message, or gives it up when none of the mailboxes will take it."""
+        replies = [status.reply for status in statuses]
+        reply = next((reply for reply in replies if reply.temporary), replies[0])
+        log.warning("session=%s refused: %s", arrival.session, reply)
+        return reply

@@ -1,0 +1,40 @@
+"""The server's side of IMAP4rev1 (RFC 3501) without I/O.
+
+Promises   `ServerConnection` turns octets into events and answers into octets; the same input in other pieces gives the
+           same events. What a command means is left to `sessions.imap`.
+On failure A malformed command is an event that carries the answer it deserves.
+"""
+
+from mailserver.imap.events import (
+    AppendEnded,
+    AppendStarted,
+    AuthResponse,
+    Event,
+    IdleEnded,
+    LiteralChunk,
+    Rejected,
+    Request,
+)
+from mailserver.imap.patterns import SEPARATOR, Pattern
+from mailserver.imap.sequence import SequenceSet, compress, contains
+from mailserver.imap.server import Limits, ServerConnection
+from mailserver.imap.states import State
+
+__all__ = [
+    "SEPARATOR",
+    "AppendEnded",
+    "AppendStarted",
+    "AuthResponse",
+    "Event",
+    "IdleEnded",
+    "Limits",
+    "LiteralChunk",
+    "Pattern",
+    "Rejected",
+    "Request",
+    "SequenceSet",
+    "ServerConnection",
+    "State",
+    "compress",
+    "contains",
+]

@@ -1,0 +1,194 @@
+"""The commands: one file a family, each with the values that commands become and the grammar that makes them.
+
+Promises   `parse` gives one frozen value for a command that is right in grammar and allowed in the state.
+On failure `Fault`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from mailserver.imap.commands import append, connection, fetch, mailboxes, messages, search
+from mailserver.imap.commands.append import Append, append_head
+from mailserver.imap.commands.connection import (
+    Authenticate,
+    Capability,
+    Identify,
+    Idle,
+    Login,
+    Logout,
+    Noop,
+    StartTLS,
+)
+from mailserver.imap.commands.fetch import Attribute, Fetch, Item, Section, Text
+from mailserver.imap.commands.mailboxes import (
+    Create,
+    Delete,
+    List,
+    Namespace,
+    Rename,
+    Select,
+    Status,
+    Subscribe,
+)
+from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
+from mailserver.imap.commands.search import And, Dated, HasFlag, InHeader, InSet, InText, Key, Not, Or, Search, Sized
+from mailserver.imap.states import State
+from mailserver.imap.syntax import Fault, Reader
+
+__all__ = [
+    "And",
+    "Append",
+    "Attribute",
+    "Authenticate",
+    "Capability",
+    "Check",
+    "Close",
+    "Command",
+    "Copy",
+    "Create",
+    "Dated",
+    "Delete",
+    "Expunge",
+    "Fetch",
+    "FlagAction",
+    "HasFlag",
+    "Identify",
+    "Idle",
+    "InHeader",
+    "InSet",
+    "InText",
+    "Item",
+    "Key",
+    "List",
+    "Login",
+    "Logout",
+    "Namespace",
+    "Noop",
+    "Not",
+    "Or",
+    "Rename",
+    "Search",
+    "Section",
+    "Select",
+    "Sized",
+    "StartTLS",
+    "Status",
+    "Store",
+    "Subscribe",
+    "Text",
+    "Unselect",
+    "append_head",
+    "lookup",
+    "parse",
+]
+
+Command = (
+    Append
+    | Authenticate
+    | Capability
+    | Check
+    | Close
+    | Copy
+    | Create
+    | Delete
+    | Expunge
+    | Fetch
+    | Identify
+    | Idle
+    | List
+    | Login
+    | Logout
+    | Namespace
+    | Noop
+    | Rename
+    | Search
+    | Select
+    | StartTLS
+    | Status
+    | Store
+    | Subscribe
+    | Unselect
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """`streams`: the last literal is not part of the command but passed through (APPEND)."""
+
+    parse: Callable[[Reader], Command]
+    states: frozenset[State]
+    streams: bool = False
+
+
+_ANY = frozenset(State) - {State.LOGOUT}
+_BEFORE_LOGIN = frozenset({State.NOT_AUTHENTICATED})
+_AFTER_LOGIN = frozenset({State.AUTHENTICATED, State.SELECTED})
+_SELECTED = frozenset({State.SELECTED})
+
+GRAMMARS: dict[bytes, Grammar] = {
+    b"CAPABILITY": Grammar(connection.capability, _ANY),
+    b"NOOP": Grammar(connection.noop, _ANY),
+    b"LOGOUT": Grammar(connection.logout, _ANY),
+    b"ID": Grammar(connection.identify, _ANY),
+    b"STARTTLS": Grammar(connection.starttls, _BEFORE_LOGIN),
+    b"AUTHENTICATE": Grammar(connection.authenticate, _BEFORE_LOGIN),
+    b"LOGIN": Grammar(connection.login, _BEFORE_LOGIN),
+    b"IDLE": Grammar(connection.idle, _AFTER_LOGIN),
+    b"NAMESPACE": Grammar(mailboxes.namespace, _AFTER_LOGIN),
+    b"SELECT": Grammar(mailboxes.select, _AFTER_LOGIN),
+    b"EXAMINE": Grammar(mailboxes.examine, _AFTER_LOGIN),
+    b"CREATE": Grammar(mailboxes.create, _AFTER_LOGIN),
+    b"DELETE": Grammar(mailboxes.delete, _AFTER_LOGIN),
+    b"RENAME": Grammar(mailboxes.rename, _AFTER_LOGIN),
+    b"SUBSCRIBE": Grammar(mailboxes.subscribe, _AFTER_LOGIN),
+    b"UNSUBSCRIBE": Grammar(mailboxes.unsubscribe, _AFTER_LOGIN),
+    b"LIST": Grammar(mailboxes.list_, _AFTER_LOGIN),
+    b"LSUB": Grammar(mailboxes.lsub, _AFTER_LOGIN),
+    b"STATUS": Grammar(mailboxes.status, _AFTER_LOGIN),
+    b"APPEND": Grammar(append.append, _AFTER_LOGIN, streams=True),
+    b"CHECK": Grammar(messages.check, _SELECTED),
+    b"CLOSE": Grammar(messages.close, _SELECTED),
+    b"UNSELECT": Grammar(messages.unselect, _SELECTED),
+    b"EXPUNGE": Grammar(messages.expunge, _SELECTED),
+    b"SEARCH": Grammar(search.search, _SELECTED),
+    b"FETCH": Grammar(fetch.fetch, _SELECTED),
+    b"STORE": Grammar(messages.store, _SELECTED),
+    b"COPY": Grammar(messages.copy, _SELECTED),
+    b"MOVE": Grammar(messages.move, _SELECTED),
+    b"UID EXPUNGE": Grammar(messages.uid_expunge, _SELECTED),
+    b"UID SEARCH": Grammar(partial(search.search, by_uid=True), _SELECTED),
+    b"UID FETCH": Grammar(partial(fetch.fetch, by_uid=True), _SELECTED),
+    b"UID STORE": Grammar(partial(messages.store, by_uid=True), _SELECTED),
+    b"UID COPY": Grammar(partial(messages.copy, by_uid=True), _SELECTED),
+    b"UID MOVE": Grammar(partial(messages.move, by_uid=True), _SELECTED),
+}
+
+_WRONG_STATE = {
+    State.NOT_AUTHENTICATED: "log in first",
+    State.AUTHENTICATED: "not allowed now: select a mailbox first, or you are logged in already",
+    State.SELECTED: "you are logged in already",
+}
+
+
+def lookup(reader: Reader, state: State) -> Grammar:
+    """Reads the command's name. Raises Fault when there is no such command, or not in this state."""
+    name = reader.keyword("command")
+    if name == b"UID":
+        reader.space()
+        name += b" " + reader.keyword("command")
+    grammar = GRAMMARS.get(name)
+    if grammar is None:
+        raise Fault("unknown command")
+    if state not in grammar.states:
+        raise Fault(_WRONG_STATE[state])
+    return grammar
+
+
+def parse(reader: Reader, state: State) -> Command:
+    """A whole command behind its tag. Raises Fault."""
+    command = lookup(reader, state).parse(reader)
+    reader.end()
+    return command

@@ -1,0 +1,39 @@
+"""APPEND (RFC 3501 §6.3.11). Its message literal is not read here: it is streamed past the grammar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mailserver.imap.syntax import Fault, Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """`internal_date` in seconds since the epoch; None: now. `size` of the message that follows, in octets."""
+
+    mailbox: str
+    flags: frozenset[str]
+    internal_date: float | None
+    size: int
+
+
+def append_head(reader: Reader, size: int) -> Append:
+    """All that stands before the message literal, which has `size` octets."""
+    reader.space()
+    mailbox = reader.mailbox()
+    reader.space()
+    flags: frozenset[str] = frozenset()
+    internal_date = None
+    if reader.looking_at(b"("):
+        flags = reader.flag_list()
+        reader.space()
+    if reader.looking_at(b'"'):
+        internal_date = reader.date_time()
+        reader.space()
+    return Append(mailbox, flags, internal_date, size)
+
+
+def append(reader: Reader) -> Append:
+    """An APPEND that ended without a message literal."""
+    append_head(reader, 0)
+    raise Fault("message literal expected")

@@ -1,0 +1,208 @@
+"""SEARCH (RFC 3501 §6.4.4): its keys as a tree of values."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from mailserver.imap.sequence import SequenceSet
+from mailserver.imap.syntax import SEQUENCE, Fault, Reader
+
+NESTING = 50
+KEY_LIMIT = 1000
+Relation = Literal["before", "on", "since"]
+CHARSETS = {b"US-ASCII": "ascii", b"UTF-8": "utf-8"}
+
+_WORD = re.compile(rb"[A-Za-z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class HasFlag:
+    r"""A system flag, a keyword, or `\Recent`."""
+
+    flag: str
+
+
+@dataclass(frozen=True, slots=True)
+class InSet:
+    messages: SequenceSet
+    by_uid: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """`sent`: the Date field counts, not the internal date."""
+
+    relation: Relation
+    date: datetime.date
+    sent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """Larger or smaller than `size` octets."""
+
+    larger: bool
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class InHeader:
+    """A field `name` (lower case) whose decoded value has `text`; an empty text asks for the field alone."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class InText:
+    """`text` in the body; with `header` in the header too."""
+
+    text: str
+    header: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    keys: tuple[Key, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """Of no keys: all messages."""
+
+    keys: tuple[Key, ...]
+
+
+Key = HasFlag | InSet | Dated | Sized | InHeader | InText | Not | Or | And
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    key: Key
+    by_uid: bool
+
+
+_RECENT = HasFlag("\\Recent")
+_FIXED: dict[bytes, Key] = {
+    b"ALL": And(()),
+    b"RECENT": _RECENT,
+    b"OLD": Not(_RECENT),
+    b"NEW": And((_RECENT, Not(HasFlag("\\Seen")))),
+}
+for _flag in ("\\Answered", "\\Deleted", "\\Draft", "\\Flagged", "\\Seen"):
+    _FIXED[_flag[1:].upper().encode()] = HasFlag(_flag)
+    _FIXED[b"UN" + _flag[1:].upper().encode()] = Not(HasFlag(_flag))
+
+
+def search(reader: Reader, *, by_uid: bool = False) -> Search:
+    reader.space()
+    charset = "utf-8"  # 8-bit text without CHARSET is taken when it is UTF-8
+    start = reader.position
+    if (word := reader.optional(_WORD)) and word[0].upper() == b"CHARSET":
+        reader.space()
+        name = reader.astring().upper()
+        if name not in CHARSETS:
+            raise Fault("the charset is not known", status="NO", code="BADCHARSET (US-ASCII UTF-8)")
+        charset = CHARSETS[name]
+        reader.space()
+    else:
+        reader.position = start
+    return Search(_Keys(reader, charset).conjunction(0), by_uid)
+
+
+class _Keys:
+    """Reads keys and their arguments; counts them."""
+
+    def __init__(self, reader: Reader, charset: str) -> None:
+        self._reader = reader
+        self._charset = charset
+        self._count = 0
+
+    def conjunction(self, depth: int) -> Key:
+        keys = [self._key(depth)]
+        while self._reader.accept(b" "):
+            keys.append(self._key(depth))
+        return keys[0] if len(keys) == 1 else And(tuple(keys))
+
+    def _key(self, depth: int) -> Key:
+        reader = self._reader
+        self._count += 1
+        if depth > NESTING or self._count > KEY_LIMIT:
+            raise Fault("the search is too complex")
+        if reader.accept(b"("):
+            key = self.conjunction(depth + 1)
+            reader.expect(b")")
+            return key
+        if (numbers := reader.optional(SEQUENCE)) is not None:
+            return InSet(reader.parse_sequence_set(numbers[0]), by_uid=False)
+        name = reader.match(_WORD, "search key")[0].upper()
+        if name in _FIXED:
+            return _FIXED[name]
+        if name == b"NOT":
+            reader.space()
+            return Not(self._key(depth + 1))
+        if name == b"OR":
+            reader.space()
+            first = self._key(depth + 1)
+            reader.space()
+            return Or((first, self._key(depth + 1)))
+        argument = _WITH_ARGUMENT.get(name)
+        if argument is None:
+            raise Fault("unknown search key")
+        reader.space()
+        return argument(self)
+
+    def text(self) -> str:
+        try:
+            return self._reader.astring().decode(self._charset)
+        except UnicodeDecodeError:
+            raise Fault("the text is not of the charset") from None
+
+    def header(self) -> Key:
+        name = self.text()
+        self._reader.space()
+        return InHeader(name.lower(), self.text())
+
+    def keyword(self) -> Key:
+        return HasFlag(self._reader.atom("keyword").decode())
+
+    def dated(self, relation: Relation, *, sent: bool) -> Key:
+        return Dated(relation, self._reader.date(), sent)
+
+    def sized(self, *, larger: bool) -> Key:
+        return Sized(larger, self._reader.number())
+
+    def uids(self) -> Key:
+        return InSet(self._reader.sequence_set(), by_uid=True)
+
+
+_WITH_ARGUMENT: dict[bytes, Callable[[_Keys], Key]] = {
+    b"BCC": lambda keys: InHeader("bcc", keys.text()),
+    b"CC": lambda keys: InHeader("cc", keys.text()),
+    b"FROM": lambda keys: InHeader("from", keys.text()),
+    b"SUBJECT": lambda keys: InHeader("subject", keys.text()),
+    b"TO": lambda keys: InHeader("to", keys.text()),
+    b"HEADER": _Keys.header,
+    b"BODY": lambda keys: InText(keys.text(), header=False),
+    b"TEXT": lambda keys: InText(keys.text(), header=True),
+    b"KEYWORD": _Keys.keyword,
+    b"UNKEYWORD": lambda keys: Not(keys.keyword()),
+    b"BEFORE": lambda keys: keys.dated("before", sent=False),
+    b"ON": lambda keys: keys.dated("on", sent=False),
+    b"SINCE": lambda keys: keys.dated("since", sent=False),
+    b"SENTBEFORE": lambda keys: keys.dated("before", sent=True),
+    b"SENTON": lambda keys: keys.dated("on", sent=True),
+    b"SENTSINCE": lambda keys: keys.dated("since", sent=True),
+    b"LARGER": lambda keys: keys.sized(larger=True),
+    b"SMALLER": lambda keys: keys.sized(larger=False),
+    b"UID": _Keys.uids,
+}

@@ -1,0 +1,73 @@
+"""What the engine tells its session.
+
+Each event but `LiteralChunk` awaits an answer: `done(tag, ...)` where it has a tag, or what it says here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mailserver.imap.commands import Append, Command
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A whole command, right in grammar and in place."""
+
+    tag: str
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class AppendStarted:
+    """An APPEND whose message is still to come. Answer with `accept()`, or with `done` to have none of it."""
+
+    tag: str
+    command: Append
+
+
+@dataclass(frozen=True, slots=True)
+class LiteralChunk:
+    """Octets of the message being appended; no answer."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AppendEnded:
+    """The whole message has come."""
+
+    tag: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuthResponse:
+    """The client's answer to a `challenge`, base64 taken off."""
+
+    tag: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class IdleEnded:
+    """The client has said DONE (RFC 2177)."""
+
+    tag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A command that is malformed or out of place, with the answer it deserves: `reject(event)`.
+
+    `tag` None: the answer is untagged. `fatal`: the connection cannot go on. It also ends an AUTHENTICATE, an IDLE or
+    an APPEND that has begun.
+    """
+
+    tag: str | None
+    text: str
+    status: str = "BAD"
+    code: str | None = None
+    fatal: bool = False
+
+
+Event = Request | AppendStarted | LiteralChunk | AppendEnded | AuthResponse | IdleEnded | Rejected

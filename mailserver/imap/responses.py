@@ -1,0 +1,69 @@
+"""How values are written in responses (RFC 3501 §9).
+
+Promises   What these functions give never breaks out of the response it stands in: text that a quoted string cannot
+           carry becomes a literal; control characters never reach a response's text.
+On failure Nothing here fails.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from functools import lru_cache
+
+from mailserver.imap import utf7
+
+_ASTRING = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\]+')
+_QUOTABLE = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x7f]{0,1024}")
+_SPECIAL = re.compile(rb'(["\\])')
+_NOT_TEXT = re.compile(r"[^\x20-\x7e]")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+SYSTEM_FLAGS = ("\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft")
+_LAST_DATE = 253402300799  # in the year 9999: `date-year` has four digits
+
+
+def string(value: bytes) -> bytes:
+    if _QUOTABLE.fullmatch(value):
+        return b'"' + _SPECIAL.sub(rb"\\\1", value) + b'"'
+    return literal(value)
+
+
+def nstring(value: bytes | None) -> bytes:
+    return b"NIL" if value is None else string(value)
+
+
+def literal(value: bytes) -> bytes:
+    return b"{%d}\r\n" % len(value) + value
+
+
+def astring(value: bytes) -> bytes:
+    return value if _ASTRING.fullmatch(value) else string(value)
+
+
+def mailbox(name: str) -> bytes:
+    """Always quoted, as most servers do: clients trip over less."""
+    return string(utf7.encode(name))
+
+
+@lru_cache(maxsize=4096)
+def flag_list(flags: frozenset[str], recent: bool = False) -> bytes:
+    r"""System flags first, then keywords in order, then `\Recent`."""
+    listed = [flag for flag in SYSTEM_FLAGS if flag in flags]
+    listed += sorted(flags.difference(SYSTEM_FLAGS))
+    if recent:
+        listed.append("\\Recent")
+    return ("(" + " ".join(listed) + ")").encode("ascii", errors="replace")
+
+
+def date_time(seconds: float) -> bytes:
+    """`date-time` with its quotes, in UTC: `"17-Jul-1996 02:44:25 +0000"`."""
+    t = time.gmtime(min(max(int(seconds), -62135596800), _LAST_DATE))
+    return (
+        f'"{t.tm_mday:2d}-{_MONTHS[t.tm_mon - 1]}-{t.tm_year:04d} {t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d} +0000"'
+    ).encode()
+
+
+def status_line(tag: str, status: str, text: str, code: str | None) -> bytes:
+    """`tag SP resp-cond-state`. `tag` is `*` for an untagged one."""
+    bracketed = f"[{_NOT_TEXT.sub('?', code)}] " if code else ""
+    return f"{tag} {status} {bracketed}{_NOT_TEXT.sub('?', text) or status}\r\n".encode()

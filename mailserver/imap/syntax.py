@@ -1,0 +1,239 @@
+"""The common grammar of IMAP commands (RFC 3501 §9), read from one whole command.
+
+A command lies in memory in its wire form, literals included: `a LOGIN {3}\\r\\nbob secret`. The receiver has seen to it
+that a line end stands only behind the announcement of a literal that is all there, or inside one.
+
+Promises   A `Reader` goes through the octets once; nothing here recurses; numbers are bounded before they are made.
+On failure `Fault`, which carries the answer that the client deserves.
+"""
+
+from __future__ import annotations
+
+import calendar
+import datetime
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+from mailserver.imap import utf7
+from mailserver.imap.sequence import LARGEST, SequenceSet
+
+T = TypeVar("T")
+
+NAME_LIMIT = 1024
+"""Octets of a mailbox name on the wire."""
+KEYWORD_LIMIT = 128
+LIST_LIMIT = 1000
+"""Elements of one parenthesised list."""
+
+SYSTEM_FLAGS = {f"\\{name.lower()}": f"\\{name}" for name in ("Answered", "Flagged", "Deleted", "Seen", "Draft")}
+
+_ATOM = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\\]]+')
+_ASTRING_ATOM = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\]+')
+_LIST_ATOM = re.compile(rb'[^\x00-\x20\x7f-\xff(){"\\]+')
+_QUOTED = re.compile(rb'"((?:[^\x00\r\n"\\]|\\["\\])*)"')
+_QUOTED_PAIR = re.compile(rb'\\(["\\])')
+_LITERAL = re.compile(rb"\{(\d{1,10})\+?\}\r?\n")
+_NUMBER = re.compile(rb"\d{1,10}")
+SEQUENCE = re.compile(rb"[\d*:,]+")
+_FLAG = re.compile(rb'\\?[^\x00-\x20\x7f-\xff(){%*"\\\]]+')
+_DATE = re.compile(rb'("?)(\d{1,2})-([A-Za-z]{3})-(\d{4})\1')
+_DATE_TIME = re.compile(rb'"([ \d]\d)-([A-Za-z]{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)"')
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+
+class Fault(Exception):
+    """The command cannot be taken. `status` is BAD, or NO where the grammar is right and the value is not."""
+
+    def __init__(self, text: str, *, status: str = "BAD", code: str | None = None) -> None:
+        super().__init__(text)
+        self.text = text
+        self.status = status
+        self.code = code
+
+
+class Reader:
+    """A cursor over one command."""
+
+    __slots__ = ("_data", "position")
+
+    def __init__(self, data: bytes, position: int = 0) -> None:
+        self._data = data
+        self.position = position
+
+    @property
+    def at_end(self) -> bool:
+        return self.position >= len(self._data)
+
+    @property
+    def left(self) -> int:
+        """Octets not read yet."""
+        return len(self._data) - self.position
+
+    def end(self) -> None:
+        if not self.at_end:
+            raise Fault("unexpected text after the command")
+
+    def accept(self, octets: bytes) -> bool:
+        """Takes `octets` when they come next."""
+        if self._data.startswith(octets, self.position):
+            self.position += len(octets)
+            return True
+        return False
+
+    def expect(self, octets: bytes) -> None:
+        if not self.accept(octets):
+            raise Fault(f"{octets.decode()!r} expected" if octets != b" " else "space expected")
+
+    def space(self) -> None:
+        self.expect(b" ")
+
+    def looking_at(self, octets: bytes) -> bool:
+        return self._data.startswith(octets, self.position)
+
+    def match(self, pattern: re.Pattern[bytes], what: str) -> re.Match[bytes]:
+        match = pattern.match(self._data, self.position)
+        if match is None:
+            raise Fault(f"{what} expected")
+        self.position = match.end()
+        return match
+
+    def optional(self, pattern: re.Pattern[bytes]) -> re.Match[bytes] | None:
+        match = pattern.match(self._data, self.position)
+        if match is not None:
+            self.position = match.end()
+        return match
+
+    # words
+
+    def atom(self, what: str = "atom") -> bytes:
+        return self.match(_ATOM, what)[0]
+
+    def keyword(self, what: str) -> bytes:
+        """An atom that is compared without regard to case: given in upper case."""
+        return self.atom(what).upper()
+
+    def number(self) -> int:
+        number = int(self.match(_NUMBER, "number")[0])
+        if number > LARGEST:
+            raise Fault("number out of range")
+        return number
+
+    def positive(self) -> int:
+        number = self.number()
+        if number == 0:
+            raise Fault("the number must not be zero")
+        return number
+
+    def string(self) -> bytes:
+        """`quoted / literal`. 8-bit octets in a quoted string are let through; NUL is in neither."""
+        if self.looking_at(b"{"):
+            size = int(self.match(_LITERAL, "literal")[1])
+            start = self.position
+            self.position = start + size
+            value = self._data[start : self.position]
+            if len(value) < size:
+                raise Fault("literal expected")
+            if 0 in value:
+                raise Fault("a string must not have NUL")
+            return value
+        quoted = self.match(_QUOTED, "string")[1]
+        return _QUOTED_PAIR.sub(rb"\1", quoted) if b"\\" in quoted else quoted
+
+    def astring(self) -> bytes:
+        return (
+            self.string() if self.looking_at(b'"') or self.looking_at(b"{") else self.match(_ASTRING_ATOM, "string")[0]
+        )
+
+    def nstring(self) -> bytes | None:
+        if self._data[self.position : self.position + 3].upper() == b"NIL":
+            self.position += 3
+            return None
+        return self.string()
+
+    def listed(self, element: Callable[[], T], what: str = "list", *, empty: bool = False) -> tuple[T, ...]:
+        """`"(" element *(SP element) ")"`."""
+        self.expect(b"(")
+        if empty and self.accept(b")"):
+            return ()
+        elements = [element()]
+        while not self.accept(b")"):
+            self.space()
+            elements.append(element())
+            if len(elements) > LIST_LIMIT:
+                raise Fault(f"the {what} is too long")
+        return tuple(elements)
+
+    # values of the field
+
+    def mailbox(self) -> str:
+        """A mailbox name, decoded; INBOX in upper case (RFC 3501 §5.1)."""
+        name = self._mailbox_text(self.astring())
+        return "INBOX" if name.upper() == "INBOX" else name
+
+    def pattern(self) -> str:
+        """`list-mailbox`: a mailbox name with wildcards."""
+        if self.looking_at(b'"') or self.looking_at(b"{"):
+            return self._mailbox_text(self.string())
+        return self._mailbox_text(self.match(_LIST_ATOM, "mailbox pattern")[0])
+
+    @staticmethod
+    def _mailbox_text(wire: bytes) -> str:
+        if len(wire) > NAME_LIMIT:
+            raise Fault("the mailbox name is too long", status="NO", code="CANNOT")
+        try:
+            name = utf7.decode(wire)
+        except ValueError:
+            raise Fault("the mailbox name is not modified UTF-7", status="NO", code="CANNOT") from None
+        if _CONTROL.search(name):
+            raise Fault("the mailbox name has a control character", status="NO", code="CANNOT")
+        return name
+
+    def sequence_set(self) -> SequenceSet:
+        return self.parse_sequence_set(self.match(SEQUENCE, "sequence set")[0])
+
+    @staticmethod
+    def parse_sequence_set(text: bytes) -> SequenceSet:
+        try:
+            return SequenceSet.parse(text.decode())
+        except ValueError as error:
+            raise Fault(str(error)) from None
+
+    def flag(self) -> str:
+        r"""A system flag in its canonical spelling, or a keyword. `\Recent` cannot be set by a client."""
+        text = self.match(_FLAG, "flag")[0].decode()
+        if text.startswith("\\"):
+            canonical = SYSTEM_FLAGS.get(text.lower())
+            if canonical is None:
+                raise Fault("no such system flag, or not one to be set")
+            return canonical
+        if len(text) > KEYWORD_LIMIT:
+            raise Fault("the keyword is too long", status="NO", code="LIMIT")
+        return text
+
+    def flag_list(self) -> frozenset[str]:
+        return frozenset(self.listed(self.flag, "flag list", empty=True))
+
+    def date(self) -> datetime.date:
+        """`date`, quoted or not."""
+        _, day, month, year = self.match(_DATE, "date").groups()
+        return _date(day, month, year)
+
+    def date_time(self) -> float:
+        """`date-time` as seconds since the epoch."""
+        match = self.match(_DATE_TIME, "date and time")
+        day, month, year, hour, minute, second, sign, zone_hours, zone_minutes = match.groups()
+        date = _date(day.strip(), month, year)
+        if int(hour) > 23 or int(minute) > 59 or int(second) > 60 or int(zone_minutes) > 59:
+            raise Fault("the time is out of range")
+        offset = (int(zone_hours) * 60 + int(zone_minutes)) * 60 * (-1 if sign == b"-" else 1)
+        local = calendar.timegm((date.year, date.month, date.day, int(hour), int(minute), int(second)))
+        return float(local - offset)
+
+
+def _date(day: bytes, month: bytes, year: bytes) -> datetime.date:
+    try:
+        return datetime.date(int(year), _MONTHS.index(month.decode().lower()) + 1, int(day))
+    except ValueError:
+        raise Fault("there is no such date") from None

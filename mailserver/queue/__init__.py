@@ -1,0 +1,13 @@
+"""The durable queue: messages that wait for a next hop, or for a mailbox that could not take them at once.
+
+Promises   What `Queue.add` gave an id for is on disk: body file synced, its directory synced, row committed and synced.
+           Each change is one transaction, seen whole or not at all, also after `kill -9` and by other processes.
+           An entry that cannot be read is set aside in the state "corrupt" and never deleted but by `Queue.remove`.
+On failure QueueError, and nothing has changed.
+Layout     <data>/queue/queue.db (SQLite, WAL); bodies above 64 KiB in <data>/queue/bodies/<id>, in CRLF form.
+"""
+
+from mailserver.queue.model import Entry, EntryLost, NewEntry, NoSuchEntry, QueuedRecipient, QueueError, State
+from mailserver.queue.queue import Queue
+
+__all__ = ["Entry", "EntryLost", "NewEntry", "NoSuchEntry", "Queue", "QueueError", "QueuedRecipient", "State"]

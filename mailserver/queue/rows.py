@@ -1,0 +1,158 @@
+"""The tables of the queue, and the way between rows and values.
+
+Promises   `entry_of` never gives half an entry: what it cannot read in full it refuses.
+On failure ValueError or TypeError for a row that is not of the form that `add` writes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from mailserver.mail import Address, Body, EnhancedCode, Reply, parse_forward_path
+from mailserver.queue.model import Entry, NewEntry, QueuedRecipient, State
+
+VERSION = 1
+REPLY_TEXT_LIMIT = 1000  # characters kept of a remote's words
+
+# `due` is the earliest next attempt of an entry's recipients, kept here so that one index answers what is due.
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS entry (
+    id TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    due REAL NOT NULL,
+    created REAL NOT NULL,
+    sender TEXT,
+    body TEXT NOT NULL,
+    smtputf8 INTEGER NOT NULL,
+    warned INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    header BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS entry_due ON entry (state, due);
+CREATE TABLE IF NOT EXISTS recipient (
+    entry TEXT NOT NULL REFERENCES entry ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    address TEXT NOT NULL,
+    original TEXT,
+    next_attempt REAL NOT NULL,
+    last_attempt REAL NOT NULL,
+    attempts INTEGER NOT NULL,
+    waited REAL NOT NULL,
+    failed INTEGER NOT NULL,
+    code INTEGER,
+    enhanced TEXT,
+    text TEXT,
+    host TEXT,
+    PRIMARY KEY (entry, number)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS body (
+    entry TEXT PRIMARY KEY REFERENCES entry ON DELETE CASCADE,
+    content BLOB
+);
+"""
+
+ENTRY_COLUMNS = "id, state, sender, body, smtputf8, created, warned, size, header"
+RECIPIENT_COLUMNS = (
+    "number, address, original, next_attempt, last_attempt, attempts, waited, failed, code, enhanced, text, host"
+)
+
+
+def insert(db: sqlite3.Connection, id: str, new: NewEntry, inline: bytes | None) -> None:
+    """`inline` None: the body lies in a file."""
+    envelope = new.envelope
+    sender = None if envelope.sender is None else str(envelope.sender)
+    size = len(new.header) + new.content.size
+    db.execute(
+        f"INSERT INTO entry (due, {ENTRY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
+        (new.created, id, State.QUEUED, sender, envelope.body, envelope.smtputf8, new.created, False, size, new.header),
+    )
+    put_recipients(
+        db,
+        id,
+        (
+            QueuedRecipient(number, recipient.address, recipient.original, new.created, new.created)
+            for number, recipient in enumerate(envelope.recipients)
+        ),
+    )
+    db.execute("INSERT INTO body VALUES (?, ?)", (id, inline))
+
+
+def put_recipients(db: sqlite3.Connection, id: str, recipients: Iterable[QueuedRecipient]) -> None:
+    db.executemany(
+        f"REPLACE INTO recipient (entry, {RECIPIENT_COLUMNS}) "  # noqa: S608 - constants
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            (
+                id,
+                r.number,
+                str(r.address),
+                None if r.original is None else str(r.original),
+                r.next_attempt,
+                r.last_attempt,
+                r.attempts,
+                r.waited,
+                r.failed,
+                None if r.reply is None else r.reply.code,
+                None if r.reply is None or r.reply.enhanced is None else str(r.reply.enhanced),
+                None if r.reply is None else r.reply.text[:REPLY_TEXT_LIMIT],
+                r.host,
+            )
+            for r in recipients
+        ),
+    )
+
+
+def entry_of(row: tuple[object, ...], recipients: Iterable[tuple[object, ...]]) -> Entry:
+    """From `ENTRY_COLUMNS` and `RECIPIENT_COLUMNS`. Raises ValueError, TypeError."""
+    id, state, sender, body, smtputf8, created, warned, size, header = row
+    if not (isinstance(id, str) and isinstance(created, float) and isinstance(size, int) and isinstance(header, bytes)):
+        raise TypeError("a column of the entry has another type")
+    waiting = tuple(map(_recipient_of, recipients))
+    if not waiting:
+        raise ValueError("the entry has no recipients")
+    return Entry(
+        id=id,
+        state=State(str(state)),
+        sender=_optional_address(sender),
+        body=Body(str(body)),
+        smtputf8=bool(smtputf8),
+        created=created,
+        warned=bool(warned),
+        size=size,
+        header=header,
+        recipients=waiting,
+    )
+
+
+def _recipient_of(row: tuple[object, ...]) -> QueuedRecipient:
+    number, address, original, next_attempt, last_attempt, attempts, waited, failed, code, enhanced, text, host = row
+    if not (
+        isinstance(number, int)
+        and isinstance(attempts, int)
+        and isinstance(next_attempt, float)
+        and isinstance(last_attempt, float)
+        and isinstance(waited, float)
+        and isinstance(code, int | None)
+        and isinstance(host, str | None)
+    ):
+        raise TypeError("a column of the recipient has another type")
+    reply = None
+    if code is not None:
+        reply = Reply(code, str(text), None if enhanced is None else EnhancedCode.parse(str(enhanced)))
+    return QueuedRecipient(
+        number=number,
+        address=parse_forward_path(f"<{address}>"),
+        original=_optional_address(original),
+        next_attempt=next_attempt,
+        last_attempt=last_attempt,
+        attempts=attempts,
+        waited=waited,
+        failed=bool(failed),
+        reply=reply,
+        host=host,
+    )
+
+
+def _optional_address(text: object) -> Address | None:
+    return None if text is None else parse_forward_path(f"<{text}>")

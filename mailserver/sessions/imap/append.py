@@ -1,0 +1,85 @@
+"""APPEND (RFC 3501 §6.3.11, RFC 4315 §3).
+
+Promises   The message goes into a `Content` as it comes: what is large lies in a file, never in memory as a whole.
+           The positive answer means that the message is durable.
+On failure A mailbox that does not exist is told before the message is sent, with TRYCREATE. When the spool cannot be
+           written the rest of the message is read and dropped, then refused.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from mailserver.imap import AppendEnded, AppendStarted, Event, LiteralChunk
+from mailserver.imap.commands import Append
+from mailserver.mail import Content
+from mailserver.sessions.imap.core import Core, Refused
+from mailserver.store import AccountStore, NoSuchMailbox
+
+log = logging.getLogger(__name__)
+
+
+class Incoming:
+    """An APPEND under way."""
+
+    def __init__(self, core: Core, command: Append) -> None:
+        self._core = core
+        self._command = command
+        # None: it cannot be kept
+        self._content: Content | None = Content(directory=core.spool)
+
+    async def go_on(self, event: Event) -> None:
+        match event:
+            case LiteralChunk(data):
+                self._write(data)
+            case AppendEnded(tag):
+                await self._finish(tag)
+
+    def close(self) -> None:
+        if self._content is not None:
+            self._content.close()
+            self._content = None
+
+    def _write(self, data: bytes) -> None:
+        if self._content is None:
+            return
+        try:
+            self._content.write(data)
+        except OSError as error:
+            log.error("session=%s the appended message cannot be spooled: %s", self._core.channel.id, error)
+            self.close()
+
+    async def _finish(self, tag: str) -> None:
+        core = self._core
+        if self._content is None:
+            raise Refused("the message cannot be kept now", "UNAVAILABLE")
+        try:
+            validity, uid = await core.workers.run(_append, core.account, self._command, self._content)
+        except NoSuchMailbox as error:
+            raise Refused(str(error), "TRYCREATE") from error
+        await core.look()
+        core.tell_news(expunges=True)
+        core.end()
+        core.engine.done(tag, "OK", "Appended", f"APPENDUID {validity} {uid}")
+
+
+async def start(core: Core, event: AppendStarted) -> None:
+    try:
+        await core.workers.run(_probe, core.account, event.command.mailbox)
+    except NoSuchMailbox as error:
+        raise Refused(str(error), "TRYCREATE") from error
+    core.begin(Incoming(core, event.command))
+    core.engine.accept()
+
+
+def _probe(account: AccountStore, name: str) -> None:
+    account.open(name).close()
+
+
+def _append(account: AccountStore, command: Append, content: Content) -> tuple[int, int]:
+    """Blocking. Returns UIDVALIDITY and UID."""
+    mailbox = account.open(command.mailbox)
+    try:
+        return mailbox.uidvalidity, mailbox.append(content, command.flags, command.internal_date)
+    finally:
+        mailbox.close()

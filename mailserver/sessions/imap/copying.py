@@ -1,0 +1,48 @@
+"""COPY and MOVE (RFC 3501 §6.4.7, RFC 4315 §3, RFC 6851).
+
+Promises   COPYUID names sources and copies in the same order. MOVE removes a message only after its copy is durable.
+On failure Nothing was copied; a target that does not exist is told with TRYCREATE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mailserver.imap import compress
+from mailserver.imap.commands import Copy
+from mailserver.sessions.imap.core import Core, Refused
+from mailserver.store import AccountStore, Mailbox, NoSuchMailbox
+
+
+def _transfer(
+    source: Mailbox, uids: Sequence[int], account: AccountStore, name: str, move: bool
+) -> tuple[int, list[tuple[int, int]]]:
+    """Blocking. Returns the target's UIDVALIDITY, and source and target UIDs."""
+    target = account.open(name)
+    try:
+        return target.uidvalidity, source.move(uids, target) if move else source.copy(uids, target)
+    finally:
+        target.close()
+
+
+async def copy(core: Core, tag: str, command: Copy) -> None:
+    selected = core.writable if command.move else core.selected
+    core.catch_up()
+    uids = [message.uid for _, message in selected.pick(command.messages, by_uid=command.by_uid)]
+    code = None
+    if uids:
+        try:
+            validity, pairs = await core.workers.run(
+                _transfer, selected.mailbox, uids, core.account, command.mailbox, command.move
+            )
+        except NoSuchMailbox as error:
+            raise Refused(str(error), "TRYCREATE") from error
+        if pairs:
+            sources, targets = zip(*pairs, strict=True)
+            code = f"COPYUID {validity} {compress(sources)} {compress(targets)}"
+    if command.move and code:
+        core.engine.status("OK", "Moving", code)  # RFC 6851 §4.3: it stands before the expunges
+        code = None
+    await core.look()
+    core.tell_news(expunges=True)
+    core.engine.done(tag, "OK", "Moved" if command.move else "Copied", code)

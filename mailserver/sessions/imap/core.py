@@ -1,0 +1,253 @@
+"""What the command families of an IMAP session share: the connection, the account, the selected mailbox.
+
+Promises   Sequence numbers of one command mean the same from its start to its end: changes are told between commands,
+           and, while the client idles, as they come.
+On failure `Refused` is answered as it says; `failure` turns what the store raises into such an answer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mailserver.config.model import Limits
+from mailserver.imap import Event, SequenceSet, ServerConnection
+from mailserver.imap import Limits as EngineLimits
+from mailserver.imap.sequence import Range
+from mailserver.mail import Address
+from mailserver.ports import Channel, Clock, Workers
+from mailserver.sessions.imap.view import View
+from mailserver.sessions.login import Authenticator
+from mailserver.store import (
+    AccountStore,
+    InvalidFlag,
+    InvalidName,
+    Mailbox,
+    MailboxExists,
+    MailboxHasChildren,
+    Message,
+    NoSuchMailbox,
+    OverQuota,
+    StoreError,
+)
+
+log = logging.getLogger(__name__)
+
+Numbered = tuple[int, Message]
+"""A message with its sequence number."""
+
+UNSENT_LIMIT = 64 * 1024
+"""Octets that may wait to be sent before a handler waits for the client."""
+
+
+class Refused(Exception):
+    """The command fails: the tagged answer."""
+
+    def __init__(self, text: str, code: str | None = None, *, status: str = "NO") -> None:
+        super().__init__(text)
+        self.text = text
+        self.code = code
+        self.status = status
+
+
+# RFC 5530 §3. The more special comes first.
+_CODES: tuple[tuple[type[StoreError], str], ...] = (
+    (NoSuchMailbox, "NONEXISTENT"),
+    (MailboxExists, "ALREADYEXISTS"),
+    (MailboxHasChildren, "CANNOT"),
+    (InvalidName, "CANNOT"),
+    (InvalidFlag, "CANNOT"),
+    (OverQuota, "OVERQUOTA"),
+    (StoreError, "UNAVAILABLE"),
+)
+
+
+def failure(error: StoreError) -> Refused:
+    """The answer to what the store cannot do."""
+    code = next(code for kind, code in _CODES if isinstance(error, kind))
+    return Refused(str(error) or "Not possible now", code)
+
+
+@dataclass(slots=True)
+class Selected:
+    """The mailbox that SELECT or EXAMINE opened."""
+
+    mailbox: Mailbox
+    view: View
+    read_only: bool
+
+    def ranges(self, messages: SequenceSet, *, by_uid: bool) -> list[Range]:
+        """The sequence numbers that a command means. Raises Refused.
+
+        RFC 3501 §9: a number that is not in the mailbox is an error of the client, a UID that is not is none.
+        """
+        view = self.view
+        if by_uid:
+            return view.numbers_of(messages.resolve(view.highest_uid))
+        if messages.highest > len(view) or (messages.uses_star and not view.messages):
+            raise Refused("there is no message with that number", status="BAD")
+        return messages.resolve(len(view))
+
+    def pick(self, messages: SequenceSet, *, by_uid: bool) -> list[Numbered]:
+        """The messages that a command means, with their sequence numbers. Raises Refused."""
+        return list(self.view.numbered(self.ranges(messages, by_uid=by_uid)))
+
+    def take_changes(self) -> None:
+        """Takes into the view what is known in memory."""
+        view = self.view
+        before = len(view)
+        changes = self.mailbox.changes(view.modseq)
+        if changes.complete:
+            view.take(changes)
+        else:
+            view.compare(self.mailbox.messages(), changes.modseq)
+        if len(view) > before:
+            view.recent |= self.mailbox.peek_recent() if self.read_only else self.mailbox.claim_recent()
+
+
+class Ongoing(Protocol):
+    """A command that takes more than one event: AUTHENTICATE, APPEND, IDLE."""
+
+    async def go_on(self, event: Event) -> None:
+        """Raises as handlers do."""
+
+    def close(self) -> None:
+        """The command is over, however it ended; called once."""
+
+
+class Core:
+    """One connection. Handlers of commands work on it."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        hostname: str,
+        limits: Limits,
+        spool: Path,
+        authenticator: Authenticator,
+        open_account: Callable[[Address], AccountStore],
+        workers: Workers,
+        clock: Clock,
+        tls_available: bool,
+    ) -> None:
+        """`open_account` may block. Large messages lie in `spool`, nameless, while they are appended."""
+        self.channel = channel
+        self.hostname = hostname
+        self.limits = limits
+        self.authenticator = authenticator
+        self.open_account = open_account
+        self.workers = workers
+        self.clock = clock
+        self.tls_available = tls_available
+        self.spool = spool
+        self.engine = ServerConnection(
+            EngineLimits(line=limits.imap_line, literal=limits.imap_literal, message=limits.message_size)
+        )
+        self.user: Address | None = None
+        self.errors = 0
+        self._ongoing: Ongoing | None = None
+        self._account: AccountStore | None = None
+        self._selected: Selected | None = None
+
+    @property
+    def account(self) -> AccountStore:
+        assert self._account is not None, "the engine lets no such command through before login"
+        return self._account
+
+    @property
+    def selected(self) -> Selected:
+        assert self._selected is not None, "the engine lets no such command through without a mailbox"
+        return self._selected
+
+    @property
+    def has_selected(self) -> bool:
+        return self._selected is not None
+
+    @property
+    def writable(self) -> Selected:
+        """The selected mailbox. Raises Refused when it was opened by EXAMINE."""
+        if self.selected.read_only:
+            raise Refused("the mailbox is read-only", "READ-ONLY")
+        return self.selected
+
+    def log_in(self, user: Address, account: AccountStore) -> None:
+        self.user, self._account = user, account
+
+    def begin(self, ongoing: Ongoing) -> None:
+        self._ongoing = ongoing
+
+    @property
+    def ongoing(self) -> Ongoing:
+        assert self._ongoing is not None, "the engine goes on only with what was begun"
+        return self._ongoing
+
+    def end(self) -> None:
+        """Closes the command that goes on, if there is one."""
+        ongoing, self._ongoing = self._ongoing, None
+        if ongoing is not None:
+            ongoing.close()
+
+    def select(self, selected: Selected) -> None:
+        self._selected = selected
+
+    async def release(self) -> None:
+        """Lets the selected mailbox go, if there is one."""
+        previous, self._selected = self._selected, None
+        if previous is not None:
+            await self.workers.run(previous.mailbox.close)
+
+    # answering
+
+    def take_changes(self) -> None:
+        """Takes into the view of the selected mailbox what is known in memory."""
+        if self._selected is not None:
+            self._selected.take_changes()
+
+    def catch_up(self) -> None:
+        """Tells what is known in memory, but for expunges: before a command whose answer is about messages.
+
+        So no answer speaks of a message that the client has not heard of, nor builds on flags that it does not know.
+        """
+        self.take_changes()
+        self.tell_news(expunges=False)
+
+    async def look(self) -> None:
+        """As `take_changes`, with what others did on disk."""
+        if self._selected is not None:
+            selected = self._selected
+            await self.workers.run(selected.mailbox.sync)
+            selected.take_changes()
+
+    def tell_news(self, *, expunges: bool) -> None:
+        if self._selected is not None:
+            self.untagged(self._selected.view.news(expunges=expunges))
+
+    def untagged(self, lines: Iterable[bytes]) -> None:
+        for line in lines:
+            self.engine.untagged(line)
+
+    async def drain_if_much(self) -> None:
+        if self.engine.unsent > UNSENT_LIMIT:
+            await self.channel.drain()
+
+    def abandon(self) -> bool:
+        """Ends the connection when the selected mailbox was deleted: RFC 3501 knows no way to go on."""
+        if self._selected is None or self._selected.mailbox.alive:
+            return False
+        self.engine.bye("The selected mailbox was deleted")
+        self.channel.close()
+        return True
+
+    def count_error(self) -> bool:
+        """A bad command, or a failed login. True: it was one too many in a row, and the client has been told."""
+        self.errors += 1
+        if self.errors < self.limits.errors:
+            return False
+        log.warning("session=%s peer=%s too many errors", self.channel.id, self.channel.peer)
+        self.engine.bye("Too many errors")
+        self.channel.close()
+        return True

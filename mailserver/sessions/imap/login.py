@@ -1,0 +1,143 @@
+"""CAPABILITY, LOGIN, AUTHENTICATE, STARTTLS, ID, NOOP, LOGOUT (RFC 3501 §6.1, §6.2).
+
+Promises   A password is taken only where the authenticator offers it; LOGINDISABLED tells so (§6.2.3, RFC 2595).
+           CAPABILITY names what works on this connection now, and nothing else.
+On failure A refused login is answered with AUTHENTICATIONFAILED or UNAVAILABLE (RFC 5530), and counts as an error.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from mailserver.imap import AuthResponse, Event
+from mailserver.imap.commands import Authenticate, Capability, Identify, Login, Logout, Noop, StartTLS
+from mailserver.sasl import SERVER_MECHANISMS, Challenge, Credentials, Malformed, Mechanism, Step, mechanism
+from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.login import LoginRefused
+from mailserver.store import StoreError
+
+log = logging.getLogger(__name__)
+
+_ALWAYS = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID")
+_AFTER_LOGIN = ("IDLE", "NAMESPACE", "UIDPLUS", "UNSELECT", "CHILDREN", "MOVE", "STATUS=SIZE")
+
+
+def capabilities(core: Core) -> str:
+    names = list(_ALWAYS)
+    if core.user is not None:
+        names += _AFTER_LOGIN
+    else:
+        if core.tls_available and core.channel.tls is None:
+            names.append("STARTTLS")
+        if core.authenticator.offered(core.channel):
+            names += [f"AUTH={name}" for name in SERVER_MECHANISMS]
+        else:
+            names.append("LOGINDISABLED")
+    return " ".join(names)
+
+
+def capability_code(core: Core) -> str:
+    return f"CAPABILITY {capabilities(core)}"
+
+
+async def capability(core: Core, tag: str, _command: Capability) -> None:
+    core.engine.untagged(capability_code(core).encode())
+    core.engine.done(tag, "OK", "Capabilities listed")
+
+
+async def noop(core: Core, tag: str, _command: Noop) -> None:
+    await core.look()
+    core.tell_news(expunges=True)
+    core.engine.done(tag, "OK", "Done")
+
+
+async def logout(core: Core, tag: str, _command: Logout) -> None:
+    core.engine.untagged(b"BYE Logging out")
+    core.engine.done(tag, "OK", "Goodbye")
+    core.channel.close()
+
+
+async def starttls(core: Core, tag: str, _command: StartTLS) -> None:
+    if core.channel.tls is not None:
+        raise Refused("TLS is active already", status="BAD")
+    if not core.tls_available:
+        raise Refused("TLS is not available here", status="BAD")
+    core.engine.done(tag, "OK", "Begin TLS now")
+    core.channel.start_tls()
+
+
+async def identify(core: Core, tag: str, command: Identify) -> None:
+    client = {name.lower(): value for name, value in command.fields if value}
+    log.info(
+        "session=%s client=%r version=%r",
+        core.channel.id,
+        client.get("name", "")[:100],
+        client.get("version", "")[:100],
+    )
+    core.engine.untagged(b'ID ("name" "mailserver")')
+    core.engine.done(tag, "OK", "Nice to meet you")
+
+
+async def login(core: Core, tag: str, command: Login) -> None:
+    _require_privacy(core)
+    await _log_in(core, tag, Credentials(command.user, command.password))
+
+
+class Exchange:
+    """An AUTHENTICATE under way."""
+
+    def __init__(self, core: Core, tag: str, machine: Mechanism) -> None:
+        self._core = core
+        self._tag = tag
+        self._machine = machine
+
+    async def go_on(self, event: Event) -> None:
+        assert isinstance(event, AuthResponse)
+        await self.step(event.data)
+
+    async def step(self, response: bytes | None) -> None:
+        step: Step = self._machine.step(response)
+        match step:
+            case Challenge(data):
+                self._core.engine.challenge(data)
+            case Credentials():
+                self._core.end()
+                await _log_in(self._core, self._tag, step)
+            case Malformed(reason):
+                raise Refused(reason, "AUTHENTICATIONFAILED")
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+async def authenticate(core: Core, tag: str, command: Authenticate) -> None:
+    _require_privacy(core)
+    machine = mechanism(command.mechanism)
+    if machine is None:
+        raise Refused("no such mechanism", "CANNOT")
+    exchange = Exchange(core, tag, machine)
+    core.begin(exchange)
+    await exchange.step(command.initial)
+
+
+def _require_privacy(core: Core) -> None:
+    if not core.authenticator.offered(core.channel):
+        raise Refused("encryption is required before a password is sent", "PRIVACYREQUIRED")
+
+
+async def _log_in(core: Core, tag: str, credentials: Credentials) -> None:
+    try:
+        user = await core.authenticator.login(
+            core.channel, credentials.user, credentials.password, credentials.authorize_as
+        )
+    except LoginRefused as refused:
+        if not refused.temporary and core.count_error():
+            return
+        raise Refused(str(refused), "UNAVAILABLE" if refused.temporary else "AUTHENTICATIONFAILED") from refused
+    try:
+        account = await core.workers.run(core.open_account, user)
+    except (StoreError, OSError) as error:
+        log.error("session=%s user=%s the account cannot be opened: %s", core.channel.id, user, error)
+        raise Refused("the mailbox cannot be opened now", "UNAVAILABLE") from error
+    core.log_in(user, account)
+    core.engine.done(tag, "OK", "Logged in", capability_code(core))

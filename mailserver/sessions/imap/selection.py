@@ -1,0 +1,84 @@
+"""SELECT, EXAMINE, CHECK, CLOSE, UNSELECT, EXPUNGE (RFC 3501 §6.3.1, §6.4; RFC 3691; RFC 4315).
+
+Promises   CLOSE expunges without a word, EXPUNGE tells of each message; neither touches a mailbox opened by EXAMINE.
+           UID EXPUNGE removes what is both named and deleted, nothing else.
+"""
+
+from __future__ import annotations
+
+from mailserver.imap import responses
+from mailserver.imap.commands import Check, Close, Expunge, Select, Unselect
+from mailserver.sessions.imap.core import Core, Selected
+from mailserver.sessions.imap.view import View
+from mailserver.store import AccountStore, Mailbox
+
+
+def _open(account: AccountStore, name: str, read_only: bool) -> tuple[Mailbox, View]:
+    """Blocking."""
+    mailbox = account.open(name)
+    try:
+        modseq = mailbox.highest_modseq  # first: what happens meanwhile is then seen twice, not missed
+        view = View(mailbox.messages(), modseq)
+        view.recent |= mailbox.peek_recent() if read_only else mailbox.claim_recent()
+    except BaseException:
+        mailbox.close()
+        raise
+    return mailbox, view
+
+
+async def select(core: Core, tag: str, command: Select) -> None:
+    await core.release()  # also when this fails (§6.3.1)
+    mailbox, view = await core.workers.run(_open, core.account, command.mailbox, command.read_only)
+    selected = Selected(mailbox, view, command.read_only)
+    core.select(selected)
+    engine = core.engine
+    core.untagged(view.greeting())
+    unseen = view.first_unseen()
+    if unseen is not None:
+        engine.status("OK", "First unseen", f"UNSEEN {unseen}")
+    engine.status("OK", "UIDs are valid", f"UIDVALIDITY {mailbox.uidvalidity}")
+    engine.status("OK", "Next UID", f"UIDNEXT {mailbox.uidnext}")
+    if command.read_only:
+        engine.status("OK", "No flags can be changed", "PERMANENTFLAGS ()")
+        engine.done(tag, "OK", "Examined", "READ-ONLY")
+    else:
+        lasting = responses.flag_list(frozenset(responses.SYSTEM_FLAGS) | view.keywords() | {"\\*"}).decode()
+        engine.status("OK", "Flags that last", f"PERMANENTFLAGS {lasting}")
+        engine.done(tag, "OK", "Selected", "READ-WRITE")
+
+
+async def check(core: Core, tag: str, _command: Check) -> None:
+    await core.look()
+    core.tell_news(expunges=True)
+    core.engine.done(tag, "OK", "Checked")
+
+
+async def close(core: Core, tag: str, _command: Close) -> None:
+    selected = core.selected
+    if not selected.read_only:
+        await core.look()
+        await core.workers.run(selected.mailbox.expunge, _deleted(selected))
+    await core.release()
+    core.engine.done(tag, "OK", "Closed")
+
+
+async def unselect(core: Core, tag: str, _command: Unselect) -> None:
+    await core.release()
+    core.engine.done(tag, "OK", "Unselected")
+
+
+async def expunge(core: Core, tag: str, command: Expunge) -> None:
+    selected = core.writable
+    await core.look()
+    uids = _deleted(selected)
+    if command.messages is not None:
+        named = {message.uid for _, message in selected.pick(command.messages, by_uid=True)}
+        uids = [uid for uid in uids if uid in named]
+    await core.workers.run(selected.mailbox.expunge, uids)
+    core.take_changes()
+    core.tell_news(expunges=True)
+    core.engine.done(tag, "OK", "Expunged")
+
+
+def _deleted(selected: Selected) -> list[int]:
+    return [message.uid for message in selected.view.messages if "\\Deleted" in message.flags]

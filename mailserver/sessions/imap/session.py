@@ -1,0 +1,131 @@
+"""What an IMAP client may do: the session that the pump drives. One table says which handler a command has.
+
+Promises   Every event is answered exactly once. A handler that fails for a foreseen reason leads to NO or BAD with a
+           code of RFC 5530, and the session goes on.
+On failure Other exceptions go to whoever drives the session, which closes the connection.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from mailserver.imap import (
+    AppendEnded,
+    AppendStarted,
+    AuthResponse,
+    Event,
+    IdleEnded,
+    LiteralChunk,
+    Rejected,
+    Request,
+    commands,
+    responses,
+)
+from mailserver.policy.connections import Refusal
+from mailserver.sessions.imap import (
+    append,
+    copying,
+    fetch,
+    flags,
+    idle,
+    login,
+    mailboxes,
+    search,
+    selection,
+)
+from mailserver.sessions.imap.core import Core, Refused, failure
+from mailserver.store import StoreError
+
+log = logging.getLogger(__name__)
+
+HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[None]]] = {
+    commands.Authenticate: login.authenticate,
+    commands.Capability: login.capability,
+    commands.Check: selection.check,
+    commands.Close: selection.close,
+    commands.Copy: copying.copy,
+    commands.Create: mailboxes.create,
+    commands.Delete: mailboxes.delete,
+    commands.Expunge: selection.expunge,
+    commands.Fetch: fetch.fetch,
+    commands.Identify: login.identify,
+    commands.Idle: idle.idle,
+    commands.List: mailboxes.list_,
+    commands.Login: login.login,
+    commands.Logout: login.logout,
+    commands.Namespace: mailboxes.namespace,
+    commands.Noop: login.noop,
+    commands.Rename: mailboxes.rename,
+    commands.Search: search.search,
+    commands.Select: selection.select,
+    commands.StartTLS: login.starttls,
+    commands.Status: mailboxes.status,
+    commands.Store: flags.store,
+    commands.Subscribe: mailboxes.subscribe,
+    commands.Unselect: selection.unselect,
+}
+
+
+def refuse(hostname: str, refusal: Refusal) -> bytes:
+    """The greeting of a client that is turned away."""
+    return responses.status_line("*", "BYE", f"{hostname} {refusal.value}", "UNAVAILABLE")
+
+
+class IMAPSession(Core):
+    """One connection. See `Core` for what it is made of."""
+
+    @property
+    def awaits_login(self) -> bool:
+        return self.user is None
+
+    @property
+    def idle_timeout(self) -> float:
+        return self.limits.login_timeout if self.awaits_login else self.limits.imap_timeout
+
+    async def opened(self) -> None:
+        self.engine.status("OK", f"{self.hostname} IMAP ready", login.capability_code(self))
+
+    async def handle(self, event: Event) -> None:
+        if isinstance(event, Rejected):
+            self._reject(event)
+        else:
+            await self._answer(event)
+        await self.drain_if_much()
+
+    async def _answer(
+        self, event: Request | AppendStarted | LiteralChunk | AppendEnded | AuthResponse | IdleEnded
+    ) -> None:
+        try:
+            match event:
+                case Request(tag, command):
+                    await HANDLERS[type(command)](self, tag, command)
+                    if not self.awaits_login:
+                        self.errors = 0  # a client may try now and then what this server does not know
+                case AppendStarted():
+                    await append.start(self, event)
+                case _:
+                    await self.ongoing.go_on(event)
+        except (StoreError, Refused) as error:
+            self.end()
+            refused = error if isinstance(error, Refused) else failure(error)
+            assert not isinstance(event, LiteralChunk)
+            self.engine.done(event.tag, refused.status, refused.text, refused.code)
+            self.abandon()
+
+    def _reject(self, event: Rejected) -> None:
+        self.end()
+        self.engine.reject(event)
+        if event.fatal:
+            log.warning("session=%s peer=%s %s", self.channel.id, self.channel.peer, event.text)
+            self.channel.close()
+        elif event.status == "BAD":
+            self.count_error()
+
+    def timed_out(self) -> None:
+        self.engine.bye("Autologout; idle for too long")
+
+    def lost(self) -> None:
+        self.end()
+        self.workers.spawn(self.release())

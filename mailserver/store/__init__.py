@@ -1,0 +1,56 @@
+"""Mailboxes on disk: Maildirs, which are the truth, and an index beside them, which may be deleted. Blocking code.
+
+Promises   What is acknowledged is on disk; a UID is never given twice; everything is shared safely between threads and
+           processes, and with other programs that know Maildirs.
+On failure `StoreError` and what derives from it.
+"""
+
+from mailserver.store.account import AccountStore
+from mailserver.store.mailbox import Mailbox
+from mailserver.store.model import (
+    Addition,
+    Changes,
+    Delivery,
+    DeliveryError,
+    FlagAction,
+    Folder,
+    InvalidFlag,
+    InvalidName,
+    MailboxExists,
+    MailboxHasChildren,
+    Message,
+    MessageGone,
+    NoSuchMailbox,
+    OverQuota,
+    Prepared,
+    Status,
+    StoreError,
+    Unavailable,
+    Usage,
+)
+from mailserver.store.store import Store
+
+__all__ = [
+    "AccountStore",
+    "Addition",
+    "Changes",
+    "Delivery",
+    "DeliveryError",
+    "FlagAction",
+    "Folder",
+    "InvalidFlag",
+    "InvalidName",
+    "Mailbox",
+    "MailboxExists",
+    "MailboxHasChildren",
+    "Message",
+    "MessageGone",
+    "NoSuchMailbox",
+    "OverQuota",
+    "Prepared",
+    "Status",
+    "Store",
+    "StoreError",
+    "Unavailable",
+    "Usage",
+]

@@ -1,0 +1,291 @@
+"""An account: its folders, the mailboxes that are open, its subscriptions.
+
+Promises   What changes the disk returns when it is durable. Changes of folders are alone under the account's lock file,
+           among all processes. A name that is used again after a DELETE or RENAME has a greater UIDVALIDITY.
+           Any thread may call anything.
+On failure InvalidName, NoSuchMailbox, MailboxExists; Unavailable when the disk refuses.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mailserver.store import folders, layout, subscriptions, uids, writing
+from mailserver.store.index import Index
+from mailserver.store.mailbox import Mailbox
+from mailserver.store.maildir import Maildir
+from mailserver.store.model import (
+    Folder,
+    InvalidName,
+    MailboxExists,
+    MailboxHasChildren,
+    NoSuchMailbox,
+    Status,
+    Unavailable,
+    Usage,
+)
+from mailserver.store.quota import Quota
+from mailserver.store.syncing import locked, sync_directory
+
+log = logging.getLogger(__name__)
+
+LOCK_FILE = "mailserver.lock"
+"""Its content is the highest UIDVALIDITY that the account ever had."""
+
+
+class AccountStore:
+    """Made by `Store.account`: one object for each account and process."""
+
+    quota: int | None = None
+    """Octets that the account may hold; asked by APPEND and COPY. Delivery brings its own."""
+
+    def __init__(self, path: str, host: str) -> None:
+        self._path = path
+        self._host = host
+        self._lock = threading.RLock()
+        self._open: dict[str, Mailbox] = {}  # by directory
+        self._users: dict[Mailbox, int] = {}
+        self._index = Index(Path(path))
+        self.space = Quota(path)
+        layout.sweep(path)
+
+    # Folders
+
+    def folders(self) -> list[Folder]:
+        """INBOX first, then by name; names that are only parents of others are there too, not selectable."""
+        with self._guarded():
+            existing = set(self._existing())
+        parents = {parent for name in existing for parent in _parents(name)}
+        names = sorted(existing | parents, key=lambda name: (name != folders.INBOX, name))
+        return [Folder(name, name in existing, name in parents) for name in names]
+
+    def create(self, name: str) -> None:
+        """A separator at the end is ignored (RFC 9051 §6.3.4)."""
+        directory = folders.directory_of(name.removesuffix(folders.SEPARATOR))
+        with self._guarded(), self._alone() as lock:
+            if not directory:
+                raise MailboxExists("INBOX always exists")
+            self._make(directory, lock)
+
+    def delete(self, name: str) -> None:
+        """Mailboxes below it stay (RFC 9051 §6.3.5). Raises MailboxHasChildren when there is nothing but those."""
+        directory = folders.directory_of(name)
+        with self._guarded(), self._alone():
+            if not directory:
+                raise InvalidName("INBOX cannot be deleted")
+            self._must_exist(name, directory)
+            known = uids.peek(Path(self._path, directory))
+            layout.remove_folder(self._path, directory, self._host)
+            self._drop(directory)
+        if known is not None:
+            self._index.forget(known[0])
+
+    def rename(self, old: str, new: str) -> None:
+        """With the mailboxes below it. INBOX stays and is emptied into the new one (RFC 9051 §6.3.6)."""
+        old, new = folders.normalise(old), folders.normalise(new.removesuffix(folders.SEPARATOR))
+        source, target = folders.directory_of(old), folders.directory_of(new)
+        if not source:
+            self._empty_inbox_into(new)
+            return
+        with self._guarded(), self._alone():
+            below = [name for name in self._existing() if name.startswith(old + folders.SEPARATOR)]
+            if not os.path.lexists(f"{self._path}/{source}") and not below:
+                raise NoSuchMailbox("No such mailbox")
+            if not target or self._taken(target):
+                raise MailboxExists("That mailbox exists already")
+            if new.startswith(old + folders.SEPARATOR):
+                raise InvalidName("A mailbox cannot be moved below itself")
+            moves = [(name, new + name.removeprefix(old)) for name in [*self._selectable(old), *below]]
+            for _, name in moves:
+                if self._taken(folders.directory_of(name)):
+                    raise MailboxExists("A mailbox below that name exists already")
+            for before, after in moves:
+                self._move(before, after)
+            sync_directory(self._path)
+
+    def subscribe(self, name: str) -> None:
+        self._subscribe(name, add=True)
+
+    def unsubscribe(self, name: str) -> None:
+        """Does nothing when it was not subscribed."""
+        self._subscribe(name, add=False)
+
+    def subscriptions(self) -> list[str]:
+        """Sorted; they need not exist."""
+        with self._guarded():
+            return subscriptions.read(Path(self._path))
+
+    # Mailboxes
+
+    def open(self, name: str) -> Mailbox:
+        """The mailbox, up to date. One object for all users in this process; each calls its `close` once."""
+        mailbox = self._enter(name)
+        try:
+            mailbox.sync()
+        except BaseException:
+            mailbox.close()
+            raise
+        return mailbox
+
+    def status(self, name: str) -> Status:
+        """The numbers of a mailbox now, without claiming what is recent."""
+        mailbox = self.open(name)
+        try:
+            return mailbox.status()
+        finally:
+            mailbox.close()
+
+    def usage(self) -> Usage:
+        """What all folders hold together."""
+        return self.space.usage()
+
+    def delivered(self, folder: str, octets: int) -> None:
+        """Mail was delivered into a folder's new/."""
+        self.space.add(octets)
+        mailbox = self._open.get(folder)
+        if mailbox is not None:
+            mailbox.notify()
+
+    def ensure(self, name: str) -> str:
+        """The directory of a folder, made if it is missing."""
+        directory = folders.directory_of(name)
+        path = f"{self._path}/{directory}" if directory else self._path
+        if not layout.is_maildir(path):
+            with self._guarded(), self._alone() as lock:
+                if not layout.is_maildir(path):
+                    self._make(directory, lock)
+        return path
+
+    # Inside
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Refusals of the disk become Unavailable; the system's own words go to the log."""
+        try:
+            yield
+        except OSError as error:
+            log.error("store=account path=%r error=%r", self._path, error)
+            raise Unavailable("The account is not available now", error.errno) from error
+
+    @contextmanager
+    def _alone(self) -> Iterator[int]:
+        """Among all threads and processes; gives the lock file."""
+        with self._lock, locked(Path(self._path, LOCK_FILE)) as lock:
+            yield lock
+
+    def _existing(self) -> list[str]:
+        with os.scandir(self._path) as entries:
+            names = [folders.name_of(entry.name) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        found = [name for name in names if name and layout.is_maildir(self._place(folders.directory_of(name)))]
+        return [folders.INBOX, *found]
+
+    def _place(self, directory: str) -> str:
+        return f"{self._path}/{directory}" if directory else self._path
+
+    def _selectable(self, name: str) -> list[str]:
+        return [name] if layout.is_maildir(self._place(folders.directory_of(name))) else []
+
+    def _taken(self, directory: str) -> bool:
+        return os.path.lexists(f"{self._path}/{directory}")
+
+    def _must_exist(self, name: str, directory: str) -> None:
+        if layout.is_maildir(self._place(directory)):
+            return
+        name = folders.normalise(name)
+        if any(other.startswith(name + folders.SEPARATOR) for other in self._existing()):
+            raise MailboxHasChildren("There is no such mailbox, only others below that name")
+        raise NoSuchMailbox("No such mailbox")
+
+    def _make(self, directory: str, lock: int) -> None:
+        if self._taken(directory):
+            raise MailboxExists("That mailbox exists already")
+        validity = uids.next_validity_locked(lock, self._highest_validity)
+        layout.make_folder(self._path, directory, validity, self._host)
+
+    def _move(self, old: str, new: str) -> None:
+        source, target = folders.directory_of(old), folders.directory_of(new)
+        Path(self._path, source).rename(Path(self._path, target))
+        mailbox = self._open.pop(source, None)
+        if mailbox is not None:
+            self._open[target] = mailbox
+            mailbox.moved(new, target)
+
+    def _empty_inbox_into(self, new: str) -> None:
+        self.create(new)
+        inbox, target = self.open(folders.INBOX), self.open(new)
+        try:
+            inbox.move([message.uid for message in inbox.messages()], target)
+        finally:
+            inbox.close()
+            target.close()
+
+    def _subscribe(self, name: str, *, add: bool) -> None:
+        name = folders.normalise(name)
+        with self._guarded(), self._alone():
+            before = set(subscriptions.read(Path(self._path)))
+            after = before | {name} if add else before - {name}
+            if after != before:
+                subscriptions.write(Path(self._path), sorted(after))
+
+    def _new_validity(self) -> int:
+        return uids.next_validity(Path(self._path, LOCK_FILE), self._highest_validity)
+
+    def _highest_validity(self) -> int:
+        places = (Path(self._place(folders.directory_of(name))) for name in self._existing())
+        return max((known[0] for known in map(uids.peek, places) if known), default=0)
+
+    def _take_room(self, octets: int) -> bool:
+        """What is taken and then not used is found to be free at the next count."""
+        if self.quota is not None and not self.space.has_room(octets, self.quota):
+            return False
+        self.space.add(octets)
+        return True
+
+    def _enter(self, name: str) -> Mailbox:
+        directory = folders.directory_of(name)
+        with self._guarded(), self._lock:
+            mailbox = self._open.get(directory)
+            if mailbox is None or not mailbox.alive:
+                if not layout.is_maildir(self._place(directory)):
+                    raise NoSuchMailbox("No such mailbox")
+                layout.complete(self._place(directory))
+                writing.sweep(self._place(directory))
+                maildir = Maildir(
+                    self._path, directory, index=self._index, host=self._host, new_validity=self._new_validity
+                )
+                mailbox = Mailbox(
+                    folders.normalise(name), maildir, self._index, room=self._take_room, release=self._leave
+                )
+                self._open[directory] = mailbox
+            self._users[mailbox] = self._users.get(mailbox, 0) + 1
+            return mailbox
+
+    def _leave(self, mailbox: Mailbox) -> None:
+        with self._lock:
+            users = self._users.get(mailbox, 0)
+            if users > 1:
+                self._users[mailbox] = users - 1
+                return
+            if users == 1:
+                del self._users[mailbox]
+                for directory in [key for key, each in self._open.items() if each is mailbox]:
+                    del self._open[directory]
+                if mailbox.alive:
+                    mailbox.save()
+            if not self._users:
+                self._index.close()
+
+    def _drop(self, directory: str) -> None:
+        mailbox = self._open.pop(directory, None)
+        if mailbox is not None:
+            mailbox.gone()
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split(folders.SEPARATOR)
+    return [folders.SEPARATOR.join(parts[:length]) for length in range(1, len(parts))]

@@ -1,0 +1,248 @@
+"""The index of one account: what is costly to find out again. A cache; the Maildir is the truth.
+
+One SQLite file (WAL). A mailbox is known by its UIDVALIDITY, which is unique within the account and stays with the
+folder when that is renamed.
+
+Promises   The file may be deleted or damaged, and the disk full, at any time: then answers are empty, and what is
+           damaged is made anew. No SQLite error comes out. `generation` changes when earlier writes were lost, so
+           that the mailboxes write all they know again.
+On failure Logged; `save` returns None.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from mailserver.store.model import Prepared
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+INDEX_FILE = "mailserver.index"
+VERSION = 1
+BUSY_TIMEOUT = 5.0  # seconds
+
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS mailboxes (
+    validity INTEGER PRIMARY KEY, directory TEXT NOT NULL, last INTEGER NOT NULL, modseq INTEGER NOT NULL,
+    horizon INTEGER NOT NULL, told INTEGER NOT NULL, new_mtime INTEGER, cur_mtime INTEGER);
+CREATE TABLE IF NOT EXISTS messages (
+    validity INTEGER NOT NULL, uid INTEGER NOT NULL, name TEXT NOT NULL, extra TEXT NOT NULL, modseq INTEGER NOT NULL,
+    born INTEGER NOT NULL, date REAL NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (validity, uid)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS vanished (
+    validity INTEGER NOT NULL, uid INTEGER NOT NULL, modseq INTEGER NOT NULL,
+    PRIMARY KEY (validity, modseq, uid)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS prepared (
+    validity INTEGER NOT NULL, uid INTEGER NOT NULL, envelope BLOB NOT NULL, body BLOB NOT NULL,
+    bodystructure BLOB NOT NULL, PRIMARY KEY (validity, uid));
+PRAGMA user_version = {VERSION};
+"""
+
+# Of two processes one may know less than the other.
+_SAVE_HEADER = """
+INSERT INTO mailboxes VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET directory = excluded.directory, last = max(last, excluded.last),
+    modseq = max(modseq, excluded.modseq), horizon = max(horizon, excluded.horizon), told = max(told, excluded.told),
+    new_mtime = excluded.new_mtime, cur_mtime = excluded.cur_mtime
+"""
+
+_FORGET = (
+    "DELETE FROM mailboxes WHERE validity = ?",
+    "DELETE FROM messages WHERE validity = ?",
+    "DELETE FROM vanished WHERE validity = ?",
+    "DELETE FROM prepared WHERE validity = ?",
+)
+
+# What says nothing against the file itself; anything else means that it must be made anew.
+_PASSING = frozenset(
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+    | {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_INTERRUPT}
+)
+_generations = itertools.count(1)
+
+Row = tuple[int, str, str, int, int, float, int]
+"""UID, file name, keywords without a letter (split by spaces), MODSEQ, first MODSEQ, date, size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What is known of a mailbox as a whole. The times are None when the directories must be read again."""
+
+    validity: int
+    directory: str
+    last: int
+    modseq: int
+    horizon: int
+    """From which MODSEQ on all expunges are known."""
+    told: int
+    r"""UIDs up to this one were shown as \Recent."""
+    new_mtime: int | None
+    cur_mtime: int | None
+
+
+class Index:
+    """Thread-safe. The file is opened at first use; `close` may be followed by further use."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / INDEX_FILE
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self.generation = next(_generations)
+
+    def close(self) -> None:
+        with self._lock:
+            self._disconnect()
+
+    def header(self, validity: int) -> Header | None:
+        def work(db: sqlite3.Connection) -> Header | None:
+            row = db.execute("SELECT * FROM mailboxes WHERE validity = ?", (validity,)).fetchone()
+            return Header(*row) if row else None
+
+        return self._run(work, None)
+
+    def latest(self, directory: str) -> tuple[int, int] | None:
+        """UIDVALIDITY and highest UID of the folder that was seen in a directory, for when its own file is lost."""
+
+        def work(db: sqlite3.Connection) -> tuple[int, int] | None:
+            query = "SELECT validity, last FROM mailboxes WHERE directory = ? ORDER BY validity DESC LIMIT 1"
+            row: tuple[int, int] | None = db.execute(query, (directory,)).fetchone()
+            return row
+
+        return self._run(work, None)
+
+    def rows(self, validity: int, above: int = 0) -> list[Row]:
+        """The messages with a UID greater than `above`, ascending."""
+
+        def work(db: sqlite3.Connection) -> list[Row]:
+            query = (
+                "SELECT uid, name, extra, modseq, born, date, size FROM messages "
+                "WHERE validity = ? AND uid > ? ORDER BY uid"
+            )
+            return db.execute(query, (validity, above)).fetchall()
+
+        return self._run(work, [])
+
+    def save(self, header: Header, rows: Sequence[Row], vanished: Sequence[int], since: int | None) -> int | None:
+        """One transaction. `vanished` get the header's MODSEQ.
+
+        `rows` are what changed since what the generation `since` has, or all messages when that is None. Returns the
+        generation that has them now; None when it was not written.
+        """
+        key = header.validity
+
+        def work(db: sqlite3.Connection) -> int | None:
+            if since is None:
+                db.execute("DELETE FROM messages WHERE validity = ? AND uid <= ?", (key, header.last))
+            elif since != self.generation:
+                return None
+            db.execute(_SAVE_HEADER, astuple(header))
+            db.executemany(
+                "INSERT OR REPLACE INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [(key, *row) for row in rows]
+            )
+            if vanished:
+                pairs = [(key, uid) for uid in vanished]
+                db.executemany("DELETE FROM messages WHERE validity = ? AND uid = ?", pairs)
+                db.executemany("DELETE FROM prepared WHERE validity = ? AND uid = ?", pairs)
+                expunges = [(key, uid, header.modseq) for uid in vanished]
+                db.executemany("INSERT OR REPLACE INTO vanished VALUES (?, ?, ?)", expunges)
+            return self.generation
+
+        return self._run(work, None)
+
+    def vanished(self, validity: int, since: int) -> list[int]:
+        """UIDs expunged after a MODSEQ."""
+
+        def work(db: sqlite3.Connection) -> list[int]:
+            query = "SELECT uid FROM vanished WHERE validity = ? AND modseq > ?"
+            return [uid for (uid,) in db.execute(query, (validity, since))]
+
+        return self._run(work, [])
+
+    def forget(self, validity: int) -> None:
+        """The mailbox is gone for good."""
+
+        def work(db: sqlite3.Connection) -> None:
+            for statement in _FORGET:
+                db.execute(statement, (validity,))
+
+        self._run(work, None)
+
+    def prepared(self, validity: int, uids: Iterable[int]) -> dict[int, Prepared]:
+        """Those that were stored, of the messages asked for."""
+        wanted = json.dumps(list(uids))
+
+        def work(db: sqlite3.Connection) -> dict[int, Prepared]:
+            query = (
+                "SELECT uid, envelope, body, bodystructure FROM prepared "
+                "WHERE validity = ? AND uid IN (SELECT value FROM json_each(?))"
+            )
+            return {uid: Prepared(*pieces) for uid, *pieces in db.execute(query, (validity, wanted))}
+
+        return self._run(work, {})
+
+    def store_prepared(self, validity: int, pieces: dict[int, Prepared]) -> None:
+        rows = [(validity, uid, p.envelope, p.body, p.bodystructure) for uid, p in pieces.items()]
+        self._run(lambda db: db.executemany("INSERT OR REPLACE INTO prepared VALUES (?, ?, ?, ?, ?)", rows), None)
+
+    def _run(self, work: Callable[[sqlite3.Connection], R], default: R) -> R:
+        """The result of `work` as one transaction, or `default`. A damaged file is replaced and asked once more."""
+        with self._lock:
+            for attempt in (1, 2):
+                try:
+                    db = self._connect()
+                    with db:
+                        return work(db)
+                except (sqlite3.Error, sqlite3.Warning) as error:
+                    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+                    log.warning("store=index path=%r error=%r", str(self._path), error)
+                    self._disconnect()
+                    if code in _PASSING or attempt == 2:
+                        break
+                    self._remove()
+        return default
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._connection is None:
+            db = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT, check_same_thread=False)
+            try:
+                self._prepare(db)
+            except BaseException:
+                db.close()
+                raise
+            self._connection = db
+        return self._connection
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        self._path.chmod(0o600)
+        with closing(db.cursor()) as cursor:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.execute("PRAGMA synchronous = NORMAL")
+            (version,) = cursor.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                cursor.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+                self.generation = next(_generations)
+            elif version != VERSION:
+                raise sqlite3.DatabaseError(f"version {version}")
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            try:
+                self._connection.close()
+            except sqlite3.Error as error:
+                log.warning("store=index path=%r error=%r", str(self._path), error)
+            self._connection = None
+
+    def _remove(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(INDEX_FILE + suffix).unlink(missing_ok=True)
+        self.generation = next(_generations)

@@ -1,0 +1,352 @@
+"""One folder: its files, and what is known of them. How the two are brought together.
+
+A scan of cur/ is compared with the names known. A file that a scan misses is looked for in a second one, since readdir
+may miss a file that is renamed meanwhile. A file without a UID of this folder (new mail, copied by hand, brought from
+elsewhere) gets one as it is renamed into its place in cur/.
+
+Promises   A message's UID never changes, and stands in its file's name. UIDs appear in ascending order, also those that
+           other processes give: giving, and reading what others gave, happen under the folder's UID lock.
+           A change is never missed for good. The index only saves work: everything here comes from the files but
+           keywords without a letter, MODSEQ and the expunges of the past.
+On failure OSError; NoSuchMailbox when the folder is gone. What is known is then still true, if not new.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mailserver.store import names, uids
+from mailserver.store.contents import Contents
+from mailserver.store.flags import Flags
+from mailserver.store.index import Header, Index, Row
+from mailserver.store.model import Message, NoSuchMailbox
+from mailserver.store.newcomers import Newcomer, examine
+from mailserver.store.syncing import sync_directory
+from mailserver.store.watch import Watch, regular_files
+from mailserver.store.writing import discard
+
+
+@dataclass(slots=True)
+class _Scan:
+    """The names in cur/, sorted out."""
+
+    current: dict[int, str] = field(default_factory=dict)
+    fresh: dict[int, str] = field(default_factory=dict)
+    """UIDs greater than any known here: given by another process."""
+    strays: set[str] = field(default_factory=set)
+    """Files without a UID of this folder, or with that of another file."""
+
+
+class Maildir:
+    """Not thread-safe, but for `contents`: `Mailbox` sees to that."""
+
+    def __init__(self, account: str, folder: str, *, index: Index, host: str, new_validity: Callable[[], int]) -> None:
+        """`folder` is the directory below the account's, empty for INBOX. Raises OSError, NoSuchMailbox."""
+        self.contents = Contents()
+        self.last = 0
+        """The highest UID given, as far as files were looked for."""
+        self._floor = 0  # the highest UID given when this began
+        self.told = 0
+        r"""UIDs up to this one were shown as \Recent to some session."""
+        self.horizon = 0
+        """From this MODSEQ on all expunges are known."""
+        self.host = host
+        self._account = account
+        self._index = index
+        self._new_validity = new_validity
+        self._saved: int | None = None  # the index's generation that has all we know
+        self._saved_header: Header | None = None
+        self._place_at(folder)
+        self.validity = 0
+        self.validity = self._load()
+
+    def moved(self, folder: str) -> None:
+        """The folder was renamed."""
+        self._place_at(folder)
+        self.flags.refresh()
+        self._interpreted = self.flags.version
+        self.save()
+
+    @property
+    def uidnext(self) -> int:
+        return max(self.last, self._floor) + 1
+
+    def path(self, message: Message) -> str:
+        return f"{self.directory}/cur/{message.name}"
+
+    def _place_at(self, folder: str) -> None:
+        self.folder = folder
+        self.directory = f"{self._account}/{folder}" if folder else self._account
+        self._new, self.cur = Watch(f"{self.directory}/new"), Watch(f"{self.directory}/cur")
+        self.flags = Flags(Path(self.directory))
+        self._interpreted = 0
+
+    def _load(self) -> int:
+        """Begins with what the index knows. Returns the UIDVALIDITY."""
+        with self._granting() as grants:
+            header = self._index.header(grants.validity)
+            if header is not None and header.directory != self.folder and self._copied(header):
+                grants.renew(self._new_validity())
+                header = None
+            validity, self._floor = grants.validity, grants.last
+        self.flags.refresh()
+        self._interpreted = self.flags.version
+        if header is None:
+            # All files are looked at; those with a UID up to the last one given keep it.
+            self.told, self.horizon = self._floor, self.contents.next_modseq()
+            self.contents.load([], self.horizon)
+            self._saved = self._index.generation
+            return validity
+        self.last, self.told, self.horizon = header.last, header.told, header.horizon
+        messages = [self._message(row) for row in self._index.rows(validity)]
+        self.contents.load(messages, header.modseq)
+        if messages:
+            self.last = max(self.last, messages[-1].uid)
+        self._new.trusted, self.cur.trusted = header.new_mtime, header.cur_mtime
+        self._saved, self._saved_header = self._index.generation, header
+        return validity
+
+    def _copied(self, header: Header) -> bool:
+        """Whether this folder came about by copying another one with everything in it."""
+        known = uids.peek(Path(self._account, header.directory))
+        return known is not None and known[0] == header.validity
+
+    # Looking
+
+    def refresh(self, *, anyway: bool = False) -> None:
+        """Brings what is known up to date with the files. Cheap when the directories did not change."""
+        try:
+            self._refresh(anyway)
+        except BaseException:
+            self.distrust()
+            raise
+
+    def distrust(self) -> None:
+        """The next `refresh` reads everything."""
+        self._new.distrust()
+        self.cur.distrust()
+
+    def _refresh(self, anyway: bool) -> None:
+        began = time.time_ns()
+        new_stamp, cur_stamp = self._stamp(self._new), self._stamp(self.cur)
+        read_new = anyway or not self._new.unchanged(new_stamp)
+        read_cur = anyway or not self.cur.unchanged(cur_stamp)
+        if not (read_new or read_cur):
+            return
+        self.flags.refresh()
+        reinterpret = self.flags.version != self._interpreted
+        self._interpreted = self.flags.version
+        modseq = self.contents.next_modseq()
+        put: dict[int, Message] = {}
+        missing: set[int] = set()
+        scan = _Scan()
+        if read_cur or reinterpret:
+            scan = self._scan()
+            missing = self._missing(scan)
+            if missing or scan.strays:
+                again = self._scan()
+                missing &= self._missing(again)
+                scan = _Scan(scan.current | again.current, scan.fresh | again.fresh, again.strays)
+            self.cur.was_read(cur_stamp, began)
+            put = self._renamed(scan.current, modseq, reinterpret=reinterpret)
+        newcomers = examine(self._new.path, regular_files(self._new.path), self.host) if read_new else []
+        if newcomers or scan.fresh or scan.strays:
+            with self._granting() as grants, self.changing():
+                strays = self._take_over(grants.last, scan, put, modseq)
+                self._give(grants, [*examine(self.cur.path, strays, self.host), *newcomers], put, modseq)
+        if read_new:
+            self._new.was_read(new_stamp, began)
+        if put or missing:
+            self.commit(put, missing, modseq)
+
+    def _stamp(self, watch: Watch) -> int:
+        try:
+            return watch.stamp()
+        except (FileNotFoundError, NotADirectoryError):
+            raise NoSuchMailbox("The mailbox no longer exists") from None
+
+    def _scan(self, given: Mapping[int, Row] | None = None) -> _Scan:
+        """`given`: what the index says of UIDs that are not known here. A message is known by its UID and base name."""
+        scan = _Scan()
+        known = self.contents.names
+        for name in regular_files(self.cur.path):
+            uid = known.get(name)
+            if uid is not None:
+                self._place(scan.current, uid, name, scan.strays)
+                continue
+            uid = names.uid_of(name)
+            message = self.contents.get(uid) if uid is not None else None
+            row = given.get(uid) if given and uid is not None else None
+            before = message.name if message is not None else row[1] if row is not None else name
+            if uid is None or names.base_of(name) != names.base_of(before):
+                scan.strays.add(name)
+            elif message is not None:
+                self._place(scan.current, uid, name, scan.strays)
+            elif uid > self.last:
+                self._place(scan.fresh, uid, name, scan.strays)
+            else:
+                scan.strays.add(name)
+        return scan
+
+    def _place(self, place: dict[int, str], uid: int, name: str, strays: set[str]) -> None:
+        """Of two files with one UID the known one keeps it. (Or they are one, renamed while it was read.)"""
+        other = place.setdefault(uid, name)
+        if other == name:
+            return
+        there = [each for each in (other, name) if os.path.lexists(f"{self.cur.path}/{each}")]
+        there.sort(key=lambda each: (each not in self.contents.names, each))
+        if there:
+            place[uid] = there[0]
+            strays.update(there[1:])
+
+    def _missing(self, scan: _Scan) -> set[int]:
+        return set() if len(scan.current) == len(self.contents) else self.contents.uids() - scan.current.keys()
+
+    def _renamed(self, current: Mapping[int, str], modseq: int, *, reinterpret: bool) -> dict[int, Message]:
+        """Messages whose file has other flags in its name, or whose letters mean something else than before."""
+        put = {}
+        for uid, name in current.items():
+            message = self.contents.get(uid)
+            if message is not None and (reinterpret or message.name != name):
+                flags = self.flags.decode(names.letters_of(name)) | self.flags.without_letter(message.flags)
+                if flags != message.flags:
+                    put[uid] = message._replace(name=name, flags=flags, modseq=modseq)
+                elif name != message.name:
+                    put[uid] = message._replace(name=name)
+        return put
+
+    # Giving UIDs
+
+    def add(self, newcomers: list[Newcomer]) -> list[Message]:
+        """Files from tmp/ become messages: all of them, durably, or none. Raises OSError, NoSuchMailbox."""
+        modseq = self.contents.next_modseq()
+        others: dict[int, Message] = {}
+        put: dict[int, Message] = {}
+        try:
+            with self._granting() as grants, self.changing():
+                self._take_over(grants.last, _Scan(), others, modseq)
+                self._give(grants, newcomers, put, modseq)
+            if len(put) < len(newcomers):
+                raise FileNotFoundError("a file was taken away")
+            sync_directory(self.cur.path)
+        except BaseException:
+            self.distrust()
+            for message in put.values():
+                discard(self.path(message))
+            put.clear()
+            raise
+        finally:
+            self.commit(others | put, (), modseq)
+        return list(put.values())
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Changes to cur/ that we make and know of."""
+        before = self._stamp(self.cur)
+        yield
+        self.cur.changed_by_us(before, self._stamp(self.cur))
+
+    @contextmanager
+    def _granting(self) -> Iterator[uids.Grants]:
+        try:
+            with uids.granting(Path(self.directory), self._recover) as grants:
+                if self.validity and grants.validity != self.validity:
+                    raise NoSuchMailbox("The mailbox no longer exists")
+                yield grants
+        except FileNotFoundError:
+            if Path(self.cur.path).is_dir():
+                raise
+            raise NoSuchMailbox("The mailbox no longer exists") from None
+
+    def _recover(self) -> tuple[int, int]:
+        """For a folder without a usable UID file: the place where UIDs of another program can be taken over."""
+        if self.validity:
+            return self.validity, self.last
+        highest = max((names.uid_of(name) or 0 for name in regular_files(self.cur.path)), default=0)
+        known = self._index.latest(self.folder)
+        if known is not None:
+            return known[0], max(known[1], highest)
+        return self._new_validity(), highest
+
+    def _take_over(self, upto: int, seen: _Scan, put: dict[int, Message], modseq: int) -> set[str]:
+        """What other processes gave UIDs to, up to `upto`, while nobody gives. Returns the files that need one."""
+        if upto == self.last:
+            return seen.strays | set(seen.fresh.values())
+        saved = {row[0]: row for row in self._index.rows(self.validity, above=self.last)}
+        scan = self._scan(saved)
+        if len(scan.fresh) < upto - self.last:
+            again = self._scan(saved)
+            scan = _Scan(again.current, scan.fresh | again.fresh, again.strays)
+        given = {uid: name for uid, name in scan.fresh.items() if uid <= upto}
+        examined = {each.path: each for each in examine(self.cur.path, given.values(), self.host)}
+        for uid, name in sorted(given.items()):
+            row, newcomer = saved.get(uid), examined.get(f"{self.cur.path}/{name}")
+            if row is not None and row[1] == name:
+                put[uid] = self._message(row)._replace(modseq=modseq, born=modseq)
+            elif newcomer is not None:
+                put[uid] = self._make(uid, newcomer, name, modseq)
+        self.last = upto
+        return scan.strays | (set(scan.fresh.values()) - set(given.values()))
+
+    def _give(self, grants: uids.Grants, newcomers: list[Newcomer], put: dict[int, Message], modseq: int) -> None:
+        """Renames each file into cur/ under a UID; one that somebody else took away is passed over."""
+        if not newcomers:
+            return
+        uid = grants.take(len(newcomers))
+        self.last = grants.last
+        for newcomer in newcomers:
+            name = names.with_uid(newcomer.base, uid, newcomer.letters)
+            try:
+                Path(newcomer.path).rename(f"{self.cur.path}/{name}")
+            except FileNotFoundError:
+                continue
+            put[uid] = self._make(uid, newcomer, name, modseq)
+            uid += 1
+
+    def _make(self, uid: int, newcomer: Newcomer, name: str, modseq: int) -> Message:
+        flags = self.flags.decode(newcomer.letters) | self.flags.without_letter(newcomer.flags)
+        return Message(uid, flags, modseq, newcomer.date, newcomer.size, modseq, name)
+
+    # Remembering
+
+    def commit(self, put: Mapping[int, Message], vanished: Iterable[int], modseq: int) -> None:
+        """Makes changes known, in memory and to the index."""
+        gone = sorted(vanished)
+        if put or gone:
+            self.contents.change(put, gone, modseq)
+            self.save(put.values(), gone)
+
+    def save(self, changed: Iterable[Message] = (), vanished: Iterable[int] = ()) -> None:
+        """To the index; everything, when the index lost what it had."""
+        rows: Iterable[Message] = changed
+        gone = list(vanished)
+        if self._saved != self._index.generation:
+            self._saved, rows = None, self.contents.all()
+            self.horizon = self.contents.modseq
+        header = Header(
+            validity=self.validity,
+            directory=self.folder,
+            last=self.last,
+            modseq=self.contents.modseq,
+            horizon=self.horizon,
+            told=self.told,
+            new_mtime=self._new.certain,
+            cur_mtime=self.cur.certain,
+        )
+        if header != self._saved_header or self._saved is None:
+            self._saved = self._index.save(header, [self._row(message) for message in rows], gone, self._saved)
+            self._saved_header = header
+
+    def _row(self, message: Message) -> Row:
+        extra = " ".join(sorted(self.flags.without_letter(message.flags)))
+        return message.uid, message.name, extra, message.modseq, message.born, message.internal_date, message.size
+
+    def _message(self, row: Row) -> Message:
+        uid, name, extra, modseq, born, date, size = row
+        flags = self.flags.decode(names.letters_of(name))
+        return Message(uid, flags | frozenset(extra.split()) if extra else flags, modseq, date, size, born, name)

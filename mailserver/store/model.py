@@ -1,0 +1,154 @@
+"""What the store hands out and what it raises.
+
+Promises   Values are immutable and may be shared between threads. The text of an error may be shown to the client: it
+           names no path of this machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from mailserver.mail import Address, Content, Reply
+
+FlagAction = Literal["add", "remove", "set"]
+
+
+class Message(NamedTuple):
+    """One message of a mailbox as it was at one moment.
+
+    A named tuple because tens of thousands are made when a mailbox is opened, straight from the index's rows.
+    """
+
+    uid: int
+    flags: frozenset[str]
+    r"""System flags spelled `\Seen \Answered \Flagged \Deleted \Draft`, keywords as first written; never `\Recent`."""
+    modseq: int
+    internal_date: float
+    """Seconds since the epoch."""
+    size: int
+    """Octets in CRLF form, as on the wire."""
+    born: int = 0
+    """The MODSEQ with which it appeared here."""
+    name: str = ""
+    """The file's name in cur/."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What is different since a MODSEQ; `modseq` is what to ask with next time. Lists ascend by UID."""
+
+    appeared: list[Message]
+    changed: list[Message]
+    vanished: list[int]
+    modseq: int
+    complete: bool = True
+    """False: how far back the expunges are known does not reach; compare with the UIDs that exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The numbers of STATUS (RFC 9051 §6.3.11). `size` sums the messages' octets on the wire."""
+
+    messages: int
+    recent: int
+    unseen: int
+    deleted: int
+    uidnext: int
+    uidvalidity: int
+    size: int
+    highest_modseq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A mailbox name, "/" between its parts. Not selectable: it is only the parent of others."""
+
+    name: str
+    selectable: bool
+    has_children: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an account's folders hold; octets as stored."""
+
+    messages: int
+    octets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Ready pieces of a FETCH answer (RFC 9051 §7.5.2)."""
+
+    envelope: bytes
+    body: bytes
+    bodystructure: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One copy of one message. `header` (CRLF form) is put on top of the content."""
+
+    account: Address
+    header: bytes
+    content: Content
+    folder: str = "INBOX"
+    quota: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """A message to append (RFC 9051 §6.3.12, RFC 3502). `internal_date` None: now."""
+
+    content: Content
+    flags: frozenset[str] = frozenset()
+    internal_date: float | None = None
+
+
+class StoreError(Exception):
+    """The base of what the store raises."""
+
+
+class InvalidName(StoreError):
+    """A mailbox name that cannot be, here."""
+
+
+class NoSuchMailbox(StoreError):
+    """The mailbox does not exist, or no longer."""
+
+
+class MailboxExists(StoreError):
+    """The name is taken."""
+
+
+class MailboxHasChildren(StoreError):
+    """Not a mailbox itself, and other mailboxes lie below it."""
+
+
+class InvalidFlag(StoreError):
+    """Not a flag that can be kept."""
+
+
+class MessageGone(StoreError):
+    """The message was expunged."""
+
+
+class OverQuota(StoreError):
+    """The account has no room for it."""
+
+
+class Unavailable(StoreError):
+    """The disk refused. `errno` tells why; trying later may help."""
+
+    def __init__(self, text: str, errno: int | None = None) -> None:
+        super().__init__(text)
+        self.errno = errno
+
+
+class DeliveryError(StoreError):
+    """A message was not delivered, and no trace of it is left. `reply` is the answer it deserves."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(str(reply))
+        self.reply = reply

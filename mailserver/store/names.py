@@ -1,0 +1,106 @@
+"""Names of message files: `secs.M<usec>P<pid>Q<n>.host,S=<size>,W=<crlf size>,U=<uid>:2,FLAGS`.
+
+Promises   `unique` never gives the same name twice, in no process of this host. Names made by other programs are
+           understood as far as they say something, and never fail to parse.
+Layout     maildir(5); `S=` and `W=` as in Maildir++ and Dovecot, `U=` as in isync.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import time
+from dataclasses import dataclass
+
+UID_LIMIT = 2**32 - 1  # RFC 9051 §9: nz-number
+
+_PLAIN = re.compile(r"[!-.0-~][!-.0-~]*")
+_UID = re.compile(r",U=([1-9][0-9]{0,9})(?=,|$)")
+_SIZE = re.compile(r",S=([0-9]{1,18})(?=,|$)")
+_WIRE_SIZE = re.compile(r",W=([0-9]{1,18})(?=,|$)")
+_SECONDS = re.compile(r"[0-9]{1,12}(?=\.)")
+_NOT_IN_HOST = re.compile(r"[^A-Za-z0-9.-]")
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class FileName:
+    """`base` has neither the UID nor the flags. Sizes are None where the name does not tell."""
+
+    base: str
+    uid: int | None
+    size: int | None
+    wire_size: int | None
+    letters: str
+
+    @property
+    def arrival(self) -> tuple[int, str]:
+        """Sorts names by the moment of delivery as far as they tell it."""
+        seconds = _SECONDS.match(self.base)
+        return (int(seconds[0]) if seconds else 0, self.base)
+
+
+def unique(host: str) -> str:
+    """A new base name, without sizes."""
+    now = time.time_ns()
+    safe = _NOT_IN_HOST.sub("_", host)[:64]
+    return f"{now // 10**9}.M{now % 10**9 // 1000:06d}P{os.getpid()}Q{next(_numbers)}.{safe}"
+
+
+def with_sizes(base: str, size: int, wire_size: int) -> str:
+    """The base name with these sizes in place of those it tells."""
+    return f"{_WIRE_SIZE.sub('', _SIZE.sub('', base))},S={size},W={wire_size}"
+
+
+def with_sizes_of(base: str, name: str) -> str:
+    """The base name with the sizes that another name tells, if it does."""
+    found = (_SIZE.search(base_of(name)), _WIRE_SIZE.search(base_of(name)))
+    return base + "".join(match[0] for match in found if match)
+
+
+def with_uid(base: str, uid: int, letters: str) -> str:
+    """The name that a message has in cur/."""
+    return f"{base},U={uid}:2,{letters}"
+
+
+def with_letters(name: str, letters: str) -> str:
+    """The same name with other flags."""
+    return f"{base_of(name)}:2,{letters}"
+
+
+def base_of(name: str) -> str:
+    """What stays of a file's name when its flags change."""
+    return name.partition(":")[0]
+
+
+def letters_of(name: str) -> str:
+    info = name.partition(":")[2]
+    return info[2:] if info.startswith("2,") else ""
+
+
+def is_plain(name: str) -> bool:
+    """Visible ASCII only. Other names get a new one together with their UID."""
+    return _PLAIN.fullmatch(name) is not None
+
+
+def uid_of(name: str) -> int | None:
+    """The UID that the name carries; None for names that are not plain."""
+    match = _UID.search(base_of(name))
+    if match is None or not is_plain(name):
+        return None
+    uid = int(match[1])
+    return uid if uid <= UID_LIMIT else None
+
+
+def parse(name: str) -> FileName:
+    base = base_of(name)
+    size, wire_size = _SIZE.search(base), _WIRE_SIZE.search(base)
+    return FileName(
+        base=_UID.sub("", base),
+        uid=uid_of(name),
+        size=int(size[1]) if size else None,
+        wire_size=int(wire_size[1]) if wire_size else None,
+        letters=letters_of(name),
+    )

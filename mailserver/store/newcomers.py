@@ -1,0 +1,69 @@
+"""Files that are to get a UID: what they are, and under which name they will be kept.
+
+Promises   Only regular files that can be read are taken; the others are left alone.
+           The name to be kept is plain ASCII, short enough, and tells the sizes, so that the file explains itself
+           without the index.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mailserver.store import content, names
+from mailserver.store.writing import Written
+
+_BASE_LIMIT = 150  # octets; sizes, UID and flags come on top, and a file's name may have 255
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """A file and what its message will start with. `base` is the name to be kept, without UID and flags."""
+
+    path: str
+    base: str
+    letters: str
+    date: float
+    size: int
+    flags: frozenset[str] = frozenset()
+    """Those that have no letter are needed; the letters speak for the others."""
+
+
+def of_written(written: Written, letters: str, date: float, flags: frozenset[str]) -> Newcomer:
+    return Newcomer(written.path, written.base, letters, date, written.wire_size, flags)
+
+
+def examine(directory: str, found: Iterable[str], host: str) -> list[Newcomer]:
+    """The files of these names in the order of their delivery, but for those that are gone or cannot be read."""
+    parsed = sorted(((names.parse(name), name) for name in set(found)), key=lambda pair: pair[0].arrival)
+    examined = (_examine(f"{directory}/{name}", file_name, host) for file_name, name in parsed)
+    return [newcomer for newcomer in examined if newcomer is not None]
+
+
+def _examine(path: str, name: names.FileName, host: str) -> Newcomer | None:
+    base, wire_size = name.base, name.wire_size
+    try:
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        known = wire_size is not None and name.size == status.st_size
+        if wire_size is None or not known:
+            wire_size = _wire_size(path)
+    except OSError:
+        return None
+    if not names.is_plain(base) or len(base) > _BASE_LIMIT:
+        base, known = names.unique(host), False
+    if not known:
+        base = names.with_sizes(base, status.st_size, wire_size)
+    letters = "".join(sorted({letter for letter in name.letters if letter.isascii() and letter.isalpha()}))
+    return Newcomer(path, base, letters, status.st_mtime, wire_size)
+
+
+def _wire_size(path: str) -> int:
+    fd = content.open_message(path)
+    try:
+        return sum(map(len, content.wire_chunks(fd)))
+    finally:
+        os.close(fd)

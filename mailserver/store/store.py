@@ -1,0 +1,84 @@
+"""All accounts, below one directory: `<root>/<domain>/<localpart>/` is a Maildir.
+
+Promises   `deliver` returns when every message of the batch is on disk or refused (see `delivery`).
+           Any thread may call anything.
+On failure Errors of one delivery are results, not exceptions.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from mailserver.mail import Address
+from mailserver.store import delivery, folders, layout
+from mailserver.store.account import AccountStore
+from mailserver.store.model import Delivery, DeliveryError, Unavailable
+
+log = logging.getLogger(__name__)
+
+ACCOUNTS_KEPT = 500
+
+
+class Store:
+    """One for each process."""
+
+    def __init__(self, root: Path, *, hostname: str) -> None:
+        self._root = str(root)
+        self._host = hostname
+        self._lock = threading.Lock()
+        self._accounts: WeakValueDictionary[str, AccountStore] = WeakValueDictionary()
+        self._used: OrderedDict[str, AccountStore] = OrderedDict()  # the last used stay, with what they know
+
+    def account(self, address: Address) -> AccountStore:
+        """Its Maildir is made when missing. Raises InvalidName, Unavailable."""
+        path = f"{self._root}/{folders.account_path(address)}"
+        with self._lock:
+            account = self._accounts.get(path)
+            try:
+                made = layout.make_account(path)
+                if account is None:
+                    account = self._accounts[path] = AccountStore(path, self._host)
+            except OSError as error:
+                log.error("store=account path=%r error=%r", path, error)
+                raise Unavailable("The account is not available now", error.errno) from error
+            if made:
+                log.info("store=account path=%r made=yes", path)
+            self._used[path] = account
+            self._used.move_to_end(path)
+            if len(self._used) > ACCOUNTS_KEPT:
+                self._used.popitem(last=False)
+            return account
+
+    def deliver(self, batch: Sequence[Delivery]) -> list[Path | DeliveryError]:
+        """Blocking group commit. The path of each message in new/, or why it was refused; in order."""
+        accounts: dict[str, AccountStore] = {}
+        directories: dict[tuple[str, str], str] = {}
+        added: dict[AccountStore, int] = {}
+
+        def place(job: Delivery) -> str:
+            path = folders.account_path(job.account)
+            account = accounts.get(path)
+            if account is None:
+                account = accounts[path] = self.account(job.account)
+            octets = len(job.header) + job.content.size
+            if job.quota is not None:
+                if octets > job.quota:
+                    raise DeliveryError(delivery.TOO_LARGE)
+                if not account.space.has_room(added.get(account, 0) + octets, job.quota):
+                    raise DeliveryError(delivery.MAILBOX_FULL)
+            added[account] = added.get(account, 0) + octets
+            if (path, job.folder) not in directories:
+                directories[path, job.folder] = account.ensure(job.folder)
+            return directories[path, job.folder]
+
+        results = delivery.deliver(batch, place, self._host)
+        for job, result in zip(batch, results, strict=True):
+            if isinstance(result, Path):
+                octets = len(job.header) + job.content.size
+                accounts[folders.account_path(job.account)].delivered(folders.directory_of(job.folder), octets)
+        return results

@@ -1,0 +1,155 @@
+"""UIDs: given once, in ascending order, whatever happens.
+
+The folder's `.uidvalidity` begins as isync's does: the UIDVALIDITY on the first line, the highest UID that was ever
+given or reserved on the second. The third line is ours: the highest UID really given, the reservation that this belongs
+to, and the system start during which it was written.
+
+Promises   No UID is given twice, by threads or processes, nor after a power cut: UIDs are reserved ahead in blocks, and
+           the reservation is synced before its first UID is used. The third line is not synced, so it counts only while
+           the system has not been started anew; after that giving goes on above the reservation.
+           While `granting` lasts nobody else gives UIDs in this folder, so that files appear in the order of their
+           UIDs.
+On failure OSError. A file that is missing or damaged is made again from what `recover` knows.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from mailserver.store.names import UID_LIMIT
+from mailserver.store.syncing import locked, sync_directory, write_all
+
+UIDS_FILE = ".uidvalidity"
+BLOCK = 256
+
+_CONTENT = re.compile(
+    rb"\s*([0-9]{1,10})\n\s*([0-9]{1,10})"
+    rb"(?:\n(?P<last>[0-9]{1,10}) (?P<reserved>[0-9]{1,10}) (?P<boot>[0-9a-z-]{1,64})\n)?\s*"
+)
+
+Recover = Callable[[], tuple[int, int]]
+"""A UIDVALIDITY and the highest UID known to be given, for a folder that has no usable file."""
+
+
+class Grants:
+    """The right to give UIDs, held under the lock."""
+
+    def __init__(self, directory: Path, fd: int, recover: Recover) -> None:
+        self._directory = directory
+        self._fd = fd
+        self._boot = _boot()
+        known = _parse(os.pread(fd, 256, 0), self._boot)
+        if known is not None:
+            self.validity, self.last, self._reserved = known
+        else:
+            self.validity, self.last = recover()
+            self._reserve(self.last + BLOCK)
+
+    def take(self, count: int) -> int:
+        """The first of `count` UIDs in a row. Raises OSError; then none was given."""
+        first = self.last + 1
+        if first + count > UID_LIMIT:
+            raise OSError("the mailbox has no UIDs left")
+        if self.last + count > self._reserved:
+            self._reserve(self.last + count + BLOCK)
+        self.last += count
+        self._write()
+        return first
+
+    def renew(self, validity: int) -> None:
+        """Another UIDVALIDITY for the folder; the UIDs stay."""
+        self.validity = validity
+        self._reserve(self.last + BLOCK)
+
+    def _reserve(self, upto: int) -> None:
+        self._reserved = upto
+        self._write()
+        os.fsync(self._fd)
+        sync_directory(self._directory)
+
+    def _write(self) -> None:
+        _rewrite(self._fd, _format(self.validity, self.last, self._reserved, self._boot))
+
+
+@contextmanager
+def granting(directory: Path, recover: Recover) -> Iterator[Grants]:
+    """Waits until nobody else gives UIDs in the folder. Raises OSError."""
+    with locked(directory / UIDS_FILE) as fd:
+        yield Grants(directory, fd, recover)
+
+
+def peek(directory: Path) -> tuple[int, int] | None:
+    """UIDVALIDITY and the highest UID given, without the lock; None when there is no usable file."""
+    try:
+        known = _parse((directory / UIDS_FILE).read_bytes()[:256], _boot())
+    except OSError:
+        return None
+    return known[:2] if known else None
+
+
+def begin(directory: Path, validity: int) -> None:
+    """Makes the file of a new folder. The caller syncs the directory."""
+    with locked(directory / UIDS_FILE) as fd:
+        _rewrite(fd, _format(validity, 0, BLOCK, _boot()))
+        os.fsync(fd)
+
+
+def next_validity(lock_file: Path, known: Callable[[], int]) -> int:
+    """A UIDVALIDITY greater than any that the account ever had, so that a name used again is never mistaken.
+
+    `lock_file` keeps the last one; `known` finds the highest in use when the file is new.
+    """
+    with locked(lock_file) as fd:
+        return next_validity_locked(fd, known)
+
+
+def next_validity_locked(fd: int, known: Callable[[], int]) -> int:
+    """As `next_validity`, for one who holds the lock."""
+    text = os.pread(fd, 32, 0).strip()
+    last = int(text) if text.isdigit() else known()
+    validity = max(int(time.time()), last + 1) if last < UID_LIMIT else int(time.time())
+    _rewrite(fd, b"%d\n" % validity)
+    os.fsync(fd)
+    return validity
+
+
+def _format(validity: int, last: int, reserved: int, boot: str) -> bytes:
+    tail = f"{last} {reserved} {boot}\n" if boot else ""
+    return f"{validity}\n{reserved}\n{tail}".encode()
+
+
+def _parse(data: bytes, boot: str) -> tuple[int, int, int] | None:
+    """UIDVALIDITY, highest UID given as far as can be trusted, highest UID reserved."""
+    match = _CONTENT.fullmatch(data)
+    if match is None:
+        return None
+    validity, reserved = int(match[1]), int(match[2])
+    if not 0 < validity <= UID_LIMIT or reserved > UID_LIMIT:
+        return None
+    last = reserved
+    if boot and match["boot"] == boot.encode() and int(match["reserved"]) == reserved:
+        last = min(int(match["last"]), reserved)
+    return validity, last, reserved
+
+
+def _rewrite(fd: int, data: bytes) -> None:
+    """One write, so that whoever reads without the lock sees it whole."""
+    os.lseek(fd, 0, os.SEEK_SET)
+    write_all(fd, data)
+    if os.fstat(fd).st_size > len(data):
+        os.ftruncate(fd, len(data))
+
+
+@cache
+def _boot() -> str:
+    """Names this start of the system; empty when that cannot be known."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

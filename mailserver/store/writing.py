@@ -1,0 +1,108 @@
+"""A message becomes a file in tmp/.
+
+Promises   The file is complete, of mode 0600, with its modification time set when one was asked for. It is not synced
+           yet: who asked for it syncs it, alone or with others.
+On failure OSError, and nothing is left in tmp/. What a crash left there is swept after 36 hours, as maildir(5) says.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mailserver.store import content, names
+from mailserver.store.syncing import write_all
+
+log = logging.getLogger(__name__)
+
+TMP = "tmp"
+TMP_LIFETIME = 36 * 3600
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(slots=True)
+class Written:
+    """An open file in tmp/; `base` is its name there and, with UID and flags, later."""
+
+    fd: int
+    path: str
+    base: str
+    size: int
+    wire_size: int
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+
+
+def write(directory: str, host: str, chunks: Callable[[], Iterable[bytes]], mtime: float | None = None) -> Written:
+    """`directory` is the folder's; `chunks` gives the message in CRLF form, twice."""
+    plan = content.plan(chunks())
+    base = names.with_sizes(names.unique(host), plan.size, plan.wire_size)
+    path = f"{directory}/{TMP}/{base}"
+    fd = os.open(path, _CREATE, 0o600)
+    try:
+        for chunk in content.stored(chunks(), plan.form):
+            write_all(fd, chunk)
+        if mtime is not None:
+            os.utime(fd, (mtime, mtime))
+    except BaseException:
+        os.close(fd)
+        discard(path)
+        raise
+    return Written(fd, path, base, plan.size, plan.wire_size)
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Another name for a file, or, where the file system has no such thing, a synced copy. Raises OSError."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+        return
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP):
+            raise
+    fd = content.open_message(source)
+    try:
+        mtime = os.fstat(fd).st_mtime
+        copy = os.open(target, _CREATE, 0o600)
+        try:
+            while data := os.read(fd, content.CHUNK):
+                write_all(copy, data)
+            os.utime(copy, (mtime, mtime))
+            os.fsync(copy)
+        finally:
+            os.close(copy)
+    finally:
+        os.close(fd)
+
+
+def discard(path: str) -> None:
+    """Removes a file that must not stay; what cannot be removed is logged."""
+    try:
+        Path(path).unlink()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        log.error("store=discard path=%r error=%r", path, error)
+
+
+def sweep(directory: str) -> int:
+    """Removes what lies in the folder's tmp/ since more than 36 hours; how many."""
+    limit = time.time() - TMP_LIFETIME
+    swept = 0
+    try:
+        with os.scandir(f"{directory}/{TMP}") as entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < limit:
+                    discard(entry.path)
+                    swept += 1
+    except OSError as error:
+        log.warning("store=sweep directory=%r error=%r", directory, error)
+    return swept

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import logging
+import os
+import statistics
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailserver.accounts import Directory, Mailbox, NotLocal, Resolution, Unknown, hash_password
+from mailserver.accounts import directory as directory_module
+from mailserver.config.loader import ConfigurationError
+from mailserver.mail import Address, parse_mailbox
+from tests.support.configs import ACCOUNTS, SECRET, SECRET_HASH
+
+ALICE, BOB = parse_mailbox("alice@example.org"), parse_mailbox("bob@example.org")
+QUOTA = 5 * 2**30
+
+
+class Time:
+    """Monotonic time that tests move."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def make(tmp_path: Path, text: str = ACCOUNTS) -> tuple[Directory, Path, Time]:
+    path = tmp_path / "accounts.toml"
+    path.write_text(text)
+    moment = Time()
+    return Directory(path, monotonic=moment), path, moment
+
+
+def edit(path: Path, text: str, *, age: float = 10) -> None:
+    """Writes the file as an editor that finished `age` seconds ago."""
+    path.write_text(text)
+    long_ago = time.time() - age
+    os.utime(path, (long_ago, long_ago))
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Directory:
+    return make(tmp_path_factory.mktemp("accounts"))[0]
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("alice@example.org", Mailbox(ALICE, QUOTA)),
+        ("ALICE@EXAMPLE.ORG", Mailbox(ALICE, QUOTA)),
+        ("alice+lists@example.org", Mailbox(ALICE, QUOTA)),
+        ("Alice+a+b@example.org", Mailbox(ALICE, QUOTA)),
+        ("info@example.org", Mailbox(ALICE, QUOTA)),
+        ("info+x@example.org", Mailbox(ALICE, QUOTA)),
+        ("alice@example.net", Mailbox(ALICE, QUOTA)),
+        ("anyone@example.net", Mailbox(BOB, None)),
+        ("bob@example.org", Mailbox(BOB, None)),
+        ("carol@example.org", Unknown()),
+        ("+alice@example.org", Unknown()),
+        ("alice%example.net@example.org", Unknown()),
+        ("alice@sub.example.org", NotLocal()),
+        ("alice@other.example", NotLocal()),
+        ('"alice@example.org"@other.example', NotLocal()),
+        ("alice@[127.0.0.1]", NotLocal()),
+    ],
+)
+def test_where_addresses_lead(directory: Directory, address: str, found: Resolution) -> None:
+    assert directory.resolve(parse_mailbox(address)) == found
+
+
+@given(local=st.text(max_size=20), domain=st.sampled_from(["example.org", "example.net", "", "other.example"]))
+def test_every_address_has_an_answer(directory: Directory, local: str, domain: str) -> None:
+    found = directory.resolve(Address(local, domain))
+    assert isinstance(found, Mailbox | Unknown | NotLocal)
+    assert isinstance(found, NotLocal) == (
+        domain == "other.example" or (domain == "" and local.casefold() != "postmaster")
+    )
+
+
+def test_an_account_with_a_plus_goes_before_the_subaddress(tmp_path: Path) -> None:
+    directory, _, _ = make(tmp_path, ACCOUNTS + f'[account."alice+work@example.org"]\npassword = "{SECRET_HASH}"\n')
+    work = parse_mailbox("alice+work@example.org")
+    assert directory.resolve(parse_mailbox("Alice+Work@example.org")) == Mailbox(work, None)
+    assert directory.resolve(parse_mailbox("alice+other@example.org")) == Mailbox(ALICE, QUOTA)
+
+
+def test_there_is_always_a_postmaster(tmp_path: Path, directory: Directory) -> None:
+    bare, named = Address("Postmaster", ""), parse_mailbox("postmaster@example.org")
+    assert directory.resolve(bare) == directory.resolve(named) == Mailbox(ALICE, QUOTA)
+    assert directory.resolve(parse_mailbox("postmaster@example.net")) == Mailbox(BOB, None)  # the catch-all
+    text = ACCOUNTS + 'aliases = ["PostMaster@example.org"]\n[domain."empty.example"]\n'
+    another, _, _ = make(tmp_path, text)
+    assert another.resolve(bare) == another.resolve(named) == Mailbox(BOB, None)
+    assert another.resolve(parse_mailbox("postmaster@empty.example")) == Mailbox(ALICE, QUOTA)
+    nobody, _, _ = make(tmp_path, '[domain."example.org"]\n')
+    assert nobody.resolve(bare) == nobody.resolve(named) == Unknown()
+
+
+def test_the_domains(directory: Directory) -> None:
+    assert directory.domains() == {"example.org", "example.net"}
+
+
+@pytest.mark.parametrize(
+    ("sender", "allowed"),
+    [
+        ("alice@example.org", True),
+        ("Alice+x@example.org", True),
+        ("info@example.org", True),
+        ("alice@example.net", True),
+        ("bob@example.org", False),
+        ("anyone@example.net", False),
+        ("carol@example.org", False),
+        ("alice@other.example", False),
+    ],
+)
+def test_whose_addresses_an_account_may_send_from(directory: Directory, sender: str, allowed: bool) -> None:
+    assert directory.may_send_as(ALICE, parse_mailbox(sender)) is allowed
+
+
+def test_the_owner_of_a_catch_all_sends_from_its_domain_but_for_the_addresses_of_others(directory: Directory) -> None:
+    assert directory.may_send_as(BOB, parse_mailbox("anyone@example.net"))
+    assert not directory.may_send_as(BOB, parse_mailbox("alice@example.net"))
+
+
+def test_nobody_sends_from_an_address_without_domain(directory: Directory) -> None:
+    assert not directory.may_send_as(ALICE, Address("postmaster", ""))
+
+
+@pytest.mark.parametrize(
+    "username", ["alice@example.org", "ALICE@Example.org", "info@example.org", "alice@example.net"]
+)
+def test_login_by_address_or_alias(directory: Directory, username: str) -> None:
+    assert directory.authenticate(username, SECRET) == ALICE
+
+
+@pytest.mark.parametrize(
+    "username",
+    [
+        "",
+        "alice",
+        "alice+x@example.org",
+        "anyone@example.net",
+        "postmaster@example.org",
+        "a@b@c",
+        "alice@example.org\0",
+    ],
+)
+def test_no_login_by_anything_looser(directory: Directory, username: str) -> None:
+    assert directory.authenticate(username, SECRET) is None
+
+
+@pytest.mark.parametrize("password", ["", "Secret", "secret ", "secret\0", "\ud800", "x" * 100_000])
+def test_a_wrong_password_of_any_form(directory: Directory, password: str) -> None:
+    assert directory.authenticate("alice@example.org", password) is None
+
+
+def test_a_user_who_is_unknown_takes_as_long_as_a_wrong_password(tmp_path: Path) -> None:
+    text = ACCOUNTS.replace(SECRET_HASH, hash_password("right"))
+    directory, _, _ = make(tmp_path, text)
+
+    def median(username: str) -> float:
+        times = []
+        for _ in range(5):
+            start = time.process_time()
+            assert directory.authenticate(username, "wrong") is None
+            times.append(time.process_time() - start)
+        return statistics.median(times)
+
+    known, unknown, malformed = map(median, ("alice@example.org", "nobody@example.org", "no address"))
+    assert 0.3 < unknown / known < 3
+    assert 0.3 < malformed / known < 3
+
+
+def test_a_changed_file_is_taken_over_within_a_second(tmp_path: Path) -> None:
+    directory, path, moment = make(tmp_path)
+    carol = parse_mailbox("carol@example.org")
+    edit(path, ACCOUNTS + f'[account."carol@example.org"]\npassword = "{SECRET_HASH}"\n')
+    assert directory.resolve(carol) == Unknown()
+    moment.now += directory_module.CHECK_INTERVAL
+    assert directory.resolve(carol) == Mailbox(carol, None)
+    assert directory.authenticate("carol@example.org", SECRET) == carol
+
+
+def test_a_file_in_the_middle_of_being_written_is_left_alone(tmp_path: Path) -> None:
+    directory, path, moment = make(tmp_path)
+    edit(path, "", age=0)
+    moment.now += 5
+    assert directory.resolve(ALICE) == Mailbox(ALICE, QUOTA)
+    edit(path, ACCOUNTS.replace("5 GiB", "6 GiB"))
+    assert directory.resolve(ALICE) == Mailbox(ALICE, 6 * 2**30)
+
+
+def test_a_broken_edit_keeps_the_former_accounts_and_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory, path, moment = make(tmp_path)
+    edit(path, ACCOUNTS.replace('"5 GiB"', "5").replace("example.net", "[::]"))
+    for _ in range(3):
+        moment.now += 5
+        assert directory.resolve(ALICE) == Mailbox(ALICE, QUOTA)
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 3 and any("quota: is not a size" in error for error in errors)
+    assert SECRET_HASH not in caplog.text
+    edit(path, ACCOUNTS)
+    moment.now += 5
+    assert directory.resolve(parse_mailbox("alice@example.net")) == Mailbox(ALICE, QUOTA)
+
+
+def test_a_file_that_is_gone_keeps_the_former_accounts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    directory, path, moment = make(tmp_path)
+    path.unlink()
+    moment.now += 5
+    assert directory.resolve(ALICE) == Mailbox(ALICE, QUOTA)
+    assert "does not exist" in caplog.text
+    edit(path, '[domain."example.org"]\n')
+    moment.now += 5
+    assert directory.resolve(ALICE) == Unknown()
+
+
+def test_a_file_that_cannot_be_used_at_first_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        Directory(tmp_path / "accounts.toml")
+
+
+def test_lookups_from_many_threads_while_the_file_changes(tmp_path: Path) -> None:
+    directory, path, moment = make(tmp_path)
+    failures: list[object] = []
+
+    def look() -> None:
+        for _ in range(300):
+            found = directory.resolve(ALICE)
+            if found not in (Mailbox(ALICE, QUOTA), Mailbox(ALICE, None)):
+                failures.append(found)
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for i in range(20):
+        replacement = path.with_name("replacement")
+        edit(replacement, ACCOUNTS if i % 2 else ACCOUNTS.replace('quota = "5 GiB"', ""))
+        replacement.rename(path)
+        moment.now += 2
+    for thread in threads:
+        thread.join()
+    assert failures == []

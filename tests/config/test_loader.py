@@ -1,0 +1,405 @@
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomlkit
+import trustme
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailserver.config.loader import ConfigurationError, load, load_accounts, parse_accounts, read
+from tests.support.configs import ACCOUNTS, MINIMAL, SECRET_HASH, write_configuration
+
+
+def problems(directory: Path, main: str = MINIMAL, accounts: str | None = ACCOUNTS, **options: Any) -> list[str]:
+    """What `load` complains of, without the name of the directory."""
+    path = write_configuration(directory, main, accounts)
+    with pytest.raises(ConfigurationError) as caught:
+        load(path, **options)
+    return [line.replace(f"{directory}/", "") for line in caught.value.problems]
+
+
+def write_certificate(directory: Path, name: str = "mail.example.org") -> None:
+    certificate = trustme.CA().issue_cert(name)
+    certificate.private_key_pem.write_to_path(str(directory / "key.pem"))
+    (directory / "cert.pem").write_bytes(b"".join(pem.bytes() for pem in certificate.cert_chain_pems))
+
+
+def test_a_minimal_configuration_has_safe_defaults(tmp_path: Path) -> None:
+    configuration = load(write_configuration(tmp_path))
+    assert configuration.hostname == "mail.example.org"
+    assert configuration.auth.without_tls == "never"
+    assert configuration.relay.lifetime == 5 * 86400
+    assert configuration.limits.message_size == 50 * 2**20
+    assert configuration.tls is None
+
+
+def test_relative_paths_are_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_certificate(tmp_path)
+    (tmp_path / "password").write_text("secret")
+    tls = '[tls]\ncertificate = "cert.pem"\nprivate_key = "key.pem"\n'
+    relay = '[relay]\nsmarthost = "a.example:25"\nsmarthost_user = "u"\nsmarthost_password_file = "password"\n'
+    write_configuration(tmp_path, MINIMAL + tls + relay)
+    monkeypatch.chdir(tmp_path.parent)
+    configuration = load(Path(tmp_path.name) / "mailserver.toml")
+    assert configuration.data == tmp_path / "data"
+    assert configuration.accounts == tmp_path / "accounts.toml"
+    assert configuration.tls is not None and configuration.tls.certificate == tmp_path / "cert.pem"
+    assert configuration.relay.smarthost_password_file == tmp_path / "password"
+
+
+def test_all_faults_of_both_files_are_told_at_once(tmp_path: Path) -> None:
+    main = """\
+hostname = "mail"
+dat = "/var/lib/mailserver"
+workers = 2
+message_size = "50 MiB"
+[[listener]]
+protocol = "smtp"
+endpoint = "tcp:99999"
+tls = "starttlss"
+[limits]
+message_sise = "50 MiB"
+errors = "10"
+smtp_timeout = 300
+imap_timeout = "0 s"
+[relay]
+resolver = ["127.0.0.1:53", "dns.example"]
+port = 65536
+"""
+    accounts = """\
+[domain."example.org"]
+[account."alice@example.org"]
+password = "secret"
+quota = "much"
+"""
+    assert problems(tmp_path, main, accounts) == [
+        'mailserver.toml: hostname: must be a fully qualified name with an entry in the DNS, as "mail.example.org"',
+        "mailserver.toml: data: is missing; add it: mail/, queue/ and state lie there",
+        "mailserver.toml: workers: 2: this version serves all from one process; write 1 or leave it out",
+        "mailserver.toml: listener[1].endpoint: has '99999' for a port; write a number from 1 to 65535",
+        "mailserver.toml: listener[1].tls: is none of the known words; write 'starttls', 'implicit' or 'none'",
+        'mailserver.toml: relay.resolver[2]: must be ADDRESS:PORT, as "127.0.0.1:53" or "[::1]:53"',
+        "mailserver.toml: relay.port: is too large; it must be at most 65535",
+        "mailserver.toml: limits.errors: is not a whole number; write digits without quotes",
+        'mailserver.toml: limits.smtp_timeout: is not a duration; write "NUMBER UNIT" with one of the units '
+        "s, sec, min, h, hour, hours, day, days",
+        "mailserver.toml: limits.imap_timeout: is too small; it must be more than 0",
+        "mailserver.toml: limits.message_sise: unknown key; did you mean message_size?",
+        "mailserver.toml: dat: unknown key; did you mean data?",
+        "mailserver.toml: message_size: unknown key here; it belongs under [limits]",
+        'accounts.toml: account."alice@example.org".password: is not an argon2id hash; '
+        "let `mailserver account passwd ADDRESS` write it",
+        'accounts.toml: account."alice@example.org".quota: is not a size; write "NUMBER UNIT" with one of the units '
+        "B, KB, KiB, MB, MiB, GB, GiB, TB, TiB",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("hostname = 5", "hostname: is not text; write it in double quotes"),
+        ("hostname = true", "hostname: is not text; write it in double quotes"),
+        ("accounts = []", "accounts: is not a path; write it in double quotes"),
+        ('tls = "starttls"', "tls: is not a section; write it as a header in brackets with keys below"),
+        ('listener = "tcp:25"', 'listener: is not a list; write it in brackets, as ["one", "two"]'),
+        ("listener = []", "listener: is empty; at least one is needed"),
+        ("listener = [25]", "listener[1]: is not a section; write it as a header in brackets with keys below"),
+        ('workers = "auto"', "workers: 'auto': this version serves all from one process; write 1 or leave it out"),
+        ("workers = true", "workers: True: this version serves all from one process; write 1 or leave it out"),
+        ("relay.port = true", "relay.port: is not a whole number; write digits without quotes"),
+        ("relay.port = 25.0", "relay.port: is not a whole number; write digits without quotes"),
+        ("relay.colour = 1", "relay.colour: unknown key; known here: resolver, smarthost, smarthost_user, "),
+        ("auth.hostname = 1", "auth.hostname: unknown key here; it belongs above the first section"),
+        ("auth.names = 1", "auth.names: unknown key here; it belongs under [[tls.sni]]"),
+        ('"a b" = 1', '"a b": unknown key; known here: hostname, data, '),
+    ],
+)
+def test_wrong_types_and_unknown_keys(tmp_path: Path, line: str, complaint: str) -> None:
+    key = line.partition(" = ")[0]
+    rest = [kept for kept in MINIMAL.splitlines() if not kept.startswith(f"{key} =")]
+    if key == "listener":
+        rest = rest[:2]
+    (problem, *_) = [p for p in problems(tmp_path, "\n".join([line, *rest])) if p.startswith(f"mailserver.toml: {key}")]
+    assert problem.startswith(f"mailserver.toml: {complaint}")
+
+
+@pytest.mark.parametrize("protocol", ["lmtp", "managesieve", "http"])
+def test_a_protocol_of_a_later_version_is_told_as_such(tmp_path: Path, protocol: str) -> None:
+    assert problems(tmp_path, MINIMAL.replace('"smtp"', f'"{protocol}"')) == [
+        f'mailserver.toml: listener[1].protocol: "{protocol}" is not served by this version; '
+        'write "smtp", "submission", "pop3" or "imap"'
+    ]
+
+
+@pytest.mark.parametrize("tls", ["starttls", "implicit"])
+def test_a_listener_with_tls_needs_a_certificate(tmp_path: Path, tls: str) -> None:
+    assert problems(tmp_path, MINIMAL.replace('"none"', f'"{tls}"')) == [
+        f'mailserver.toml: listener[1].tls: is "{tls}", but there is no [tls] section; '
+        "add that section with certificate and private_key"
+    ]
+
+
+def test_a_listener_where_nobody_could_log_in_is_a_fault(tmp_path: Path) -> None:
+    main = MINIMAL.replace('"smtp"', '"imap"')
+    assert problems(tmp_path, main) == [
+        'mailserver.toml: listener[1].tls: is "none", and without TLS nobody may log in there; '
+        'write tls = "starttls", or auth.without_tls = "loopback"'
+    ]
+    assert load(write_configuration(tmp_path, main + '[auth]\nwithout_tls = "loopback"\n')).listener[0].tls == "none"
+
+
+def test_endpoints_that_collide(tmp_path: Path) -> None:
+    more = '[[listener]]\nprotocol = "smtp"\nendpoint = "tcp6:25"\ntls = "none"\n'
+    assert problems(tmp_path, MINIMAL + more) == [
+        "mailserver.toml: listener[2].endpoint: collides with listener[1].endpoint; "
+        "give each its own port or interface; tcp6 takes IPv4 in as well"
+    ]
+
+
+def test_the_server_may_check_endpoints_itself(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def check(endpoint: str) -> str | None:
+        seen.append(endpoint)
+        return "cannot be had on this machine"
+
+    assert problems(tmp_path, check_endpoint=check) == [
+        "mailserver.toml: listener[1].endpoint: cannot be had on this machine"
+    ]
+    assert seen == ["tcp:25"]
+
+
+TLS = '[tls]\ncertificate = "cert.pem"\nprivate_key = "key.pem"\n'
+
+
+def test_certificate_files_that_are_missing_or_no_files(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").mkdir()
+    assert problems(tmp_path, MINIMAL + TLS) == [
+        "mailserver.toml: tls.certificate: cert.pem does not exist; name a readable file",
+        "mailserver.toml: tls.private_key: key.pem is not a file; name a readable file",
+    ]
+
+
+def test_certificate_files_without_what_they_should_hold(tmp_path: Path) -> None:
+    write_certificate(tmp_path)
+    key, certificate = (tmp_path / "key.pem").read_bytes(), (tmp_path / "cert.pem").read_bytes()
+    (tmp_path / "cert.pem").write_bytes(key)
+    assert problems(tmp_path, MINIMAL + TLS) == [
+        "mailserver.toml: tls.certificate: cert.pem has no PEM certificate; "
+        "name the file with the certificate and its chain"
+    ]
+    (tmp_path / "cert.pem").write_bytes(certificate)
+    (tmp_path / "key.pem").write_bytes(certificate)
+    assert problems(tmp_path, MINIMAL + TLS) == [
+        "mailserver.toml: tls.private_key: key.pem has no PEM private key; "
+        "name the file with the key of the certificate"
+    ]
+
+
+def test_a_key_of_another_certificate(tmp_path: Path) -> None:
+    (tmp_path / "sni").mkdir()
+    write_certificate(tmp_path)
+    write_certificate(tmp_path / "sni")
+    sni = '[[tls.sni]]\nnames = ["b.example"]\ncertificate = "sni/cert.pem"\nprivate_key = "key.pem"\n'
+    assert problems(tmp_path, MINIMAL + TLS + sni) == [
+        "mailserver.toml: tls.sni[1].private_key: key.pem does not belong to the first certificate of sni/cert.pem; "
+        "name its own key"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("relay", "complaint"),
+    [
+        (
+            'smarthost = "smtp.example.net"',
+            'smarthost: must be HOST:PORT, as "smtp.example.net:587" or "[2001:db8::1]:25"',
+        ),
+        (
+            'smarthost = "a.example:25"\nsmarthost_user = "u"',
+            "smarthost_password_file: smarthost_user is given without smarthost_password_file; give both or neither",
+        ),
+        (
+            'smarthost = "a.example:25"\nsmarthost_password_file = "accounts.toml"',
+            "smarthost_password_file: smarthost_password_file is given without smarthost_user; give both or neither",
+        ),
+        (
+            'smarthost_user = "u"\nsmarthost_password_file = "accounts.toml"',
+            "smarthost_user: is given without smarthost; give relay.smarthost as well, or leave it out",
+        ),
+        (
+            'smarthost = "a.example:25"\nsmarthost_user = "u"\nsmarthost_password_file = "nowhere"',
+            "smarthost_password_file: nowhere does not exist; name a readable file",
+        ),
+        ('retry_first = "5 h"', "retry_max: is shorter than relay.retry_first; make it at least 5 h"),
+    ],
+)
+def test_relay_settings_that_do_not_fit(tmp_path: Path, relay: str, complaint: str) -> None:
+    assert complaint in [
+        p.removeprefix("mailserver.toml: relay.") for p in problems(tmp_path, f"{MINIMAL}[relay]\n{relay}\n")
+    ]
+
+
+def test_the_data_directory_must_not_be_a_file(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    assert problems(tmp_path) == [
+        "mailserver.toml: data: data is not a directory; name one, or a place where one can be made"
+    ]
+
+
+def test_syntax_errors_have_a_line(tmp_path: Path) -> None:
+    assert problems(tmp_path, "\nhostname = \n") == ["mailserver.toml: line 2: not TOML: invalid value"]
+    assert problems(tmp_path, "a = 1\na = 2\n") == ["mailserver.toml: line 2: not TOML: cannot overwrite a value"]
+    assert problems(tmp_path, '[tls]\nx = """\n')[0].startswith("mailserver.toml: line 2: not TOML: ")
+    assert problems(tmp_path, accounts="[domain\n") == [
+        "accounts.toml: line 1: not TOML: expected ']' at the end of a table declaration"
+    ]
+
+
+def test_files_that_are_missing_or_not_text(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"mailserver.toml: does not exist$"):
+        load(tmp_path / "mailserver.toml")
+    assert problems(tmp_path, accounts=None) == ["accounts.toml: does not exist; `mailserver domain add NAME` makes it"]
+    (tmp_path / "accounts.toml").write_bytes(b"# a\n# \xff\n")
+    assert problems(tmp_path, accounts=None) == ["accounts.toml: line 2: is not UTF-8 text; save the file as UTF-8"]
+    (tmp_path / "accounts.toml").unlink()
+    (tmp_path / "accounts.toml").mkdir()
+    assert problems(tmp_path, accounts=None) == ["accounts.toml: cannot be read: Is a directory"]
+
+
+def test_the_outbox_of_a_demo_is_an_account(tmp_path: Path) -> None:
+    assert problems(tmp_path, MINIMAL + '[demo]\noutbox = "outbox@example.org"\n') == [
+        "mailserver.toml: demo.outbox: 'outbox@example.org' is not an account of accounts.toml; add it there"
+    ]
+
+
+def test_commands_read_the_file_alone(tmp_path: Path) -> None:
+    path = write_configuration(tmp_path, MINIMAL + TLS, accounts=None)
+    assert read(path).data == tmp_path / "data"
+    path.write_text("hostname = 1\n")
+    with pytest.raises(ConfigurationError, match="hostname: is not text"):
+        read(path)
+
+
+# accounts.toml
+
+
+def accounts_problems(text: str) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_accounts(text, Path("accounts.toml"))
+    return [line.removeprefix("accounts.toml: ") for line in caught.value.problems]
+
+
+def account(name: str, *aliases: str) -> str:
+    return f'[account."{name}"]\npassword = "{SECRET_HASH}"\naliases = {list(aliases)}\n'
+
+
+def test_good_accounts(tmp_path: Path) -> None:
+    write_configuration(tmp_path)
+    accounts = load_accounts(tmp_path / "accounts.toml")
+    assert list(accounts.domain) == ["example.org", "example.net"]
+    assert accounts.account["alice@example.org"].quota == 5 * 2**30
+    assert parse_accounts("", Path("x")).account == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (
+            account("alice"),
+            'account.alice: is not a mail address: the address has no domain; write it as "name@example.org"',
+        ),
+        (
+            account("alice@other.example"),
+            'account."alice@other.example": the domain other.example is not declared; '
+            'add a section [domain."other.example"]',
+        ),
+        (
+            account("a@example.org", "A@Example.org"),
+            'account."a@example.org".aliases[1]: the address is taken by account."a@example.org"; '
+            "an address leads to one account",
+        ),
+        (
+            account("a@example.org", "x@example.org") + account("b@example.org", "X@example.org"),
+            'account."b@example.org".aliases[1]: the address is taken by account."a@example.org".aliases[1]; '
+            "an address leads to one account",
+        ),
+        (
+            account("a@example.org") + account("A@example.org"),
+            'account."A@example.org": the address is taken by account."a@example.org"; an address leads to one account',
+        ),
+        (
+            account("a@example.org", "b@other.example"),
+            'account."a@example.org".aliases[1]: the domain other.example is not declared; '
+            'add a section [domain."other.example"]',
+        ),
+        (
+            account("é@example.org"),
+            'account."é@example.org": has letters beyond ASCII before the @; '
+            "this version does not serve such addresses",
+        ),
+        (
+            account("a@[127.0.0.1]"),
+            'account."a@[127.0.0.1]": has a domain that is an address literal; write a domain name, as "example.org"',
+        ),
+        (
+            "[account.'\"\"@example.org']\n" + account("x@example.org").partition("\n")[2],
+            'account."\\"\\"@example.org": has nothing before the @; write it as "name@example.org"',
+        ),
+        ('[domain."EXAMPLE.org"]', 'domain."EXAMPLE.org": is given twice, case does not count; keep one'),
+        ('[domain."a b"]', 'domain."a b": is not a domain name; write it as "example.org"'),
+        (
+            '[domain."b.example"]\ncatch_all = "nobody@example.org"',
+            'domain."b.example".catch_all: there is no account "nobody@example.org"; '
+            "name one of the accounts, not an alias",
+        ),
+        (
+            '[domain."b.example"]\ncatch_all = "nobody"',
+            'domain."b.example".catch_all: is not a mail address: the address has no domain; '
+            'write it as "name@example.org"',
+        ),
+        ("[accounts]", "accounts: unknown key; did you mean account?"),
+        ("domain = 1", "domain: is not a section; write it as a header in brackets with keys below"),
+        ("[account]\nx = 1", "account.x: is not a section; write it as a header in brackets with keys below"),
+    ],
+)
+def test_accounts_that_do_not_fit_together(text: str, complaint: str) -> None:
+    declared = "" if text.startswith("domain =") else '[domain."example.org"]\n'
+    assert complaint in accounts_problems(declared + text)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    ["", "secret", "$argon2id$", "$argon2i$" + SECRET_HASH[10:], SECRET_HASH[:-50], "$2b$12$" + "a" * 53, "{PLAIN}x"],
+)
+def test_a_password_that_is_no_argon2id_hash_is_refused_and_not_repeated(stored: str) -> None:
+    text = f'[domain."example.org"]\n[account."a@example.org"]\npassword = "{stored}"\n'
+    assert accounts_problems(text) == [
+        'account."a@example.org".password: is not an argon2id hash; let `mailserver account passwd ADDRESS` write it'
+    ]
+
+
+VALUES = st.recursive(
+    st.one_of(st.integers(-1, 3), st.booleans(), st.sampled_from(["a@b.example", "5 GiB", "b.example", ""])),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=2),
+        st.dictionaries(
+            st.sampled_from(["domain", "account", "password", "aliases", "a@b.example"]), inner, max_size=3
+        ),
+    ),
+    max_leaves=8,
+)
+
+
+@given(VALUES, VALUES, VALUES)
+def test_any_data_are_read_or_refused_in_words(domain: object, account: object, tls: object) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / "accounts.toml").write_text(tomlkit.dumps({"domain": domain, "account": account}))
+        main = {"hostname": domain, "listener": account, "tls": tls, "relay": account, "auth": domain, "demo": tls}
+        (Path(directory) / "mailserver.toml").write_text(tomlkit.dumps(main))
+        with pytest.raises(ConfigurationError) as caught:
+            load(Path(directory) / "mailserver.toml")
+    assert all(": " in problem and "\n" not in problem for problem in caught.value.problems)

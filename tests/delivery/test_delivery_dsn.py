@@ -1,0 +1,191 @@
+"""Reports: of the form that RFC 3464 gives them, and nothing that a stranger said can change their shape."""
+
+import email
+import email.policy
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailserver.delivery.dsn import Problem, Subject, delay_report, failure_report
+from mailserver.mail import Address, Body, EnhancedCode, Reply
+
+ALICE = Address("alice", "example.org")
+CAROL = Address("carol", "example.net")
+NOW = 1_700_000_000.0
+HEAD = b"Subject: hello\r\nMessage-ID: <1@example.org>\r\nFrom: alice@example.org\r\n\r\nbody of the message\r\n"
+NO_USER = Reply.of(550, "5.1.1", "No such user")
+
+
+def failure(reply=NO_USER, *, host="mx.example.net", head=HEAD, original=None, recipient=CAROL, sender=ALICE, when=NOW):
+    return failure_report(
+        Subject(sender, NOW - 600, head),
+        [Problem(recipient, original, reply, host, when)],
+        hostname="mail.example.org",
+        now=NOW,
+    )
+
+
+def parsed(report):
+    raw = b"".join(report.content.chunks())
+    return raw, email.message_from_bytes(raw, policy=email.policy.default)
+
+
+def parts(message):
+    assert message.get_content_type() == "multipart/report"
+    assert message.get_param("report-type") == "delivery-status"
+    text, status, header = message.get_payload()
+    assert text.get_content_type() == "text/plain"
+    assert status.get_content_type() == "message/delivery-status"
+    assert header.get_content_type() == "text/rfc822-headers"
+    return text.get_payload(), status.get_payload(), header.get_payload()
+
+
+def test_a_failure_report_has_the_form_of_rfc_3464():
+    raw, message = parsed(failure(original=Address("info", "example.org")))
+    assert not message.defects
+    text, (per_message, per_recipient), header = parts(message)
+    assert message["To"] == "alice@example.org"
+    assert message["Auto-Submitted"] == "auto-replied"
+    assert message["In-Reply-To"] == "<1@example.org>"
+    assert per_message["Reporting-MTA"] == "dns; mail.example.org"
+    assert per_message["Arrival-Date"] == "Tue, 14 Nov 2023 22:03:20 +0000"
+    assert dict(per_recipient) == {
+        "Original-Recipient": "rfc822; info@example.org",
+        "Final-Recipient": "rfc822; carol@example.net",
+        "Action": "failed",
+        "Status": "5.1.1",
+        "Remote-MTA": "dns; mx.example.net",
+        "Diagnostic-Code": "smtp; 550 5.1.1 No such user",
+        "Last-Attempt-Date": "Tue, 14 Nov 2023 22:13:20 +0000",
+    }
+    assert "carol@example.net" in text
+    assert "This address does not exist" in text
+    assert "The server mx.example.net answered:" in text
+    assert "550 5.1.1 No such user" in text
+    assert header.replace("\r\n", "\n") == "Subject: hello\nMessage-ID: <1@example.org>\nFrom: alice@example.org\n"
+    assert b"body of the message" not in raw
+
+
+def test_a_report_goes_out_with_the_null_reverse_path_in_seven_bits():
+    report = failure(Reply(550, "größer 日本 \x80"), head="Subject: grüße\r\n\r\n".encode())
+    assert report.envelope.sender is None
+    assert report.envelope.body is Body.SEVEN_BIT
+    assert [recipient.address for recipient in report.envelope.recipients] == [ALICE]
+    assert report.header == b""
+    assert b"".join(report.content.chunks()).isascii()
+
+
+def test_a_message_whose_time_ran_out_is_reported_as_expired():
+    _, message = parsed(failure(Reply.of(451, "4.3.0", "Busy"), when=NOW - 600 + 5 * 86400))
+    text, (_, per_recipient), _ = parts(message)
+    assert (per_recipient["Action"], per_recipient["Status"]) == ("failed", "4.4.7")
+    assert "tried for 5 days" in text
+    assert "451 4.3.0 Busy" in text
+
+
+def test_a_failure_found_here_is_not_put_into_a_remotes_mouth():
+    _, message = parsed(failure(Reply.of(550, "5.1.2", "The domain does not exist"), host=None))
+    text, (_, per_recipient), _ = parts(message)
+    assert "Remote-MTA" not in per_recipient
+    assert per_recipient["Diagnostic-Code"] == "x-mailserver; 550 5.1.2 The domain does not exist"
+    assert "answered" not in text
+
+
+def test_a_delay_report_says_until_when_it_is_tried():
+    subject = Subject(ALICE, NOW - 600, HEAD)
+    problem = Problem(CAROL, None, Reply.of(451, "4.4.1", "No connection"), None, NOW)
+    _, message = parsed(delay_report(subject, [problem], hostname="mail.example.org", now=NOW, until=NOW + 86400))
+    text, (_, per_recipient), _ = parts(message)
+    assert (per_recipient["Action"], per_recipient["Status"]) == ("delayed", "4.4.1")
+    assert per_recipient["Will-Retry-Until"] == "Wed, 15 Nov 2023 22:13:20 +0000"
+    assert "need not send it again" in text
+    assert "does not answer" in text
+
+
+def test_several_recipients_are_told_of_in_one_report():
+    problems = [Problem(Address(f"u{n}", "example.net"), None, NO_USER, "mx", NOW) for n in range(50)]
+    report = failure_report(Subject(ALICE, NOW, HEAD), problems, hostname="mail.example.org", now=NOW)
+    _, message = parsed(report)
+    _, statuses, _ = parts(message)
+    assert [status["Final-Recipient"] for status in statuses[1:]] == [f"rfc822; u{n}@example.net" for n in range(50)]
+
+
+@pytest.mark.parametrize("code", ["5.1.1", "5.2.2", "5.3.4", "5.7.1", "5.7.26", "5.1.10", "5.4.6"])
+def test_the_common_failures_are_explained_in_plain_words(code):
+    _, message = parsed(failure(Reply.of(550, code, "xyzzy")))
+    text, _, _ = parts(message)
+    before = text[: text.index("The server mx.example.net answered")]
+    assert before.rstrip().endswith((".", "spam."))
+    assert "xyzzy" not in before
+
+
+INJECTIONS = [
+    "ok\r\n\r\nFrom: attacker\r\n",
+    "ok\nAction: delivered\nStatus: 2.0.0",
+    "ok\r\nBcc: victim@example.com",
+    "--report-",
+    "\r\n.\r\nMAIL FROM:<>",
+    "\x00\x1b[31m\x7f\x85\u2028\u2029",
+    "x" * 100_000,
+    "\n" * 5_000,
+    "a\n" * 5_000,
+]
+
+
+@pytest.mark.parametrize("words", INJECTIONS)
+def test_a_remotes_words_cannot_inject_into_the_report(words):
+    raw, message = parsed(failure(Reply.of(550, "5.7.1", words)))
+    _, statuses, _ = parts(message)
+    assert len(statuses) == 2
+    assert statuses[1].get_all("Action") == ["failed"]
+    assert set(message.keys()) == {
+        *("From", "To", "Subject", "Date", "Message-ID", "In-Reply-To", "References"),
+        *("Auto-Submitted", "MIME-Version", "Content-Type"),
+    }
+    assert len(raw) < 10_000
+    assert max(map(len, raw.split(b"\r\n"))) <= 998
+
+
+hostile = st.text(st.characters(codec="utf-8"), max_size=300) | st.sampled_from(INJECTIONS)
+
+
+@given(
+    hostile,
+    hostile.filter(bool),
+    st.binary(max_size=300),
+    st.builds(
+        Address,
+        st.text(st.characters(min_codepoint=32, max_codepoint=0x2FFF), min_size=1, max_size=40),
+        st.just("x.example"),
+    ),
+)
+def test_whatever_strangers_say_the_report_stays_a_report(words, host, head, address):
+    raw, message = parsed(failure(Reply(550, words, EnhancedCode(5, 0, 0)), host=host, head=head, recipient=address))
+    text, statuses, _ = parts(message)
+    assert len(statuses) == 2
+    assert statuses[1].get_all("Status") == ["5.0.0"]
+    assert raw.isascii()
+    assert not re.search(rb"\r(?!\n)|(?<!\r)\n|\x00", raw)
+    assert text.replace("\r\n", "\n").startswith("This is the mail server mail.example.org.\n")
+
+
+def test_a_senders_address_cannot_inject_either():
+    _, message = parsed(failure(sender=Address("a\r\nBcc: victim@example.com\r\n", "example.org")))
+    assert "Bcc" not in message
+
+
+def test_the_returned_header_is_bounded():
+    head = b"".join(b"X-%d: %s\r\n" % (n, b"y" * 60) for n in range(10_000)) + b"\r\n"
+    raw, message = parsed(failure(head=head))
+    assert len(raw) < 40_000
+    parts(message)
+
+
+@pytest.mark.parametrize(
+    "id", [b"no brackets", b"<a b@c>", b"<a>\r\n <b>", b"<" + b"x" * 300 + b">", b"", b"<a\x00b@c>"]
+)
+def test_an_odd_message_id_is_not_referred_to(id):
+    _, message = parsed(failure(head=b"Message-ID: " + id + b"\r\n\r\n"))
+    assert "In-Reply-To" not in message

@@ -1,0 +1,242 @@
+"""Taking responsibility: every order in which storing can fail, and what the client is told."""
+
+import email
+
+import pytest
+
+from mailserver.delivery.intake import Intake
+from mailserver.delivery.router import Local, Remote
+from mailserver.mail import Address, Body, Content, Envelope, Recipient, Reply
+from mailserver.mail.trace import Arrival
+from mailserver.queue import QueueError
+from mailserver.store import DeliveryError
+from tests.support.fakes import FakeClock, FakeWorkers, run
+
+HOST = "mail.example.org"
+SENDER = Address("sender", "example.com")
+ALICE, BOB = Address("alice", "example.org"), Address("bob", "example.org")
+CAROL, DAVE = Address("carol", "example.net"), Address("dave", "example.com")
+ARRIVAL = Arrival("client.example.com", "192.0.2.1", "ESMTPS", "abc123", "TLSv1.3 X")
+BODY = b"Subject: hi\r\n\r\nbody\r\n"
+LATER = Reply.of(451, "4.3.0", "Disk trouble")
+FULL = Reply.of(552, "5.2.2", "The mailbox is full")
+
+
+class World:
+    """A store and a queue that fail as told; `log` keeps the order of what happened."""
+
+    def __init__(self, failures=None, queue_fails=()):
+        self.failures = failures or {}  # account -> exception
+        self.queue_fails = set(queue_fails)  # numbers of the add that fails
+        self.log = []
+        self.delivered = []
+        self.queued = []
+        self.woken = 0
+        workers = FakeWorkers()
+        self.intake = Intake(
+            hostname=HOST,
+            clock=FakeClock(),
+            deliver=workers.grouped(self._deliver),
+            enqueue=workers.grouped(self._add),
+            queued=self._wake,
+        )
+
+    def _deliver(self, batch):
+        return [self._deliver_one(delivery) for delivery in batch]
+
+    def _deliver_one(self, delivery):
+        self.log.append(f"deliver {delivery.account}")
+        failure = self.failures.get(delivery.account)
+        if failure is None:
+            self.delivered.append(delivery)
+        return failure or "a path"
+
+    def _add(self, batch):
+        return [self._add_one(entry) for entry in batch]
+
+    def _add_one(self, entry):
+        self.log.append("queue " + " ".join(str(r.address) for r in entry.envelope.recipients))
+        if sum(line.startswith("queue") for line in self.log) in self.queue_fails:
+            return QueueError("disk full")
+        self.queued.append(entry)
+        return f"id{len(self.queued)}"
+
+    def _wake(self):
+        self.woken += 1
+
+    def accept(self, *routes, sender=SENDER, prepend=b"", body=Body.SEVEN_BIT):
+        recipients = tuple(
+            Recipient(route.recipient if isinstance(route, Local) else address) for route, address in routes
+        )
+        envelope = Envelope(sender, recipients, body)
+        return run(
+            self.intake.accept(envelope, Content(BODY), ARRIVAL, [route for route, _ in routes], prepend=prepend)
+        )
+
+
+def local(account, recipient=None, quota=None):
+    return Local(account, recipient or account, quota), recipient or account
+
+
+def remote(address):
+    return Remote(address.domain), address
+
+
+# When all goes well
+
+
+def test_a_local_copy_has_its_own_trace_fields_on_top():
+    world = World()
+    reply = world.accept(local(ALICE, Address("Info", "example.org"), 1000), prepend=b"Date: now\r\n")
+    assert (reply.code, str(reply.status)) == (250, "2.0.0")
+    (copy,) = world.delivered
+    assert (copy.account, copy.quota, copy.folder) == (ALICE, 1000, "INBOX")
+    lines = copy.header.decode().replace("\r\n\t", " ").split("\r\n")
+    assert lines[0] == "Return-Path: <sender@example.com>"
+    assert lines[1] == "Delivered-To: Info@example.org"
+    assert lines[2].startswith("Received: from client.example.com ([192.0.2.1])")
+    assert "by mail.example.org with ESMTPS id abc123 for <Info@example.org>;" in lines[2]
+    assert lines[3:] == ["Date: now", ""]
+    assert b"".join(copy.content.chunks()) == BODY
+    assert world.queued == []
+    assert world.woken == 0
+
+
+def test_a_queued_message_has_received_and_nothing_of_final_delivery():
+    world = World()
+    reply = world.accept(remote(CAROL), prepend=b"Message-ID: <1@x>\r\n", body=Body.EIGHT_BIT)
+    assert reply.code == 250
+    assert "id1" in reply.text
+    (entry,) = world.queued
+    assert entry.envelope == Envelope(SENDER, (Recipient(CAROL),), Body.EIGHT_BIT)
+    assert entry.header.startswith(b"Received: ")
+    assert entry.header.endswith(b"\r\nMessage-ID: <1@x>\r\n")
+    assert b"Return-Path" not in entry.header
+    assert b"Delivered-To" not in entry.header
+    assert entry.created == FakeClock().wall()
+    assert world.woken == 1
+
+
+def test_remote_recipients_make_one_entry_which_is_queued_before_the_mailboxes_are_written():
+    world = World()
+    assert world.accept(local(ALICE), remote(CAROL), local(BOB), remote(DAVE)).code == 250
+    assert world.log == [f"queue {CAROL} {DAVE}", f"deliver {ALICE}", f"deliver {BOB}"]
+
+
+def test_several_recipients_are_not_told_of_each_other_in_the_trace():
+    world = World()
+    world.accept(local(ALICE), local(BOB))
+    for copy, other in zip(world.delivered, (b"bob", b"alice"), strict=True):
+        assert other not in copy.header
+
+
+def test_an_account_that_two_recipients_lead_to_gets_one_copy():
+    world = World()
+    assert world.accept(local(ALICE), local(ALICE, Address("info", "example.org")), local(BOB)).code == 250
+    assert [copy.account for copy in world.delivered] == [ALICE, BOB]
+
+
+def test_the_null_reverse_path_is_kept():
+    world = World()
+    world.accept(local(ALICE), remote(CAROL), sender=None)
+    assert world.delivered[0].header.startswith(b"Return-Path: <>\r\n")
+    assert world.queued[0].envelope.sender is None
+
+
+# When storing fails
+
+
+def test_when_the_queue_fails_nothing_has_happened():
+    world = World(queue_fails={1})
+    reply = world.accept(local(ALICE), remote(CAROL))
+    assert (reply.code, str(reply.status)) == (451, "4.3.0")
+    assert world.delivered == world.queued == []
+    assert world.log == [f"queue {CAROL}"]
+
+
+def test_when_the_only_mailbox_fails_for_now_the_client_keeps_the_message():
+    world = World({ALICE: DeliveryError(LATER)})
+    assert world.accept(local(ALICE)) == LATER
+    assert world.queued == []
+
+
+def test_when_the_only_mailbox_is_full_the_client_is_told():
+    world = World({ALICE: DeliveryError(FULL)})
+    assert world.accept(local(ALICE)) == FULL
+    assert world.queued == []
+
+
+@pytest.mark.parametrize(("first", "second", "reply"), [(FULL, FULL, FULL), (FULL, LATER, LATER), (LATER, FULL, LATER)])
+def test_when_no_mailbox_took_it_the_client_keeps_the_message_if_any_may_take_it_later(first, second, reply):
+    world = World({ALICE: DeliveryError(first), BOB: DeliveryError(second)})
+    assert world.accept(local(ALICE), local(BOB)) == reply
+    assert world.queued == []
+
+
+def test_a_mailbox_that_fails_for_now_beside_others_is_tried_again_from_the_queue():
+    world = World({BOB: DeliveryError(LATER)})
+    assert world.accept(local(ALICE), local(BOB, Address("robert", "example.org"))).code == 250
+    (entry,) = world.queued
+    assert entry.envelope.sender == SENDER
+    assert [recipient.address for recipient in entry.envelope.recipients] == [Address("robert", "example.org")]
+    assert b"Return-Path" not in entry.header
+    assert world.woken == 1
+
+
+def test_a_full_mailbox_beside_others_is_reported_to_the_sender():
+    world = World({BOB: DeliveryError(FULL)})
+    assert world.accept(local(ALICE), local(BOB)).code == 250
+    (entry,) = world.queued
+    assert entry.envelope.sender is None
+    assert [recipient.address for recipient in entry.envelope.recipients] == [SENDER]
+    report = email.message_from_bytes(b"".join(entry.content.chunks()))
+    (_, status) = report.get_payload()[1].get_payload()
+    assert (status["Final-Recipient"], status["Action"], status["Status"]) == (
+        "rfc822; bob@example.org",
+        "failed",
+        "5.2.2",
+    )
+    assert "alice" not in str(report.get_payload()[1])
+
+
+def test_a_full_mailbox_is_not_reported_to_the_null_reverse_path():
+    world = World({BOB: DeliveryError(FULL)})
+    assert world.accept(local(ALICE), local(BOB), sender=None).code == 250
+    assert world.queued == []
+
+
+def test_a_full_mailbox_beside_a_queued_recipient_is_reported():
+    world = World({ALICE: DeliveryError(FULL)})
+    assert world.accept(local(ALICE), remote(CAROL)).code == 250
+    assert [entry.envelope.sender for entry in world.queued] == [SENDER, None]
+
+
+@pytest.mark.parametrize("failure", [LATER, FULL])
+def test_when_the_follow_up_cannot_be_queued_the_client_keeps_the_message(failure):
+    world = World({BOB: DeliveryError(failure)}, queue_fails={1})
+    assert world.accept(local(ALICE), local(BOB)).code == 451
+    assert len(world.delivered) == 1  # a duplicate is allowed, loss is not
+
+
+def test_all_follow_ups_are_waited_for_when_one_cannot_be_queued():
+    carl = Address("carl", "example.org")
+    world = World({BOB: DeliveryError(LATER), carl: DeliveryError(FULL)}, queue_fails={1})
+    assert world.accept(local(ALICE), local(BOB), local(carl)).code == 451
+    assert [line for line in world.log if line.startswith("queue")] == ["queue bob@example.org", f"queue {SENDER}"]
+    assert world.woken == 1  # for the report, which is queued
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("a bug")])
+def test_an_unexpected_failure_of_the_store_is_temporary(error):
+    assert World({ALICE: error}).accept(local(ALICE)).code == 451
+    world = World({BOB: error})
+    assert world.accept(local(ALICE), local(BOB)).code == 250
+    assert [str(r.address) for entry in world.queued for r in entry.envelope.recipients] == ["bob@example.org"]
+
+
+def test_a_hostile_hello_cannot_inject_into_the_trace():
+    world = World()
+    arrival = Arrival("x\r\nBcc: v@example.com", "192.0.2.1", "SMTP", "abc")
+    envelope = Envelope(SENDER, (Recipient(ALICE),))
+    run(world.intake.accept(envelope, Content(BODY), arrival, [local(ALICE)[0]]))
+    assert b"\nBcc" not in world.delivered[0].header

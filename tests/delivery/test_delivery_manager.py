@@ -1,0 +1,633 @@
+"""The queue manager over a real queue, on virtual time."""
+
+import email
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from mailserver.accounts import Mailbox, NotLocal, Unknown
+from mailserver.config.model import Relay as Settings
+from mailserver.delivery import manager as manager_module
+from mailserver.delivery.manager import QueueManager
+from mailserver.delivery.router import Router
+from mailserver.mail import Action, Address, Content, DeliveryStatus, Envelope, Recipient, Reply, parse_mailbox
+from mailserver.queue import NewEntry, Queue, QueueError, State
+from mailserver.store import DeliveryError
+from tests.support.loop import Loop, LoopWorkers, Promise
+
+ALICE = Address("alice", "example.org")
+LATER = Reply.of(451, "4.7.1", "Greylisted")
+NEVER = Reply.of(550, "5.1.1", "No such user")
+TAKEN = Reply.of(250, "2.0.0", "Taken")
+UNREACHABLE = Reply.of(451, "4.4.1", "No connection")
+DAY = 86400.0
+HOUR = 3600.0
+
+
+class Directory:
+    def resolve(self, address):
+        if address.domain != "example.org":
+            return NotLocal()
+        return Mailbox(address, None) if address.local in ("alice", "bob") else Unknown()
+
+
+class FakeRelay:
+    """Answers at once by recipient or domain; `pause` makes deliveries wait for `release`."""
+
+    def __init__(self, loop):
+        self.loop = loop
+        self.answers = {}  # address or domain as text -> Reply, or a function that gives one
+        self.hosts = True
+        self.calls = []  # (time, next hop, recipients)
+        self.sent = []  # (sender, header + content)
+        self.pause = False
+        self.running = []
+        self.most = {}
+        self.aborted = False
+        self._waiting = []
+
+    def next_hop(self, domain):
+        return domain
+
+    def abort(self):
+        self.aborted = True
+        self.release()
+
+    def release(self, count=None):
+        waiting, self._waiting = self._waiting[:count], self._waiting[count or len(self._waiting) :]
+        for promise in waiting:
+            promise.resolve(None)
+
+    async def deliver(self, next_hop, sender, recipients, header, content):
+        self.calls.append((self.loop.monotonic(), next_hop, tuple(map(str, recipients))))
+        self.running.append(next_hop)
+        for key, count in ((next_hop, self.running.count(next_hop)), ("all", len(self.running))):
+            self.most[key] = max(self.most.get(key, 0), count)
+        if self.pause:
+            promise = Promise(self.loop)
+            self._waiting.append(promise)
+            await promise
+        self.running.remove(next_hop)
+        self.sent.append((sender, header + b"".join(content.chunks())))
+        if self.aborted:
+            return [DeliveryStatus(r, Action.DELAYED, UNREACHABLE) for r in recipients]
+        host = f"mx.{next_hop}" if self.hosts else None
+        return [DeliveryStatus.of_reply(r, self._answer(r), host) for r in recipients]
+
+    def _answer(self, recipient):
+        answer = self.answers.get(str(recipient), self.answers.get(recipient.domain, TAKEN))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer() if callable(answer) else answer
+
+    def attempts(self, domain):
+        return [time for time, next_hop, _ in self.calls if next_hop == domain]
+
+
+class World:
+    def __init__(self, path, settings=None):
+        self.loop = Loop()
+        self.workers = LoopWorkers(self.loop)
+        self.queue = Queue(path / "queue")
+        self.relay = FakeRelay(self.loop)
+        self.mailboxes = []  # deliveries
+        self.mailbox_failures = {}
+        self.settings = settings or Settings()
+        self.manager = self.new_manager()
+
+    def new_manager(self):
+        return QueueManager(
+            self.queue,
+            self.settings,
+            hostname="mail.example.org",
+            router=Router(Directory(), "mail.example.org"),
+            relay=self.relay,
+            deliver=self.workers.grouped(self._deliver),
+            workers=self.workers,
+            clock=self.loop,
+        )
+
+    def _deliver(self, batch):
+        results = []
+        for delivery in batch:
+            failure = self.mailbox_failures.get(str(delivery.account))
+            if failure is None:
+                self.mailboxes.append((delivery, b"".join(delivery.content.chunks())))
+            results.append(DeliveryError(failure) if failure else "path")
+        return results
+
+    def put(self, *to, sender=ALICE, body=b"Subject: x\r\n\r\nhello\r\n"):
+        recipients = tuple(Recipient(parse_mailbox(text)) for text in to)
+        entry = NewEntry(Envelope(sender, recipients), Content(body), b"Received: x\r\n", self.loop.wall())
+        (id,) = self.queue.add([entry])
+        assert isinstance(id, str)
+        return id
+
+    def start(self):
+        self.manager.start()
+        self.loop.settle()
+
+    def reports(self):
+        """The delivery-status parts of the reports that came into alice's mailbox: lists of per-recipient fields."""
+        found = []
+        for delivery, content in self.mailboxes:
+            if delivery.header.startswith(b"Return-Path: <>"):
+                message = email.message_from_bytes(content)
+                found.append([dict(fields) for fields in message.get_payload()[1].get_payload()[1:]])
+        return found
+
+    def close(self):
+        assert self.loop.failures == []
+        self.queue.close()
+
+
+@pytest.fixture
+def world(tmp_path):
+    world = World(tmp_path)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """Looks once a minute, so that days pass quickly."""
+    monkeypatch.setattr(manager_module, "LOOK_INTERVAL", 60.0)
+
+
+# Delivery
+
+
+def test_a_due_entry_is_relayed_and_forgotten(world):
+    world.put("carol@example.net")
+    world.start()
+    assert world.relay.calls == [(1000.0, "example.net", ("carol@example.net",))]
+    assert world.relay.sent == [(ALICE, b"Received: x\r\nSubject: x\r\n\r\nhello\r\n")]
+    assert world.queue.list() == []
+
+
+def test_wake_finds_a_new_entry_at_once_and_the_poll_finds_it_within_two_seconds(world):
+    world.start()
+    world.loop.advance(10.5)
+    world.put("carol@example.net")
+    world.manager.wake()
+    world.loop.settle()
+    assert len(world.relay.calls) == 1
+    world.put("dave@example.net")
+    world.loop.advance(2.0)
+    assert len(world.relay.calls) == 2
+
+
+def test_recipients_are_grouped_by_next_hop_and_a_hundred_to_a_transaction(world):
+    world.put("a@example.net", "b@example.com", "c@example.net", *(f"u{n}@large.example" for n in range(250)))
+    world.start()
+    groups = sorted((hop, len(recipients)) for _, hop, recipients in world.relay.calls)
+    assert groups == [
+        ("example.com", 1),
+        ("example.net", 2),
+        ("large.example", 50),
+        ("large.example", 100),
+        ("large.example", 100),
+    ]
+    assert world.queue.list() == []
+
+
+def test_local_recipients_are_delivered_with_fields_of_their_own(world):
+    world.put("alice@example.org", "bob@example.org")
+    world.start()
+    assert [str(delivery.account) for delivery, _ in world.mailboxes] == ["alice@example.org", "bob@example.org"]
+    assert world.mailboxes[1][0].header == (
+        b"Return-Path: <alice@example.org>\r\nDelivered-To: bob@example.org\r\nReceived: x\r\n"
+    )
+    assert world.queue.list() == []
+
+
+def test_a_local_mailbox_that_is_gone_is_reported(world):
+    world.put("nobody@example.org")
+    world.start()
+    assert [[fields["Status"] for fields in report] for report in world.reports()] == [["5.1.1"]]
+
+
+def test_a_local_mailbox_that_fails_for_now_is_tried_again(world):
+    world.mailbox_failures["bob@example.org"] = Reply.of(451, "4.3.0", "Disk trouble")
+    world.put("bob@example.org")
+    world.start()
+    assert len(world.queue.list()) == 1
+    world.mailbox_failures.clear()
+    world.loop.advance(301)
+    assert len(world.mailboxes) == 1
+    assert world.queue.list() == []
+
+
+# Trying again
+
+
+def test_a_temporary_failure_is_tried_again_with_growing_waits(world, patient):
+    world.relay.answers["example.net"] = LATER
+    world.put("carol@example.net")
+    world.start()
+    world.loop.advance(DAY)
+    times = world.relay.attempts("example.net")
+    waits = [after - before for before, after in pairwise(times)]
+    for number, wait in enumerate(waits):
+        full = min(300 * 2**number, 4 * HOUR)
+        assert full * 0.75 <= wait <= full + 60
+    assert len(waits) >= 8
+
+
+def test_only_the_recipients_that_failed_are_tried_again(world):
+    world.relay.answers["bob@example.net"] = LATER
+    world.put("bob@example.net", "carol@example.net", "dave@example.com")
+    world.start()
+    (entry,) = world.queue.list()
+    assert [str(recipient.address) for recipient in entry.recipients] == ["bob@example.net"]
+    assert (entry.recipients[0].attempts, entry.recipients[0].reply) == (1, LATER)
+    world.relay.answers.clear()
+    world.loop.advance(301)
+    assert world.relay.calls[-1][2] == ("bob@example.net",)
+    assert world.queue.list() == []
+
+
+def test_an_exception_in_the_relay_delays(world):
+    world.relay.answers["example.net"] = OSError("a bug")
+    world.put("carol@example.net")
+    world.start()
+    (entry,) = world.queue.list()
+    assert entry.recipients[0].attempts == 1
+
+
+def test_flush_by_another_process_is_seen_soon(world, tmp_path):
+    world.relay.answers["example.net"] = LATER
+    world.put("carol@example.net")
+    world.start()
+    other = Queue(tmp_path / "queue")
+    other.flush()
+    other.close()
+    world.loop.advance(2)
+    assert len(world.relay.calls) == 2
+
+
+def test_a_held_entry_is_not_tried(world):
+    id = world.put("carol@example.net")
+    world.queue.hold([id])
+    world.start()
+    world.loop.advance(HOUR)
+    assert world.relay.calls == []
+    world.queue.release([id])
+    world.loop.advance(2)
+    assert len(world.relay.calls) == 1
+
+
+def test_an_entry_removed_while_it_is_tried_leaves_nothing(world):
+    world.relay.pause = True
+    world.relay.answers["example.net"] = NEVER
+    id = world.put("carol@example.net")
+    world.start()
+    world.queue.remove([id])
+    world.relay.release()
+    world.loop.advance(10)
+    assert world.queue.list() == []
+    assert world.reports() == []
+
+
+# Reports
+
+
+def test_a_permanent_failure_is_reported_once_to_the_sender(world, patient):
+    world.relay.answers["example.net"] = NEVER
+    world.put("carol@example.net")
+    world.start()
+    world.loop.advance(10 * DAY)
+    ((fields,),) = world.reports()
+    assert (fields["Final-Recipient"], fields["Action"], fields["Status"]) == (
+        "rfc822; carol@example.net",
+        "failed",
+        "5.1.1",
+    )
+    assert fields["Remote-MTA"] == "dns; mx.example.net"
+    assert len(world.relay.calls) == 1
+    assert world.queue.list() == []
+
+
+def test_failures_of_one_round_share_one_report(world):
+    world.relay.answers |= {"a.example": NEVER, "b.example": NEVER, "c.example": LATER}
+    world.relay.pause = True
+    world.put("u@a.example", "v@b.example", "w@c.example", "x@d.example")
+    world.start()
+    for _ in range(4):
+        world.relay.release(1)
+        world.loop.advance(1)
+    (report,) = world.reports()
+    assert {fields["Final-Recipient"] for fields in report} == {"rfc822; u@a.example", "rfc822; v@b.example"}
+    (entry,) = world.queue.list()
+    assert [str(recipient.address) for recipient in entry.recipients] == ["w@c.example"]
+
+
+def test_the_report_for_a_remote_sender_is_relayed_with_the_null_reverse_path(world):
+    world.relay.answers["example.net"] = NEVER
+    world.put("carol@example.net", sender=Address("remote", "example.com"))
+    world.start()
+    world.loop.advance(2)
+    assert world.relay.calls[-1][1:] == ("example.com", ("remote@example.com",))
+    assert world.relay.sent[-1][0] is None
+
+
+@pytest.mark.parametrize("answer", [NEVER, LATER])
+def test_the_null_reverse_path_is_never_reported_to(world, patient, answer):
+    world.relay.answers["example.net"] = answer
+    world.put("carol@example.net", sender=None)
+    world.start()
+    world.loop.advance(7 * DAY)
+    assert world.queue.list() == []
+    assert world.mailboxes == []
+    assert {hop for _, hop, _ in world.relay.calls} == {"example.net"}
+
+
+def test_a_report_that_fails_makes_no_other_report(world, patient):
+    world.relay.answers |= {"example.net": NEVER, "example.com": NEVER}
+    world.put("carol@example.net", sender=Address("forged", "example.com"))
+    world.start()
+    world.loop.advance(DAY)
+    assert [hop for _, hop, _ in world.relay.calls] == ["example.net", "example.com"]
+    assert world.queue.list() == []
+
+
+def test_a_message_expires_after_its_lifetime(world, patient):
+    world.relay.answers["example.net"] = LATER
+    world.put("carol@example.net")
+    world.start()
+    world.loop.advance(5 * DAY - 60)
+    assert [fields["Action"] for report in world.reports() for fields in report] == ["delayed"]
+    world.loop.advance(300)
+    _, (fields,) = world.reports()
+    assert (fields["Action"], fields["Status"]) == ("failed", "4.4.7")
+    assert fields["Diagnostic-Code"] == "smtp; 451 4.7.1 Greylisted"
+    assert world.queue.list() == []
+    last = world.relay.attempts("example.net")[-1]
+    assert last - 1000 == pytest.approx(5 * DAY, abs=240)
+
+
+def test_a_delay_is_warned_of_once(world, patient):
+    world.relay.answers |= {"example.net": LATER, "example.com": LATER}
+    world.put("carol@example.net", "dave@example.com")
+    world.start()
+    world.loop.advance(3 * HOUR)
+    assert world.reports() == []
+    world.loop.advance(4 * DAY)
+    warnings = world.reports()
+    assert len(warnings) == 1
+    assert {fields["Action"] for fields in warnings[0]} == {"delayed"}
+    assert "Will-Retry-Until" in warnings[0][0]
+
+
+# The clock jumps
+
+
+@pytest.mark.parametrize("jump", [-365 * DAY, -HOUR, 365 * DAY, 30 * DAY])
+def test_a_clock_that_jumps_neither_returns_mail_nor_keeps_it_for_ever(world, patient, jump):
+    world.relay.answers["example.net"] = LATER
+    world.put("carol@example.net")
+    world.start()
+    world.loop.advance(700)
+    before = len(world.relay.calls)
+    world.loop.epoch += jump
+    world.loop.advance(HOUR * 5)
+    assert before < len(world.relay.calls) < before + 12
+    assert not any(fields["Action"] == "failed" for report in world.reports() for fields in report)
+    world.loop.epoch -= jump
+    world.relay.answers.clear()
+    world.loop.advance(HOUR * 5)
+    assert world.queue.list() == []
+
+
+def test_a_year_ahead_and_back_does_not_make_a_storm(world):
+    world.relay.answers["example.net"] = LATER
+    world.put("carol@example.net")
+    world.start()
+    for _ in range(4):
+        world.loop.epoch += 365 * DAY
+        world.loop.advance(10)
+        world.loop.epoch -= 365 * DAY
+        world.loop.advance(10)
+    assert len(world.relay.calls) <= 10
+    assert not any(fields["Action"] == "failed" for report in world.reports() for fields in report)
+
+
+# Bounds
+
+
+def test_concurrency_is_bounded_in_all_and_for_each_next_hop(tmp_path):
+    world = World(tmp_path, Settings(concurrency=6, concurrency_per_host=2))
+    world.relay.pause = True
+    for n in range(10):
+        world.put(f"u{n}@a.example")
+    for n in range(10):
+        world.put(f"u{n}@b{n}.example")
+    world.start()
+    for _ in range(40):
+        world.relay.release(1)
+        world.loop.advance(0.1)
+    assert world.relay.most["a.example"] == 2
+    assert world.relay.most["all"] == 6
+    assert len(world.relay.calls) == 20
+    assert world.queue.list() == []
+    world.close()
+
+
+def test_a_slow_next_hop_does_not_keep_the_others_waiting(tmp_path):
+    world = World(tmp_path, Settings(concurrency=4, concurrency_per_host=2))
+    world.relay.pause = True
+    for n in range(20):
+        world.put(f"u{n}@slow.example")
+    world.put("x@fast.example")
+    world.start()
+    assert "fast.example" in [hop for _, hop, _ in world.relay.calls]
+    world.relay.release()
+    world.relay.pause = False
+    world.loop.advance(5)
+    world.close()
+
+
+def test_when_a_next_hop_is_unreachable_what_waits_for_it_is_delayed_without_trying(tmp_path):
+    world = World(tmp_path, Settings(concurrency_per_host=1))
+    world.relay.answers["example.net"] = UNREACHABLE
+    world.relay.hosts = False
+    world.relay.pause = True
+    for n in range(30):
+        world.put(f"u{n}@example.net")
+    world.start()
+    world.relay.release()
+    world.loop.advance(5)
+    assert len(world.relay.calls) == 1
+    assert [entry.recipients[0].attempts for entry in world.queue.list()] == [1] * 30
+    assert {entry.recipients[0].reply for entry in world.queue.list()} == {UNREACHABLE}
+    world.close()
+
+
+def test_the_active_set_is_bounded_and_refilled(world, monkeypatch):
+    monkeypatch.setattr(manager_module, "ACTIVE_LIMIT", 8)
+    for n in range(50):
+        world.put(f"u{n}@example.net")
+    sizes = []
+    real = world.manager._begin
+
+    def begin(entry, now):
+        real(entry, now)
+        sizes.append(len(world.manager._active))
+
+    monkeypatch.setattr(world.manager, "_begin", begin)
+    world.start()
+    assert world.queue.list() == []
+    assert max(sizes) == 8
+    assert world.loop.monotonic() == 1000.0  # the backlog does not wait for the next look
+
+
+def test_the_active_set_is_bounded_by_recipients_too(world, monkeypatch):
+    monkeypatch.setattr(manager_module, "ACTIVE_RECIPIENTS", 10)
+    monkeypatch.setattr(manager_module, "BATCH", 1)
+    for n in range(20):
+        world.put(*(f"u{m}@d{n}.example" for m in range(5)))
+    world.relay.pause = True
+    world.start()
+    assert len(world.relay.calls) == 2
+    world.relay.pause = False
+    world.relay.release()
+    world.loop.advance(30)
+    assert len(world.relay.calls) == 20
+    assert world.queue.list() == []
+
+
+# Failures of the queue itself
+
+
+def test_results_that_cannot_be_recorded_are_recorded_later_without_trying_again(world, monkeypatch):
+    real, failures = world.queue.record, [QueueError("disk full")] * 3
+
+    def record(*args, **kwargs):
+        if failures:
+            raise failures.pop()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(world.queue, "record", record)
+    world.put("carol@example.net")
+    world.start()
+    assert len(world.queue.list()) == 1
+    world.loop.advance(HOUR)
+    assert len(world.relay.calls) == 1
+    assert world.queue.list() == []
+
+
+def test_a_queue_that_cannot_be_read_is_looked_at_again(world, monkeypatch):
+    world.put("carol@example.net")
+    real, failures = world.queue.due, [QueueError("locked")]
+
+    def due(*args, **kwargs):
+        if failures:
+            raise failures.pop()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(world.queue, "due", due)
+    world.start()
+    assert world.relay.calls == []
+    world.loop.advance(1)
+    assert len(world.relay.calls) == 1
+
+
+def test_content_that_cannot_be_read_now_delays(world, monkeypatch):
+    def content(id):
+        raise QueueError("too many open files")
+
+    monkeypatch.setattr(world.queue, "content", content)
+    world.put("carol@example.net")
+    world.start()
+    world.loop.advance(60)
+    (entry,) = world.queue.list()
+    assert (entry.state, entry.recipients[0].attempts) == (State.QUEUED, 1)
+
+
+def test_an_entry_that_lost_its_body_is_set_aside_and_the_others_go_on(world, tmp_path):
+    lost = world.put("carol@example.net", body=b"x" * 100_000)
+    world.put("dave@example.net")
+    (tmp_path / "queue" / "bodies" / lost).unlink()
+    world.start()
+    world.loop.advance(HOUR)
+    assert [call[2] for call in world.relay.calls] == [("dave@example.net",)]
+    assert [(entry.id, entry.state) for entry in world.queue.list()] == [(lost, State.CORRUPT)]
+
+
+def test_failures_recorded_before_a_crash_are_reported_after_it(world):
+    """The process died after one job of a round had failed, and before its last one had ended."""
+    id = world.put("u@a.example", "v@b.example")
+    first, second = world.queue.show(id).recipients
+    now = world.loop.wall()
+    world.queue.record(
+        id,
+        keep=[
+            replace(first, failed=True, reply=NEVER, host="mx.a.example", attempts=1),
+            replace(second, next_attempt=now + 500, attempts=1),
+        ],
+    )
+    world.start()
+    world.loop.advance(2)
+    ((fields,),) = world.reports()
+    assert fields["Final-Recipient"] == "rfc822; u@a.example"
+    assert world.relay.calls == []
+    (entry,) = world.queue.list()
+    assert [str(recipient.address) for recipient in entry.recipients] == ["v@b.example"]
+
+
+# Stopping
+
+
+def test_stop_waits_for_what_is_under_way_and_records_it(world):
+    world.relay.pause = True
+    world.put("carol@example.net")
+    world.start()
+    world.loop.call_later(2.0, world.relay.release)
+    world.loop.run(world.manager.stop())
+    assert not world.relay.running
+    assert world.queue.list() == []
+
+
+def test_stop_breaks_off_what_does_not_end_and_it_stays_queued_as_it_was(world):
+    world.relay.pause = True
+    id = world.put("carol@example.net")
+    world.start()
+    begun = world.loop.monotonic()
+    world.loop.run(world.manager.stop())
+    assert world.relay.aborted
+    assert world.loop.monotonic() - begun < 11
+    assert world.queue.show(id).recipients[0].attempts == 0
+    world.loop.advance(HOUR)
+    assert len(world.relay.calls) == 1  # nothing is looked for after the stop
+
+
+def test_what_had_not_begun_at_the_stop_is_delivered_after_the_next_start(tmp_path):
+    world = World(tmp_path, Settings(concurrency=1))
+    world.relay.pause = True
+    world.put("a@a.example", "b@b.example", "c@c.example")
+    world.start()
+    world.relay.answers["a.example"] = NEVER
+    world.loop.call_later(1.0, world.relay.release)
+    world.loop.run(world.manager.stop())
+    assert len(world.relay.calls) == 1
+    world.relay.pause = world.relay.aborted = False
+    world.manager = world.new_manager()
+    world.start()
+    world.loop.advance(5)
+    assert {call[2] for call in world.relay.calls} == {("a@a.example",), ("b@b.example",), ("c@c.example",)}
+    assert [[fields["Final-Recipient"] for fields in report] for report in world.reports()] == [["rfc822; a@a.example"]]
+    assert world.queue.list() == []
+    world.close()
+
+
+def test_a_stop_before_the_start_is_no_fault(world):
+    world.loop.run(world.manager.stop())
+    assert world.relay.calls == []
+
+
+def test_orphaned_bodies_are_swept_at_the_start(world, monkeypatch):
+    swept = []
+    monkeypatch.setattr(world.queue, "sweep", lambda: swept.append(True))
+    world.start()
+    assert swept == [True]

@@ -1,0 +1,502 @@
+"""The SMTP relay against scripted servers: whatever a remote does, each recipient gets the right status."""
+
+import pytest
+
+from mailserver.config.model import Relay as Settings
+from mailserver.delivery.relay import Relay
+from mailserver.mail import Action, Address, Content, Reply
+from mailserver.ports import ConnectFailure
+from tests.support.fakes import FakeClock, FakeWorkers, run
+from tests.support.remote import CLOSE, GARBAGE, HANG, SERVFAIL, ScriptedConnector, ScriptedServer, TableResolver
+
+ALICE = Address("alice", "example.org")
+BOB, CAROL, DAVE = (Address(name, "example.net") for name in ("bob", "carol", "dave"))
+BODY = b"Subject: hi\r\n\r\n.dot\r\nbye\r\n"
+TRACE = b"Received: from here\r\n"
+
+
+class Setup:
+    """A relay and the servers of example.net: `servers` become mx1, mx2, ... by preference."""
+
+    def __init__(
+        self, *servers: ScriptedServer, settings: Settings | None = None, resolver=None, hostname="mail.example.org"
+    ):
+        names = [f"mx{n}.example.net" for n in range(1, len(servers) + 1)]
+        addresses = [f"192.0.2.{n}" for n in range(1, len(servers) + 1)]
+        self.connector = ScriptedConnector(dict(zip(addresses, servers, strict=True)))
+        self.clock = FakeClock()
+        self.relay = Relay(
+            settings or Settings(),
+            hostname=hostname,
+            resolver=resolver
+            or TableResolver(
+                {"example.net": [(n, name) for n, name in enumerate(names)]},
+                {name: [address] for name, address in zip(names, addresses, strict=True)},
+            ),
+            connector=self.connector,
+            workers=FakeWorkers(),
+            clock=self.clock,
+        )
+
+    def deliver(self, *recipients, sender=ALICE, body=BODY, header=TRACE, next_hop="example.net"):
+        content = Content(body)
+        return run(self.relay.deliver(next_hop, sender, recipients or (BOB,), header, content))
+
+    def outcome(self, *recipients, **arguments):
+        """(action, code, host) of the one status."""
+        (status,) = self.deliver(*recipients, **arguments)
+        return status.action, status.reply.code, status.host
+
+
+# The good way
+
+
+def test_a_message_is_handed_over_with_its_trace_fields_on_top():
+    server = ScriptedServer()
+    (status,) = Setup(server).deliver()
+    assert (status.recipient, status.action, status.host) == (BOB, Action.RELAYED, "mx1.example.net")
+    assert status.reply == Reply.of(250, "2.0.0", "taken")
+    size = len(TRACE + BODY)
+    assert server.commands == [
+        "EHLO mail.example.org",
+        f"MAIL FROM:<alice@example.org> SIZE={size}",
+        "RCPT TO:<bob@example.net>",
+        "DATA",
+        "QUIT",
+    ]
+    assert server.bodies == [TRACE + BODY]
+    assert server.sessions[0].closed
+
+
+def test_a_report_without_header_of_its_own_goes_out_whole_with_the_null_reverse_path():
+    server = ScriptedServer()
+    assert Setup(server).outcome(sender=None, header=b"")[0] is Action.RELAYED
+    assert server.commands[1].startswith("MAIL FROM:<> ")
+    assert server.bodies == [BODY]
+
+
+@pytest.mark.parametrize("extensions", [(), ("PIPELINING",)])
+def test_each_recipient_gets_the_answer_that_was_its_own(extensions):
+    server = ScriptedServer({"RCPT TO:<carol": "550 5.1.1 unknown", "RCPT TO:<dave": "452 4.2.2 full"}, extensions)
+    statuses = Setup(server).deliver(BOB, CAROL, DAVE)
+    assert [(s.recipient, s.action, s.reply.code) for s in statuses] == [
+        (BOB, Action.RELAYED, 250),
+        (CAROL, Action.FAILED, 550),
+        (DAVE, Action.DELAYED, 452),
+    ]
+    assert {s.host for s in statuses} == {"mx1.example.net"}
+    assert server.bodies == [TRACE + BODY]
+
+
+def test_without_a_valid_recipient_no_data_is_sent():
+    server = ScriptedServer({"RCPT": "550 5.1.1 unknown"})
+    assert [s.action for s in Setup(server).deliver(BOB, CAROL)] == [Action.FAILED] * 2
+    assert "DATA" not in server.commands
+
+
+def test_a_server_without_ehlo_is_greeted_by_helo():
+    server = ScriptedServer({"EHLO": "502 5.5.1 what?"})
+    assert Setup(server).outcome() == (Action.RELAYED, 250, "mx1.example.net")
+    assert server.commands[:3] == ["EHLO mail.example.org", "HELO mail.example.org", "MAIL FROM:<alice@example.org>"]
+
+
+def test_large_content_is_streamed_whole():
+    server = ScriptedServer(extensions=())
+    body = b"0123456789abcde\r\n" * 200_000
+    assert Setup(server).outcome(body=body)[0] is Action.RELAYED
+    assert server.bodies == [TRACE + body]
+
+
+# Each stage: temporary and permanent answers, and servers that leave
+
+STAGES = ["GREETING", "EHLO", "MAIL", "RCPT", "DATA", "BODY"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_temporary_answer_delays(stage):
+    assert Setup(ScriptedServer({stage: "450 4.7.1 later"})).outcome() == (Action.DELAYED, 450, "mx1.example.net")
+
+
+@pytest.mark.parametrize("stage", ["GREETING", "MAIL", "RCPT", "DATA", "BODY"])
+def test_a_permanent_answer_fails(stage):
+    assert Setup(ScriptedServer({stage: "554 5.7.1 never"})).outcome() == (Action.FAILED, 554, "mx1.example.net")
+
+
+def test_a_server_that_knows_neither_ehlo_nor_helo_fails():
+    server = ScriptedServer({"EHLO": "502 no", "HELO": "504 no"})
+    assert Setup(server).outcome() == (Action.FAILED, 504, "mx1.example.net")
+
+
+@pytest.mark.parametrize("stage", [*STAGES, "HELO"])
+@pytest.mark.parametrize(
+    "fault", [CLOSE, HANG, GARBAGE, b"x" * 100_000, b"250-ok\r\n" * 200, b"999 no\r\n", b"250-a\r\n550 b\r\n"]
+)
+def test_a_server_that_leaves_hangs_or_babbles_delays(stage, fault):
+    script = {stage: fault} | ({"EHLO": "502 no"} if stage == "HELO" else {})
+    action, code, host = Setup(ScriptedServer(script)).outcome()
+    assert (action, code, host) == (Action.DELAYED, 451, None)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_server_that_is_going_down_delays(stage):
+    assert Setup(ScriptedServer({stage: "421 4.3.2 shutting down"})).outcome()[:2] == (Action.DELAYED, 421)
+
+
+@pytest.mark.parametrize(
+    ("stage", "answer"), [("MAIL", "354 go on"), ("RCPT", "354 go on"), ("DATA", "250 ok"), ("BODY", "354 more")]
+)
+def test_an_answer_of_the_wrong_kind_delays_and_nothing_is_thought_delivered(stage, answer):
+    server = ScriptedServer({stage: answer})
+    action, _, _ = Setup(server).outcome()
+    assert action is Action.DELAYED
+    if stage != "BODY":
+        assert server.bodies == []
+
+
+# Several servers
+
+
+@pytest.mark.parametrize("stage", ["GREETING", "EHLO", "MAIL", "DATA"])
+@pytest.mark.parametrize("fault", [CLOSE, HANG, GARBAGE, "421 4.3.2 shutting down"])
+def test_the_next_server_is_tried_when_one_has_not_taken_the_message(stage, fault):
+    first, second = ScriptedServer({stage: fault}), ScriptedServer()
+    assert Setup(first, second).outcome() == (Action.RELAYED, 250, "mx2.example.net")
+    assert first.sessions[0].closed
+
+
+def test_the_next_server_is_tried_when_one_refuses_the_connection():
+    setup = Setup(ScriptedServer(), ScriptedServer())
+    del setup.connector.servers["192.0.2.1"]
+    assert setup.outcome() == (Action.RELAYED, 250, "mx2.example.net")
+    assert setup.connector.attempts == [("192.0.2.1", 25), ("192.0.2.2", 25)]
+
+
+@pytest.mark.parametrize("fault", [CLOSE, HANG, GARBAGE, "421 4.3.2 bye", "451 4.3.0 disk"])
+def test_after_the_final_dot_no_other_server_is_tried(fault):
+    first, second = ScriptedServer({"BODY": fault}), ScriptedServer()
+    assert Setup(first, second).outcome()[0] is Action.DELAYED
+    assert len(first.bodies) == 1
+    assert second.sessions == []
+
+
+def test_an_answer_lost_after_the_final_dot_delays_only_those_that_were_accepted():
+    server = ScriptedServer({"RCPT TO:<carol": "550 5.1.1 unknown", "BODY": CLOSE})
+    bob, carol = Setup(server).deliver(BOB, CAROL)
+    assert (bob.action, bob.host) == (Action.DELAYED, None)
+    assert (carol.action, carol.reply.code, carol.host) == (Action.FAILED, 550, "mx1.example.net")
+
+
+def test_a_refusal_by_one_server_is_not_taken_to_the_next():
+    first, second = ScriptedServer({"RCPT": "550 5.1.1 unknown"}), ScriptedServer()
+    assert Setup(first, second).outcome() == (Action.FAILED, 550, "mx1.example.net")
+    assert second.sessions == []
+
+
+def test_when_all_servers_fail_a_temporary_failure_counts_more_than_a_permanent_one():
+    servers = ScriptedServer({"GREETING": "554 5.7.1 no"}), ScriptedServer({"GREETING": CLOSE})
+    assert Setup(*servers).outcome()[0] is Action.DELAYED
+    servers = ScriptedServer({"GREETING": "554 5.7.1 no"}), ScriptedServer({"GREETING": "521 5.3.2 no mail"})
+    assert Setup(*servers).outcome() == (Action.FAILED, 554, "mx1.example.net")
+
+
+def test_no_server_that_answers_is_temporary():
+    setup = Setup(ScriptedServer())
+    setup.connector.servers = {}
+    (status,) = setup.deliver()
+    assert (status.action, str(status.reply.status), status.host) == (Action.DELAYED, "4.4.1", None)
+
+
+def test_a_dns_that_does_not_answer_is_temporary():
+    setup = Setup(resolver=TableResolver({"example.net": SERVFAIL}))
+    assert setup.outcome() == (Action.DELAYED, 451, None)
+
+
+def test_a_null_mx_fails_without_a_connection():
+    setup = Setup(resolver=TableResolver({"example.net": [(0, "")]}))
+    assert setup.outcome() == (Action.FAILED, 556, None)
+    assert setup.connector.attempts == []
+
+
+def test_a_server_that_calls_itself_like_this_one_is_a_circle():
+    (status,) = Setup(ScriptedServer(name="Mail.Example.org")).deliver()
+    assert (status.action, str(status.reply.status), status.host) == (Action.FAILED, "5.4.6", None)
+
+
+def test_an_address_literal_is_connected_to_at_the_configured_port():
+    setup = Setup(settings=Settings(port=2525))
+    setup.connector.servers = {"192.0.2.9": ScriptedServer()}
+    assert setup.outcome(Address("bob", "[192.0.2.9]"), next_hop="[192.0.2.9]")[0] is Action.RELAYED
+    assert setup.connector.attempts == [("192.0.2.9", 2525)]
+
+
+# Encryption
+
+
+def tls_server(script=None, **more):
+    return ScriptedServer(script or {}, extensions=("STARTTLS", "PIPELINING"), **more)
+
+
+def test_encryption_is_used_where_it_is_offered_and_ehlo_is_said_again():
+    server = tls_server()
+    assert Setup(server).outcome()[0] is Action.RELAYED
+    assert server.commands[:4] == [
+        "EHLO mail.example.org",
+        "STARTTLS",
+        "<TLS mx1.example.net>",
+        "EHLO mail.example.org",
+    ]
+    assert server.sessions[0].verified is False
+
+
+def test_when_the_handshake_fails_the_message_goes_in_clear_over_a_new_connection():
+    server = tls_server(tls_works=False)
+    assert Setup(server).outcome()[0] is Action.RELAYED
+    first, second = server.sessions
+    assert first.closed
+    assert second.tls is None
+    assert server.commands.count("STARTTLS") == 1
+
+
+@pytest.mark.parametrize("answer", ["454 4.7.0 not now", "502 5.5.1 what?"])
+def test_when_starttls_is_refused_the_session_goes_on_in_clear(answer):
+    server = tls_server({"STARTTLS": answer})
+    assert Setup(server).outcome()[0] is Action.RELAYED
+    assert len(server.sessions) == 1
+
+
+def test_answers_injected_before_the_handshake_are_not_believed():
+    server = tls_server({"STARTTLS": b"220 go\r\n250-mx.example.net\r\n250 AUTH PLAIN\r\n250 2.1.0 fine\r\n"})
+    assert Setup(server).outcome()[0] is Action.RELAYED
+    assert server.commands.count("EHLO mail.example.org") == 2
+    assert server.bodies == [TRACE + BODY]
+
+
+# What a server cannot take
+
+
+def test_a_message_larger_than_the_server_takes_fails_without_being_sent():
+    server = ScriptedServer(extensions=("SIZE 10",))
+    (status,) = Setup(server).deliver()
+    assert (status.action, str(status.reply.status)) == (Action.FAILED, "5.3.4")
+    assert server.commands == ["EHLO mail.example.org", "QUIT"]
+
+
+@pytest.mark.parametrize("size", ["SIZE", "SIZE 0", "SIZE many", "SIZE 99999999999999999999999999"])
+def test_a_size_that_says_nothing_is_no_limit(size):
+    assert Setup(ScriptedServer(extensions=(size,))).outcome()[0] is Action.RELAYED
+
+
+def test_8_bit_content_is_announced_where_8bitmime_is_offered():
+    server = ScriptedServer(extensions=("8BITMIME",))
+    assert Setup(server).outcome(body="Grüße\r\n".encode())[0] is Action.RELAYED
+    assert "MAIL FROM:<alice@example.org> BODY=8BITMIME" in server.commands
+
+
+def test_8_bit_content_fails_where_8bitmime_is_not_offered():
+    server = ScriptedServer(extensions=())
+    (status,) = Setup(server).deliver(body="Grüße\r\n".encode())
+    assert (status.action, str(status.reply.status)) == (Action.FAILED, "5.6.3")
+    assert server.bodies == []
+
+
+def test_addresses_that_are_not_ascii_fail_and_do_not_harm_the_others():
+    umlaut = Address("jürgen", "example.net")
+    server = ScriptedServer()
+    first, second = Setup(server).deliver(umlaut, BOB)
+    assert (first.action, str(first.reply.status)) == (Action.FAILED, "5.6.7")
+    assert second.action is Action.RELAYED
+    (only,) = Setup(server).deliver(BOB, sender=umlaut)
+    assert only.action is Action.FAILED
+
+
+# Hostile servers and time
+
+
+def test_a_server_that_answers_octet_by_octet_runs_out_of_time():
+    server = ScriptedServer()
+    setup = Setup(server)
+
+    class Dripping:
+        tls = None
+        closed = False
+
+        async def read(self, timeout):
+            assert timeout >= 0
+            setup.clock.advance(60.0)
+            if timeout < 60.0:
+                raise ConnectFailure("no answer within the timeout")
+            return b"2"
+
+        async def write(self, data, timeout):
+            pass
+
+        def close(self):
+            self.closed = True
+
+    dripping = Dripping()
+
+    class Connector:
+        async def connect(self, address, port, timeout):
+            return dripping
+
+    setup.relay._connector = Connector()
+    begun = setup.clock.monotonic()
+    assert setup.outcome() == (Action.DELAYED, 451, None)
+    assert setup.clock.monotonic() - begun <= 300.0 + 60.0
+    assert dripping.closed
+
+
+def test_a_domain_of_many_hanging_servers_runs_out_of_patience():
+    servers = [ScriptedServer({"GREETING": HANG}) for _ in range(10)]
+    setup = Setup(*servers)
+    real = setup.connector.connect
+
+    async def connect(address, port, timeout):
+        setup.clock.advance(300.0)
+        return await real(address, port, timeout)
+
+    setup.connector.connect = connect
+    assert setup.outcome() == (Action.DELAYED, 451, None)
+    assert len(setup.connector.attempts) == 4
+
+
+def test_a_server_that_reads_slowly_for_hours_is_given_up():
+    server = ScriptedServer(extensions=())
+    setup = Setup(server)
+    body = b"0123456789abcde\r\n" * 200_000
+    content = Content(body)
+    real = Content.chunks
+
+    class Slow(Content):
+        def chunks(self):
+            for chunk in real(content):
+                if "DATA" in server.commands:
+                    setup.clock.advance(1000.0)
+                yield chunk
+
+    slow = Slow()
+    slow.size = content.size
+    (status,) = run(setup.relay.deliver("example.net", ALICE, (BOB,), TRACE, slow))
+    assert (status.action, status.host) == (Action.DELAYED, None)
+    assert "too slow" in status.reply.text
+    assert server.bodies == []
+
+
+def test_each_stage_waits_as_long_as_the_standard_asks():
+    server = ScriptedServer(extensions=())
+    Setup(server).deliver()
+    assert server.sessions[0].timeouts == [300.0, 300.0, 300.0, 300.0, 120.0, 600.0]
+
+
+def test_unreadable_content_never_gets_a_final_dot():
+    server = ScriptedServer()
+    setup = Setup(server)
+
+    class Broken(Content):
+        def chunks(self):
+            yield b"Subject: x\r\n"
+            if any(command == "DATA" for command in server.commands):
+                raise OSError(5, "Input/output error")
+
+    with pytest.raises(OSError, match="Input"):
+        run(setup.relay.deliver("example.net", ALICE, (BOB,), TRACE, Broken()))
+    assert server.bodies == []
+    assert server.sessions[0].closed
+
+
+def test_abort_closes_what_is_open_and_tries_no_other_server():
+    first, second = ScriptedServer(), ScriptedServer()
+    setup = Setup(first, second)
+    original = first.answer
+
+    def answer(command):
+        if command.startswith("MAIL"):
+            setup.relay.abort()
+        return original(command)
+
+    first.answer = answer
+    assert setup.outcome()[0] is Action.DELAYED
+    assert second.sessions == []
+
+
+# The smarthost
+
+
+@pytest.fixture
+def password(tmp_path):
+    file = tmp_path / "password"
+    file.write_text("secret\n")
+    return file
+
+
+def smarthost(server, password=None, *, port=587, user="relay@example.org"):
+    settings = Settings(
+        smarthost=f"smart.example.com:{port}",
+        smarthost_user=user if password else None,
+        smarthost_password_file=password,
+    )
+    resolver = TableResolver({}, {"smart.example.com": ["192.0.2.1"]})
+    return Setup(server, settings=settings, resolver=resolver)
+
+
+def test_all_domains_share_the_smarthost_and_no_mx_is_asked_for():
+    server = ScriptedServer()
+    setup = smarthost(server)
+    assert setup.relay.next_hop("example.net") == setup.relay.next_hop("example.com") == "smart.example.com:587"
+    assert Setup(server).relay.next_hop("example.net") == "example.net"
+    assert setup.outcome(next_hop="smart.example.com:587") == (Action.RELAYED, 250, "smart.example.com")
+    assert setup.connector.attempts == [("192.0.2.1", 587)]
+
+
+def test_a_login_is_made_over_verified_tls_only(password):
+    server = ScriptedServer(extensions=("STARTTLS", "AUTH PLAIN LOGIN"))
+    assert smarthost(server, password).outcome()[0] is Action.RELAYED
+    assert server.sessions[0].verified is True
+    assert server.commands.index("<TLS smart.example.com>") < server.commands.index(
+        "AUTH PLAIN AHJlbGF5QGV4YW1wbGUub3JnAHNlY3JldA=="
+    )
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        ScriptedServer(extensions=("AUTH PLAIN",)),
+        ScriptedServer(extensions=("STARTTLS", "AUTH PLAIN"), tls_works=False),
+        ScriptedServer({"STARTTLS": "454 4.7.0 no"}, extensions=("STARTTLS", "AUTH PLAIN")),
+    ],
+)
+def test_without_encryption_no_password_is_sent_and_the_mail_waits(server, password):
+    (status,) = smarthost(server, password).deliver()
+    assert (status.action, str(status.reply.status)) == (Action.DELAYED, "4.7.0")
+    assert not any(command.startswith(("AUTH", "MAIL")) for command in server.commands)
+    assert len(server.sessions) == 1  # not even tried in clear
+
+
+@pytest.mark.parametrize(
+    ("script", "mechanisms"), [({"AUTH": "535 5.7.8 wrong"}, "AUTH PLAIN"), ({}, "AUTH XOAUTH2"), ({}, "DSN")]
+)
+def test_a_login_that_fails_returns_no_mail(script, mechanisms, password):
+    server = ScriptedServer(script, extensions=("STARTTLS", mechanisms))
+    (status,) = smarthost(server, password).deliver()
+    assert (status.action, str(status.reply.status)) == (Action.DELAYED, "4.7.0")
+    assert "secret" not in str(status)
+    assert not any(command.startswith("MAIL") for command in server.commands)
+
+
+def test_a_password_that_cannot_be_read_returns_no_mail(tmp_path):
+    server = ScriptedServer(extensions=("STARTTLS", "AUTH PLAIN"))
+    (status,) = smarthost(server, tmp_path / "missing").deliver()
+    assert status.action is Action.DELAYED
+    assert str(tmp_path) not in str(status)
+
+
+def test_port_465_is_encrypted_from_the_first_octet(password):
+    server = ScriptedServer(extensions=("AUTH LOGIN",), script={"AUTH": "235 2.7.0 ok"})
+    assert smarthost(server, password, port=465).outcome()[0] is Action.RELAYED
+    assert server.commands[0] == "<TLS smart.example.com>"
+    assert "STARTTLS" not in server.commands
+
+
+def test_a_smarthost_that_cannot_be_found_returns_no_mail():
+    setup = Setup(settings=Settings(smarthost="typo.example.com:25"), resolver=TableResolver())
+    assert setup.outcome(next_hop="typo.example.com:25") == (Action.DELAYED, 451, None)

@@ -1,0 +1,58 @@
+"""Backoff: bounded, growing, and deaf to clocks that jump."""
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from mailserver.delivery.retry import JITTER, SHORTEST, RetryPolicy
+
+DAY = 86400.0
+DEFAULT = RetryPolicy(first=300.0, longest=4 * 3600.0, warning=4 * 3600.0, lifetime=5 * DAY)
+
+chances = st.floats(0.0, 1.0, exclude_max=True)
+policies = st.builds(
+    RetryPolicy,
+    first=st.floats(1, 3600),
+    longest=st.floats(1, 86400),
+    warning=st.just(3600.0),
+    lifetime=st.floats(60, 10 * DAY),
+)
+
+
+@given(policies, st.integers(1, 10_000), st.floats(0, 10 * DAY), chances)
+def test_no_wait_is_longer_than_the_longest_or_the_rest_of_the_lifetime(policy, attempts, waited, chance):
+    wait = policy.wait(attempts, waited, chance)
+    assert SHORTEST <= wait <= policy.horizon
+    assert wait == SHORTEST or waited + wait <= policy.lifetime
+
+
+@given(st.integers(1, 30), chances)
+def test_waits_double_up_to_the_longest(attempts, chance):
+    wait = DEFAULT.wait(attempts, 0.0, chance)
+    full = min(300.0 * 2 ** (attempts - 1), DEFAULT.longest)
+    assert full * (1 - JITTER) <= wait <= full
+
+
+@given(chances, chances)
+def test_chance_spreads_what_failed_together(one, other):
+    assume(abs(one - other) > 0.01)
+    assert abs(DEFAULT.wait(3, 0.0, one) - DEFAULT.wait(3, 0.0, other)) > 1.0
+
+
+@given(st.floats(0, DAY), st.floats(0, 2e9), st.floats(0, 2e9))
+def test_a_jump_of_the_clock_counts_at_most_one_longest_wait_and_never_backward(so_far, last, now):
+    waited = DEFAULT.waited(so_far, last, now)
+    assert so_far <= waited <= so_far + DEFAULT.longest
+
+
+@given(st.lists(chances, min_size=400, max_size=400))
+def test_a_message_that_always_fails_expires_after_its_lifetime(luck):
+    now, waited, last, attempts = 0.0, 0.0, 0.0, 0
+    for chance in luck:
+        attempts += 1
+        waited = DEFAULT.waited(waited, last, now)
+        if waited >= DEFAULT.lifetime:
+            break
+        last = now
+        now += DEFAULT.wait(attempts, waited, chance)
+    assert DEFAULT.lifetime <= now <= DEFAULT.lifetime + 10
+    assert 30 <= attempts <= 60

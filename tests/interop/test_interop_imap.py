@@ -1,0 +1,249 @@
+"""IMAP clients that nobody here wrote get every message as it was sent, and find what they left."""
+
+from __future__ import annotations
+
+import imaplib
+import re
+import time
+from email.mime.text import MIMEText
+from email.policy import SMTP
+from pathlib import Path
+
+import pytest
+
+from tests.support.clients import (
+    LARGE,
+    SAMPLES,
+    TRANSPORTS,
+    fetchmail,
+    program,
+    run,
+    run_on_terminal,
+    unix,
+    without_trace,
+)
+from tests.support.server import ALICE, BOB, DOMAIN, PASSWORD, RunningServer
+
+CAROL, DAVE = f"carol@{DOMAIN}", f"dave@{DOMAIN}"
+TUID = rb"X-TUID: [^\r\n]*\r?\n"  # mbsync marks what it copies
+ALL_UNIX = sorted(map(unix, SAMPLES.values()))
+
+
+def port_of(server: RunningServer, transport: str) -> int:
+    return server.ports.imaps if transport == "implicit" else server.ports.imap
+
+
+def connect(server: RunningServer, transport: str, user: str) -> imaplib.IMAP4:
+    if transport == "implicit":
+        context = server.tls_context()
+        client: imaplib.IMAP4 = imaplib.IMAP4_SSL("localhost", server.ports.imaps, ssl_context=context, timeout=30)
+    else:
+        client = imaplib.IMAP4("localhost", server.ports.imap, timeout=30)
+    if transport == "starttls":
+        client.starttls(server.tls_context())
+    client.login(user, PASSWORD)
+    return client
+
+
+def literals(answer: tuple[str, list[object]]) -> list[bytes]:
+    assert answer[0] == "OK"
+    return [piece[1] for piece in answer[1] if isinstance(piece, tuple)]
+
+
+def maildir(folder: Path, added: bytes = b"") -> list[bytes]:
+    """The messages of a Maildir that a client has written, without trace fields and what the client has `added`."""
+    files = [f for sub in ("cur", "new") for f in (folder / sub).iterdir()]
+    return sorted(re.sub(added, b"", without_trace(f.read_bytes()), count=1) for f in files)
+
+
+# imaplib
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_imaplib_reads_all_messages(server: RunningServer, transport: str) -> None:
+    client = connect(server, transport, BOB)
+    assert client.select("INBOX", readonly=True) == ("OK", [b"%d" % len(SAMPLES)])
+    messages = literals(client.fetch("1:*", "(BODY.PEEK[])"))
+    sizes = re.findall(rb"RFC822.SIZE (\d+)", b"".join(client.fetch("1:*", "(RFC822.SIZE)")[1]))
+    client.logout()
+    assert [without_trace(message) for message in messages] == list(SAMPLES.values())
+    assert [int(size) for size in sizes] == [len(message) for message in messages]
+
+
+def test_imaplib_reads_ten_megabytes_whole_and_in_pieces(server: RunningServer) -> None:
+    client = connect(server, "implicit", CAROL)
+    client.select("INBOX", readonly=True)
+    (whole,) = literals(client.fetch("1", "(BODY.PEEK[])"))
+    assert without_trace(whole) == LARGE
+    (piece,) = literals(client.fetch("1", f"(BODY.PEEK[]<{len(whole) - 100}.200>)"))
+    assert piece == whole[-100:]
+    client.logout()
+
+
+def test_imaplib_reads_what_it_appends(server: RunningServer) -> None:
+    client = connect(server, "starttls", ALICE)
+    client.create("Sent/2025")
+    for message in SAMPLES.values():
+        kind, _ = client.append("Sent/2025", "(\\Seen)", imaplib.Time2Internaldate(time.time()), message)
+        assert kind == "OK"
+    client.select("Sent/2025")
+    assert literals(client.fetch("1:*", "(FLAGS BODY[])")) == list(SAMPLES.values())
+    client.logout()
+
+
+def test_imaplib_keeps_house(server: RunningServer) -> None:
+    client = connect(server, "plain", DAVE)
+    for name in ("usual", "dots", "eight-bit"):
+        client.append("INBOX", None, None, SAMPLES[name])
+    assert client.create("Archive")[0] == "OK"
+    client.subscribe("Archive")
+    assert [line.rpartition(b" ")[2].strip(b'"') for line in client.lsub()[1]] == [b"Archive"]
+    assert client.select("INBOX") == ("OK", [b"3"])
+    assert client.search(None, "SUBJECT", "dots") == ("OK", [b"2"])
+    assert client.store("2", "+FLAGS", "(\\Flagged $Label1)")[0] == "OK"
+    assert client.copy("2:3", "Archive")[0] == "OK"
+    assert client.store("1", "+FLAGS", "(\\Deleted)")[0] == "OK"
+    assert client.expunge() == ("OK", [b"1"])
+    assert client.search(None, "FLAGGED") == ("OK", [b"1"])
+    assert client.select("Archive") == ("OK", [b"2"])
+    assert literals(client.fetch("1:*", "(BODY[])")) == [SAMPLES["dots"], SAMPLES["eight-bit"]]
+    assert b"$Label1" in client.fetch("1", "(FLAGS)")[1][0]
+    assert client.rename("Archive", '"Old Mail"')[0] == "OK"
+    client.close()
+    assert client.status('"Old Mail"', "(MESSAGES UNSEEN)")[0] == "OK"
+    assert client.delete('"Old Mail"')[0] == "OK"
+    client.logout()
+
+
+def test_imaplib_finds_text_of_decoded_bodies(server: RunningServer) -> None:
+    client = connect(server, "plain", ALICE)
+    client.create("Found")
+    client.append("Found", None, None, SAMPLES["usual"])
+    client.append("Found", None, None, MIMEText("Grüße aus Köln", "plain", "utf-8").as_bytes(policy=SMTP))
+    client.select("Found")
+    assert client.search(None, "BODY", '"one line"') == ("OK", [b"1"])
+    client.literal = "KÖLN".encode()
+    assert client.search("UTF-8", "BODY") == ("OK", [b"2"])
+    assert client.search(None, "BODY", "=", "NOT", "BODY", "=") == ("OK", [b""])
+    client.logout()
+
+
+# curl and fetchmail
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_curl_reads_all_messages(server: RunningServer, home: Path, transport: str) -> None:
+    scheme = "imaps" if transport == "implicit" else "imap"
+    for number, message in enumerate(SAMPLES.values(), 1):
+        got = run(
+            *(program("curl"), "--silent", "--show-error"),
+            f"{scheme}://localhost:{port_of(server, transport)}/INBOX;MAILINDEX={number}",
+            *("--user", f"{BOB}:{PASSWORD}", "--cacert", server.ca_file),
+            *(["--ssl-reqd"] if transport == "starttls" else []),
+            home=home,
+        )
+        assert without_trace(got) == message
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_fetchmail_fetches_all_messages(server: RunningServer, home: Path, transport: str) -> None:
+    got = fetchmail("imap", port_of(server, transport), transport, BOB, ca=server.ca_file, home=home)
+    assert got == ALL_UNIX
+
+
+# mbsync
+
+
+def mbsync(server: RunningServer, home: Path, user: str, transport: str) -> Path:
+    """Synchronises all folders both ways; the directory of the local Maildirs."""
+    (home / "mail").mkdir(exist_ok=True)
+    tls = {"plain": "None", "starttls": "STARTTLS", "implicit": "IMAPS"}[transport]
+    (home / "mbsyncrc").write_text(
+        f"""\
+IMAPStore far
+Host localhost
+Port {port_of(server, transport)}
+User {user}
+Pass {PASSWORD}
+SSLType {tls}
+SystemCertificates no
+CertificateFile {server.ca_file}
+
+MaildirStore near
+Path {home}/mail/
+Inbox {home}/mail/INBOX
+SubFolders Verbatim
+
+Channel all
+Far :far:
+Near :near:
+Patterns *
+Create Both
+Expunge Both
+SyncState *
+"""
+    )
+    run(program("mbsync"), "--config", "mbsyncrc", "all", home=home)
+    return home / "mail"
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_mbsync_copies_all_messages(server: RunningServer, home: Path, transport: str) -> None:
+    mail = mbsync(server, home, BOB, transport)
+    assert maildir(mail / "INBOX", TUID) == ALL_UNIX
+    before = sorted(mail.rglob("*"))
+    mbsync(server, home, BOB, transport)
+    assert sorted(mail.rglob("*")) == before
+
+
+def test_mbsync_copies_ten_megabytes(server: RunningServer, home: Path) -> None:
+    mail = mbsync(server, home, CAROL, "implicit")
+    assert maildir(mail / "INBOX", TUID) == [unix(LARGE)]
+
+
+def test_mbsync_carries_changes_both_ways(server: RunningServer, home: Path) -> None:
+    user = f"sync@{DOMAIN}"
+    server.accounts[user] = []
+    server.write_accounts()
+    time.sleep(1.1)  # the file is looked at once a second
+    client = connect(server, "plain", user)
+    for name in ("usual", "dots"):
+        client.append("INBOX", None, None, SAMPLES[name])
+    mail = mbsync(server, home, user, "plain")
+    first, second = sorted(
+        (f for sub in ("cur", "new") for f in (mail / "INBOX" / sub).iterdir()), key=lambda f: f.name
+    )
+    if first.read_bytes() != unix(SAMPLES["usual"]):
+        first, second = second, first
+    first.rename(mail / "INBOX" / "cur" / (first.name.partition(":")[0] + ":2,FS"))
+    second.rename(mail / "INBOX" / "cur" / (second.name.partition(":")[0] + ":2,T"))
+    for sub in ("cur", "new", "tmp"):
+        (mail / "Drafts" / sub).mkdir(parents=True)
+    (mail / "Drafts" / "new" / "1.local.host").write_bytes(unix(SAMPLES["from-lines"]))
+    mbsync(server, home, user, "plain")
+    assert client.select("INBOX") == ("OK", [b"1"])
+    flags = client.fetch("1", "(FLAGS)")[1][0]
+    assert b"\\Flagged" in flags
+    assert b"\\Seen" in flags
+    assert client.select("Drafts") == ("OK", [b"1"])
+    (stored,) = literals(client.fetch("1", "(BODY.PEEK[])"))
+    assert re.sub(TUID, b"", stored) == SAMPLES["from-lines"]
+    client.logout()
+
+
+# mutt
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_mutt_copies_all_messages(server: RunningServer, home: Path, transport: str) -> None:
+    scheme = "imaps" if transport == "implicit" else "imap"
+    (home / "muttrc").write_text(
+        f"set imap_pass={PASSWORD} imap_check_subscribed=no\n"
+        f'set ssl_ca_certificates_file="{server.ca_file}" ssl_force_tls=no\n'
+        f"set ssl_starttls={'yes' if transport == 'starttls' else 'no'}\n"
+        f"set folder={home} mbox_type=Maildir confirmcreate=no confirmappend=no quit=yes\n"
+        'push "<tag-pattern>~A<enter><tag-prefix><copy-message><kill-line>=copy<enter><quit>"\n'
+    )
+    url = f"{scheme}://{BOB.replace('@', '%40')}@localhost:{port_of(server, transport)}/INBOX"
+    run_on_terminal(program("mutt"), "-n", "-R", "-F", "muttrc", "-f", url, home=home)
+    assert maildir(home / "copy", rb"Content-Length: \d+\nLines: \d+\n") == ALL_UNIX

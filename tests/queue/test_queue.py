@@ -1,0 +1,527 @@
+"""The durable queue: what was acknowledged stays, what is unreadable is set aside, several may use it at once."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailserver.mail import Address, Body, Content, Envelope, Recipient, Reply, parse_mailbox
+from mailserver.queue import NewEntry, NoSuchEntry, Queue, QueueError, State
+from mailserver.queue import queue as queue_module
+from mailserver.queue.bodies import Bodies
+
+NOW = 1_700_000_000.0
+HORIZON = 86400.0
+ALICE = Address("alice", "example.org")
+LARGE = b"0123456789abcde\r\n" * 5000
+
+
+def message(
+    *to: str, sender: Address | None = ALICE, body: bytes = b"Subject: x\r\n\r\nhello\r\n", at: float = NOW
+) -> NewEntry:
+    recipients = tuple(Recipient(parse_mailbox(text)) for text in to or ("bob@example.net",))
+    return NewEntry(Envelope(sender, recipients), Content(body), b"Received: here\r\n", at)
+
+
+def put(queue: Queue, new: NewEntry) -> str:
+    (id,) = queue.add([new])
+    assert isinstance(id, str), id
+    return id
+
+
+def whole(content: Content) -> bytes:
+    return b"".join(content.chunks())
+
+
+@pytest.fixture
+def queue(tmp_path):
+    queue = Queue(tmp_path / "queue")
+    yield queue
+    queue.close()
+
+
+@pytest.fixture
+def bodies(tmp_path):
+    return tmp_path / "queue" / "bodies"
+
+
+def execute(tmp_path: Path, sql: str, *values: object) -> None:
+    """Meddles with the database from outside."""
+    db = sqlite3.connect(tmp_path / "queue" / "queue.db", isolation_level=None)
+    db.execute(sql, values)
+    db.close()
+
+
+# What goes in comes out
+
+
+def test_an_entry_comes_back_as_it_was_queued(queue):
+    new = NewEntry(
+        Envelope(
+            None,
+            (Recipient(Address("bob", "example.net"), original=Address("info", "example.org")), Recipient(ALICE)),
+            body=Body.EIGHT_BIT,
+        ),
+        Content(b"Subject: x\r\n", b"\r\nbody\r\n"),
+        b"Received: from there\r\n",
+        NOW,
+    )
+    id = put(queue, new)
+    (entry,) = queue.due(NOW, horizon=HORIZON, limit=10)
+    assert entry == queue.show(id)
+    assert (entry.id, entry.state, entry.sender, entry.body) == (id, State.QUEUED, None, Body.EIGHT_BIT)
+    assert (entry.created, entry.warned, entry.header) == (NOW, False, b"Received: from there\r\n")
+    assert entry.size == len(b"Received: from there\r\nSubject: x\r\n\r\nbody\r\n")
+    assert [(r.number, r.address, r.original) for r in entry.recipients] == [
+        (0, Address("bob", "example.net"), Address("info", "example.org")),
+        (1, ALICE, None),
+    ]
+    assert whole(queue.content(id)) == b"Subject: x\r\n\r\nbody\r\n"
+
+
+@given(
+    st.builds(
+        Address,
+        st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=30),
+        st.sampled_from(["example.org", "[127.0.0.1]", "[IPv6:::1]", "xn--bcher-kva.example"]),
+    )
+)
+def test_every_address_survives_the_queue(tmp_path_factory, address):
+    queue = Queue(tmp_path_factory.mktemp("queue"))
+    id = put(queue, NewEntry(Envelope(address, (Recipient(address),)), Content(b"x"), b"", NOW))
+    assert queue.show(id).sender == address
+    assert queue.show(id).recipients[0].address == address
+    queue.close()
+
+
+def test_bare_postmaster_survives_the_queue(queue):
+    postmaster = Address("Postmaster", "")
+    id = put(queue, NewEntry(Envelope(ALICE, (Recipient(postmaster),)), Content(b"x"), b"", NOW))
+    assert queue.show(id).recipients[0].address == postmaster
+
+
+def test_ids_are_short_and_all_different(queue):
+    ids = queue.add([message() for _ in range(200)])
+    assert len(set(ids)) == 200
+    assert all(isinstance(id, str) and len(id) == 10 and id.isalnum() for id in ids)
+
+
+def test_a_large_body_lies_in_a_file_and_goes_with_its_entry(queue, bodies):
+    small, large = (put(queue, message(body=body)) for body in (b"small", LARGE))
+    assert [path.name for path in bodies.iterdir()] == [large]
+    assert (bodies / large).stat().st_mode & 0o777 == 0o600
+    assert whole(queue.content(large)) == LARGE
+    queue.record(large, forget=[0])
+    assert not list(bodies.iterdir())
+    assert whole(queue.content(small)) == b"small"
+
+
+def test_a_body_being_read_survives_the_removal_of_its_entry(queue):
+    id = put(queue, message(body=LARGE))
+    content = queue.content(id)
+    assert queue.remove([id]) == 1
+    assert whole(content) == LARGE
+
+
+def test_nobody_else_may_read_the_queue(queue, tmp_path):
+    assert (tmp_path / "queue").stat().st_mode & 0o077 == 0
+
+
+def test_a_message_without_recipients_is_refused(queue):
+    (error,) = queue.add([NewEntry(Envelope(ALICE, ()), Content(b"x"), b"", NOW)])
+    assert isinstance(error, QueueError)
+    assert queue.list() == []
+
+
+# When is what due
+
+
+def test_due_gives_the_longest_due_first_up_to_the_limit(queue):
+    ids = [put(queue, message(at=NOW + shift)) for shift in (3, 1, 2, 500)]
+    assert [e.id for e in queue.due(NOW + 10, horizon=HORIZON, limit=2)] == [ids[1], ids[2]]
+    assert [e.id for e in queue.due(NOW + 10, horizon=HORIZON, limit=2, exclude={ids[1]})] == [ids[2], ids[0]]
+    assert queue.due(NOW, horizon=HORIZON, limit=10) == []
+
+
+def test_an_entry_is_due_when_its_first_recipient_is(queue):
+    id = put(queue, message("a@example.net", "b@example.net"))
+    first, second = queue.show(id).recipients
+    queue.record(id, keep=[replace(first, next_attempt=NOW + 100), replace(second, next_attempt=NOW + 50)])
+    assert queue.due(NOW + 49, horizon=HORIZON, limit=10) == []
+    assert [e.id for e in queue.due(NOW + 50, horizon=HORIZON, limit=10)] == [id]
+
+
+def test_an_attempt_planned_beyond_the_horizon_is_due_since_the_clock_went_back(queue):
+    id = put(queue, message(at=NOW))
+    year_ago = NOW - 365 * 86400
+    assert [e.id for e in queue.due(year_ago, horizon=HORIZON, limit=10)] == [id]
+    assert queue.due(NOW - HORIZON / 2, horizon=HORIZON, limit=10) == []
+
+
+# Results
+
+
+def test_record_keeps_the_last_reply(queue):
+    id = put(queue, message())
+    reply = Reply.of(451, "4.3.0", "Try\nlater")
+    tried = replace(
+        queue.show(id).recipients[0],
+        attempts=1,
+        last_attempt=NOW + 5,
+        next_attempt=NOW + 300,
+        waited=5.0,
+        reply=reply,
+        host="mx.example.net",
+    )
+    queue.record(id, keep=[tried], warned=True)
+    assert queue.show(id).recipients == (tried,)
+    assert queue.show(id).warned
+    queue.record(id, keep=[replace(tried, reply=Reply(550, "No"), failed=True)])
+    assert queue.show(id).recipients[0].reply == Reply(550, "No")
+    assert queue.show(id).warned
+
+
+def test_the_last_result_and_its_report_are_one_transaction(queue):
+    id = put(queue, message())
+    (report,) = queue.record(id, forget=[0], reports=[message("alice@example.org", sender=None)])
+    assert [entry.id for entry in queue.list()] == [report]
+
+
+def test_a_report_that_cannot_be_queued_leaves_the_result_unrecorded(queue, monkeypatch, bodies):
+    id = put(queue, message())
+
+    def full(self, name, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Bodies, "write", full)
+    with pytest.raises(QueueError):
+        queue.record(id, forget=[0], reports=[message(body=LARGE)])
+    assert [entry.id for entry in queue.list()] == [id]
+    assert len(queue.show(id).recipients) == 1
+
+
+def test_results_of_a_removed_entry_report_nothing(queue, bodies):
+    id = put(queue, message())
+    queue.remove([id])
+    with pytest.raises(NoSuchEntry):
+        queue.record(id, forget=[0], reports=[message(body=LARGE, sender=None)])
+    assert queue.list() == []
+    assert not list(bodies.iterdir())
+
+
+# Failures
+
+
+class Failing:
+    """A connection whose COMMIT fails as on a full disk."""
+
+    def __init__(self, db):
+        self._db = db
+
+    def __getattr__(self, name):
+        return getattr(self._db, name)
+
+    def execute(self, sql, *args):
+        if sql == "COMMIT":
+            raise sqlite3.OperationalError("database or disk is full")
+        return self._db.execute(sql, *args)
+
+
+def test_a_failed_commit_leaves_no_trace(queue, bodies, monkeypatch):
+    monkeypatch.setattr(queue, "_db", Failing(queue._db))
+    results = queue.add([message(), message(body=LARGE)])
+    monkeypatch.undo()
+    assert [type(result) for result in results] == [QueueError, QueueError]
+    assert queue.list() == []
+    assert not list(bodies.iterdir())
+    assert put(queue, message())
+
+
+def test_a_body_that_cannot_be_written_fails_alone(queue, bodies, monkeypatch):
+    real = Content.chunks
+    bad = message(body=LARGE)
+
+    def chunks(self):
+        if self is bad.content:
+            yield LARGE[:1000]
+            raise OSError(5, "Input/output error")
+        yield from real(self)
+
+    monkeypatch.setattr(Content, "chunks", chunks)
+    good, failed, large = queue.add([message(), bad, message(body=LARGE)])
+    assert isinstance(failed, QueueError)
+    assert {entry.id for entry in queue.list()} == {good, large}
+    assert [path.name for path in bodies.iterdir()] == [large]
+
+
+@pytest.mark.parametrize("body", [b"small", LARGE])
+def test_content_that_was_closed_meanwhile_is_never_queued_empty(queue, bodies, body):
+    new = message(body=body)
+    new.content.close()
+    (result,) = queue.add([new])
+    assert isinstance(result, QueueError)
+    assert queue.list() == []
+    assert not list(bodies.iterdir())
+
+
+def test_a_body_whose_sync_fails_is_not_acknowledged(queue, bodies, monkeypatch):
+    def fail(fd):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    (result,) = queue.add([message(body=LARGE)])
+    assert isinstance(result, QueueError)
+    assert not list(bodies.iterdir())
+
+
+def test_the_body_file_and_its_directory_are_synced_before_the_commit(queue, monkeypatch):
+    order = []
+    real = os.fsync
+
+    def fsync(fd):
+        order.append("directory" if Path(f"/proc/self/fd/{fd}").readlink().name == "bodies" else "file")
+        real(fd)
+
+    class Watching(Failing):
+        def execute(self, sql, *args):
+            if sql == "COMMIT":
+                order.append("commit")
+            return self._db.execute(sql, *args)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(queue, "_db", Watching(queue._db))
+    put(queue, message(body=LARGE))
+    assert order == ["file", "directory", "commit"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "value"),
+    [
+        ("UPDATE entry SET sender = ?", "not an address"),
+        ("UPDATE entry SET sender = CAST(? AS TEXT)", b"a\xff@example.org"),
+        ("UPDATE entry SET body = ?", "9BIT"),
+        ("UPDATE entry SET created = ?", "yesterday"),
+        ("UPDATE recipient SET address = ?", "bob@"),
+        ("UPDATE recipient SET original = ?", "@"),
+        ("UPDATE recipient SET attempts = ?", "many"),
+        ("UPDATE recipient SET code = 550, enhanced = ?", "five"),
+        ("DELETE FROM recipient WHERE 1 OR entry = ?", ""),
+    ],
+)
+def test_an_unreadable_entry_is_set_aside_and_not_deleted(queue, tmp_path, sql, value):
+    id = put(queue, message(at=NOW - 5))
+    execute(tmp_path, sql, value)
+    other = put(queue, message())
+    assert [entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=10)] == [other]
+    assert queue.show(id).state == State.CORRUPT
+    assert {entry.id for entry in queue.list()} == {id, other}
+    assert whole(queue.content(id)) == b"Subject: x\r\n\r\nhello\r\n"
+    assert [entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=10)] == [other]
+
+
+@pytest.mark.parametrize("harm", ["missing", "short", "row"])
+def test_an_entry_without_its_body_is_set_aside(queue, tmp_path, bodies, harm):
+    id = put(queue, message(body=LARGE))
+    if harm == "missing":
+        (bodies / id).unlink()
+    elif harm == "short":
+        os.truncate(bodies / id, 100)
+    else:
+        execute(tmp_path, "DELETE FROM body")
+    with pytest.raises(QueueError):
+        queue.content(id)
+    assert queue.show(id).state == State.CORRUPT
+    assert queue.due(NOW, horizon=HORIZON, limit=10) == []
+
+
+def test_too_many_open_files_do_not_condemn_an_entry(queue, monkeypatch):
+    id = put(queue, message(body=LARGE))
+
+    def emfile(self, name):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(Bodies, "open", emfile)
+    with pytest.raises(QueueError):
+        queue.content(id)
+    assert queue.show(id).state == State.QUEUED
+
+
+def test_a_body_that_is_a_symlink_is_not_followed(queue, bodies, tmp_path):
+    id = put(queue, message(body=LARGE))
+    (bodies / id).unlink()
+    (tmp_path / "secret").write_bytes(LARGE)
+    (bodies / id).symlink_to(tmp_path / "secret")
+    with pytest.raises(QueueError):
+        queue.content(id)
+
+
+def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path):
+    (tmp_path / "queue.db").write_bytes(b"this is not a database " * 100)
+    with pytest.raises(QueueError, match="cannot be opened"):
+        Queue(tmp_path)
+    assert (tmp_path / "queue.db").read_bytes().startswith(b"this is not")
+
+
+def test_the_queue_of_another_version_is_refused(queue, tmp_path):
+    execute(tmp_path, "PRAGMA user_version = 99")
+    with pytest.raises(QueueError, match="another version"):
+        Queue(tmp_path / "queue")
+
+
+def test_sweep_removes_orphans_only_when_a_day_old(queue, bodies):
+    id = put(queue, message(body=LARGE))
+    for name, age in (("old", 90000), ("young", 600)):
+        (bodies / name).write_bytes(b"x")
+        then = (bodies / name).stat().st_mtime - age
+        os.utime(bodies / name, (then, then))
+    os.utime(bodies / id, (1, 1))
+    assert queue.sweep() == 1
+    assert {path.name for path in bodies.iterdir()} == {id, "young"}
+
+
+# The administrator, from another process
+
+
+def test_a_held_entry_is_not_due_until_it_is_released(queue):
+    id = put(queue, message())
+    assert queue.hold([id, "unknown"]) == 1
+    assert queue.due(NOW, horizon=HORIZON, limit=10) == []
+    assert queue.show(id).state == State.HELD
+    assert queue.flush() == 0
+    assert queue.hold([id]) == 0
+    assert queue.release([id]) == 1
+    assert [entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=10)] == [id]
+
+
+def test_a_result_does_not_release_a_held_entry(queue):
+    id = put(queue, message("a@example.net", "b@example.net"))
+    queue.hold([id])
+    queue.record(id, forget=[0])
+    assert queue.show(id).state == State.HELD
+
+
+def test_flush_makes_entries_due_at_once(queue):
+    first, second = (put(queue, message(at=NOW + 100)) for _ in range(2))
+    assert queue.flush([first, "unknown"]) == 1
+    assert [entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=10)] == [first]
+    assert queue.show(first).recipients[0].next_attempt <= NOW
+    assert queue.flush() == 2
+    assert {entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=10)} == {first, second}
+
+
+@pytest.mark.parametrize("end", [lambda queue, id: queue.remove([id]), lambda queue, id: queue.record(id, forget=[0])])
+def test_nothing_of_an_entry_stays_in_the_database(queue, tmp_path, end):
+    end(queue, put(queue, message()))
+    db = sqlite3.connect(tmp_path / "queue" / "queue.db")
+    for table in ("entry", "recipient", "body"):
+        assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+    db.close()
+
+
+def test_remove_deletes_entry_and_body(queue, bodies):
+    id = put(queue, message(body=LARGE))
+    assert queue.remove([id, "unknown"]) == 1
+    assert queue.list() == []
+    assert not list(bodies.iterdir())
+    with pytest.raises(NoSuchEntry):
+        queue.show(id)
+    with pytest.raises(NoSuchEntry):
+        queue.content(id)
+
+
+def test_another_process_sees_and_changes_the_queue_meanwhile(queue, tmp_path):
+    id = put(queue, message(at=NOW + 100))
+    other = Queue(tmp_path / "queue")
+    assert [entry.id for entry in other.list()] == [id]
+    other.flush()
+    assert [entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=10)] == [id]
+    other.close()
+
+
+def test_a_writer_waits_for_another_process(queue, tmp_path):
+    db = sqlite3.connect(tmp_path / "queue" / "queue.db", isolation_level=None, check_same_thread=False)
+    db.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(0.3, lambda: db.execute("COMMIT"))
+    timer.start()
+    assert put(queue, message())
+    timer.join()
+    db.close()
+
+
+def test_a_queue_locked_for_too_long_refuses_and_recovers(tmp_path, monkeypatch):
+    monkeypatch.setattr(queue_module, "BUSY_TIMEOUT", 0.1)
+    queue = Queue(tmp_path / "queue")
+    db = sqlite3.connect(tmp_path / "queue" / "queue.db", isolation_level=None)
+    db.execute("BEGIN IMMEDIATE")
+    (result,) = queue.add([message()])
+    assert isinstance(result, QueueError)
+    db.execute("COMMIT")
+    db.close()
+    assert put(queue, message())
+    queue.close()
+
+
+def test_threads_may_use_the_queue_at_once(queue):
+    def work(number: int) -> str:
+        id = put(queue, message(body=LARGE if number % 4 == 0 else b"x"))
+        queue.due(NOW, horizon=HORIZON, limit=5)
+        if number % 2:
+            queue.record(id, forget=[0])
+        return id
+
+    with ThreadPoolExecutor(8) as pool:
+        ids = list(pool.map(work, range(60)))
+    assert {entry.id for entry in queue.list()} == set(ids[::2])
+
+
+# kill -9
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from mailserver.mail import Address, Content, Envelope, Recipient
+from mailserver.queue import NewEntry, Queue
+
+queue = Queue(Path(sys.argv[1]))
+while True:
+    batch = [
+        NewEntry(Envelope(None, (Recipient(Address("bob", "example.net")),)), Content(body), b"", 1.0)
+        for body in (b"small", b"x" * 100_000)
+    ]
+    print(*queue.add(batch), flush=True)
+"""
+
+
+def test_what_was_acknowledged_is_there_after_kill_9(tmp_path):
+    for _ in range(3):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(WRITER), str(tmp_path / "queue")],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parent.parent.parent,
+        )
+        assert writer.stdout is not None
+        acknowledged = [writer.stdout.readline() for _ in range(5)]
+        writer.send_signal(signal.SIGKILL)
+        acknowledged += writer.stdout.readlines()
+        writer.stdout.close()
+        assert writer.wait() == -signal.SIGKILL
+        ids = [id for line in acknowledged if line.endswith("\n") for id in line.split()]
+        assert len(ids) >= 10
+        queue = Queue(tmp_path / "queue")
+        known = {entry.id: entry for entry in queue.list()}
+        for id in ids:
+            assert known[id].state == State.QUEUED
+            assert whole(queue.content(id)) in (b"small", b"x" * 100_000)
+        queue.close()

@@ -1,0 +1,161 @@
+"""APPEND, COPY and MOVE: durable, with the UIDs that RFC 4315 promises."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mailserver.config.model import Limits
+from mailserver.mail import Content
+from tests.support.imap import Client, Server, fetched
+
+MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    return Server(tmp_path, limits=Limits.model_validate({"message_size": "4 MiB"}))
+
+
+@pytest.fixture
+def client(server: Server) -> Client:
+    return server.login(select="INBOX")
+
+
+def test_append_keeps_flags_date_and_octets(client: Client) -> None:
+    answer = client.append("INBOX", MESSAGE, "\\Seen work", '"17-Jul-1996 02:44:25 -0700" ')
+    assert re.fullmatch(rb"(?s).*\* 1 EXISTS\r\n.*t OK \[APPENDUID \d+ 1\] Appended\r\n", answer)
+    (message,) = fetched(client.command("FETCH 1 (FLAGS INTERNALDATE BODY.PEEK[] RFC822.SIZE)")).values()
+    assert message == {
+        b"FLAGS": [b"\\Seen", b"work", b"\\Recent"],
+        b"INTERNALDATE": b"17-Jul-1996 09:44:25 +0000",
+        b"BODY[]": MESSAGE,
+        b"RFC822.SIZE": b"%d" % len(MESSAGE),
+    }
+
+
+def test_the_continuation_is_asked_for_only_when_the_mailbox_exists(client: Client) -> None:
+    assert client.command("APPEND none {20}").startswith(b"t NO [TRYCREATE]")
+    assert client.command("APPEND INBOX {4}") == b"+ OK\r\n"
+    assert b" OK [APPENDUID" in client.say(b"a: b\r\n")
+    assert client.append("none", MESSAGE).startswith(b"t NO [TRYCREATE]")
+    assert client.command("NOOP") == b"t OK Done\r\n"
+
+
+def test_append_over_the_size_limit(client: Client) -> None:
+    assert client.command("APPEND INBOX {4194305}").startswith(b"t NO [TOOBIG]")
+    assert client.append("INBOX", b"x" * 4194305).startswith(b"t NO [TOOBIG]")
+    assert client.append("INBOX", b"x: y\r\n" * 600000).count(b"APPENDUID") == 1
+
+
+@pytest.mark.parametrize(
+    "message", [b"a: b\n\nbare\n", b"a: b\r\n\r\nbare \r cr\r\n", b"no line end", b"\r\n", b"\n.\n"]
+)
+def test_odd_messages_come_back_with_the_size_that_is_told(client: Client, message: bytes) -> None:
+    client.append("INBOX", message)
+    (item,) = fetched(client.command("FETCH 1 (RFC822.SIZE BODY.PEEK[])")).values()
+    octets = item[b"BODY[]"]
+    assert isinstance(octets, bytes)
+    assert item[b"RFC822.SIZE"] == b"%d" % len(octets)
+    assert octets.replace(b"\r\n", b"\n") == message.replace(b"\r\n", b"\n")
+
+
+def test_nul_and_an_empty_message_are_refused(client: Client) -> None:
+    assert client.append("INBOX", b"a: b\r\n\r\n\0").startswith(b"t NO")
+    assert client.append("INBOX", b"").startswith(b"t NO")
+    assert client.lines("NOOP") == []
+
+
+def test_a_full_account(server: Server, client: Client) -> None:
+    server.account.quota = 10
+    assert client.append("INBOX", MESSAGE).startswith(b"t NO [OVERQUOTA]")
+    assert client.lines("NOOP") == []
+
+
+def test_a_spool_that_cannot_be_written(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_self: Content, _data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Content, "write", full)
+        assert client.append("INBOX", MESSAGE).startswith(b"t NO [UNAVAILABLE]")
+    assert b"APPENDUID" in client.append("INBOX", MESSAGE)
+
+
+def test_a_connection_lost_during_append_leaves_nothing(server: Server, client: Client) -> None:
+    client.command(b"APPEND INBOX {100+}\r\nSubject: half")
+    client.session.lost()
+    assert server.account.status("INBOX").messages == 0
+
+
+def test_append_to_another_mailbox_is_no_news_here(client: Client) -> None:
+    client.command("CREATE other")
+    answer = client.append("other", MESSAGE)
+    assert b"EXISTS" not in answer
+    assert b"APPENDUID" in answer
+
+
+# COPY, MOVE
+
+
+def uids(client: Client, mailbox: str) -> list[bytes]:
+    other = client.lines(f"STATUS {mailbox} (UIDVALIDITY)")
+    match = re.search(rb"UIDVALIDITY (\d+)", other[0])
+    assert match
+    return [match[1]]
+
+
+def test_copy_tells_the_new_uids(client: Client) -> None:
+    for _ in range(4):
+        client.append("INBOX", MESSAGE, "\\Flagged work")
+    client.command("CREATE target")
+    client.append("target", MESSAGE)
+    (validity,) = uids(client, "target")
+    answer = client.command("COPY 4,1:2 target")
+    assert answer == b"t OK [COPYUID %b 1:2,4 2:4] Copied\r\n" % validity
+    client.command("SELECT target")
+    assert b"FLAGS (\\Flagged work" in client.command("FETCH 4 FLAGS")
+    assert server_count(client, "INBOX") == 4
+
+
+def server_count(client: Client, mailbox: str) -> int:
+    match = re.search(rb"MESSAGES (\d+)", client.lines(f"STATUS {mailbox} (MESSAGES)")[0])
+    assert match
+    return int(match[1])
+
+
+def test_copy_into_itself(client: Client) -> None:
+    client.append("INBOX", MESSAGE)
+    assert b"* 2 EXISTS" in client.command("COPY 1 INBOX")
+
+
+def test_copy_of_nothing(client: Client) -> None:
+    assert client.command("UID COPY 1:* INBOX") == b"t OK Copied\r\n"
+    assert client.command("COPY 1 INBOX").startswith(b"t BAD")
+
+
+@pytest.mark.parametrize("command", ["COPY 1 none", "UID COPY 1 none", "MOVE 1 none", "UID MOVE 1 none"])
+def test_a_target_that_is_not_there(client: Client, command: str) -> None:
+    client.append("INBOX", MESSAGE)
+    assert client.command(command).startswith(b"t NO [TRYCREATE]")
+    assert server_count(client, "INBOX") == 1
+
+
+@pytest.mark.parametrize("command", ["MOVE 2:3", "UID MOVE 2:3"])
+def test_move(client: Client, command: str) -> None:
+    for _ in range(3):
+        client.append("INBOX", MESSAGE)
+    client.command("CREATE target")
+    (validity,) = uids(client, "target")
+    lines = client.lines(f"{command} target")
+    assert lines[0] == b"OK [COPYUID %b 2:3 1:2] Moving" % validity
+    assert lines[1:3] == [b"2 EXPUNGE", b"2 EXPUNGE"]
+    assert server_count(client, "INBOX") == 1
+    assert server_count(client, "target") == 2
+
+
+def test_copy_over_quota(server: Server, client: Client) -> None:
+    client.append("INBOX", MESSAGE)
+    server.account.quota = 10
+    assert client.command("COPY 1 INBOX").startswith(b"t NO [OVERQUOTA]")
+    assert server_count(client, "INBOX") == 1

@@ -1,0 +1,164 @@
+"""CREATE, DELETE, RENAME, SUBSCRIBE, LIST, LSUB, STATUS, NAMESPACE."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mailserver.imap import Pattern
+from tests.support.imap import Client, Server
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Client:
+    return Server(tmp_path).login()
+
+
+def names(lines: list[bytes]) -> list[str]:
+    found = []
+    for line in lines:
+        match = re.fullmatch(rb'(?:LIST|LSUB) \([^)]*\) "/" "(.*)"', line)
+        assert match, line
+        found.append(match[1].decode())
+    return found
+
+
+def test_create_list_delete(client: Client) -> None:
+    for name in ("Work", "Work/2024/", "Other"):
+        assert client.command(f"CREATE {name}").startswith(b"t OK")
+    assert names(client.lines('LIST "" *')) == ["INBOX", "Other", "Work", "Work/2024"]
+    assert names(client.lines('LIST "" %')) == ["INBOX", "Other", "Work"]
+    assert names(client.lines('LIST Work/ "*"')) == ["Work/2024"]
+    assert names(client.lines('LIST "" "W%/%"')) == ["Work/2024"]
+    assert names(client.lines('LIST "" inbox')) == ["INBOX"]
+    assert client.command("DELETE Other").startswith(b"t OK")
+    assert names(client.lines('LIST "" O*')) == []
+
+
+def test_children_are_told_of(client: Client) -> None:
+    client.command("CREATE a/b")
+    assert client.lines('LIST "" a*') == [
+        b'LIST (\\Noselect \\HasChildren) "/" "a"',
+        b'LIST (\\HasNoChildren) "/" "a/b"',
+    ]
+
+
+def test_mailboxes_of_special_use(client: Client) -> None:
+    for name in ("Sent", "drafts", "Trash", "Junk", "Archive", "a/Sent"):
+        client.command(f"CREATE {name}")
+    found = b"\n".join(client.lines('LIST "" *'))
+    for line in (b'\\Sent) "/" "Sent"', b'\\Drafts) "/" "drafts"', b'\\Trash) "/" "Trash"', b'\\Junk) "/" "Junk"'):
+        assert line in found
+    assert b'LIST (\\HasNoChildren) "/" "a/Sent"' in found
+
+
+def test_the_separator_is_asked_for_with_an_empty_pattern(client: Client) -> None:
+    assert client.lines('LIST "" ""') == [b'LIST (\\Noselect) "/" ""']
+
+
+def test_names_beyond_ascii(client: Client) -> None:
+    assert client.command('CREATE "Entw&APw-rfe"').startswith(b"t OK")
+    assert client.command('CREATE "R&-D \\"x\\""').startswith(b"t OK")
+    assert client.lines('LIST "" "Entw&APw-*"') == [b'LIST (\\HasNoChildren) "/" "Entw&APw-rfe"']
+    assert client.lines('LIST "" R*') == [b'LIST (\\HasNoChildren) "/" "R&-D \\"x\\""']
+    assert b"OK [READ-WRITE]" in client.command('SELECT "Entw&APw-rfe"')
+    assert b'STATUS "Entw&APw-rfe" (MESSAGES 0)' in client.command('STATUS "Entw&APw-rfe" (MESSAGES)')
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        ("CREATE INBOX", b"t NO [ALREADYEXISTS]"),
+        ("CREATE there", b"t NO [ALREADYEXISTS]"),
+        ("CREATE a//b", b"t NO [CANNOT]"),
+        ("CREATE a.b", b"t NO [CANNOT]"),
+        ("CREATE /", b"t NO [CANNOT]"),
+        ('CREATE ""', b"t NO [CANNOT]"),
+        ("DELETE inbox", b"t NO [CANNOT]"),
+        ("DELETE none", b"t NO [NONEXISTENT]"),
+        ("DELETE parent", b"t NO [CANNOT]"),
+        ("RENAME none new", b"t NO [NONEXISTENT]"),
+        ("RENAME there parent/child", b"t NO [ALREADYEXISTS]"),
+        ("RENAME there INBOX", b"t NO [ALREADYEXISTS]"),
+        ("RENAME there there/below", b"t NO [CANNOT]"),
+        ("SELECT none", b"t NO [NONEXISTENT]"),
+        ("SELECT parent", b"t NO [NONEXISTENT]"),
+        ("STATUS none (MESSAGES)", b"t NO [NONEXISTENT]"),
+    ],
+)
+def test_refusals_say_why(client: Client, command: str, answer: bytes) -> None:
+    client.command("CREATE there")
+    client.command("CREATE parent/child")
+    assert client.command(command).startswith(answer)
+    assert names(client.lines('LIST "" *')) == ["INBOX", "parent", "parent/child", "there"], "nothing has changed"
+
+
+def test_rename_takes_the_children_along(client: Client) -> None:
+    client.command("CREATE a")
+    client.command("CREATE a/b")
+    client.append("a/b", b"Subject: x\r\n\r\n")
+    assert client.command("RENAME a z").startswith(b"t OK")
+    assert names(client.lines('LIST "" *')) == ["INBOX", "z", "z/b"]
+    assert client.lines("STATUS z/b (MESSAGES)") == [b'STATUS "z/b" (MESSAGES 1)']
+
+
+def test_rename_of_inbox_empties_it(client: Client) -> None:
+    client.append("INBOX", b"Subject: x\r\n\r\n")
+    assert client.command("RENAME INBOX old").startswith(b"t OK")
+    assert client.lines("STATUS INBOX (MESSAGES)") == [b'STATUS "INBOX" (MESSAGES 0)']
+    assert client.lines("STATUS old (MESSAGES)") == [b'STATUS "old" (MESSAGES 1)']
+
+
+def test_subscriptions(client: Client) -> None:
+    for name in ("INBOX", "a/b/c", "d"):
+        assert client.command(f"SUBSCRIBE {name}").startswith(b"t OK")
+    assert names(client.lines('LSUB "" *')) == ["INBOX", "a/b/c", "d"]
+    assert client.lines('LSUB "" %') == [b'LSUB () "/" "INBOX"', b'LSUB (\\Noselect) "/" "a"', b'LSUB () "/" "d"']
+    assert names(client.lines("LSUB a/ %")) == ["a/b"]
+    assert client.command("UNSUBSCRIBE d").startswith(b"t OK")
+    assert names(client.lines('LSUB "" *')) == ["INBOX", "a/b/c"]
+
+
+def test_status(client: Client) -> None:
+    message = b"Subject: x\r\n\r\nbody\r\n"
+    client.append("INBOX", message, "\\Seen")
+    client.append("INBOX", message)
+    (line,) = client.lines("STATUS inbox (UNSEEN SIZE MESSAGES UIDNEXT RECENT UIDVALIDITY)")
+    head = b'STATUS "INBOX" (UNSEEN 1 SIZE %d MESSAGES 2 UIDNEXT 3 RECENT 2 UIDVALIDITY ' % (2 * len(message))
+    assert line.startswith(head)
+    client.command("STATUS INBOX (RECENT)")
+    assert b"* 2 RECENT" in client.command("SELECT INBOX"), "STATUS does not take the recent ones"
+
+
+def test_namespace(client: Client) -> None:
+    assert client.lines("NAMESPACE") == [b'NAMESPACE (("" "/")) NIL NIL']
+
+
+@settings(max_examples=60)
+@given(
+    patterns=st.lists(st.text("abIN%*/", max_size=6), min_size=1, max_size=5),
+    reference=st.sampled_from(["", "a", "a/"]),
+)
+def test_list_gives_what_the_pattern_matches(
+    tmp_path_factory: pytest.TempPathFactory, patterns: list[str], reference: str
+) -> None:
+    client = _furnished(tmp_path_factory)
+    every = names(client.lines('LIST "" *'))
+    for pattern in patterns:
+        if pattern:
+            expected = [name for name in every if Pattern(reference + pattern).matches(name)]
+            assert names(client.lines(f'LIST "{reference}" "{pattern}"')) == expected
+
+
+_clients: list[Client] = []
+
+
+def _furnished(factory: pytest.TempPathFactory) -> Client:
+    if not _clients:
+        client = Server(factory.mktemp("list")).login()
+        for name in ("a", "a/b", "a/b/a", "b/a", "ab", "aab/b"):
+            client.command(f"CREATE {name}")
+        _clients.append(client)
+    return _clients[0]

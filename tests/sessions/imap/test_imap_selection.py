@@ -1,0 +1,124 @@
+r"""SELECT, EXAMINE, CLOSE, UNSELECT, EXPUNGE, CHECK, and \Recent."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.imap import Client, Server
+
+MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    server = Server(tmp_path)
+    server.deliver(MESSAGE, count=4)
+    return server
+
+
+def deleted(client: Client, numbers: str) -> None:
+    assert b"t OK" in client.command(f"STORE {numbers} +FLAGS.SILENT (\\Deleted)")
+
+
+def test_select_tells_everything(server: Server) -> None:
+    client = server.login(select="INBOX")
+    client.command("STORE 1 FLAGS (\\Seen work)")
+    lines = client.lines("SELECT INBOX")
+    assert lines[0] == b"FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft work)"
+    assert b"4 EXISTS" in lines
+    assert b"0 RECENT" in lines
+    assert any(line.startswith(b"OK [UNSEEN 2]") for line in lines)
+    assert any(line.startswith(b"OK [UIDNEXT 5]") for line in lines)
+    assert any(line.startswith(b"OK [UIDVALIDITY ") for line in lines)
+    lasting = b"OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft \\* work)]"
+    assert any(line.startswith(lasting) for line in lines)
+
+
+def test_examine_changes_nothing(server: Server) -> None:
+    client = server.login()
+    answer = client.command("EXAMINE INBOX")
+    assert b"OK [PERMANENTFLAGS ()]" in answer
+    assert b"t OK [READ-ONLY]" in answer
+    for command in ("STORE 1 +FLAGS (\\Seen)", "EXPUNGE", "UID EXPUNGE 1", "MOVE 1 INBOX"):
+        assert client.command(command).startswith(b"t NO [READ-ONLY]"), command
+    assert b"* 4 RECENT" in server.login().command("SELECT INBOX"), "EXAMINE leaves the recent ones to others"
+
+
+def test_recent_goes_to_one_session_only(server: Server) -> None:
+    first, second = server.login(), server.login()
+    assert b"* 4 RECENT" in first.command("SELECT INBOX")
+    assert b"* 0 RECENT" in second.command("SELECT INBOX")
+    server.deliver(MESSAGE)
+    assert b"* 5 EXISTS\r\n* 1 RECENT\r\n" in second.command("NOOP")
+    answer = first.command("NOOP")
+    assert b"* 5 EXISTS" in answer
+    assert b"RECENT" not in answer
+    assert b"FLAGS (\\Recent)" in second.command("FETCH 5 FLAGS")
+    assert b"FLAGS ()" in first.command("FETCH 5 FLAGS")
+
+
+def test_expunge_tells_of_each_message(server: Server) -> None:
+    client = server.login(select="INBOX")
+    deleted(client, "1,3:4")
+    assert client.lines("EXPUNGE") == [b"1 EXPUNGE", b"2 EXPUNGE", b"2 EXPUNGE", b"1 RECENT"]
+    assert client.lines("UID SEARCH ALL") == [b"SEARCH 2"]
+
+
+def test_uid_expunge_removes_what_is_named_and_deleted(server: Server) -> None:
+    client = server.login(select="INBOX")
+    deleted(client, "1:3")
+    assert client.lines("UID EXPUNGE 2,4") == [b"2 EXPUNGE", b"3 RECENT"]
+    assert client.lines("UID SEARCH ALL") == [b"SEARCH 1 3 4"]
+
+
+def test_close_expunges_without_a_word(server: Server) -> None:
+    client = server.login(select="INBOX")
+    deleted(client, "1:2")
+    assert client.command("CLOSE") == b"t OK Closed\r\n"
+    assert client.command("FETCH 1 FLAGS").startswith(b"t BAD"), "no mailbox is selected"
+    assert server.account.status("INBOX").messages == 2
+
+
+@pytest.mark.parametrize("leave", ["UNSELECT", "SELECT INBOX", "SELECT none", "LOGOUT"])
+def test_leaving_in_any_other_way_expunges_nothing(server: Server, leave: str) -> None:
+    client = server.login(select="INBOX")
+    deleted(client, "1:2")
+    client.command(leave)
+    assert server.account.status("INBOX").messages == 4
+
+
+def test_close_of_an_examined_mailbox_expunges_nothing(server: Server) -> None:
+    client = server.login(select="INBOX")
+    deleted(client, "1:2")
+    client.command("EXAMINE INBOX")
+    assert client.command("CLOSE").startswith(b"t OK")
+    assert server.account.status("INBOX").messages == 4
+
+
+def test_check_and_noop_tell_news(server: Server) -> None:
+    client, other = server.login(select="INBOX"), server.login(select="INBOX")
+    deleted(other, "1")
+    assert client.lines("CHECK") == [b"1 FETCH (UID 1 FLAGS (\\Deleted \\Recent))"]
+    other.command("EXPUNGE")
+    assert client.lines("NOOP") == [b"1 EXPUNGE", b"3 RECENT"]
+    assert client.lines("NOOP") == []
+
+
+def test_a_deleted_mailbox_ends_the_sessions_that_have_it_selected(server: Server) -> None:
+    client, other = server.login(), server.login()
+    other.command("CREATE gone")
+    client.command("SELECT gone")
+    assert other.command("DELETE gone").startswith(b"t OK")
+    answer = client.command("NOOP")
+    assert b"* BYE The selected mailbox was deleted" in answer
+    assert client.channel.closed
+
+
+def test_a_mailbox_made_again_has_another_uidvalidity(server: Server) -> None:
+    client = server.login()
+    values = set()
+    for _ in range(3):
+        client.command("CREATE again")
+        values.add(client.command("STATUS again (UIDVALIDITY)"))
+        client.command("DELETE again")
+    assert len(values) == 3

@@ -1,0 +1,723 @@
+"""A mailbox: flags, expunges, appends, copies, and what other programs do meanwhile."""
+
+import errno
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from mailserver.mail import Address, Content
+from mailserver.store import (
+    Addition,
+    InvalidFlag,
+    MessageGone,
+    NoSuchMailbox,
+    OverQuota,
+    Store,
+    StoreError,
+    Unavailable,
+    watch,
+)
+
+ALICE = Address("alice", "example.test")
+
+
+def later() -> float:
+    """A minute from now, on a clock that stands still."""
+    return START + 60
+
+
+START = time.monotonic()
+SEEN = frozenset({"\\Seen"})
+TEXT = b"Subject: x\r\n\r\nbody\r\n"
+
+
+def uids(mailbox):
+    return [message.uid for message in mailbox.messages()]
+
+
+def flags(mailbox):
+    return {message.uid: set(message.flags) for message in mailbox.messages()}
+
+
+def in_cur(maildir: Path) -> list[Path]:
+    return sorted((maildir / "cur").iterdir(), key=lambda path: int(path.name.partition(",U=")[2].partition(":")[0]))
+
+
+def test_new_mail_gets_its_uid_and_moves_to_cur(inbox, post, maildir):
+    post(2)
+    inbox.sync()
+    assert uids(inbox) == [1, 2]
+    assert inbox.uidnext == 3
+    assert not any((maildir / "new").iterdir())
+    assert [path.name.partition(",U=")[2] for path in in_cur(maildir)] == ["1:2,", "2:2,"]
+    assert inbox.read(1) == b"Return-Path: <>\r\nSubject: 1\r\n\r\nbody\r\n"
+    assert b"".join(inbox.chunks(2)) == inbox.read(2)
+    assert inbox.messages()[0].size == len(inbox.read(1))
+
+
+def test_flags_are_letters_of_the_file_name(inbox, post, maildir):
+    post(2)
+    inbox.sync()
+    changed = inbox.update_flags([1], "add", frozenset({"\\Seen", "\\Flagged", "$Forwarded"}))
+    assert [message.uid for message in changed] == [1]
+    assert in_cur(maildir)[0].name.endswith(",U=1:2,FSa")
+    inbox.update_flags([1], "remove", frozenset({"\\Flagged"}))
+    inbox.update_flags([2], "set", frozenset({"\\Deleted"}))
+    assert flags(inbox) == {1: {"\\Seen", "$Forwarded"}, 2: {"\\Deleted"}}
+    inbox.update_flags([1, 2], "set", frozenset())
+    assert flags(inbox) == {1: set(), 2: set()}
+
+
+def test_each_change_has_a_greater_modseq_and_no_change_has_none(inbox, post):
+    post(2)
+    inbox.sync()
+    before = inbox.highest_modseq
+    inbox.update_flags([1], "add", SEEN)
+    assert inbox.highest_modseq > before
+    assert [message.uid for message in inbox.changes(before).changed] == [1]
+    before = inbox.highest_modseq
+    inbox.update_flags([1], "add", SEEN)
+    assert inbox.highest_modseq == before
+    assert inbox.changes(before) == type(inbox.changes(before))([], [], [], before)
+
+
+def test_changes_tell_appeared_changed_and_vanished(inbox, post):
+    post(3)
+    inbox.sync()
+    since = inbox.highest_modseq
+    post()
+    inbox.sync()
+    inbox.update_flags([2], "add", SEEN)
+    inbox.expunge([1])
+    changes = inbox.changes(since)
+    assert [message.uid for message in changes.appeared] == [4]
+    assert [message.uid for message in changes.changed] == [2]
+    assert changes.vanished == [1]
+    assert changes.complete
+
+
+def test_expunges_are_remembered_by_the_index(account, post):
+    inbox = account.open("INBOX")
+    post(3)
+    inbox.sync()
+    since = inbox.highest_modseq
+    inbox.expunge([2])
+    inbox.close()
+    inbox = account.open("INBOX")
+    changes = inbox.changes(since)
+    assert (changes.vanished, changes.complete) == ([2], True)
+    assert not inbox.changes(since - 10**12).complete
+
+
+def test_expunge_removes_files_and_skips_what_is_gone(inbox, post, maildir):
+    post(3)
+    inbox.sync()
+    assert inbox.expunge([1, 3, 99]) == [1, 3]
+    assert uids(inbox) == [2]
+    assert len(in_cur(maildir)) == 1
+    with pytest.raises(MessageGone):
+        inbox.read(1)
+    with pytest.raises(MessageGone):
+        inbox.chunks(3)
+
+
+def test_append_keeps_flags_and_date(inbox, maildir):
+    uid = inbox.append(Content(TEXT), frozenset({"\\Seen", "$Todo"}), 1_000_000_000.0)
+    [message] = inbox.messages()
+    assert message.uid == uid == 1
+    assert message.flags == {"\\Seen", "$Todo"}
+    assert message.internal_date == 1_000_000_000.0
+    assert in_cur(maildir)[0].stat().st_mtime == 1_000_000_000.0
+    assert not any((maildir / "tmp").iterdir())
+    assert inbox.read(uid) == TEXT
+
+
+def test_append_many_is_all_or_none(inbox, maildir, monkeypatch):
+    additions = [Addition(Content(TEXT)), Addition(Content(TEXT), frozenset({"bad flag"}))]
+    with pytest.raises(InvalidFlag):
+        inbox.append_many(additions)
+    assert inbox.append_many([Addition(Content(TEXT)), Addition(Content(TEXT), SEEN)]) == [1, 2]
+    assert flags(inbox) == {1: set(), 2: {"\\Seen"}}
+    assert not any((maildir / "tmp").iterdir())
+
+
+def test_an_appended_message_is_kept_to_the_octet(inbox):
+    for text in (b"a\r\nb\nc", b"a\r\n\0\r\r\n", b"", b"x" * 3_000_000 + b"\r\n", b"\r\n\n\r\n"):
+        assert inbox.read(inbox.append(Content(text))) == text
+
+
+def test_copy_gives_new_uids_and_keeps_flags_and_date(account, inbox, post):
+    post(3)
+    inbox.sync()
+    inbox.update_flags([1], "add", frozenset({"\\Answered", "$Label"}))
+    account.create("Archive")
+    archive = account.open("Archive")
+    archive.append(Content(TEXT))
+    assert inbox.copy([1, 3, 99], archive) == [(1, 2), (3, 3)]
+    assert flags(archive) == {1: set(), 2: {"\\Answered", "$Label"}, 3: set()}
+    assert archive.read(2) == inbox.read(1)
+    assert archive.get([2])[0].internal_date == inbox.get([1])[0].internal_date
+    inbox.expunge([1])
+    assert archive.read(2).startswith(b"Return-Path")
+    assert inbox.copy([2], inbox) == [(2, 4)]
+
+
+def test_copy_goes_byte_by_byte_where_there_are_no_links(account, inbox, post, monkeypatch):
+    post()
+    inbox.sync()
+    account.create("Archive")
+    archive = account.open("Archive")
+
+    def link(*_args, **_kwargs):
+        raise OSError(errno.EXDEV, "no links")
+
+    monkeypatch.setattr(os, "link", link)
+    assert inbox.copy([1], archive) == [(1, 1)]
+    assert archive.read(1) == inbox.read(1)
+    assert archive.messages()[0].internal_date == inbox.messages()[0].internal_date
+
+
+def test_move_leaves_nothing_behind(account, inbox, post):
+    post(2)
+    inbox.sync()
+    account.create("Archive")
+    archive = account.open("Archive")
+    assert inbox.move([2], archive) == [(2, 1)]
+    assert (uids(inbox), uids(archive)) == ([1], [1])
+
+
+def test_append_and_copy_keep_to_the_quota(account, inbox, post):
+    post()
+    inbox.sync()
+    account.quota = 60
+    with pytest.raises(OverQuota):
+        inbox.append(Content(b"x" * 100))
+    with pytest.raises(OverQuota):
+        inbox.copy([1], inbox)
+    assert uids(inbox) == [1]
+    assert account.usage().messages == 1
+
+
+def test_many_small_appends_cannot_pass_the_quota(account, inbox):
+    account.quota = 1000
+    with pytest.raises(OverQuota):
+        for _ in range(100):
+            inbox.append(Content(b"x" * 50))
+    assert 900 <= account.usage().octets <= 1000
+
+
+def test_recent_goes_to_one_session_only(account, inbox, post):
+    post(2)
+    inbox.sync()
+    assert inbox.peek_recent() == {1, 2}
+    assert account.status("INBOX").recent == 2
+    assert inbox.claim_recent() == {1, 2}
+    post()
+    inbox.sync()
+    assert inbox.claim_recent() == {3}
+    assert inbox.claim_recent() == set()
+    inbox.close()
+    assert account.open("INBOX").peek_recent() == set()
+
+
+def test_one_object_is_shared_and_closed_by_each_user(account):
+    one, other = account.open("INBOX"), account.open("inbox")
+    assert one is other
+    one.close()
+    assert account.open("INBOX") is one
+    one.close()
+    other.close()
+    assert account.open("INBOX") is not one
+
+
+def test_subscribers_hear_of_delivery_flags_and_expunge(account, inbox, post):
+    heard = []
+    cancel = inbox.subscribe(lambda: heard.append(1))
+    for act in (post, inbox.sync, lambda: inbox.update_flags([1], "add", SEEN), lambda: inbox.expunge([1])):
+        before = len(heard)
+        act()
+        assert len(heard) > before
+    before = len(heard)
+    inbox.sync()
+    assert len(heard) == before
+    cancel()
+    post()
+    assert len(heard) == before
+
+
+def test_prepared_pieces_are_made_once_and_kept(account, inbox, post, monkeypatch):
+    post(2)
+    inbox.sync()
+    pieces = inbox.prepared([1, 2, 99])
+    assert sorted(pieces) == [1, 2]
+    assert b'"1"' in pieces[1].envelope
+    assert pieces[1].bodystructure.lower().startswith(b'("text" "plain"')
+    inbox.close()
+    inbox = account.open("INBOX")
+    monkeypatch.setattr("mailserver.store.mailbox.prepare", None)
+    assert inbox.prepared([1, 2]) == pieces
+
+
+# The index is a cache
+
+
+def remove_index(maildir: Path) -> None:
+    found = list(maildir.glob("mailserver.index*"))
+    assert found
+    for path in found:
+        path.unlink()
+
+
+def test_without_the_index_uids_flags_and_uidvalidity_are_the_same(account, maildir, post):
+    inbox = account.open("INBOX")
+    post(4)
+    inbox.sync()
+    inbox.update_flags([1, 3], "add", frozenset({"\\Seen", "$Forwarded"}))
+    inbox.expunge([2])
+    before = [(m.uid, m.flags, m.internal_date, m.size) for m in inbox.messages()]
+    validity, uidnext, modseq = inbox.uidvalidity, inbox.uidnext, inbox.highest_modseq
+    inbox.close()
+    remove_index(maildir)
+    inbox = account.open("INBOX")
+    assert [(m.uid, m.flags, m.internal_date, m.size) for m in inbox.messages()] == before
+    assert (inbox.uidvalidity, inbox.uidnext) == (validity, uidnext)
+    assert inbox.highest_modseq > modseq
+    post()
+    inbox.sync()
+    assert uids(inbox) == [1, 3, 4, 5]
+
+
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "middle", "directory-less"])
+def test_a_damaged_index_is_made_anew(account, maildir, post, damage):
+    inbox = account.open("INBOX")
+    post(50)
+    inbox.sync()
+    inbox.close()
+    path = maildir / "mailserver.index"
+    data = path.read_bytes()
+    match damage:
+        case "garbage":
+            path.write_bytes(b"this is no database" * 1000)
+        case "truncated":
+            path.write_bytes(data[: len(data) // 2])
+        case "middle":
+            path.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
+        case "directory-less":
+            path.write_bytes(b"")
+    inbox = account.open("INBOX")
+    inbox.update_flags([7], "add", SEEN)
+    assert uids(inbox) == list(range(1, 51))
+    inbox.close()
+    inbox = account.open("INBOX")
+    assert [uid for uid, found in flags(inbox).items() if found] == [7]
+
+
+def test_an_index_that_is_deleted_while_in_use_harms_nothing(account, maildir, post):
+    inbox = account.open("INBOX")
+    post(2)
+    inbox.sync()
+    remove_index(maildir)
+    inbox.update_flags([1], "add", SEEN)
+    post()
+    inbox.sync()
+    inbox.close()
+    inbox = account.open("INBOX")
+    assert flags(inbox) == {1: {"\\Seen"}, 2: set(), 3: set()}
+
+
+def test_a_full_disk_for_the_index_harms_nothing(account, inbox, post, maildir, monkeypatch):
+    post()
+    inbox.sync()
+    inbox._index._connection.execute("PRAGMA max_page_count = 1")
+    post(60)
+    inbox.sync()
+    inbox.update_flags(range(1, 62), "add", SEEN)
+    assert len(uids(inbox)) == 61
+    inbox.close()
+    inbox = account.open("INBOX")
+    assert set(map(tuple, flags(inbox).values())) == {("\\Seen",)}
+
+
+def test_a_lost_uid_file_is_made_again_from_the_index(account, maildir, post):
+    inbox = account.open("INBOX")
+    post(3)
+    inbox.sync()
+    inbox.expunge([3])
+    validity = inbox.uidvalidity
+    (maildir / ".uidvalidity").unlink()
+    post()
+    inbox.sync()
+    assert (uids(inbox), inbox.uidvalidity) == ([1, 2, 4], validity)
+    inbox.close()
+    (maildir / ".uidvalidity").unlink()
+    inbox = account.open("INBOX")
+    post()
+    inbox.sync()
+    assert (uids(inbox), inbox.uidvalidity) == ([1, 2, 4, 5], validity)
+
+
+def test_without_uid_file_and_index_uidvalidity_changes_and_uids_stay(account, maildir, post):
+    inbox = account.open("INBOX")
+    post(3)
+    inbox.sync()
+    validity = inbox.uidvalidity
+    inbox.close()
+    (maildir / ".uidvalidity").unlink()
+    remove_index(maildir)
+    inbox = account.open("INBOX")
+    assert uids(inbox) == [1, 2, 3]
+    assert inbox.uidvalidity > validity
+    assert inbox.uidnext > 3
+
+
+# Other programs
+
+
+def test_flags_that_others_set_are_found(inbox, post, maildir, hurry):
+    post(2)
+    inbox.sync()
+    since = inbox.highest_modseq
+    path = in_cur(maildir)[0]
+    path.rename(f"{path}FS")
+    inbox.sync()
+    assert flags(inbox) == {1: {"\\Flagged", "\\Seen"}, 2: set()}
+    assert [message.uid for message in inbox.changes(since).changed] == [1]
+
+
+def test_files_that_others_remove_are_found(inbox, post, maildir, hurry):
+    post(3)
+    inbox.sync()
+    since = inbox.highest_modseq
+    in_cur(maildir)[1].unlink()
+    inbox.sync()
+    assert uids(inbox) == [1, 3]
+    assert inbox.changes(since).vanished == [2]
+
+
+def test_files_that_others_add_get_a_uid_and_say_their_sizes(inbox, maildir, hurry):
+    (maildir / "cur/1234.x.other:2,SP").write_bytes(b"Subject: x\n\nby hand\n")
+    (maildir / "new/hand made (ä)").write_bytes(b"Subject: y\n\n")
+    (maildir / f"new/{'x' * 240}").write_bytes(b"Subject: z\n\n")
+    inbox.sync()
+    assert uids(inbox) == [1, 2, 3]
+    [seen] = [message for message in inbox.messages() if message.flags]
+    assert seen.flags == {"\\Seen"}
+    assert inbox.read(seen.uid) == b"Subject: x\r\n\r\nby hand\r\n"
+    assert seen.size == len(inbox.read(seen.uid))
+    names = [path.name for path in in_cur(maildir)]
+    assert all(",S=" in name and ",W=" in name and name.isascii() for name in names)
+    assert sum(name.endswith(":2,PS") for name in names) == 1
+
+
+def test_a_wrong_size_in_a_name_is_not_believed(inbox, maildir, hurry):
+    (maildir / "new/1234.x.other,S=5,W=6").write_bytes(b"Subject: x\n\nlonger\n")
+    inbox.sync()
+    [message] = inbox.messages()
+    assert message.size == len(inbox.read(message.uid)) == 22
+
+
+def test_a_copy_by_hand_gets_a_uid_of_its_own(inbox, post, maildir, hurry):
+    post(2)
+    inbox.sync()
+    path = in_cur(maildir)[0]
+    Path(f"{path}S").write_bytes(path.read_bytes())
+    path.with_name("9999.copy,U=2:2,").write_bytes(b"Subject: z\n\n")
+    inbox.sync()
+    assert uids(inbox) == [1, 2, 3, 4]
+    assert inbox.read(1).startswith(b"Return-Path: <>\r\nSubject: 1")
+    assert inbox.read(2).startswith(b"Return-Path: <>\r\nSubject: 2")
+    assert len({message.name for message in inbox.messages()}) == 4
+
+
+def test_a_uid_from_elsewhere_is_not_believed(account, inbox, post, maildir, hurry):
+    post(2)
+    inbox.sync()
+    inbox.expunge([1])
+    (maildir / "cur/111.elsewhere,U=1:2,S").write_bytes(b"Subject: old\n\n")
+    (maildir / "cur/112.elsewhere,U=4000000000:2,").write_bytes(b"Subject: high\n\n")
+    inbox.sync()
+    assert uids(inbox) == [2, 3, 4]
+    assert inbox.uidnext == 5
+
+
+def test_a_file_moved_away_and_back_is_never_an_old_uid_again(inbox, post, maildir, tmp_path, hurry):
+    post(2)
+    inbox.sync()
+    path = in_cur(maildir)[0]
+    path.rename(tmp_path / "away")
+    inbox.sync()
+    (tmp_path / "away").rename(path)
+    inbox.sync()
+    assert uids(inbox) == [2, 3]
+
+
+def test_what_others_rename_is_found_at_the_moment_of_need(inbox, post, maildir):
+    post(4)
+    inbox.sync()
+    for path in in_cur(maildir):
+        path.rename(f"{path}F")
+    assert inbox.read(1).startswith(b"Return-Path")
+    for path in in_cur(maildir):
+        path.rename(f"{path}R")
+    assert [set(message.flags) for message in inbox.update_flags([2], "add", SEEN)] == [
+        {"\\Seen", "\\Flagged", "\\Answered"}
+    ]
+    for path in in_cur(maildir):
+        path.rename(f"{path}T")
+    assert inbox.expunge([3]) == [3]
+    assert inbox.copy([4], inbox) == [(4, 5)]
+    assert uids(inbox) == [1, 2, 4, 5]
+
+
+def test_links_fifos_and_directories_are_no_messages(inbox, maildir, tmp_path, hurry):
+    (tmp_path / "secret").write_bytes(b"secret")
+    for part in ("new", "cur"):
+        (maildir / part / "link").symlink_to(tmp_path / "secret")
+        os.mkfifo(maildir / part / "fifo")
+        (maildir / part / "directory").mkdir()
+        (maildir / part / ".hidden").write_bytes(b"hidden")
+    inbox.sync()
+    assert inbox.messages() == []
+
+
+def test_a_message_replaced_by_a_link_is_not_read(inbox, post, maildir, tmp_path):
+    post()
+    inbox.sync()
+    (tmp_path / "secret").write_bytes(b"secret")
+    [path] = in_cur(maildir)
+    path.unlink()
+    path.symlink_to(tmp_path / "secret")
+    with pytest.raises((MessageGone, Unavailable)):
+        inbox.read(1)
+
+
+def test_a_scan_that_misses_a_file_does_not_expunge_it(inbox, post, maildir, hurry, monkeypatch):
+    """readdir may miss a file that is renamed meanwhile."""
+    from mailserver.store import maildir as module
+
+    post(5)
+    inbox.sync()
+    real, scans = module.regular_files, []
+
+    def regular_files(path):
+        found = real(path)
+        if path.endswith("/cur"):
+            scans.append(path)
+            return [name for name in found if f",U={len(scans)}:" not in name]
+        return found
+
+    monkeypatch.setattr(module, "regular_files", regular_files)
+    inbox.sync()
+    assert len(scans) == 2
+    assert uids(inbox) == [1, 2, 3, 4, 5]
+
+
+def test_a_change_within_the_grain_of_the_clock_is_seen(inbox, post, maildir, monkeypatch):
+    post()
+    inbox.sync()
+    [path] = in_cur(maildir)
+    stamp = (maildir / "cur").stat().st_mtime_ns
+    renamed = path.rename(f"{path}S")
+    os.utime(maildir / "cur", ns=(stamp, stamp))
+    assert renamed.exists()
+    monkeypatch.setattr(watch.time, "monotonic", later)
+    inbox.sync()
+    assert flags(inbox) == {1: {"\\Seen"}}
+
+
+def test_an_unchanged_mailbox_is_not_read_again(account, post, monkeypatch):
+    from mailserver.store import maildir as module
+
+    inbox = account.open("INBOX")
+    post(2)
+    inbox.sync()
+    time.sleep(watch.GRAIN / 1e9 + 0.02)
+    inbox.sync()
+    monkeypatch.setattr(watch.time, "monotonic", later)
+    inbox.sync()
+    inbox.close()
+    monkeypatch.setattr(module, "regular_files", None)
+    inbox = account.open("INBOX")
+    inbox.sync()
+    assert uids(inbox) == [1, 2]
+
+
+def test_keywords_that_others_add_are_found(inbox, post, maildir, hurry):
+    post()
+    inbox.sync()
+    [path] = in_cur(maildir)
+    path.rename(f"{path}Sb")
+    inbox.sync()
+    assert flags(inbox) == {1: {"\\Seen"}}
+    (maildir / "dovecot-keywords").write_text("0 $One\n1 $Other\n")
+    inbox.sync()
+    assert flags(inbox) == {1: {"\\Seen", "$Other"}}
+
+
+def test_a_keyword_whose_letter_was_taken_away_stays_with_its_messages(inbox, post, maildir, hurry):
+    post()
+    inbox.sync()
+    inbox.update_flags([1], "add", frozenset({"$One"}))
+    (maildir / "dovecot-keywords").unlink()
+    inbox.sync()
+    assert flags(inbox) == {1: {"$One"}}
+
+
+def test_keywords_beyond_the_letters_survive_in_the_index(account, post):
+    inbox = account.open("INBOX")
+    post()
+    inbox.sync()
+    every = frozenset(f"key{number}" for number in range(30))
+    inbox.update_flags([1], "set", every)
+    inbox.close()
+    inbox = account.open("INBOX")
+    assert inbox.messages()[0].flags == every
+
+
+# The disk refuses
+
+
+@pytest.mark.parametrize("name", ["fsync", "rename", "write"])
+def test_append_that_fails_leaves_nothing(inbox, maildir, monkeypatch, name):
+    inbox.append(Content(TEXT))
+    for when in range(1, 5):
+        calls = []
+        real = getattr(os, name)
+        before = uids(inbox)
+
+        def call(*args, when=when, calls=calls, real=real):
+            calls.append(args)
+            if len(calls) == when:
+                raise OSError(errno.ENOSPC, "full")
+            return real(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, call)
+            try:
+                inbox.append(Content(TEXT))
+            except Unavailable as error:
+                assert error.errno == errno.ENOSPC
+                assert uids(inbox) == before
+        assert not any((maildir / "tmp").iterdir())
+        assert len(in_cur(maildir)) == len(uids(inbox))
+    inbox.sync()
+    assert len(in_cur(maildir)) == len(uids(inbox))
+
+
+def test_flags_that_could_not_be_synced_are_an_error_and_memory_agrees_with_the_disk(inbox, post, maildir, monkeypatch):
+    post(2)
+    inbox.sync()
+
+    def fsync(_fd):
+        raise OSError(errno.EIO, "I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(Unavailable):
+            inbox.update_flags([1], "add", SEEN)
+        with pytest.raises(Unavailable):
+            inbox.expunge([2])
+    assert [path.name.partition(":2,")[2] for path in in_cur(maildir)] == ["S"]
+    assert flags(inbox) == {1: {"\\Seen"}}
+    inbox.sync()
+    assert flags(inbox) == {1: {"\\Seen"}}
+
+
+def test_copy_that_fails_half_way_is_undone(account, inbox, post, maildir, monkeypatch):
+    post(4)
+    inbox.sync()
+    account.create("Archive")
+    archive = account.open("Archive")
+    real, calls = os.rename, []
+
+    def rename(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise OSError(errno.EIO, "I/O error")
+        real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", rename)
+        with pytest.raises(Unavailable):
+            inbox.copy([1, 2, 3, 4], archive)
+    assert archive.messages() == []
+    assert not any((maildir / ".Archive/cur").iterdir())
+    assert not any((maildir / ".Archive/tmp").iterdir())
+    assert inbox.copy([1], archive)[0][1] > 3
+
+
+def test_a_uid_taken_by_a_failed_append_is_not_given_again(inbox, monkeypatch):
+    real = os.fsync
+    taken = []
+
+    def fsync(fd):
+        if Path(f"/proc/self/fd/{fd}").readlink().name == "cur":
+            taken.append(fd)
+            raise OSError(errno.EIO, "I/O error")
+        real(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(Unavailable):
+            inbox.append(Content(TEXT))
+    assert taken
+    assert inbox.append(Content(TEXT)) == 2
+
+
+def test_a_mailbox_that_was_removed_by_hand_is_gone(account, post, tmp_path, maildir):
+    account.create("Work")
+    work = account.open("Work")
+    (maildir / ".Work").rename(tmp_path / "elsewhere")
+    for act in (work.sync, lambda: work.append(Content(TEXT))):
+        with pytest.raises((NoSuchMailbox, Unavailable)):
+            act()
+    with pytest.raises(NoSuchMailbox):
+        account.open("Work")
+
+
+# Threads
+
+
+def test_threads_may_do_everything_at_once(account, inbox, post):
+    account.create("Other")
+    other = account.open("Other")
+    post(20)
+    inbox.sync()
+    errors = []
+
+    def work(act):
+        try:
+            for _ in range(15):
+                act()
+        except StoreError as error:
+            errors.append(error)
+
+    acts = [
+        lambda: post(1),
+        inbox.sync,
+        lambda: inbox.update_flags(uids(inbox)[:5], "add", SEEN),
+        lambda: inbox.update_flags(uids(inbox)[:5], "set", frozenset({"$Key"})),
+        lambda: inbox.copy(uids(inbox)[-2:], other),
+        lambda: other.copy(uids(other)[-1:], inbox),
+        lambda: inbox.expunge(uids(inbox)[3:4]),
+        lambda: inbox.append(Content(TEXT)),
+    ]
+    threads = [threading.Thread(target=work, args=(act,)) for act in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not errors
+    inbox.sync()
+    found = uids(inbox)
+    assert found == sorted(set(found))
+    assert {message.uid for message in as_another_process_sees(account)} == set(found)
+
+
+def as_another_process_sees(account):
+    """What another process would see."""
+    root = Path(account._path).parent.parent
+    return Store(root, hostname="other").account(ALICE).open("INBOX").messages()

@@ -1,0 +1,128 @@
+"""Several processes over one Maildir, and processes that are killed."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from mailserver.mail import Address
+from mailserver.store import Store
+
+ALICE = Address("alice", "example.test")
+
+DELIVER = """
+    import sys
+    from pathlib import Path
+    from mailserver.mail import Address, Content
+    from mailserver.store import Delivery, Store
+
+    store = Store(Path(sys.argv[1]), hostname="mx.example.test")
+    number = 0
+    while True:
+        jobs = []
+        for _ in range(3):
+            number += 1
+            text = f"Message-ID: <{sys.argv[2]}-{number}>\\r\\n\\r\\nbody\\r\\n".encode()
+            jobs.append((text, Delivery(Address("alice", "example.test"), b"", Content(text))))
+        for (text, _), result in zip(jobs, store.deliver([job for _, job in jobs])):
+            assert isinstance(result, Path), result
+            sys.stdout.write(text.decode().split("\\r\\n")[0] + "\\n")
+        sys.stdout.flush()
+"""
+
+GIVE = """
+    import sys
+    from pathlib import Path
+    from mailserver.mail import Address, Content
+    from mailserver.store import Delivery, Store
+
+    account = Store(Path(sys.argv[1]), hostname="mx.example.test").account(Address("alice", "example.test"))
+    inbox = account.open("INBOX")
+    told = set()
+    for number in range(int(sys.argv[3])):
+        text = f"Subject: {sys.argv[2]} {number}\\r\\n\\r\\n".encode()
+        uid = inbox.append(Content(text), frozenset({"k" + sys.argv[2]}))
+        inbox.sync()
+        inbox.update_flags([uid - 1, uid], "add", frozenset({"\\\\Seen"}))
+        now = {message.uid for message in inbox.messages()}
+        assert not told or all(new > max(told) for new in now - told), (sorted(now - told), max(told))
+        told |= now
+        print(uid, flush=True)
+    inbox.close()
+"""
+
+
+def start(program: str, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.slow
+def test_processes_never_give_a_uid_twice(tmp_path):
+    workers = [start(GIVE, tmp_path / "mail", name, 40) for name in ("a", "b", "c")]
+    given = []
+    for worker in workers:
+        output, _ = worker.communicate(timeout=60)
+        assert worker.returncode == 0
+        mine = [int(line) for line in output.split()]
+        assert mine == sorted(mine)
+        given += mine
+    assert sorted(given) == list(range(1, 121))
+    inbox = Store(tmp_path / "mail", hostname="mx.example.test").account(ALICE).open("INBOX")
+    assert [message.uid for message in inbox.messages()] == list(range(1, 121))
+    assert all("\\Seen" in message.flags for message in inbox.messages())
+    by_keyword = [sum(f"k{name}" in message.flags for message in inbox.messages()) for name in ("a", "b", "c")]
+    assert by_keyword == [40, 40, 40]
+
+
+@pytest.mark.slow
+def test_a_delivery_acknowledged_before_kill_9_is_there_and_whole(tmp_path):
+    acknowledged = []
+    for start_number in range(5):
+        worker = start(DELIVER, tmp_path / "mail", start_number)
+        assert worker.stdout is not None
+        acknowledged.append(worker.stdout.readline())
+        time.sleep(0.03 * start_number)
+        worker.send_signal(signal.SIGKILL)
+        acknowledged += [line for line in worker.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+        worker.stdout.close()
+        worker.wait(10)
+    inbox = Store(tmp_path / "mail", hostname="mx.example.test").account(ALICE).open("INBOX")
+    found = {}
+    for message in inbox.messages():
+        text = inbox.read(message.uid)
+        assert text.endswith(b"\r\n\r\nbody\r\n")
+        assert len(text) == message.size
+        found[text.decode().split("\r\n")[0]] = message.uid
+    assert len(found) == len(inbox.messages())
+    assert {line.strip() for line in acknowledged} <= set(found)
+    assert len(acknowledged) >= 15
+
+
+@pytest.mark.slow
+def test_uids_stay_after_kill_9_with_and_without_the_index(tmp_path):
+    worker = start(GIVE, tmp_path / "mail", "x", 10_000)
+    assert worker.stdout is not None
+    for _ in range(30):
+        worker.stdout.readline()
+    worker.send_signal(signal.SIGKILL)
+    given = 30 + sum(line.endswith("\n") for line in worker.stdout)
+    worker.stdout.close()
+    worker.wait(10)
+    account = Store(tmp_path / "mail", hostname="mx.example.test").account(ALICE)
+    seen = []
+    for remove in (False, True):
+        if remove:
+            for path in (tmp_path / "mail/example.test/alice").glob("mailserver.index*"):
+                path.unlink()
+        inbox = account.open("INBOX")
+        seen.append([(message.uid, message.flags, inbox.read(message.uid)) for message in inbox.messages()])
+        inbox.close()
+    assert seen[0] == seen[1]
+    assert len(seen[0]) >= given
+    for uid, _flags, text in seen[0]:
+        assert text == b"Subject: x %d\r\n\r\n" % (uid - 1)
