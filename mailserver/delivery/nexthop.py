@@ -7,6 +7,7 @@ On failure `Unroutable` with a temporary reply (the DNS does not answer now) or 
 
 from __future__ import annotations
 
+import ipaddress
 import random
 from dataclasses import dataclass
 
@@ -70,12 +71,12 @@ async def _exchangers(resolver: Resolver, domain: str, hostname: str) -> list[st
 
 
 async def find_addresses(resolver: Resolver, hosts: list[str], *, port: int) -> list[Target]:
-    """Never empty. Raises Unroutable."""
+    """Hosts by name or by IP address; never empty. Raises Unroutable."""
     targets: list[Target] = []
     failure: DNSFailure | None = None
     for host in hosts:
         try:
-            found = await resolver.addresses(host)
+            found = [host] if _is_address(host) else await resolver.addresses(host)
         except DNSFailure as error:
             failure = error
         except NoSuchDomain:
@@ -91,3 +92,11 @@ async def find_addresses(resolver: Resolver, hosts: list[str], *, port: int) -> 
 
 def _unknown_now(error: DNSFailure) -> Reply:
     return Reply.of(451, "4.4.3", f"The domain cannot be looked up now: {error}")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

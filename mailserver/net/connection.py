@@ -234,6 +234,7 @@ class ServedConnection(protocol.Protocol):
         log.info("session=%s peer=%s service=%s opened", self.id, self.peer, self._service.name)
         self._session = session = self._service.open_session(cast(Channel, self))
         await session.opened()
+        self._look_at_time()  # the session's own deadline may come first
         return session
 
     def _regulate_reading(self) -> None:
@@ -252,7 +253,11 @@ class ServedConnection(protocol.Protocol):
         self._abort()
 
     def _look_at_time(self) -> None:
-        """Fires when the nearest deadline may have passed; sets itself again for the next one."""
+        """Comes when a deadline may have passed; sets itself again for the next one."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._closing:
+            return
         now = self._service.clock.monotonic()
         session = self._session
         deadline = self._made + self._service.login_timeout

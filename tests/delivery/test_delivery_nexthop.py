@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailserver.delivery.nexthop import ADDRESS_LIMIT, Target, Unroutable, find_targets
+from mailserver.delivery.nexthop import ADDRESS_LIMIT, Target, Unroutable, find_addresses, find_targets
 from tests.support.fakes import run
 from tests.support.remote import SERVFAIL, TableResolver
 
@@ -103,3 +103,8 @@ def test_an_address_literal_is_connected_to_without_the_dns(domain, address):
     resolver = TableResolver()
     assert run(find_targets(resolver, domain, port=2525, hostname="x")) == [Target(address, address, 2525)]
     assert resolver.asked == []
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+def test_a_smarthost_may_be_an_address(address):
+    assert run(find_addresses(TableResolver(), [address], port=587)) == [Target(address, address, 587)]

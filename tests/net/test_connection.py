@@ -246,6 +246,18 @@ def test_an_idle_client_is_told_and_closed(served: Served) -> None:
     assert served.transport.disconnecting
 
 
+def test_an_idle_timeout_shorter_than_the_login_timeout_holds(served: Served) -> None:
+    session = EchoSession(None, idle_timeout=3)
+    service = dataclasses.replace(
+        make_service(served.clock, served.limits, []), open_session=lambda channel: session, login_timeout=60
+    )
+    connection = ServiceFactory(service).buildProtocol(IPv4Address("TCP", "192.0.2.9", 4000))
+    transport = Transport()
+    connection.makeConnection(transport)
+    served.clock.advance(4)
+    assert transport.value() == b"hello\ntoo slow\n"
+
+
 def test_long_work_is_not_idleness(served: Served) -> None:
     served.connection.dataReceived(b"wait\n")
     served.clock.advance(1000)
@@ -260,11 +272,16 @@ def test_a_client_that_stops_reading_is_cut(served: Served) -> None:
 
 
 def test_a_client_that_does_not_log_in_is_closed_however_busy_it_is(served: Served) -> None:
-    served.session.awaits_login = True
+    session = EchoSession(None, awaits_login=True)
+    service = dataclasses.replace(make_service(served.clock, served.limits, []), open_session=lambda channel: session)
+    connection = ServiceFactory(service).buildProtocol(IPv4Address("TCP", "192.0.2.9", 4000))
+    assert isinstance(connection, ServedConnection)
+    transport = Transport()
+    connection.makeConnection(transport)
     for _ in range(11):
-        served.connection.dataReceived(b"a\n")
+        connection.dataReceived(b"a\n")
         served.clock.advance(1)
-    assert served.sent().endswith(b"too slow\n")
+    assert transport.value().endswith(b"too slow\n")
 
 
 def test_connections_are_limited_by_address_and_given_back(served: Served) -> None:
