@@ -70,11 +70,11 @@ class Contents:
         return max(self.modseq + 1, time.time_ns() // 1000)
 
     def change(self, put: Mapping[int, Message], vanished: Sequence[int], modseq: int) -> None:
-        """`put` replaces and adds; UIDs that are added are greater than all others and ascend."""
+        """`put` replaces and adds; UIDs that are added are greater than all that are there."""
         with self._lock:
             for uid in vanished:
                 del self.names[self._messages.pop(uid).name]
-            for uid, message in put.items():
+            for uid, message in sorted(put.items()):
                 known = self._messages.get(uid)
                 if known is not None:
                     self.names.pop(known.name, None)

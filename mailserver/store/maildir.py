@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from mailserver.store import names, uids
 from mailserver.store.contents import Contents
@@ -29,6 +30,8 @@ from mailserver.store.newcomers import Newcomer, examine
 from mailserver.store.syncing import sync_directory
 from mailserver.store.watch import Watch, regular_files
 from mailserver.store.writing import discard
+
+_LOOKS = 5  # at a directory in which others rename
 
 
 @dataclass(slots=True)
@@ -155,7 +158,7 @@ class Maildir:
             self.cur.was_read(cur_stamp, began)
             put = self._renamed(scan.current, modseq, reinterpret=reinterpret)
         newcomers = examine(self._new.path, regular_files(self._new.path), self.host) if read_new else []
-        if newcomers or scan.fresh or scan.strays:
+        if newcomers or scan.fresh or scan.strays or self.last < self._floor:
             with self._granting() as grants, self.changing():
                 strays = self._take_over(grants.last, scan, put, modseq)
                 self._give(grants, [*examine(self.cur.path, strays, self.host), *newcomers], put, modseq)
@@ -170,10 +173,13 @@ class Maildir:
         except (FileNotFoundError, NotADirectoryError):
             raise NoSuchMailbox("The mailbox no longer exists") from None
 
-    def _scan(self, given: Mapping[int, Row] | None = None) -> _Scan:
-        """`given`: what the index says of UIDs that are not known here. A message is known by its UID and base name."""
+    def _scan(self, given: Mapping[int, Row] = MappingProxyType({}), upto: int = 0) -> _Scan:
+        """A message is known by its UID and base name.
+
+        `given`: the messages of which only the index knows, all that there are up to the UID `upto`.
+        """
         scan = _Scan()
-        known = self.contents.names
+        known, floor = self.contents.names, max(self.last, upto)
         for name in regular_files(self.cur.path):
             uid = known.get(name)
             if uid is not None:
@@ -181,13 +187,13 @@ class Maildir:
                 continue
             uid = names.uid_of(name)
             message = self.contents.get(uid) if uid is not None else None
-            row = given.get(uid) if given and uid is not None else None
+            row = given.get(uid) if uid is not None else None
             before = message.name if message is not None else row[1] if row is not None else name
             if uid is None or names.base_of(name) != names.base_of(before):
                 scan.strays.add(name)
             elif message is not None:
                 self._place(scan.current, uid, name, scan.strays)
-            elif uid > self.last:
+            elif uid > floor or row is not None:
                 self._place(scan.fresh, uid, name, scan.strays)
             else:
                 scan.strays.add(name)
@@ -277,21 +283,29 @@ class Maildir:
         """What other processes gave UIDs to, up to `upto`, while nobody gives. Returns the files that need one."""
         if upto == self.last:
             return seen.strays | set(seen.fresh.values())
+        header = self._index.header(self.validity)  # read first: what it covers is in the rows then
         saved = {row[0]: row for row in self._index.rows(self.validity, above=self.last)}
-        scan = self._scan(saved)
-        if len(scan.fresh) < upto - self.last:
-            again = self._scan(saved)
-            scan = _Scan(again.current, scan.fresh | again.fresh, again.strays)
-        given = {uid: name for uid, name in scan.fresh.items() if uid <= upto}
-        examined = {each.path: each for each in examine(self.cur.path, given.values(), self.host)}
-        for uid, name in sorted(given.items()):
-            row, newcomer = saved.get(uid), examined.get(f"{self.cur.path}/{name}")
-            if row is not None and row[1] == name:
-                put[uid] = self._message(row)._replace(modseq=modseq, born=modseq)
-            elif newcomer is not None:
-                put[uid] = self._make(uid, newcomer, name, modseq)
+        covered = header.last if header is not None else 0
+        for look in range(_LOOKS):
+            scan = self._scan(saved, covered)
+            given = {uid: name for uid, name in scan.fresh.items() if uid <= upto}
+            for uid in given.keys() - put.keys():
+                message = self._given(uid, given[uid], saved.get(uid), modseq)
+                if message is not None:
+                    put[uid] = message
+            # Others may set flags meanwhile: a file that was not there, or not seen, is looked for again.
+            if given.keys() <= put.keys() and (look or len(given) == upto - self.last):
+                break
         self.last = upto
         return scan.strays | (set(scan.fresh.values()) - set(given.values()))
+
+    def _given(self, uid: int, name: str, row: Row | None, modseq: int) -> Message | None:
+        """A message that another process gave a UID to, as the index or else the file tells."""
+        if row is not None and row[1] == name:
+            return self._message(row)._replace(modseq=modseq, born=modseq)
+        for newcomer in examine(self.cur.path, [name], self.host):
+            return self._make(uid, newcomer, name, modseq)
+        return None
 
     def _give(self, grants: uids.Grants, newcomers: list[Newcomer], put: dict[int, Message], modseq: int) -> None:
         """Renames each file into cur/ under a UID; one that somebody else took away is passed over."""

@@ -216,7 +216,7 @@ def test_status_counts(account, post):
         account.status("Nothing")
 
 
-def test_usage_sums_all_folders(account, post, hurry):
+def test_usage_sums_all_folders(hurry, account, post):
     post(2)
     post(1, folder="Work/2024")
     usage = account.usage()

@@ -196,7 +196,7 @@ def test_quota_refuses_what_does_not_fit(store, root):
     assert len(files(root)) == 1
 
 
-def test_quota_counts_all_folders_and_sees_room_that_was_made(store, root, hurry):
+def test_quota_counts_all_folders_and_sees_room_that_was_made(hurry, store, root):
     size = len(HEADER + BODY)
     [first] = store.deliver([job(folder="Archive", quota=2 * size)])
     assert isinstance(store.deliver([job(quota=2 * size)])[0], Path)

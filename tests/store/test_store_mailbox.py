@@ -376,7 +376,7 @@ def test_without_uid_file_and_index_uidvalidity_changes_and_uids_stay(account, m
 # Other programs
 
 
-def test_flags_that_others_set_are_found(inbox, post, maildir, hurry):
+def test_flags_that_others_set_are_found(hurry, inbox, post, maildir):
     post(2)
     inbox.sync()
     since = inbox.highest_modseq
@@ -387,7 +387,7 @@ def test_flags_that_others_set_are_found(inbox, post, maildir, hurry):
     assert [message.uid for message in inbox.changes(since).changed] == [1]
 
 
-def test_files_that_others_remove_are_found(inbox, post, maildir, hurry):
+def test_files_that_others_remove_are_found(hurry, inbox, post, maildir):
     post(3)
     inbox.sync()
     since = inbox.highest_modseq
@@ -397,7 +397,7 @@ def test_files_that_others_remove_are_found(inbox, post, maildir, hurry):
     assert inbox.changes(since).vanished == [2]
 
 
-def test_files_that_others_add_get_a_uid_and_say_their_sizes(inbox, maildir, hurry):
+def test_files_that_others_add_get_a_uid_and_say_their_sizes(hurry, inbox, maildir):
     (maildir / "cur/1234.x.other:2,SP").write_bytes(b"Subject: x\n\nby hand\n")
     (maildir / "new/hand made (ä)").write_bytes(b"Subject: y\n\n")
     (maildir / f"new/{'x' * 240}").write_bytes(b"Subject: z\n\n")
@@ -412,14 +412,14 @@ def test_files_that_others_add_get_a_uid_and_say_their_sizes(inbox, maildir, hur
     assert sum(name.endswith(":2,PS") for name in names) == 1
 
 
-def test_a_wrong_size_in_a_name_is_not_believed(inbox, maildir, hurry):
+def test_a_wrong_size_in_a_name_is_not_believed(hurry, inbox, maildir):
     (maildir / "new/1234.x.other,S=5,W=6").write_bytes(b"Subject: x\n\nlonger\n")
     inbox.sync()
     [message] = inbox.messages()
     assert message.size == len(inbox.read(message.uid)) == 22
 
 
-def test_a_copy_by_hand_gets_a_uid_of_its_own(inbox, post, maildir, hurry):
+def test_a_copy_by_hand_gets_a_uid_of_its_own(hurry, inbox, post, maildir):
     post(2)
     inbox.sync()
     path = in_cur(maildir)[0]
@@ -432,7 +432,7 @@ def test_a_copy_by_hand_gets_a_uid_of_its_own(inbox, post, maildir, hurry):
     assert len({message.name for message in inbox.messages()}) == 4
 
 
-def test_a_uid_from_elsewhere_is_not_believed(account, inbox, post, maildir, hurry):
+def test_a_uid_from_elsewhere_is_not_believed(hurry, account, inbox, post, maildir):
     post(2)
     inbox.sync()
     inbox.expunge([1])
@@ -443,7 +443,7 @@ def test_a_uid_from_elsewhere_is_not_believed(account, inbox, post, maildir, hur
     assert inbox.uidnext == 5
 
 
-def test_a_file_moved_away_and_back_is_never_an_old_uid_again(inbox, post, maildir, tmp_path, hurry):
+def test_a_file_moved_away_and_back_is_never_an_old_uid_again(hurry, inbox, post, maildir, tmp_path):
     post(2)
     inbox.sync()
     path = in_cur(maildir)[0]
@@ -472,7 +472,7 @@ def test_what_others_rename_is_found_at_the_moment_of_need(inbox, post, maildir)
     assert uids(inbox) == [1, 2, 4, 5]
 
 
-def test_links_fifos_and_directories_are_no_messages(inbox, maildir, tmp_path, hurry):
+def test_links_fifos_and_directories_are_no_messages(hurry, inbox, maildir, tmp_path):
     (tmp_path / "secret").write_bytes(b"secret")
     for part in ("new", "cur"):
         (maildir / part / "link").symlink_to(tmp_path / "secret")
@@ -494,7 +494,7 @@ def test_a_message_replaced_by_a_link_is_not_read(inbox, post, maildir, tmp_path
         inbox.read(1)
 
 
-def test_a_scan_that_misses_a_file_does_not_expunge_it(inbox, post, maildir, hurry, monkeypatch):
+def test_a_scan_that_misses_a_file_does_not_expunge_it(hurry, inbox, post, maildir, monkeypatch):
     """readdir may miss a file that is renamed meanwhile."""
     from mailserver.store import maildir as module
 
@@ -545,7 +545,7 @@ def test_an_unchanged_mailbox_is_not_read_again(account, post, monkeypatch):
     assert uids(inbox) == [1, 2]
 
 
-def test_keywords_that_others_add_are_found(inbox, post, maildir, hurry):
+def test_keywords_that_others_add_are_found(hurry, inbox, post, maildir):
     post()
     inbox.sync()
     [path] = in_cur(maildir)
@@ -557,7 +557,7 @@ def test_keywords_that_others_add_are_found(inbox, post, maildir, hurry):
     assert flags(inbox) == {1: {"\\Seen", "$Other"}}
 
 
-def test_a_keyword_whose_letter_was_taken_away_stays_with_its_messages(inbox, post, maildir, hurry):
+def test_a_keyword_whose_letter_was_taken_away_stays_with_its_messages(hurry, inbox, post, maildir):
     post()
     inbox.sync()
     inbox.update_flags([1], "add", frozenset({"$One"}))

@@ -189,7 +189,7 @@ TestMailbox = MailboxMachine.TestCase
 TestMailbox.settings = settings(max_examples=60, stateful_step_count=30, deadline=None, phases=[Phase.generate])
 
 
-def test_no_message_is_lost_from_sight_while_others_rename(store, tmp_path, hurry):
+def test_no_message_is_lost_from_sight_while_others_rename(hurry, store, tmp_path):
     """A second hand sets flags without a pause while the mailbox is scanned."""
     jobs = [Delivery(ALICE, b"", Content(b"Subject: %d\r\n\r\n" % number)) for number in range(300)]
     store.deliver(jobs)

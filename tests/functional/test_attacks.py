@@ -1,0 +1,525 @@
+"""Attacks on a running server over real sockets: floods, slow and silent clients, injection, smuggling, relaying."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.clients import unix, without_trace
+from tests.support.server import ALICE, BOB, PASSWORD, RunningServer
+from tests.support.sink import wait_until
+
+MIB = 2**20
+LOGIN_TIMEOUT = 2.0
+PER_ADDRESS = 8
+WRONG = "wr0ng-guess"
+CONTENT_MARK = "cr0codile"
+PLAIN = b64encode(f"\0{ALICE}\0{PASSWORD}".encode())
+GREETINGS = {"smtp": b"220 ", "submission": b"220 ", "pop3": b"+OK ", "imap": b"* OK "}
+
+
+class Wire:
+    """A client of one connection, octet by octet. `source` is the address that it comes from."""
+
+    def __init__(self, server: RunningServer, service: str, *, source: str = "127.0.0.1") -> None:
+        self._server = server
+        self.socket = socket.create_connection(
+            ("127.0.0.1", getattr(server.ports, service)), timeout=20, source_address=(source, 0)
+        )
+        self._input = b""
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def encrypt(self) -> Wire:
+        """TLS from here on."""
+        assert self._input == b""
+        self.socket = self._server.tls_context().wrap_socket(self.socket, server_hostname="localhost")
+        return self
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def line(self) -> bytes:
+        """The next line, with its end; what there is when the server closes."""
+        while b"\n" not in self._input and (data := self.socket.recv(65536)):
+            self._input += data
+        line, found, self._input = self._input.partition(b"\n")
+        return line + found
+
+    def ask(self, command: bytes) -> bytes:
+        """The last line of the answer: of SMTP, or to an IMAP command with the tag `t`."""
+        self.send(command)
+        while (line := self.line())[3:4] == b"-" or line.startswith(b"* "):
+            pass
+        return line
+
+    def codes(self, *commands: bytes) -> list[int]:
+        return [int(self.ask(command + b"\r\n")[:3]) for command in commands]
+
+    def rest(self, seconds: float) -> bytes:
+        """What comes until the server closes; AssertionError when it does not within the time."""
+        data, self._input = self._input, b""
+        end = time.monotonic() + seconds
+        try:
+            while True:
+                self.socket.settimeout(max(0.01, end - time.monotonic()))
+                more = self.socket.recv(65536)
+                if not more:
+                    return data
+                data += more
+        except ConnectionError:
+            return data
+        except ssl.SSLError as error:
+            assert not isinstance(error, TimeoutError), f"still open after {seconds} s; it said {data!r}"
+            return data
+        except TimeoutError:
+            raise AssertionError(f"still open after {seconds} s; it said {data!r}") from None
+
+    def push(self, data: bytes, seconds: float) -> int:
+        """Sends as much as the server takes within the time; how many octets those were."""
+        self.socket.settimeout(0.2)
+        sent, end = 0, time.monotonic() + seconds
+        while sent < len(data) and time.monotonic() < end:
+            try:
+                sent += self.socket.send(data[sent : sent + 65536])
+            except TimeoutError:
+                continue
+            except (ConnectionError, ssl.SSLError):
+                break
+        self.socket.settimeout(20)
+        return sent
+
+
+@pytest.fixture(scope="module")
+def hurried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server without patience."""
+    limits = {"login_timeout": "2 s", "smtp_timeout": "2 s", "pop3_timeout": "2 s", "imap_timeout": "2 s"}
+    with RunningServer(tmp_path_factory.mktemp("hurried"), sections={"limits": limits}) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """No password in clear, and few connections from one address."""
+    sections: dict[str, dict[str, Any]] = {
+        "limits": {"connections_per_address": PER_ADDRESS},
+        "auth": {"without_tls": "never"},
+    }
+    with RunningServer(tmp_path_factory.mktemp("server"), sections=sections) as running:
+        yield running
+
+
+def resident(server: RunningServer) -> int:
+    """Octets of memory that the server has now."""
+    assert server.process is not None
+    match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{server.process.pid}/status").read_text())
+    assert match
+    return int(match[1]) * 1024
+
+
+def together(attacks: Sequence[Callable[[], None]]) -> None:
+    """All at the same time; the first failure comes out."""
+    with ThreadPoolExecutor(len(attacks)) as pool:
+        for attack in [pool.submit(attack) for attack in attacks]:
+            attack.result()
+
+
+# Slow and silent
+
+
+def test_whoever_only_drips_is_cut_by_the_login_timeout(hurried: RunningServer) -> None:
+    """Slowloris: there is always some input, and never a command."""
+
+    def drip(service: str) -> None:
+        with Wire(hurried, service) as wire:
+            began = time.monotonic()
+            if service.endswith("s"):
+                wire.encrypt()
+            wire.line()
+            wire.socket.settimeout(0.3)
+            while time.monotonic() - began < 10:
+                try:
+                    wire.send(b"x")
+                    if not wire.socket.recv(1000):
+                        break
+                except TimeoutError:
+                    continue
+                except OSError:
+                    break
+            assert LOGIN_TIMEOUT * 0.9 < time.monotonic() - began < LOGIN_TIMEOUT + 3, service
+
+    services = ("submission", "submissions", "pop3", "pop3s", "imap", "imaps")
+    together([partial(drip, service) for service in services])
+
+
+def test_handshakes_that_do_not_come_to_an_end_are_cut(hurried: RunningServer) -> None:
+    hello = bytes.fromhex("1603010200010001fc0303") + b"x" * 20  # the beginning of a ClientHello of 512 octets
+
+    def silent(service: str, data: bytes) -> None:
+        with Wire(hurried, service) as wire:
+            began = time.monotonic()
+            wire.send(data)
+            assert wire.rest(LOGIN_TIMEOUT + 3) == b""
+            assert time.monotonic() - began > LOGIN_TIMEOUT * 0.9
+
+    def garbage(service: str) -> None:
+        with Wire(hurried, service) as wire:
+            wire.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 10)
+            assert len(wire.rest(LOGIN_TIMEOUT + 3)) < 16  # an alert, no page
+
+    def silent_after_starttls(service: str, *commands: bytes) -> None:
+        with Wire(hurried, service) as wire:
+            wire.line()
+            for command in commands:
+                wire.ask(command)
+            wire.rest(LOGIN_TIMEOUT + 13)
+
+    implicit = ("submissions", "pop3s", "imaps")
+    together(
+        [
+            *(partial(silent, service, data) for service in implicit for data in (b"", hello)),
+            *(partial(garbage, service) for service in implicit),
+            partial(silent_after_starttls, "smtp", b"EHLO x\r\n", b"STARTTLS\r\n"),
+            partial(silent_after_starttls, "pop3", b"STLS\r\n"),
+            partial(silent_after_starttls, "imap", b"t STARTTLS\r\n"),
+        ]
+    )
+
+
+def test_silence_is_ended_with_the_words_of_the_protocol(hurried: RunningServer) -> None:
+    farewells = {"smtp": b"421 4.4.2 ", "submission": b"421 4.4.2 ", "pop3": b"", "imap": b"* BYE "}
+
+    def silent(service: str, farewell: bytes) -> None:
+        with Wire(hurried, service) as wire:
+            assert wire.line().startswith(GREETINGS[service])
+            said = wire.rest(LOGIN_TIMEOUT + 3)
+            assert said.startswith(farewell) and (farewell or not said)
+
+    together([partial(silent, *pair) for pair in farewells.items()])
+
+
+# Floods
+
+
+def test_a_flood_from_one_address_is_refused_and_another_is_served_at_once(server: RunningServer) -> None:
+    refusals = {"smtp": b"421 ", "submission": b"421 ", "pop3": b"-ERR [SYS/TEMP] ", "imap": b"* BYE [UNAVAILABLE] "}
+    flood = [Wire(server, "imap", source="127.0.0.3") for _ in range(PER_ADDRESS)]
+    try:
+        assert all(wire.line().startswith(b"* OK ") for wire in flood)
+        for _ in range(10):
+            for service, refusal in refusals.items():
+                with Wire(server, service, source="127.0.0.3") as wire:
+                    assert wire.rest(5).startswith(refusal)
+            for service in ("submissions", "pop3s", "imaps"):
+                with Wire(server, service, source="127.0.0.3") as wire:
+                    assert wire.rest(5) == b""
+        began = time.monotonic()
+        with Wire(server, "smtp", source="127.0.0.2") as wire:
+            assert wire.line().startswith(b"220 ")
+            assert wire.codes(b"EHLO x", b"QUIT") == [250, 221]
+        assert time.monotonic() - began < 3
+    finally:
+        for wire in flood:
+            wire.socket.close()
+
+    def served() -> bool:
+        with Wire(server, "imap", source="127.0.0.3") as wire:
+            return wire.line().startswith(b"* OK ")
+
+    wait_until(served, what="service after the flood")
+
+
+# Memory
+
+
+def logged_in(server: RunningServer, service: str, *, source: str = "127.0.0.1") -> Wire:
+    wire = Wire(server, service, source=source).encrypt()
+    wire.line()
+    if service == "imaps":
+        assert wire.ask(f"t LOGIN {ALICE} {PASSWORD}\r\n".encode()).startswith(b"t OK")
+        assert wire.ask(b"t SELECT INBOX\r\n").startswith(b"t OK")
+    else:
+        assert wire.ask(b"AUTH PLAIN " + PLAIN + b"\r\n").startswith(b"+OK")
+    return wire
+
+
+def test_who_asks_for_much_and_reads_nothing_costs_no_memory(server: RunningServer) -> None:
+    with Wire(server, "imaps").encrypt() as wire:  # makes the Maildir
+        wire.line()
+        wire.ask(f"t LOGIN {ALICE} {PASSWORD}\r\n".encode())
+    new = server.maildir(ALICE) / "new"
+    large = new.parent / "tmp" / "large"
+    large.write_bytes(b"Subject: large\n\n" + (b"x" * 76 + b"\n") * (6 * MIB // 77))
+    large.chmod(0o600)
+    large.rename(new / "1000000000.large.test")
+    asked = {"pop3s": b"RETR 1\r\n" * 50, "imaps": b"t FETCH 1 BODY.PEEK[]\r\n" * 50}
+    with logged_in(server, "imaps") as wire:
+        wire.send(b"t FETCH 1 (ENVELOPE BODY.PEEK[])\r\n")  # what is loaded once for good
+        wire.socket.recv(1)
+    before = resident(server)
+    readers: list[Wire] = []
+    try:
+        for service, command in asked.items():
+            for number in range(14):
+                readers.append(logged_in(server, service, source=f"127.0.0.{10 + number % 4}"))
+                readers[-1].send(command)
+                readers[-1].socket.recv(1)
+        assert resident(server) - before < 28 * 2 * MIB  # far less than one message for each
+        with logged_in(server, "imaps") as wire:  # others are served meanwhile
+            assert wire.ask(b"t NOOP\r\n").startswith(b"t OK")
+            assert wire.ask(b"t STORE 1 +FLAGS (\\Deleted)\r\n").startswith(b"t OK")
+            assert wire.ask(b"t EXPUNGE\r\n").startswith(b"t OK")
+    finally:
+        for wire in readers:
+            wire.socket.close()
+
+
+@pytest.mark.parametrize(
+    ("service", "command"), [("smtp", b"HELP\r\n"), ("pop3", b"CAPA\r\n"), ("imap", b"t CAPABILITY\r\n")]
+)
+def test_who_sends_commands_and_never_reads_is_not_read_either(
+    server: RunningServer, service: str, command: bytes
+) -> None:
+    before = resident(server)
+    with Wire(server, service) as wire:
+        wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        assert wire.push(command * (32 * MIB // len(command)), 2) < 16 * MIB
+        assert resident(server) - before < 16 * MIB
+
+
+@pytest.mark.parametrize(
+    ("service", "beginning"),
+    [
+        ("smtp", b""),
+        ("smtp", b"EHLO "),
+        ("submission", b"AUTH PLAIN "),
+        ("pop3", b"USER "),
+        ("imap", b"t LOGIN "),
+        ("imap", b't LOGIN "'),
+        ("imap", b"t LOGIN {4000+}\r\n" + b"x" * 4000 + b" "),
+    ],
+)
+def test_an_endless_line_is_not_kept(server: RunningServer, service: str, beginning: bytes) -> None:
+    before = resident(server)
+    with Wire(server, service) as wire:
+        assert wire.line().startswith(GREETINGS[service])
+        wire.push(beginning + b"A" * (32 * MIB), 5)
+        assert resident(server) - before < 8 * MIB
+    with Wire(server, service) as wire:
+        assert wire.line().startswith(GREETINGS[service])
+
+
+def test_literal_bombs_end_the_connection(server: RunningServer) -> None:
+    for literal in (b"{4294967295+}", b"{99999999999999999999+}"):
+        with Wire(server, "imap") as wire:
+            wire.line()
+            wire.send(b"t LOGIN " + literal + b"\r\n")
+            assert wire.rest(5).startswith(b"* BYE ")
+
+
+# Injection before STARTTLS: CVE-2011-0411
+
+
+@pytest.mark.parametrize(
+    ("service", "before", "command", "injected", "probe", "answer"),
+    [
+        (
+            "smtp",
+            b"EHLO x\r\n",
+            b"STARTTLS\r\n",
+            b"EHLO evil\r\nMAIL FROM:<evil@x.test>\r\n",
+            b"RCPT TO:<a@b>\r\n",
+            b"503 ",
+        ),
+        ("submission", b"EHLO x\r\n", b"STARTTLS\r\n", b"EHLO evil\r\nNOOP\r\n", b"MAIL FROM:<>\r\n", b"503 "),
+        ("pop3", b"", b"STLS\r\n", f"USER {BOB}\r\n".encode(), b"PASS x\r\n", b"-ERR give USER first"),
+        ("imap", b"", b"t STARTTLS\r\n", b"evil NOOP\r\nevil LOGIN {3}\r\n", b"t NOOP\r\n", b"t OK"),
+    ],
+)
+def test_what_is_injected_before_tls_is_forgotten(
+    server: RunningServer, service: str, before: bytes, command: bytes, injected: bytes, probe: bytes, answer: bytes
+) -> None:
+    with Wire(server, service) as wire:
+        wire.line()
+        if before:
+            wire.ask(before)
+        assert wire.ask(command + injected)[:4] in (b"220 ", b"+OK ", b"t OK")
+        wire.encrypt()
+        wire.socket.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            wire.socket.recv(1)
+        wire.socket.settimeout(20)
+        assert wire.ask(probe).startswith(answer)
+
+
+# Passwords
+
+
+def test_no_password_is_taken_in_clear(server: RunningServer) -> None:
+    with Wire(server, "submission") as wire:
+        wire.line()
+        wire.send(b"EHLO x\r\n")
+        offered = b""
+        while not offered.startswith(b"250 "):
+            offered = wire.line()
+            assert b"AUTH" not in offered
+        assert wire.ask(b"AUTH PLAIN " + PLAIN + b"\r\n").startswith(b"538 5.7.11 ")
+        assert wire.codes(b"MAIL FROM:<alice@example.test>") == [530]
+    with Wire(server, "pop3") as wire:
+        wire.line()
+        for command in (b"USER " + ALICE.encode(), b"PASS " + PASSWORD.encode(), b"AUTH PLAIN " + PLAIN, b"STAT"):
+            assert wire.ask(command + b"\r\n").startswith(b"-ERR ")
+    with Wire(server, "imap") as wire:
+        assert b"LOGINDISABLED" in wire.line()
+        assert wire.ask(f"t LOGIN {ALICE} {PASSWORD}\r\n".encode()).startswith(b"t NO ")
+        assert wire.ask(b"t AUTHENTICATE PLAIN " + PLAIN + b"\r\n").startswith(b"t NO ")
+        assert wire.ask(b"t SELECT INBOX\r\n").startswith(b"t BAD ")
+
+
+def test_port_25_knows_no_login(server: RunningServer) -> None:
+    with Wire(server, "smtp") as wire:
+        wire.line()
+        assert wire.codes(b"EHLO x", b"STARTTLS") == [250, 220]
+        wire.encrypt()
+        assert wire.codes(b"EHLO x", b"AUTH PLAIN " + PLAIN) == [250, 502]
+
+
+# Smuggling: CVE-2023-51764, 51765, 51766; CVE-2024-27305
+
+FALSE_ENDS = (
+    b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\r\n.\r\r\n", b"\r\r\n.\r\r\n", b"\n\n.\n\n",
+    b"\r\n\0.\r\n", b"\r\n.\0\r\n", b"\r\n..\r\n", b"\r\n. \r\n", b"\n..\n", b"\r\0\n.\r\0\n",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("false_end", FALSE_ENDS, ids=repr)
+def test_nothing_is_smuggled_past_the_end_of_data(server: RunningServer, false_end: bytes) -> None:
+    before = server.messages(BOB)
+    body = (
+        b"Subject: %b\r\n\r\nreal%bMAIL FROM:<evil@x.test>\r\nRCPT TO:<%b>\r\nDATA\r\nSubject: fake\r\n\r\nfake\r\n"
+        % (
+            CONTENT_MARK.encode(),
+            false_end,
+            BOB.encode(),
+        )
+    )
+    with Wire(server, "smtp") as wire:
+        wire.line()
+        codes = wire.codes(b"EHLO x", b"MAIL FROM:<jo@x.test>", b"RCPT TO:<%b>" % BOB.encode(), b"DATA")
+        assert codes == [250, 250, 250, 354]
+        (end,) = wire.codes(body + b".")
+        assert wire.codes(b"NOOP", b"QUIT") == [250, 221]
+        assert wire.rest(5) == b""
+    unclean = b"\0" in body or b"\r" in body.replace(b"\r\n", b"")
+    assert end == (554 if unclean else 250)
+    arrived = [message for message in server.messages(BOB) if message not in before]
+    expected = unix(body.replace(b"\r\n.", b"\r\n"))
+    assert [without_trace(message) for message in arrived] == ([] if unclean else [expected])
+
+
+# Relaying
+
+STRANGERS = (
+    "<x@elsewhere.test>", "<x%elsewhere.test@example.test>", "<elsewhere.test!x@example.test>", "<x@[127.0.0.1]>",
+    '<"x@elsewhere.test"@example.test>', "<@example.test:x@elsewhere.test>", "<x@elsewhere.test@example.test>",
+    '<"x%elsewhere.test">', "<x@elsewhere.test.>", "<x@example.test@elsewhere.test>", "x@elsewhere.test",
+    "<x@elsewhere.test\0@example.test>", "<x＠elsewhere.test>", "<|/bin/sh@example.test>", '<"|/bin/sh"@example.test>',
+    "</etc/passwd@example.test>", "<:include:/etc/passwd@example.test>", "<x@[IPv6:::1]>", "<@>", "<x@>",
+    "< x@elsewhere.test >", "<alice@example.test> <x@elsewhere.test>", "<../../alice@example.test>",
+)  # fmt: skip
+
+
+def queue(server: RunningServer) -> list[object]:
+    program = Path(sys.executable).parent / "mailserver"
+    command: list[str | Path] = [program, "--config", server.config, "queue", "list", "--json"]
+    return list(json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout))
+
+
+def test_nothing_is_relayed_for_strangers(server: RunningServer) -> None:
+    with Wire(server, "smtp") as wire:
+        wire.line()
+        wire.codes(b"EHLO x")
+        for sender in (b"<alice@example.test>", b"<>", b"<root@localhost>"):
+            assert wire.codes(b"MAIL FROM:" + sender, b"RCPT TO:<x@elsewhere.test>", b"RSET") == [250, 550, 250]
+    for encrypted, recipients in ((True, STRANGERS[:9]), (False, STRANGERS[9:18]), (False, STRANGERS[18:])):
+        with Wire(server, "smtp") as wire:
+            wire.line()
+            wire.codes(b"EHLO x")
+            if encrypted:
+                assert wire.codes(b"STARTTLS") == [220]
+                wire.encrypt()
+                wire.codes(b"EHLO x")
+            assert wire.codes(b"MAIL FROM:<alice@example.test>", b"RCPT TO:<alice@example.test>") == [250, 250]
+            for recipient in recipients:
+                (code,) = wire.codes(f"RCPT TO:{recipient}".encode())
+                assert 500 <= code < 600, recipient
+    assert queue(server) == []
+
+
+def test_a_failed_login_relays_nothing(server: RunningServer) -> None:
+    wrong = b64encode(f"\0{ALICE}\0{WRONG}".encode())
+    with Wire(server, "submissions", source="127.0.0.20").encrypt() as wire:
+        wire.line()
+        assert wire.codes(b"EHLO x", b"AUTH PLAIN " + wrong, b"MAIL FROM:<alice@example.test>") == [250, 535, 530]
+        assert wire.codes(b"RCPT TO:<x@elsewhere.test>", b"DATA") == [503, 503]
+    assert queue(server) == []
+
+
+# What is left behind
+
+
+def test_neither_passwords_nor_contents_are_in_the_log(server: RunningServer) -> None:
+    with Wire(server, "imaps", source="127.0.0.21").encrypt() as wire:
+        wire.line()
+        assert wire.ask(f"t LOGIN {ALICE} {WRONG}\r\n".encode()).startswith(b"t NO")
+        assert wire.ask(f"t LOGIN {ALICE} {PASSWORD} {WRONG}\r\n".encode()).startswith(b"t BAD")
+        assert wire.ask(f"t AUTHENTICATE PLAIN {WRONG}\r\n".encode()).startswith(b"t BAD")
+    with Wire(server, "pop3s", source="127.0.0.22").encrypt() as wire:
+        wire.line()
+        wire.ask(f"USER {ALICE}\r\n".encode())
+        assert wire.ask(f"PASS {WRONG}\r\n".encode()).startswith(b"-ERR")
+    with Wire(server, "smtp") as wire:
+        wire.line()
+        wire.codes(b"EHLO x", b"MAIL FROM:<jo@x.test>", b"RCPT TO:<bob@example.test>", b"DATA")
+        assert wire.codes(f"Subject: {CONTENT_MARK}\r\n\r\n{CONTENT_MARK}\r\n.".encode()) == [250]
+    log = server.log()
+    assert "login refused" in log
+    for secret in (PASSWORD, WRONG, CONTENT_MARK, PLAIN.decode(), b64encode(PASSWORD.encode()).decode()):
+        assert secret not in log
+
+
+def test_log_lines_cannot_be_forged(server: RunningServer) -> None:
+    with Wire(server, "imaps", source="127.0.0.23").encrypt() as wire:
+        wire.line()
+        forged = b"x\r\n2026-01-01 forged=line"
+        assert wire.ask(b"t LOGIN {%d+}\r\n%b {1+}\r\nx\r\n" % (len(forged), forged)).startswith(b"t NO")
+        wire.ask(b't ID ("name" {%d+}\r\n%b)\r\n' % (len(forged), forged))
+    wait_until(lambda: "forged" in server.log(), what="the log of the login")
+    assert not [line for line in server.log().splitlines() if "forged" in line and "session=" not in line]
+
+
+def test_everything_is_private_and_nothing_is_left_half_done(server: RunningServer) -> None:
+    entries = list((server.data).rglob("*"))
+    assert any(path.parent.name == "new" for path in entries)
+    for path in entries:
+        mode = stat.S_IMODE(path.lstat().st_mode)
+        assert mode == (0o700 if path.is_dir() else 0o600), f"{path}: {mode:o}"
+        assert path.parent.name not in ("tmp", "spool"), path
