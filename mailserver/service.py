@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,7 @@ from mailserver.delivery.relay import Relay
 from mailserver.delivery.router import Router
 from mailserver.mail import Address, parse_mailbox
 from mailserver.net.clock import ReactorClock, use_monotonic_time
-from mailserver.net.connection import Service, Session
+from mailserver.net.connection import Service, Session, stop_connections
 from mailserver.net.connector import ReactorConnector
 from mailserver.net.listeners import check_endpoint, listen
 from mailserver.net.logs import bridge
@@ -46,7 +47,8 @@ from mailserver.store import AccountStore, Store
 
 log = logging.getLogger(__name__)
 
-DISK_THREADS = 8
+DELIVERY_THREADS = 4
+MAILBOX_THREADS = 8  # for POP3 and IMAP: however much they read, delivery does not wait for them
 PASSWORD_THREADS = 2  # argon2id takes 64 MiB for each
 DNS_THREADS = 10
 
@@ -111,9 +113,11 @@ class MailServer(MultiService):
         self._configuration = configuration
         self._reactor = reactor
         self._clock = ReactorClock(reactor)
-        self._disk = ThreadWorkers(reactor, DISK_THREADS, "disk")
+        self._delivery = ThreadWorkers(reactor, DELIVERY_THREADS, "delivery")
+        self._mailboxes = ThreadWorkers(reactor, MAILBOX_THREADS, "mailboxes")
         self._passwords = ThreadWorkers(reactor, PASSWORD_THREADS, "passwords")
-        self._dns = ThreadWorkers(reactor, DNS_THREADS, "dns")
+        self._dns = ThreadWorkers(reactor, DNS_THREADS, "dns", abandon=True)
+        self._workers = (self._mailboxes, self._passwords, self._dns, self._delivery)
         self._connections = ConnectionLimits(
             configuration.limits.connections, configuration.limits.connections_per_address
         )
@@ -123,8 +127,9 @@ class MailServer(MultiService):
             self._directory, self._passwords, self._clock, Failures(), configuration.auth.without_tls
         )
         self._store = Store(configuration.data / "mail", hostname=configuration.hostname)
-        for listener in configuration.listener:
-            listen(reactor, listener.endpoint, self._service(listener)).setServiceParent(self)
+        self._services = [self._service(listener) for listener in configuration.listener]
+        for listener, service in zip(configuration.listener, self._services, strict=True):
+            listen(reactor, listener.endpoint, service).setServiceParent(self)
 
     # Starting and stopping
 
@@ -137,33 +142,37 @@ class MailServer(MultiService):
     def startService(self) -> None:
         data = self._configuration.data
         os.umask(0o077)
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the usual 1024 is below what connections need
         try:
             (data / "spool").mkdir(mode=0o700, parents=True, exist_ok=True)
             (data / "mail").mkdir(mode=0o700, exist_ok=True)
-            queue = Queue(data / "queue")
+            self._queue = Queue(data / "queue")
         except OSError as error:
             _refuse(f"{error.filename or data}: the data directory cannot be used: {error.strerror}")
         except QueueError as error:
             _refuse(str(error))
-        for workers in (self._disk, self._passwords, self._dns):
+        for workers in self._workers:
             workers.start()
-        self._wire(queue)
+        self._wire(self._queue)
         super().startService()
         self._manager.start()
         log.info("serving %s", ", ".join(f"{x.protocol} on {x.endpoint}" for x in self._configuration.listener))
 
     async def _stop(self) -> None:
         await MultiService.stopService(self)
+        await stop_connections(self._services, self._clock)
         await self._manager.stop()
-        for workers in (self._disk, self._passwords, self._dns):
+        for workers in self._workers:
             workers.stop()
+        self._queue.close()
 
     def stopService(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())
 
     def _wire(self, queue: Queue) -> None:
         configuration, outbox = self._configuration, self._configuration.demo and self._configuration.demo.outbox
-        deliver = self._disk.grouped(self._store.deliver)
+        deliver = self._delivery.grouped(self._store.deliver)
         router = Router(
             self._directory, hostname=configuration.hostname, outbox=parse_mailbox(outbox) if outbox else None
         )
@@ -172,7 +181,7 @@ class MailServer(MultiService):
             hostname=configuration.hostname,
             resolver=ThreadResolver(self._dns, configuration.relay.resolver),
             connector=ReactorConnector(self._reactor),
-            workers=self._disk,
+            workers=self._delivery,
             clock=self._clock,
         )
         self._manager = QueueManager(
@@ -182,7 +191,7 @@ class MailServer(MultiService):
             router=router,
             relay=relay,
             deliver=deliver,
-            workers=self._disk,
+            workers=self._delivery,
             clock=self._clock,
         )
         self._smtp_rooms = smtp.SMTPRooms(
@@ -193,7 +202,7 @@ class MailServer(MultiService):
             intake=Intake(
                 hostname=configuration.hostname,
                 deliver=deliver,
-                enqueue=self._disk.grouped(queue.add),
+                enqueue=self._delivery.grouped(queue.add),
                 clock=self._clock,
                 queued=self._manager.wake,
             ),
@@ -233,7 +242,7 @@ class MailServer(MultiService):
             limits=self._configuration.limits,
             authenticator=self._authenticator,
             open_account=self._open_account,
-            workers=self._disk,
+            workers=self._mailboxes,
             clock=self._clock,
             tls_available=tls_available,
         )
@@ -246,7 +255,7 @@ class MailServer(MultiService):
             spool=self._configuration.data / "spool",
             authenticator=self._authenticator,
             open_account=self._open_account,
-            workers=self._disk,
+            workers=self._mailboxes,
             clock=self._clock,
             tls_available=tls_available,
         )

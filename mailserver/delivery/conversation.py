@@ -15,7 +15,7 @@ from mailserver.mail import Action, Address, Body, Content, DeliveryStatus, Repl
 from mailserver.ports import Clock, ConnectFailure, Connection, Workers
 from mailserver.sasl import choose
 from mailserver.smtp.client import ClientConnection
-from mailserver.smtp.replies import ProtocolError
+from mailserver.smtp.replies import ProtocolError, ReplyReader, with_enhanced
 
 # Seconds, RFC 5321 §4.5.3.2; TLS has none there.
 GREETING = HELLO = MAIL = RCPT = 300.0
@@ -66,6 +66,7 @@ class Conversation:
         self._workers = workers
         self._clock = clock
         self._client = ClientConnection()
+        self._answered = False
 
     @property
     def offers_tls(self) -> bool:
@@ -192,12 +193,24 @@ class Conversation:
                 if self._clock.monotonic() > deadline:
                     raise ConnectFailure("the remote is too slow to read")
         except ConnectFailure as error:
-            raise self._broken(error) from error
+            raise await self._cut_off(error) from error
         self._client.end_body()
         try:
             return await self._answer(END_OF_DATA)
         except SessionFailed as failure:
             raise _AnswerLost(failure.reply, said=failure.said) from failure
+
+    async def _cut_off(self, error: ConnectFailure) -> SessionFailed:
+        """A server that refuses before the content has ended (552, say) may hang up after its reply."""
+        reader = ReplyReader()
+        try:
+            reader.append(await self._connection.read(0.0))
+            reply = reader.next()
+        except (ConnectFailure, ProtocolError):
+            reply = None
+        if reply is None or reply.positive:
+            return self._broken(error)
+        return SessionFailed(with_enhanced(reply), said=True)
 
     # Answers
 
@@ -216,6 +229,7 @@ class Conversation:
             raise self._broken(error) from error
         except ProtocolError as error:
             raise SessionFailed(Reply.of(451, "4.5.0", f"{self._name} does not speak SMTP: {error}")) from error
+        self._answered = True
         if event.reply.code == 421:
             raise SessionFailed(event.reply, said=True)
         return event.reply
@@ -225,7 +239,8 @@ class Conversation:
             raise SessionFailed(reply, said=True)
 
     def _broken(self, error: ConnectFailure) -> SessionFailed:
-        return SessionFailed(Reply.of(451, "4.4.2", f"{self._name}: {error}"))
+        """4.4.1 before its first word: it is not there; 4.4.2 later."""
+        return SessionFailed(Reply.of(451, "4.4.2" if self._answered else "4.4.1", f"{self._name}: {error}"))
 
 
 def _next(chunks: Iterator[bytes]) -> bytes:

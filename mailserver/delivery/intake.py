@@ -88,11 +88,11 @@ class Intake:
             return []
         begun = [self._enqueue(entry) for entry in entries]  # all before the first is awaited: one commit
         ids: list[str] = []
-        failure: QueueError | None = None
-        for entry in begun:  # all are awaited, whatever becomes of the first
+        failure: Exception | None = None
+        for entry in begun:  # all are awaited, whatever becomes of the first: the content is in use until then
             try:
                 ids.append(await entry)
-            except QueueError as error:
+            except Exception as error:  # noqa: BLE001 - raised below
                 failure = error
         self._queued()
         if failure is not None:

@@ -33,14 +33,15 @@ from mailserver.queue import Entry, EntryLost, NewEntry, NoSuchEntry, Queue, Que
 log = logging.getLogger(__name__)
 
 LOOK_INTERVAL = 1.0  # seconds
-ACTIVE_LIMIT = 500  # entries held in memory
-ACTIVE_RECIPIENTS = 10_000  # when they have as many recipients, no further entry is taken in
+ACTIVE_LIMIT = 5000  # entries held in memory: many, so that those for a slow next hop leave room for the others
+ACTIVE_RECIPIENTS = 20_000  # when they have as many recipients, no further entry is taken in
 BATCH = 50  # entries taken in at once
 RECIPIENTS_PER_JOB = 100  # RFC 5321 §4.5.3.1.8: every server takes as many in one transaction
 RECORD_INTERVAL = 5.0  # before results that could not be recorded are recorded again
 STOP_GRACE = 5.0  # for jobs under way at the stop; after that their connections are closed
 
 INTERNAL_ERROR = Reply.of(451, "4.3.0", "An error in this server")
+UNREACHABLE = ("4.4.1", "4.4.3")  # RFC 3463 §3.5: no answer from the host, directory server failure
 
 
 class Transport(Protocol):
@@ -128,8 +129,11 @@ class QueueManager:
 
     async def _idle(self) -> None:
         deadline = self._clock.monotonic() + STOP_GRACE
-        while (self._schedule.running or self._looking) and self._clock.monotonic() < deadline:
+        while self._at_work() and self._clock.monotonic() < deadline:
             await self._clock.sleep(0.05)
+
+    def _at_work(self) -> bool:
+        return self._schedule.running > 0 or self._looking or any(round.settling for round in self._active.values())
 
     async def _sweep(self) -> None:
         try:
@@ -165,9 +169,7 @@ class QueueManager:
             return
         now = self._clock.wall()
         try:
-            entries = await self._workers.run(
-                self._queue.due, now, horizon=self._policy.horizon, limit=room, exclude=frozenset(self._active)
-            )
+            entries = await self._workers.run(self._due, now, room, frozenset(self._active))
         except QueueError as error:
             log.error("queue: %s", error)
             return
@@ -177,6 +179,12 @@ class QueueManager:
             self._begin(entry, now)
         self._look_again |= len(entries) == room
         self._start_jobs()
+
+    def _due(self, now: float, limit: int, exclude: frozenset[str]) -> list[Entry]:
+        """None while another process delivers from the queue: an old server that is about to end, say."""
+        if not self._queue.lead():
+            return []
+        return self._queue.due(now, horizon=self._policy.horizon, limit=limit, exclude=exclude)
 
     def _begin(self, entry: Entry, now: float) -> None:
         round = _Round(entry, {recipient.number: recipient for recipient in entry.recipients})
@@ -231,14 +239,14 @@ class QueueManager:
             return []
         except QueueError as error:
             log.error("queue=%s not tried: %s", entry.id, error)
-            return [DeliveryStatus(address, Action.DELAYED, INTERNAL_ERROR) for address in addresses]
+            return _delayed(addresses, INTERNAL_ERROR)
         try:
             if hop is None:
                 return await self._deliver_here(entry, addresses, content)
             return await self._relay.deliver(hop, entry.sender, addresses, entry.header, content)
         except Exception:
             log.exception("queue=%s delivery failed", entry.id)
-            return [DeliveryStatus(address, Action.DELAYED, INTERNAL_ERROR) for address in addresses]
+            return _delayed(addresses, INTERNAL_ERROR)
         finally:
             content.close()
 
@@ -257,7 +265,7 @@ class QueueManager:
     async def _defer(self, jobs: Sequence[_Job], reply: Reply) -> None:
         """The next hop cannot be reached: what waits for it is not tried now, each on its own, but delayed as well."""
         for job in jobs:
-            await self._end(job, [DeliveryStatus(r.address, Action.DELAYED, reply) for r in job.recipients])
+            await self._end(job, _delayed([recipient.address for recipient in job.recipients], reply))
 
     # Results
 
@@ -303,6 +311,11 @@ class QueueManager:
         failed = [recipient for recipient in known.values() if recipient.failed] if last else []
         warn = last and not entry.warned and entry.sender is not None
         late = [recipient for recipient in known.values() if self._policy.late(recipient)] if warn else []
+        try:
+            reports = await self._reports(entry, failed, late, now)
+        except Exception:  # no report now, but the results are recorded: nothing is sent twice
+            log.exception("queue=%s a report cannot be made", entry.id)
+            failed, late, reports = [], [], []
         for recipient in failed:
             touched.add(recipient.number)
             del known[recipient.number]
@@ -312,7 +325,7 @@ class QueueManager:
                 keep=[known[number] for number in touched if number in known],
                 forget=[number for number in touched if number not in known],
                 warned=bool(late),
-                reports=await self._reports(entry, failed, late, now),
+                reports=reports,
             )
 
     async def _save(
@@ -334,11 +347,13 @@ class QueueManager:
                 return
             except QueueError as error:
                 log.error("queue=%s results cannot be recorded now: %s", entry.id, error)
-                if not self._running:
-                    return
-                await self._clock.sleep(RECORD_INTERVAL)
+            except Exception:
+                log.exception("queue=%s results cannot be recorded now", entry.id)
             else:
                 break
+            if not self._running:
+                return
+            await self._clock.sleep(RECORD_INTERVAL)
         for id in ids:
             log.info("queue=%s report=%s to=<%s>", entry.id, id, entry.sender)
             self.wake()
@@ -375,13 +390,17 @@ class QueueManager:
             content.close()
 
 
+def _delayed(addresses: Sequence[Address], reply: Reply) -> list[DeliveryStatus]:
+    return [DeliveryStatus(address, Action.DELAYED, reply) for address in addresses]
+
+
 def _problems(recipients: Iterable[QueuedRecipient]) -> list[Problem]:
     return [Problem(r.address, r.original, r.reply or INTERNAL_ERROR, r.host, r.last_attempt) for r in recipients]
 
 
 def _unreachable(status: DeliveryStatus) -> bool:
-    """No server of the next hop could be talked to (RFC 3463 §3.5: network and routing)."""
-    return status.action is Action.DELAYED and status.host is None and status.reply.status.subject == 4
+    """No server of the next hop answers or can be looked up. A connection that broke may be the message's own fault."""
+    return status.action is Action.DELAYED and status.host is None and str(status.reply.status) in UNREACHABLE
 
 
 def _log_result(entry: Entry, status: DeliveryStatus) -> None:

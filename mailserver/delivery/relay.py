@@ -69,7 +69,8 @@ class Relay:
         sendable = [r for r in recipients if not (r.needs_smtputf8 or (sender is not None and sender.needs_smtputf8))]
         statuses = {r: DeliveryStatus(r, Action.FAILED, NOT_ASCII) for r in recipients}
         if sendable:
-            done = await self._deliver(next_hop, sender, sendable, header, content)
+            once = list(dict.fromkeys(sendable))  # the second answer to the same address is not the one that counts
+            done = await self._deliver(next_hop, sender, once, header, content)
             statuses |= {status.recipient: status for status in done}
         return [statuses[recipient] for recipient in recipients]
 
@@ -132,6 +133,8 @@ class Relay:
             raise SessionFailed(Reply.of(451, "4.4.1", f"{target.host}: {error}")) from error
         self._open.add(connection)
         try:
+            if self._stopped:
+                raise SessionFailed(STOPPED)
             conversation = Conversation(connection, target.host, self._workers, self._clock)
             if self._implicit_tls:
                 await conversation.handshake(verify=self._login_required)

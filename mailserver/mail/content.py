@@ -15,6 +15,7 @@ from pathlib import Path
 
 SPOOL_LIMIT = 1024 * 1024
 CHUNK = 256 * 1024
+PIECES_LIMIT = 1000  # a piece of two octets takes sixty
 
 
 class Content:
@@ -43,6 +44,8 @@ class Content:
         if self._fd is None:
             self._pieces.append(data)
             if self.size <= SPOOL_LIMIT:
+                if len(self._pieces) > PIECES_LIMIT:
+                    self._pieces = [b"".join(self._pieces)]
                 return
             fd, name = tempfile.mkstemp(dir=self._directory)
             Path(name).unlink()

@@ -5,7 +5,9 @@ Promises   Events reach the session one at a time and in order; the answers to p
            holds more than it likes, so that neither a fast nor a slow client makes memory grow.
            `lost` is called once, after the last handler has ended.
            A client that is silent for the session's idle timeout is told so and closed; one that does not shake hands
-           or log in within the login timeout likewise, whatever it sends meanwhile.
+           or log in within the login timeout likewise, whatever it sends meanwhile. Octets that complete no command
+           do not count as activity.
+           At the stop of the server each command at work is answered before its connection is closed.
 On failure An exception of a session is logged with the session's id, and the connection closed.
 """
 
@@ -14,8 +16,8 @@ from __future__ import annotations
 import ipaddress
 import logging
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from twisted.internet import address, interfaces, protocol
@@ -30,7 +32,9 @@ from mailserver.ports import Channel, Clock, Disconnected, Timer, TLSState
 log = logging.getLogger(__name__)
 
 READ_AHEAD = 256 * 1024
+EVENTS_AT_ONCE = 256  # whose answers leave in one write
 FAREWELL = 10.0  # seconds for the last octets to leave
+STOP_GRACE = 5.0  # seconds for commands at work at the stop of the server
 
 
 class Engine(Protocol):
@@ -80,6 +84,7 @@ class Service:
     login_timeout: float
     certificates: CertificateStore | None
     implicit_tls: bool
+    open: set[ServedConnection] = field(default_factory=set)
 
 
 @implementer(interfaces.IPushProducer, interfaces.IHandshakeListener, interfaces.IHalfCloseableProtocol)
@@ -94,11 +99,13 @@ class ServedConnection(protocol.Protocol):
         self.id = secrets.token_hex(5)
         self.local_port = 0
         self._session: Session | None = None
-        self._busy = False
+        self.busy = False
+        self._stopping = False
         self._closing = False
         self._connected = False
         self._reading = True
         self._writable = True
+        self._shaking_hands = False
         self._end_of_input = False
         self._draining: list[Deferred[None]] = []
         self._timer: Timer | None = None
@@ -108,17 +115,19 @@ class ServedConnection(protocol.Protocol):
 
     def connectionMade(self) -> None:
         self._connected = True
+        self._service.open.add(self)
         self.local_port = getattr(self.transport.getHost(), "port", 0)
         if hasattr(self.transport, "setTcpNoDelay"):
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
         self._timer = self._service.clock.call_later(self._service.login_timeout, self._look_at_time)
         if self._service.implicit_tls:
-            self.transport.startTLS(self._service.certificates)
+            self._shake_hands()
         else:
             self._pump()
 
     def handshakeCompleted(self) -> None:
+        self._shaking_hands = False
         state = self.tls
         log.info("session=%s peer=%s tls=%s", self.id, self.peer, state)
         if self._session is None:
@@ -127,14 +136,17 @@ class ServedConnection(protocol.Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self._closing or self._session is None:
             return
-        self._active = self._service.clock.monotonic()
-        self._session.engine.receive_data(data)
+        engine = self._session.engine
+        waiting = engine.buffered + len(data)
+        engine.receive_data(data)
         self._pump()
+        if engine.buffered < waiting:
+            self._active = self._service.clock.monotonic()
 
     def readConnectionLost(self) -> None:
         """The client sends no more; what it has sent is still answered."""
         self._end_of_input = True
-        if not self._busy:
+        if not self.busy:
             self.close()
 
     def writeConnectionLost(self) -> None:
@@ -146,7 +158,7 @@ class ServedConnection(protocol.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._release_drain()
-        if not self._busy:
+        if not self.busy:
             self._end()
 
     def pauseProducing(self) -> None:
@@ -189,7 +201,7 @@ class ServedConnection(protocol.Protocol):
     def start_tls(self) -> None:
         self.flush()
         if self._connected and not self._closing:
-            self.transport.startTLS(self._service.certificates)
+            self._shake_hands()
 
     def close(self) -> None:
         if self._closing:
@@ -203,32 +215,53 @@ class ServedConnection(protocol.Protocol):
                 self._timer.cancel()
             self._timer = self._service.clock.call_later(FAREWELL, self._abort)
 
+    # The stop of the server
+
+    def stop(self) -> None:
+        """What is at work is answered first; then the client is told, and the connection closed."""
+        self._stopping = True
+        if not self.busy:
+            self._part()
+
+    def _part(self) -> None:
+        if self._session is None:
+            self._abort()
+        elif not self._closing:
+            self.flush()
+            self.transport.write(self._service.refuse(Refusal.STOPPING))
+            self.close()
+
     # The pump
 
     def _pump(self) -> None:
-        if not self._busy:
-            self._busy = True
-            Deferred.fromCoroutine(self._run()).addErrback(self._failed)
+        if not self.busy:
+            self.busy = True
+            Deferred.fromCoroutine(self._run()).addErrback(self._failed).addCallback(self._rest)
         self._regulate_reading()
 
     async def _run(self) -> None:
         try:
             session = self._session or await self._open()
-            while not self._closing and (event := session.engine.next_event()) is not None:
+            handled = 0
+            while not (self._closing or self._stopping) and (event := session.engine.next_event()) is not None:
                 await session.handle(event)
+                self._active = self._service.clock.monotonic()
                 self._regulate_reading()
-                if not self._writable:  # answers pile up at a client that asks and does not read
-                    await self.drain()
+                handled += 1
+                if not self._writable or handled % EVENTS_AT_ONCE == 0:
+                    await self.drain()  # answers must not pile up at a client that asks and does not read
             self.flush()
         except Disconnected:
             pass
-        finally:
-            self._busy = False
-            self._active = self._service.clock.monotonic()
-            if not self._connected:
-                self._end()
-            elif self._end_of_input:
-                self.close()
+
+    def _rest(self, _: object) -> None:
+        self.busy = False
+        if not self._connected:
+            self._end()
+        elif self._stopping:
+            self._part()
+        elif self._end_of_input:
+            self.close()
 
     async def _open(self) -> Session:
         log.info("session=%s peer=%s service=%s opened", self.id, self.peer, self._service.name)
@@ -236,6 +269,10 @@ class ServedConnection(protocol.Protocol):
         await session.opened()
         self._look_at_time()  # the session's own deadline may come first
         return session
+
+    def _shake_hands(self) -> None:
+        self._shaking_hands = True
+        self.transport.startTLS(self._service.certificates)
 
     def _regulate_reading(self) -> None:
         if self._closing or self._session is None:
@@ -262,14 +299,14 @@ class ServedConnection(protocol.Protocol):
         session = self._session
         deadline = self._made + self._service.login_timeout
         if session is not None and not session.awaits_login:
-            working = self._busy and not self._draining  # waiting for a slow reader is no work
+            working = self.busy and not self._draining  # waiting for a slow reader is no work
             idle_since = now if working else self._active
             deadline = idle_since + session.idle_timeout
         if now < deadline:
             self._timer = self._service.clock.call_later(deadline - now, self._look_at_time)
             return
         log.info("session=%s peer=%s timed out", self.id, self.peer)
-        if session is None or not self._writable:
+        if session is None or self._shaking_hands or not self._writable:
             self._abort()
             return
         session.timed_out()
@@ -290,7 +327,18 @@ class ServedConnection(protocol.Protocol):
         if session is not None:
             session.lost()
             log.info("session=%s peer=%s closed", self.id, self.peer)
+        self._service.open.discard(self)
         self._service.connections.release(self.peer)
+
+
+async def stop_connections(services: Sequence[Service], clock: Clock) -> None:
+    """Ends all that are open; waits a little for those that are at work."""
+    for service in services:
+        for connection in tuple(service.open):
+            connection.stop()
+    deadline = clock.monotonic() + STOP_GRACE
+    while any(c.busy for service in services for c in service.open) and clock.monotonic() < deadline:
+        await clock.sleep(0.02)
 
 
 class ServiceFactory(protocol.Factory):

@@ -107,6 +107,7 @@ class OutboundConnection(protocol.Protocol):
 
     async def start_tls(self, server_name: str, timeout: float, *, verify: bool = False) -> None:
         self._input.clear()
+        self._regulate_reading()
         if self._lost is None:
             self.transport.startTLS(client_tls(server_name, verify=verify))
             await self._wait("handshake", timeout, "no TLS handshake")

@@ -6,6 +6,7 @@ On failure SERVFAIL, timeouts and broken answers are temporary (DNSFailure), NXD
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import dns.exception
@@ -14,6 +15,8 @@ import dns.rdatatype
 import dns.resolver
 
 from mailserver.ports import MX, DNSFailure, NoSuchDomain, Workers
+
+log = logging.getLogger(__name__)
 
 LIFETIME = 15.0
 CACHED_ANSWERS = 10_000
@@ -30,7 +33,11 @@ class ThreadResolver:
 
     def __init__(self, workers: Workers, servers: Sequence[str] = ()) -> None:
         self._workers = workers
-        self._resolver = dns.resolver.Resolver(configure=not servers)
+        try:
+            self._resolver = dns.resolver.Resolver(configure=not servers)
+        except dns.resolver.NoResolverConfiguration as error:
+            log.error("no DNS server is known, mail for other servers waits: %s", error)
+            self._resolver = dns.resolver.Resolver(configure=False)
         if servers:
             self._resolver.nameservers = [dns.nameserver.Do53Nameserver(*parse_server(server)) for server in servers]
         self._resolver.lifetime = LIFETIME

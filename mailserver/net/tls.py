@@ -9,6 +9,7 @@ On failure CertificateError at the start, with the file's name and the remedy.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ from mailserver.ports import TLSState
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 1.0  # seconds between two looks at the files
+
+_HOST_NAME = re.compile(r"(?=.{1,253}$)(?!.*\.[0-9]+$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*", re.IGNORECASE)
+"""What may be asked for as a server's name: no address (RFC 6066 §3), nor the strange names that the DNS may hold."""
 
 
 class CertificateError(Exception):
@@ -135,8 +139,8 @@ class OpportunisticTLS:
         if cls._context is None:
             cls._context = CertificateOptions(raiseMinimumTo=TLSVersion.TLSv1_2).getContext()
         connection = SSL.Connection(cls._context, None)
-        if self._server_name:
-            connection.set_tlsext_host_name(self._server_name.encode("idna"))
+        if _HOST_NAME.fullmatch(self._server_name):
+            connection.set_tlsext_host_name(self._server_name.encode())
         return connection
 
 

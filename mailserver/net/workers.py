@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from threading import Thread
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -18,24 +19,29 @@ from twisted.python.threadpool import ThreadPool
 
 log = logging.getLogger(__name__)
 
+BATCH = 200  # jobs done together: each may hold a file open
+
 P = ParamSpec("P")
 R = TypeVar("R")
 J = TypeVar("J")
 
 
 class ThreadWorkers:
-    """The Workers port, over one pool of threads."""
+    """The Workers port, over one pool of threads. `abandon`: its work changes nothing, no stop waits for it."""
 
-    def __init__(self, reactor: Any, threads: int, name: str) -> None:
+    def __init__(self, reactor: Any, threads: int, name: str, *, abandon: bool = False) -> None:
         self._reactor = reactor
+        self._abandon = abandon
         self._pool = ThreadPool(minthreads=0, maxthreads=threads, name=name)
+        self._pool.threadFactory = _AbandonedThread if abandon else Thread
 
     def start(self) -> None:
         self._pool.start()
 
     def stop(self) -> None:
         """Waits for the work that has begun."""
-        self._pool.stop()
+        if not self._abandon:
+            self._pool.stop()
 
     def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Deferred[R]:
         return deferToThreadPool(self._reactor, self._pool, work, *args, **kwargs)
@@ -48,6 +54,13 @@ class ThreadWorkers:
 
     def spawn(self, task: Coroutine[Any, Any, object]) -> None:
         Deferred.fromCoroutine(task).addErrback(_log_failure)
+
+
+class _AbandonedThread(Thread):
+    """Keeps no process from ending."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs, daemon=True)
 
 
 def _log_failure(failure: Failure) -> None:
@@ -72,7 +85,7 @@ class _Group(Generic[J, R]):
         self._running = True
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting, []
+                batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
                 results: Sequence[R | Exception]
                 try:
                     results = await self._workers.run(self._work, [job for job, _ in batch])

@@ -17,6 +17,7 @@ class Refusal(Enum):
 
     TOTAL = "too many connections, try again later"
     ADDRESS = "too many connections from your address, close some first"
+    STOPPING = "the server stops, try again later"
 
 
 class ConnectionLimits:

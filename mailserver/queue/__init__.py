@@ -3,8 +3,10 @@
 Promises   What `Queue.add` gave an id for is on disk: body file synced, its directory synced, row committed and synced.
            Each change is one transaction, seen whole or not at all, also after `kill -9` and by other processes.
            An entry that cannot be read is set aside in the state "corrupt" and never deleted but by `Queue.remove`.
+           A queue that was removed or moved away while it is open takes nothing more.
 On failure QueueError, and nothing has changed.
-Layout     <data>/queue/queue.db (SQLite, WAL); bodies above 64 KiB in <data>/queue/bodies/<id>, in CRLF form.
+Layout     <data>/queue/queue.db (SQLite, WAL); bodies above 64 KiB in <data>/queue/bodies/<id>, in CRLF form;
+           <data>/queue/lead, locked by the process that delivers.
 """
 
 from mailserver.queue.model import Entry, EntryLost, NewEntry, NoSuchEntry, QueuedRecipient, QueueError, State

@@ -7,7 +7,9 @@ the lock is taken: a large one keeps nobody else waiting.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
+import os
 import secrets
 import sqlite3
 import threading
@@ -49,18 +51,19 @@ class Queue:
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 sync_directory(directory.parent)
             self._bodies = Bodies(directory / "bodies")
-            self._db = sqlite3.connect(
-                directory / "queue.db", timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
-            )
+            self._path = directory / "queue.db"
+            self._db = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
             try:
                 self._prepare()
                 sync_directory(directory)  # the names of the database and of its log
+                self._file = _identity(self._path)
             except BaseException:
                 self._db.close()
                 raise
         except (OSError, sqlite3.Error) as error:
             raise QueueError(f"the queue in {directory} cannot be opened: {error}") from error
         self._lock = threading.Lock()
+        self._lease: int | None = None
 
     def _prepare(self) -> None:
         db = self._db
@@ -77,6 +80,9 @@ class Queue:
     def close(self) -> None:
         with self._lock:
             self._db.close()
+            if self._lease is not None:
+                os.close(self._lease)
+                self._lease = None
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -90,6 +96,7 @@ class Queue:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """One transaction; durable when the block has ended without an exception."""
         with self._lock:
+            self._check_place()
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
@@ -99,6 +106,15 @@ class Queue:
             finally:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
+
+    def _check_place(self) -> None:
+        """A database that was removed or moved away while it is open still takes writes, which nobody would find."""
+        try:
+            found = _identity(self._path)
+        except OSError as error:
+            raise QueueError(f"the queue is not at its place: {error}") from error
+        if found != self._file:
+            raise QueueError(f"{self._path} is another file than the one that was opened; start the server again")
 
     # New entries
 
@@ -147,6 +163,27 @@ class Queue:
 
     # The queue manager's side
 
+    def lead(self) -> bool:
+        """Makes this process the one that delivers, until `close` or its end; False while another one is.
+
+        Two that deliver from one queue would send everything twice. Raises QueueError.
+        """
+        with self._lock:
+            if self._lease is None:
+                try:
+                    lease = os.open(self._path.with_name("lead"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                    try:
+                        fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except OSError:
+                        os.close(lease)
+                        raise
+                except BlockingIOError:
+                    return False
+                except OSError as error:
+                    raise QueueError(f"the queue cannot be locked: {error}") from error
+                self._lease = lease
+            return True
+
     def due(self, now: float, *, horizon: float, limit: int, exclude: Collection[str] = ()) -> list[Entry]:
         """Up to `limit` entries whose time has come, the longest due first.
 
@@ -167,9 +204,11 @@ class Queue:
             return [entry for id in found[:limit] if (entry := self._read(db, id)) is not None]
 
     def _read(self, db: sqlite3.Connection, id: str) -> Entry | None:
-        """None: the entry could not be read and was set aside. Raises NoSuchEntry."""
+        """None: the entry was removed meanwhile, or could not be read and was set aside."""
         try:
             return _load(db, id)
+        except NoSuchEntry:
+            return None
         except (ValueError, TypeError) as error:
             log.error("queue=%s cannot be read and is set aside: %s", id, error)
             _set_aside(db, id)
@@ -195,6 +234,7 @@ class Queue:
                 if content.size != size:
                     raise ValueError(f"the body has {content.size} octets and not {size}")
             except (FileNotFoundError, ValueError) as error:
+                self._check_place()
                 log.error("queue=%s has lost its body and is set aside: %s", id, error)
                 _set_aside(db, id)
                 raise EntryLost(f"the body of {id} is lost: {error}") from error
@@ -318,16 +358,28 @@ class Queue:
         return len(gone)
 
 
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
 def _load(db: sqlite3.Connection, id: str) -> Entry:
     """Raises NoSuchEntry; ValueError or TypeError when it cannot be read."""
-    row = db.execute(f"SELECT {rows.ENTRY_COLUMNS} FROM entry WHERE id = ?", (id,)).fetchone()  # noqa: S608 - constants
-    if row is None:
-        raise NoSuchEntry(f"no entry {id} in the queue")
-    recipients = db.execute(
-        f"SELECT {rows.RECIPIENT_COLUMNS} FROM recipient WHERE entry = ? ORDER BY number",  # noqa: S608 - constants
-        (id,),
-    )
-    return rows.entry_of(row, recipients)
+    db.execute("BEGIN")  # one state of both tables, whatever another process does meanwhile
+    try:
+        row = db.execute(
+            f"SELECT {rows.ENTRY_COLUMNS} FROM entry WHERE id = ?",  # noqa: S608 - constants
+            (id,),
+        ).fetchone()
+        if row is None:
+            raise NoSuchEntry(f"no entry {id} in the queue")
+        recipients = db.execute(
+            f"SELECT {rows.RECIPIENT_COLUMNS} FROM recipient WHERE entry = ? ORDER BY number",  # noqa: S608 - constants
+            (id,),
+        )
+        return rows.entry_of(row, recipients)
+    finally:
+        db.execute("COMMIT")
 
 
 def _set_aside(db: sqlite3.Connection, id: str) -> None:

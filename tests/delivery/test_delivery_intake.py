@@ -240,3 +240,27 @@ def test_a_hostile_hello_cannot_inject_into_the_trace():
     envelope = Envelope(SENDER, (Recipient(ALICE),))
     run(world.intake.accept(envelope, Content(BODY), arrival, [local(ALICE)[0]]))
     assert b"\nBcc" not in world.delivered[0].header
+
+
+def test_an_unforeseen_error_of_one_entry_leaves_none_unawaited(monkeypatch):
+    world = World(failures={ALICE: DeliveryError(LATER), BOB: DeliveryError(FULL)})
+    awaited = []
+
+    def enqueue(entry):
+        number = len(awaited)
+        awaited.append(False)
+
+        async def add():
+            awaited[number] = True
+            if number == 1:
+                raise RuntimeError("a fault")
+            return "id"
+
+        return add()
+
+    monkeypatch.setattr(world.intake, "_enqueue", enqueue)
+    envelope = Envelope(SENDER, tuple(map(Recipient, (ALICE, BOB, CAROL))), Body.SEVEN_BIT, False)
+    routes = [Local(ALICE, ALICE), Local(BOB, BOB), Remote("example.net")]
+    reply = run(world.intake.accept(envelope, Content(BODY), ARRIVAL, routes))
+    assert reply.temporary
+    assert awaited == [True, True, True]

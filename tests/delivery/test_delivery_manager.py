@@ -631,3 +631,92 @@ def test_orphaned_bodies_are_swept_at_the_start(world, monkeypatch):
     monkeypatch.setattr(world.queue, "sweep", lambda: swept.append(True))
     world.start()
     assert swept == [True]
+
+
+def test_a_stop_waits_for_results_that_another_job_of_the_entry_has_to_record(world, monkeypatch):
+    world.settings = Settings(concurrency_per_host=1)
+    world.manager = world.new_manager()
+    world.relay.hosts = False
+    world.relay.answers["down.example"] = UNREACHABLE
+    id = world.put(*(f"u{n}@down.example" for n in range(101)), "z@z.example")
+    record, refusals = world.queue.record, [True]
+
+    def fails_at_first(*args, **kwargs):
+        if refusals and refusals.pop():
+            raise QueueError("disk full")
+        return record(*args, **kwargs)
+
+    monkeypatch.setattr(world.queue, "record", fails_at_first)
+    world.relay.pause = True
+    world.start()
+    world.relay.release(1)
+    world.loop.settle()
+    world.relay.release()
+    world.loop.settle()
+    assert len(world.relay.calls) == 2
+    world.loop.run(world.manager.stop())
+    assert "z@z.example" not in [str(r.address) for r in world.queue.show(id).recipients]
+
+
+def test_a_report_that_cannot_be_made_does_not_let_a_copy_be_sent_twice(world, monkeypatch):
+    def fault(*_, **__):
+        raise RuntimeError("a fault in the report")
+
+    world.relay.answers["bad@example.net"] = NEVER
+    id = world.put("good@example.net", "bad@example.net")
+    with monkeypatch.context() as patch:
+        patch.setattr(manager_module, "failure_report", fault)
+        world.start()
+        world.loop.advance(10)
+        assert [str(r.address) for r in world.queue.show(id).recipients] == ["bad@example.net"]
+    world.loop.advance(10)
+    assert len(world.relay.calls) == 1
+    assert [[fields["Final-Recipient"] for fields in report] for report in world.reports()] == [
+        ["rfc822; bad@example.net"]
+    ]
+
+
+def test_a_fault_in_recording_is_no_reason_to_send_again(world, monkeypatch):
+    record, faults = world.queue.record, [RuntimeError("a fault"), RuntimeError("a fault")]
+
+    def faulty(*args, **kwargs):
+        if faults:
+            raise faults.pop()
+        return record(*args, **kwargs)
+
+    monkeypatch.setattr(world.queue, "record", faulty)
+    world.put("carol@example.net")
+    world.start()
+    world.loop.advance(20)
+    assert len(world.relay.calls) == 1
+    assert world.queue.list() == []
+
+
+def test_a_message_that_breaks_its_connection_does_not_delay_the_others_for_its_next_hop(world):
+    world.relay.hosts = False
+    world.relay.answers["poison@example.net"] = Reply.of(451, "4.4.2", "The remote closed the connection")
+    world.relay.pause = True
+    for _ in range(world.settings.concurrency_per_host):
+        world.put("poison@example.net")
+    world.start()
+    world.put("carol@example.net")
+    world.loop.advance(2)
+    world.relay.pause = False
+    world.relay.release()
+    world.loop.settle()
+    assert ("carol@example.net",) in [call[2] for call in world.relay.calls]
+
+
+def test_a_second_process_on_the_same_queue_waits_for_the_end_of_the_first(world, tmp_path):
+    world.start()
+    other = Queue(tmp_path / "queue")
+    world.queue, first = other, world.queue
+    world.loop.run(world.manager.stop())
+    world.manager = world.new_manager()
+    world.start()
+    world.put("carol@example.net")
+    world.loop.advance(10)
+    assert world.relay.calls == []
+    first.close()
+    world.loop.advance(2)
+    assert len(world.relay.calls) == 1

@@ -500,3 +500,64 @@ def test_port_465_is_encrypted_from_the_first_octet(password):
 def test_a_smarthost_that_cannot_be_found_returns_no_mail():
     setup = Setup(settings=Settings(smarthost="typo.example.com:25"), resolver=TableResolver())
     assert setup.outcome(next_hop="typo.example.com:25") == (Action.DELAYED, 451, None)
+
+
+# Twice
+
+
+def test_a_recipient_named_twice_is_sent_once_and_both_have_the_answer():
+    server = ScriptedServer()
+    statuses = Setup(server).deliver(BOB, BOB)
+    assert [(status.recipient, status.action) for status in statuses] == [(BOB, Action.RELAYED)] * 2
+    assert sum(command.startswith("RCPT") for command in server.commands) == 1
+
+
+def test_no_session_begins_on_a_connection_that_comes_after_the_stop():
+    server = ScriptedServer()
+    setup = Setup(server)
+    connect = setup.connector.connect
+
+    async def late(*arguments):
+        setup.relay.abort()
+        return await connect(*arguments)
+
+    setup.connector.connect = late
+    assert setup.outcome() == (Action.DELAYED, 451, None)
+    assert server.commands == []
+
+
+@pytest.mark.parametrize(("stage", "status"), [("GREETING", "4.4.1"), ("MAIL", "4.4.2")])
+def test_a_server_that_says_nothing_at_all_is_told_from_one_that_breaks_off(stage, status):
+    (outcome,) = Setup(ScriptedServer({stage: CLOSE})).deliver()
+    assert str(outcome.reply.status) == status
+
+
+@pytest.mark.parametrize(
+    ("words", "outcome"),
+    [
+        ("552 5.3.4 too large", (Action.FAILED, 552, "mx1.example.net")),
+        ("451 4.3.0 not now", (Action.DELAYED, 451, "mx1.example.net")),
+        ("250 2.0.0 taken", (Action.DELAYED, 451, None)),  # of half a message
+        (GARBAGE, (Action.DELAYED, 451, None)),
+        (CLOSE, (Action.DELAYED, 451, None)),
+    ],
+)
+def test_the_last_words_of_a_server_that_hangs_up_within_the_content_count(words, outcome):
+    setup = Setup(ScriptedServer())
+    connect = setup.connector.connect
+
+    async def connect_to_one_that_hangs_up(*arguments):
+        connection = await connect(*arguments)
+        write = connection.write
+
+        async def hang_up(data, timeout):
+            if connection._in_body:
+                connection._answers = [words]
+                raise ConnectFailure("the connection broke")
+            await write(data, timeout)
+
+        connection.write = hang_up
+        return connection
+
+    setup.connector.connect = connect_to_one_that_hangs_up
+    assert setup.outcome() == outcome

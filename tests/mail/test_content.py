@@ -1,5 +1,6 @@
 """Content: small in memory, large in a nameless file, the same to read."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,16 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     content = Content(directory=tmp_path / "missing")
     with pytest.raises(OSError, match="missing"):
         content.write(b"x" * (SPOOL_LIMIT + 1))
+
+
+def test_many_small_pieces_take_little_more_room_than_their_octets() -> None:
+    tracemalloc.start()
+    try:
+        content = Content()
+        for number in range(100_000):
+            content.write(b"%02d" % (number % 100))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 500_000
+    assert b"".join(content.chunks()) == b"".join(b"%02d" % n for n in range(100)) * 1000

@@ -12,9 +12,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.internet.testing import StringTransport
 
-from mailserver.net.connection import READ_AHEAD, RefusedConnection, ServedConnection, Service, ServiceFactory
+from mailserver.net.connection import (
+    READ_AHEAD,
+    RefusedConnection,
+    ServedConnection,
+    Service,
+    ServiceFactory,
+    stop_connections,
+)
 from mailserver.policy.connections import ConnectionLimits
-from tests.support.fakes import FakeClock
+from tests.support.fakes import FakeClock, run
 
 
 @dataclass
@@ -296,3 +303,47 @@ def test_connections_are_limited_by_address_and_given_back(served: Served) -> No
     assert isinstance(factory.buildProtocol(IPv4Address("TCP", "192.0.2.2", 4003)), ServedConnection)
     lose(served)
     assert isinstance(factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 4004)), ServedConnection)
+
+
+def test_octets_that_complete_no_command_do_not_count_as_activity(served: Served) -> None:
+    for _ in range(11):
+        served.connection.dataReceived(b"x")
+        served.clock.advance(10)
+    assert served.sent() == b"hello\ntoo slow\n"
+    assert served.transport.disconnecting
+
+
+# The stop of the server
+
+
+def stop(served: Served) -> None:
+    run(stop_connections([served.connection._service], served.clock))
+
+
+def test_at_the_stop_an_idle_client_is_told_and_closed(served: Served) -> None:
+    stop(served)
+    assert served.sent() == b"hello\nno: STOPPING\n"
+    assert served.transport.disconnecting
+
+
+def test_at_the_stop_the_command_at_work_is_answered_and_no_further_one_begun(served: Served) -> None:
+    served.connection.dataReceived(b"wait\nnext\n")
+    assert served.session.gate is not None
+    served.clock.call_later(1.0, lambda: served.session.gate.callback(None))
+    stop(served)
+    assert served.sent() == b"hello\nwait!\nno: STOPPING\n"
+    assert served.session.events == [b"wait"]
+    assert served.transport.disconnecting
+
+
+def test_the_stop_does_not_wait_for_ever(served: Served) -> None:
+    served.connection.dataReceived(b"wait\n")
+    begun = served.clock.monotonic()
+    stop(served)
+    assert served.clock.monotonic() - begun < 6
+
+
+def test_a_connection_that_has_ended_is_forgotten(served: Served) -> None:
+    served.connection.connectionLost(connectionDone)
+    assert served.connection._service.open == set()
+    stop(served)

@@ -19,7 +19,7 @@ from twisted.internet.protocol import Factory, Protocol
 from mailserver.config.model import TLS, ServerName
 from mailserver.net import tls
 from mailserver.net.connector import ReactorConnector
-from mailserver.net.tls import CertificateError, CertificateStore
+from mailserver.net.tls import CertificateError, CertificateStore, client_tls
 from mailserver.ports import ConnectFailure
 from tests.support.reactor import in_reactor
 
@@ -240,3 +240,16 @@ def test_the_end_of_the_remote_is_an_empty_read() -> None:
         return [await connection.read(5), await connection.read(5)]
 
     assert in_reactor(use) == [b"bye\r\n", b""]
+
+
+@pytest.mark.parametrize(
+    "name", ["192.0.2.1", "2001:db8::1", "a..b", "x" * 300, "\\000" * 63 + ".example", "m\u00fcller", ""]
+)
+def test_what_is_no_host_name_is_not_asked_for(name: str) -> None:
+    connection = client_tls(name, verify=False).clientConnectionForTLS(None)
+    assert connection.get_servername() is None
+
+
+def test_a_host_name_is_asked_for() -> None:
+    connection = client_tls("mx_1.example.net", verify=False).clientConnectionForTLS(None)
+    assert connection.get_servername() == b"mx_1.example.net"

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import gatherResults
+from twisted.internet.task import deferLater
 
-from mailserver.net.workers import ThreadWorkers
+from mailserver.net.workers import BATCH, ThreadWorkers
 from tests.support.reactor import in_reactor, running_reactor
 
 
@@ -79,3 +80,41 @@ def test_a_batch_that_fails_fails_for_each_of_its_jobs_and_no_other(workers: Thr
         return "", ""
 
     assert in_reactor(use) == ("disk", "B")
+
+
+def test_a_batch_is_bounded_and_every_job_has_its_turn(workers: ThreadWorkers) -> None:
+    sizes: list[int] = []
+
+    def work(jobs: Sequence[int]) -> list[int | Exception]:
+        sizes.append(len(jobs))
+        return list(jobs)
+
+    async def use(_: Any) -> list[int]:
+        add = workers.grouped(work)
+        return await gatherResults([add(n) for n in range(2 * BATCH + 1)])
+
+    assert in_reactor(use) == list(range(2 * BATCH + 1))
+    assert max(sizes) == BATCH
+
+
+def test_a_stop_does_not_wait_for_work_that_may_be_abandoned() -> None:
+    workers = ThreadWorkers(running_reactor(), 1, "test", abandon=True)
+    begun, gate, daemon = threading.Event(), threading.Event(), []
+
+    def work() -> None:
+        daemon.append(threading.current_thread().daemon)
+        begun.set()
+        gate.wait(30)
+
+    async def use(_: Any) -> None:
+        workers.start()
+        done = workers.run(work)
+        while not begun.is_set():
+            await deferLater(running_reactor(), 0.01)
+        workers.stop()
+        assert not gate.is_set()
+        gate.set()
+        await done
+
+    in_reactor(use)
+    assert daemon == [True]

@@ -1,6 +1,7 @@
 """The durable queue: what was acknowledged stays, what is unreadable is set aside, several may use it at once."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -525,3 +526,60 @@ def test_what_was_acknowledged_is_there_after_kill_9(tmp_path):
             assert known[id].state == State.QUEUED
             assert whole(queue.content(id)) in (b"small", b"x" * 100_000)
         queue.close()
+
+
+# Its place
+
+
+def test_nothing_is_taken_into_a_queue_that_was_removed(queue, tmp_path):
+    put(queue, message())
+    shutil.rmtree(tmp_path / "queue")
+    (error,) = queue.add([message()])
+    assert isinstance(error, QueueError)
+
+
+def test_nothing_is_taken_into_a_queue_that_was_moved_away_or_replaced(queue, tmp_path):
+    (tmp_path / "queue").rename(tmp_path / "elsewhere")
+    (error,) = queue.add([message()])
+    assert isinstance(error, QueueError)
+    Queue(tmp_path / "queue").close()
+    (error,) = queue.add([message()])
+    assert "start the server again" in str(error)
+    (tmp_path / "queue" / "bodies").rmdir()
+    shutil.rmtree(tmp_path / "queue")
+    (tmp_path / "elsewhere").rename(tmp_path / "queue")
+    put(queue, message())
+
+
+def test_one_process_at_a_time_leads(queue, tmp_path):
+    other = Queue(tmp_path / "queue")
+    assert queue.lead()
+    assert queue.lead()
+    assert not other.lead()
+    put(other, message())
+    queue.close()
+    assert other.lead()
+    other.close()
+
+
+def test_an_entry_that_another_process_removes_while_it_is_looked_for_is_skipped(queue, monkeypatch):
+    first, second = put(queue, message(at=NOW - 1)), put(queue, message())
+    load = queue_module._load
+
+    def removed(db, id):
+        if id == first:
+            raise NoSuchEntry(id)
+        return load(db, id)
+
+    monkeypatch.setattr(queue_module, "_load", removed)
+    assert [entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=10)] == [second]
+
+
+def test_an_entry_that_another_process_removes_while_it_is_read_is_not_taken_for_a_corrupt_one(queue, tmp_path):
+    id = put(queue, message())
+    other = Queue(tmp_path / "queue")
+    queue._db.set_trace_callback(lambda sql: other.remove([id]) if "FROM recipient" in sql else None)
+    (entry,) = queue.list()
+    assert entry.state is State.QUEUED
+    assert queue.list() == []
+    other.close()

@@ -303,3 +303,13 @@ def test_a_directory_that_is_down_is_temporary(setup: Setup) -> None:
     setup.directory.broken = True
     say(b"EHLO c\r\n")
     assert say(b"AUTH PLAIN " + plain("alice@example.org", "secret") + b"\r\n").startswith(b"454 4.7.0")
+
+
+def test_an_account_that_ends_during_its_session_sends_no_more(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    say, _, _ = setup.open(submission=True, tls=TLS)
+    login = base64.b64encode(b"\0alice@example.org\0secret")
+    assert b"235 " in say(b"EHLO client.example.com\r\nAUTH PLAIN " + login + b"\r\n")
+    assert say(b"MAIL FROM:<>\r\n").startswith(b"250 ")
+    say(b"RSET\r\n")
+    monkeypatch.setattr(setup.directory, "may_send_as", lambda account, sender: False)
+    assert say(b"MAIL FROM:<>\r\n").startswith(b"553 ")
