@@ -7,8 +7,8 @@ On failure Nothing here fails.
 
 from __future__ import annotations
 
+import datetime
 import re
-import time
 from functools import lru_cache
 
 from mailserver.imap import utf7
@@ -19,7 +19,8 @@ _SPECIAL = re.compile(rb'(["\\])')
 _NOT_TEXT = re.compile(r"[^\x20-\x7e]")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 SYSTEM_FLAGS = ("\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft")
-_LAST_DATE = 253402300799  # in the year 9999: `date-year` has four digits
+_FIRST_DATE, _LAST_DATE = -62135596800, 253402300799  # years 1 to 9999: `date-year` has four digits
+_EPOCH = datetime.date(1970, 1, 1).toordinal()
 
 
 def string(value: bytes) -> bytes:
@@ -57,10 +58,16 @@ def flag_list(flags: frozenset[str], recent: bool = False) -> bytes:
 
 def date_time(seconds: float) -> bytes:
     """`date-time` with its quotes, in UTC: `"17-Jul-1996 02:44:25 +0000"`."""
-    t = time.gmtime(min(max(int(seconds), -62135596800), _LAST_DATE))
-    return (
-        f'"{t.tm_mday:2d}-{_MONTHS[t.tm_mon - 1]}-{t.tm_year:04d} {t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d} +0000"'
-    ).encode()
+    days, second = divmod(min(max(int(seconds), _FIRST_DATE), _LAST_DATE), 86400)
+    minute, second = divmod(second, 60)
+    return b'"%b %02d:%02d:%02d +0000"' % (_date(days), *divmod(minute, 60), second)
+
+
+@lru_cache(maxsize=4096)
+def _date(days: int) -> bytes:
+    """`date` of so many days since the epoch."""
+    date = datetime.date.fromordinal(_EPOCH + days)
+    return f"{date.day:2d}-{_MONTHS[date.month - 1]}-{date.year:04d}".encode()
 
 
 def status_line(tag: str, status: str, text: str, code: str | None) -> bytes:

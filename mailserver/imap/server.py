@@ -156,7 +156,9 @@ class ServerConnection:
         self._leave()
 
     def done(self, tag: str, status: str, text: str, code: str | None = None) -> None:
-        """The tagged answer, which ends the command. `tag` must be that of the event."""
+        """The tagged answer, which ends the command. `tag` must be that of the event. After BYE nothing is said."""
+        if self.state is State.LOGOUT:
+            return
         pending = self._pending
         assert pending is not None and not isinstance(pending, LiteralChunk) and pending.tag == tag
         self._pending = None

@@ -33,7 +33,8 @@ def _nstring(value: bytes | None) -> bytes:
 def envelope(header: bytes) -> bytes:
     """The ENVELOPE of the message with this header.
 
-    A string field that is absent is NIL, an empty one is empty; Sender and Reply-To default to From.
+    A string field that is absent is NIL, an empty one is empty; Sender and Reply-To default to From. What lies past
+    `VALUE_LIMIT` octets of a field is left out.
     """
     found = select(header, 0, len(header), _ENVELOPE_FIELDS)
     lists = {name: _address_list(found[name]) for name in _ADDRESS_FIELDS if name in found}
@@ -43,7 +44,7 @@ def envelope(header: bytes) -> bytes:
             lists[name] = sender
 
     def text(name: bytes) -> bytes:
-        return string(unfold(found[name][0])) if name in found else b"NIL"
+        return string(unfold(found[name][0][:VALUE_LIMIT])) if name in found else b"NIL"
 
     return b"(%b)" % b" ".join(
         (

@@ -222,8 +222,11 @@ class ServerConnection:
         self._tail = CRLF
 
     def send_content(self, chunk: bytes) -> None:
-        """Octets with CRLF line ends, cut anywhere. Lines that begin with a dot get a second one (RFC 1939 §3)."""
-        stuffed = (self._tail + chunk).replace(b"\r\n.", b"\r\n..")
+        """Octets with CRLF line ends, cut anywhere. Lines that begin with a dot get a second one (RFC 1939 §3).
+
+        So do those that follow a bare LF, for that ends a line to most clients: no content can fake the end.
+        """
+        stuffed = (self._tail + chunk).replace(b"\n.", b"\n..")
         self._tail = stuffed[-2:]
         self._output += memoryview(stuffed)[2:]
 

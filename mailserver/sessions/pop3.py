@@ -226,7 +226,7 @@ class POP3Session:
                 self._list(f"{n} {maildrop.unique_id(m)}" for n, m in maildrop.numbered())
             case List(int(number)) | Uidl(int(number)) | Dele(number) | Retr(number) | Top(number):
                 if (message := maildrop.get(number)) is None:
-                    self._refuse("no such message")
+                    self.engine.error("no such message")
                 else:
                     await self._about(event, number, message, maildrop)
 

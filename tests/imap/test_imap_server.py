@@ -314,6 +314,17 @@ def test_nothing_is_taken_after_logout() -> None:
     assert driver.engine.buffered == 0
 
 
+def test_an_answer_that_comes_after_bye_is_not_said() -> None:
+    """A login that is still being looked at when its time is over."""
+    engine = ServerConnection(SMALL)
+    engine.receive_data(b"a LOGIN x y\r\n")
+    assert isinstance(engine.next_event(), Request)
+    engine.bye("Autologout")
+    engine.done("a", "NO", "refused")
+    assert engine.data_to_send() == b"* BYE Autologout\r\n"
+    assert engine.state is State.LOGOUT
+
+
 CONVERSATION = (
     b"a NOOP\r\nb SELECT {5}\r\nINBOX\r\nc FETCH 1:* (FLAGS BODY[]<0.5>)\r\nbogus\r\nd BOGUS {9+}\r\n1 NOOP\r\n!\r\n"
     b"e APPEND Sent (\\Seen) {12+}\r\nx: y\r\n\r\nz {\r\nf SEARCH SUBJECT {3+}\r\n\r\nx NOT SEEN\r\n\x00\xff\r\n"

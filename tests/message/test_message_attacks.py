@@ -44,6 +44,11 @@ def test_a_megabyte_of_header(piece: bytes) -> None:
         digest(piece * (MIB // len(piece)))
 
 
+@pytest.mark.parametrize("name", [b"Subject", b"Date", b"Message-ID", b"From"])
+def test_one_endless_field_does_not_make_an_endless_envelope(name: bytes) -> None:
+    assert len(envelope(name + b": " + b"x" * MIB + b"\r\n\r\n")) < 4 * VALUE_LIMIT
+
+
 @pytest.mark.parametrize(
     "piece",
     [b",", b"a,", b" ", b"a ", b"<", b"<@", b"@", b"a@b<", b":;", b"(", b"()", b"(\\", b'"', b"\\", b'""<', b"["],

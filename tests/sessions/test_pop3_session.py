@@ -466,6 +466,7 @@ def test_message_numbers_of_every_odd_shape(command: bytes, argument: bytes) -> 
 
 def test_too_many_bad_commands_end_the_connection() -> None:
     world = logged_in(limits=Limits(errors=10))
+    assert world.says(b"DELE 9\r\n" * 20) == b"-ERR no such message\r\n" * 20, "that may happen to a good client"
     answer = world.says(b"XYZZY\r\n" * 1000 + b"DELE 1\r\nQUIT\r\n")
     assert answer == b"-ERR unknown command\r\n" * 10 + b"-ERR too many errors\r\n"
     assert world.channel.closed

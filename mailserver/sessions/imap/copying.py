@@ -1,7 +1,8 @@
 """COPY and MOVE (RFC 3501 §6.4.7, RFC 4315 §3, RFC 6851).
 
 Promises   COPYUID names sources and copies in the same order. MOVE removes a message only after its copy is durable.
-On failure Nothing was copied; a target that does not exist is told with TRYCREATE.
+On failure Nothing was copied; a target that does not exist is told with TRYCREATE. By sequence numbers it is a failure
+           when another session has expunged a message: who goes on to delete what was copied must know.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from mailserver.store import AccountStore, Mailbox, NoSuchMailbox
 
 
 def _transfer(
-    source: Mailbox, uids: Sequence[int], account: AccountStore, name: str, move: bool
+    source: Mailbox, uids: Sequence[int], account: AccountStore, name: str, move: bool, by_uid: bool
 ) -> tuple[int, list[tuple[int, int]]]:
     """Blocking. Returns the target's UIDVALIDITY, and source and target UIDs."""
+    if not by_uid and len(source.get(uids)) < len(uids):
+        raise Refused("some of the messages no longer exist", "EXPUNGEISSUED")
     target = account.open(name)
     try:
         return target.uidvalidity, source.move(uids, target) if move else source.copy(uids, target)
@@ -33,7 +36,7 @@ async def copy(core: Core, tag: str, command: Copy) -> None:
     if uids:
         try:
             validity, pairs = await core.workers.run(
-                _transfer, selected.mailbox, uids, core.account, command.mailbox, command.move
+                _transfer, selected.mailbox, uids, core.account, command.mailbox, command.move, command.by_uid
             )
         except NoSuchMailbox as error:
             raise Refused(str(error), "TRYCREATE") from error

@@ -105,7 +105,7 @@ class Selected:
         else:
             view.compare(self.mailbox.messages(), changes.modseq)
         if len(view) > before:
-            view.recent |= self.mailbox.peek_recent() if self.read_only else self.mailbox.claim_recent()
+            view.add_recent(self.mailbox.peek_recent() if self.read_only else self.mailbox.claim_recent())
 
 
 class Ongoing(Protocol):

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 
 from mailserver.imap import responses
 from mailserver.imap.commands import Attribute, Fetch, Item, Section
-from mailserver.sessions.imap.core import UNSENT_LIMIT, Core, Numbered, Selected
+from mailserver.sessions.imap.core import UNSENT_LIMIT, Core, Numbered, Refused, Selected
+from mailserver.sessions.imap.reading import read_header
 from mailserver.sessions.imap.sections import Source, Span, clipped, is_span, needs_header_only
 from mailserver.store import Mailbox, Message, MessageGone, Prepared, StoreError
 
@@ -25,18 +26,6 @@ BATCH_OCTETS = 2**20
 """Of contents that are held at a time; a message that is larger is streamed."""
 
 _SEEN = "\\Seen"
-
-_FROM_MEMORY: dict[Attribute, Callable[[Message, bool], bytes]] = {
-    Attribute.FLAGS: lambda message, recent: b"FLAGS " + responses.flag_list(message.flags, recent),
-    Attribute.UID: lambda message, _: b"UID %d" % message.uid,
-    Attribute.INTERNALDATE: lambda message, _: b"INTERNALDATE " + responses.date_time(message.internal_date),
-    Attribute.SIZE: lambda message, _: b"RFC822.SIZE %d" % message.size,
-}
-_FROM_INDEX: dict[Attribute, Callable[[Prepared], bytes]] = {
-    Attribute.ENVELOPE: lambda prepared: b"ENVELOPE " + prepared.envelope,
-    Attribute.BODY: lambda prepared: b"BODY " + prepared.body,
-    Attribute.BODYSTRUCTURE: lambda prepared: b"BODYSTRUCTURE " + prepared.bodystructure,
-}
 
 
 async def fetch(core: Core, tag: str, command: Fetch) -> None:
@@ -50,17 +39,34 @@ async def fetch(core: Core, tag: str, command: Fetch) -> None:
     core.engine.done(tag, "OK", "Fetched", "EXPUNGEISSUED" if fetching.missed else None)
 
 
+Write = Callable[[Message, "_Loaded"], bytes]
+"""Gives one item of an answer, its name first."""
+
+
 @dataclass(slots=True)
 class _Loaded:
     """What a worker has read for the first `count` messages of a batch, by UID."""
 
     count: int
     prepared: dict[int, Prepared] = field(default_factory=dict)
-    sections: dict[int, dict[Section, bytes | None]] = field(default_factory=dict)
+    sections: dict[int, list[bytes | None]] = field(default_factory=dict)
+    """In the order asked for."""
     places: dict[int, dict[Section, Span]] = field(default_factory=dict)
-    """Of a large message: where its sections lie; they are left out above."""
+    """Of a large message: where its sections lie; they are None above."""
     seen: list[Message] = field(default_factory=list)
     r"""Messages that became \Seen by this."""
+
+
+_FROM_MEMORY: dict[Attribute, Write] = {
+    Attribute.UID: lambda message, _: b"UID %d" % message.uid,
+    Attribute.INTERNALDATE: lambda message, _: b"INTERNALDATE " + responses.date_time(message.internal_date),
+    Attribute.SIZE: lambda message, _: b"RFC822.SIZE %d" % message.size,
+}
+_FROM_INDEX: dict[Attribute, Write] = {
+    Attribute.ENVELOPE: lambda message, loaded: b"ENVELOPE " + loaded.prepared[message.uid].envelope,
+    Attribute.BODY: lambda message, loaded: b"BODY " + loaded.prepared[message.uid].body,
+    Attribute.BODYSTRUCTURE: lambda message, loaded: b"BODYSTRUCTURE " + loaded.prepared[message.uid].bodystructure,
+}
 
 
 class BrokenOff(Exception):
@@ -78,6 +84,7 @@ class _Fetching:
         self._mailbox = selected.mailbox
         self._items = items
         self._sections = [item for item in items if isinstance(item, Section)]
+        self._writers = [self._writer(item) for item in items]
         self._from_index = any(item in _FROM_INDEX for item in items)
         self._header_only = all(map(needs_header_only, self._sections))
         self._batch = BATCH if self._from_index or self._sections else METADATA_BATCH
@@ -107,30 +114,30 @@ class _Fetching:
                 await self._stream(number, changed.get(uid, message), loaded, with_flags=uid in changed)
             else:
                 current = changed.get(uid, message)
-                written = [self._written(item, current, loaded) for item in self._items]
+                written = [write(current, loaded) for write in self._writers]
                 if uid in changed and Attribute.FLAGS not in self._items:
-                    written.append(self._written(Attribute.FLAGS, current, loaded))
+                    written.append(self._flags(current, loaded))
                 self._core.engine.send(b"* %d FETCH (%b)\r\n" % (number, b" ".join(written)))
             if self._core.engine.unsent > UNSENT_LIMIT:
                 await self._core.channel.drain()
 
-    def _written(self, item: Item, message: Message, loaded: _Loaded) -> bytes:
+    def _writer(self, item: Item) -> Write:
         if isinstance(item, Section):
-            octets = loaded.sections[message.uid][item]
-            if octets is None:
-                return item.label + b" NIL"
-            # a literal: what stands in a message need not fit a quoted string
-            return item.label + b" " + (responses.literal(_without_nul(octets)) if octets else b'""')
-        if item in _FROM_INDEX:
-            return _FROM_INDEX[item](loaded.prepared[message.uid])
-        return _FROM_MEMORY[item](message, message.uid in self._view.recent)
+            place, label = self._sections.index(item), item.label + b" "
+            return lambda message, loaded: label + _nliteral(loaded.sections[message.uid][place])
+        if item is Attribute.FLAGS:
+            return self._flags
+        return _FROM_INDEX.get(item) or _FROM_MEMORY[item]
+
+    def _flags(self, message: Message, _loaded: _Loaded) -> bytes:
+        return b"FLAGS " + responses.flag_list(message.flags, message.uid in self._view.recent)
 
     async def _stream(self, number: int, message: Message, loaded: _Loaded, *, with_flags: bool) -> None:
         """The answer for a large message, in pieces."""
         engine = self._core.engine
         places = loaded.places[message.uid]
         before = b"* %d FETCH (" % number
-        for item in self._items:
+        for item, write in zip(self._items, self._writers, strict=True):
             engine.send(before)
             before = b" "
             if isinstance(item, Section) and item in places:
@@ -138,9 +145,9 @@ class _Fetching:
                 engine.send(item.label + b" {%d}\r\n" % (end - first))
                 await self._send(message.uid, places[item])
             else:
-                engine.send(self._written(item, message, loaded))
+                engine.send(write(message, loaded))
         if with_flags and Attribute.FLAGS not in self._items:
-            engine.send(b" " + self._written(Attribute.FLAGS, message, loaded))
+            engine.send(b" " + self._flags(message, loaded))
         engine.send(b")\r\n")
 
     async def _send(self, uid: int, place: Span) -> None:
@@ -184,40 +191,38 @@ class _Fetching:
 
     def _load_sections(self, uid: int, loaded: _Loaded) -> int:
         """Returns how many octets are held."""
-        source = Source(_header(self._mailbox, uid) if self._header_only else self._mailbox.read(uid))
+        source = Source(read_header(self._mailbox, uid) if self._header_only else self._mailbox.read(uid))
         large = len(source.content) > BATCH_OCTETS
-        sections: dict[Section, bytes | None] = {}
+        sections: list[bytes | None] = []
         places: dict[Section, Span] = {}
         held = 0
         for section in self._sections:
+            octets = None
             span = source.span(section) if is_span(section) else None
             if span is not None and (large or held > BATCH_OCTETS):
                 places[section] = clipped(span, section.partial)
-                continue
-            octets = sections[section] = source.octets(section)
-            held += len(octets or b"")
+            else:
+                octets = source.octets(section)
+                held += len(octets or b"")
+            sections.append(octets)
+            if held > BATCH_OCTETS + len(source.content):
+                raise Refused("the header is asked for too many times at once", "LIMIT")
         loaded.sections[uid] = sections
         if places:
             loaded.places[uid] = places
         return held
 
 
+def _nliteral(octets: bytes | None) -> bytes:
+    """A literal where there is something: what stands in a message need not fit a quoted string."""
+    if octets:
+        return responses.literal(_without_nul(octets))
+    return b"NIL" if octets is None else b'""'
+
+
 def _without_nul(octets: bytes) -> bytes:
     """No literal may carry NUL (RFC 3501 §9: CHAR8); the length stays."""
     return octets.replace(b"\0", b"\x80")
-
-
-def _header(mailbox: Mailbox, uid: int) -> bytes:
-    """The message as far as its header goes, and perhaps some more. Blocking."""
-    pieces = []
-    tail = b"\n"  # the blank line may be the first
-    for chunk in mailbox.chunks(uid):
-        pieces.append(chunk)
-        joint = tail + chunk
-        if b"\n\r\n" in joint or b"\n\n" in joint:
-            break
-        tail = joint[-2:]
-    return b"".join(pieces)
 
 
 def _octets(mailbox: Mailbox, uid: int, place: Span) -> Iterator[bytes]:

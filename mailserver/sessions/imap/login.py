@@ -2,7 +2,7 @@
 
 Promises   A password is taken only where the authenticator offers it; LOGINDISABLED tells so (§6.2.3, RFC 2595).
            CAPABILITY names what works on this connection now, and nothing else.
-On failure A refused login is answered with AUTHENTICATIONFAILED or UNAVAILABLE (RFC 5530), and counts as an error.
+On failure A refused login is answered with AUTHENTICATIONFAILED or UNAVAILABLE (RFC 5530).
 """
 
 from __future__ import annotations
@@ -131,8 +131,6 @@ async def _log_in(core: Core, tag: str, credentials: Credentials) -> None:
             core.channel, credentials.user, credentials.password, credentials.authorize_as
         )
     except LoginRefused as refused:
-        if not refused.temporary and core.count_error():
-            return
         raise Refused(str(refused), "UNAVAILABLE" if refused.temporary else "AUTHENTICATIONFAILED") from refused
     try:
         account = await core.workers.run(core.open_account, user)

@@ -11,22 +11,23 @@ from __future__ import annotations
 import datetime
 import operator
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_tz
 from functools import cached_property, partial
 
 from mailserver.imap import contains
 from mailserver.imap.commands import And, Dated, HasFlag, InHeader, InSet, InText, Key, Not, Or, Search, Sized
-from mailserver.message import body_texts, fields, first, header_end, header_text, parse
+from mailserver.message import Field, body_texts, fields, first, header_end, header_text, parse
 from mailserver.sessions.imap.core import Core, Numbered
+from mailserver.sessions.imap.reading import read_header
 from mailserver.sessions.imap.view import View
 from mailserver.store import Mailbox, Message, MessageGone
 
-BATCH = 1000
-CONTENT_BATCH = 50
+BATCHES = (1000, 250, 50)
+"""Candidates that go through a worker at once, by the cost of the test."""
 _DATE_LIMIT = 200
-_SPACES = re.compile(r"\s+")
+_SPACES = re.compile(r"[^\S ]\s*| \s+")  # a lone space is right already, and most are
 
 
 class Candidate:
@@ -43,10 +44,16 @@ class Candidate:
         return self._mailbox.read(self.message.uid)
 
     @cached_property
-    def fields(self) -> list[tuple[str, str]]:
-        """Names in lower case, values decoded and case-folded."""
-        header = self.content[: header_end(self.content)]
-        return [(field.name.decode("latin-1").lower(), _folded(header_text(field.value))) for field in fields(header)]
+    def fields(self) -> list[Field]:
+        start = self.__dict__.get("content") or read_header(self._mailbox, self.message.uid)
+        return fields(start[: header_end(start)])
+
+    def values(self, name: bytes) -> Iterator[str]:
+        """Of the fields of this name (lower case), decoded and case-folded."""
+        return (_folded(header_text(field.value)) for field in self.fields if field.name.lower() == name)
+
+    def header_lines(self) -> Iterator[str]:
+        return (f"{field.name.decode('latin-1').lower()}: {_folded(header_text(field.value))}" for field in self.fields)
 
     @cached_property
     def body(self) -> list[str]:
@@ -55,13 +62,13 @@ class Candidate:
     @cached_property
     def sent(self) -> datetime.date | None:
         """The Date field without time and zone (§6.4.4)."""
-        value = first(fields(self.content[: header_end(self.content)]), b"date")
-        parsed = parsedate_tz(value[:_DATE_LIMIT].decode("latin-1")) if value is not None else None
-        if parsed is None:
+        value = first(self.fields, b"date")
+        if value is None:
             return None
         try:
-            return datetime.date(*parsed[:3])
-        except ValueError:
+            parsed = parsedate_tz(value[:_DATE_LIMIT].decode("latin-1"))
+            return datetime.date(*parsed[:3]) if parsed is not None else None
+        except (ValueError, OverflowError):
             return None
 
 
@@ -95,8 +102,8 @@ def compiled(key: Key, view: View) -> Test:
         case Dated():
             return _dated(key)
         case InHeader(name, text):
-            folded = _folded(text)
-            return Test(1, lambda candidate: any(n == name and folded in value for n, value in candidate.fields))
+            folded, field = _folded(text), name.encode()
+            return Test(1, lambda candidate: any(folded in value for value in candidate.values(field)))
         case InText(text, header):
             return _in_text(_folded(text), header)
         case Not(inner):
@@ -139,9 +146,9 @@ def _day(seconds: float) -> datetime.date:
 
 def _in_text(folded: str, header: bool) -> Test:
     def holds(candidate: Candidate) -> bool:
-        if header and any(folded in f"{name}: {value}" for name, value in candidate.fields):
+        if any(folded in text for text in candidate.body):
             return True
-        return any(folded in text for text in candidate.body)
+        return header and any(folded in line for line in candidate.header_lines())
 
     return Test(2, holds)
 
@@ -158,7 +165,7 @@ async def search(core: Core, tag: str, command: Search) -> None:
     test = compiled(command.key, view)
     found: list[int] = []
     missed = False
-    size = CONTENT_BATCH if test.cost else BATCH
+    size = BATCHES[test.cost]
     for start in range(0, len(view), size):
         batch = list(enumerate(view.messages[start : start + size], start + 1))
         matches, complete = await core.workers.run(_matches, test, batch, view.recent, selected.mailbox)

@@ -19,7 +19,7 @@ def _open(account: AccountStore, name: str, read_only: bool) -> tuple[Mailbox, V
     try:
         modseq = mailbox.highest_modseq  # first: what happens meanwhile is then seen twice, not missed
         view = View(mailbox.messages(), modseq)
-        view.recent |= mailbox.peek_recent() if read_only else mailbox.claim_recent()
+        view.add_recent(mailbox.peek_recent() if read_only else mailbox.claim_recent())
     except BaseException:
         mailbox.close()
         raise

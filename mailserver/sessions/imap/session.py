@@ -1,7 +1,7 @@
 """What an IMAP client may do: the session that the pump drives. One table says which handler a command has.
 
 Promises   Every event is answered exactly once. A handler that fails for a foreseen reason leads to NO or BAD with a
-           code of RFC 5530, and the session goes on.
+           code of RFC 5530, and the session goes on; before login that counts as an error.
 On failure Other exceptions go to whoever drives the session, which closes the connection.
 """
 
@@ -111,6 +111,8 @@ class IMAPSession(Core):
             self.end()
             refused = error if isinstance(error, Refused) else failure(error)
             assert not isinstance(event, LiteralChunk)
+            if self.awaits_login and refused.code != "UNAVAILABLE" and self.count_error():
+                return
             self.engine.done(event.tag, refused.status, refused.text, refused.code)
             self.abandon()
 

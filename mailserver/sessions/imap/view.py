@@ -27,7 +27,8 @@ class View:
         self.messages = list(messages)
         self.modseq = modseq
         self.recent: set[int] = set()
-        r"""UIDs that are \Recent in this session, as the mailbox gave them out."""
+        r"""UIDs that are \Recent in this session, as the mailbox gave them out; `add_recent` adds."""
+        self._recent_count: int | None = 0  # None: to be counted
         self.gone: set[int] = set()
         """UIDs that have vanished, which the client does not know yet."""
         self._changed: set[int] = set()
@@ -79,6 +80,7 @@ class View:
         for message in changes.appeared:
             if message.uid > self.highest_uid:
                 self.messages.append(message)
+                self._recent_count = None
             else:
                 self._change(message)
         known = {uid for uid in changes.vanished if self.number(uid) is not None}
@@ -109,6 +111,7 @@ class View:
         self.gone -= uids
         self._changed -= uids
         self.recent -= uids
+        self._recent_count = None
 
     # telling
 
@@ -122,8 +125,16 @@ class View:
     def is_recent(self, uid: int) -> bool:
         return uid in self.recent
 
+    def add_recent(self, uids: Iterable[int]) -> None:
+        """They may be of messages that the view has not taken in yet."""
+        self.recent.update(uids)
+        self._recent_count = None
+
     def recent_count(self) -> int:
-        return sum(self.number(uid) is not None for uid in self.recent)
+        """Counted only after a change: each command asks, and after an import all messages may be recent."""
+        if self._recent_count is None:
+            self._recent_count = sum(self.number(uid) is not None for uid in self.recent)
+        return self._recent_count
 
     def first_unseen(self) -> int | None:
         return next((number for number, message in enumerate(self.messages, 1) if "\\Seen" not in message.flags), None)

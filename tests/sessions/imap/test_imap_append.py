@@ -159,3 +159,18 @@ def test_copy_over_quota(server: Server, client: Client) -> None:
     server.account.quota = 10
     assert client.command("COPY 1 INBOX").startswith(b"t NO [OVERQUOTA]")
     assert server_count(client, "INBOX") == 1
+
+
+@pytest.mark.parametrize("command", ["COPY", "MOVE"])
+def test_by_numbers_it_fails_when_another_has_expunged_one(server: Server, client: Client, command: str) -> None:
+    client.command("CREATE target")
+    for _ in range(2):
+        client.append("INBOX", b"a: b\r\n\r\n")
+    client.command("SELECT INBOX")
+    other = server.login(select="INBOX")
+    other.command("STORE 1 +FLAGS.SILENT \\Deleted")
+    other.command("EXPUNGE")
+    assert client.command(f"{command} 1:2 target").splitlines()[-1].startswith(b"t NO [EXPUNGEISSUED] ")
+    assert server_count(client, "target") == 0
+    assert b"* 1 EXPUNGE\r\n" in client.command("NOOP")
+    assert client.command(f"UID {command} 1:2 target").count(b"[COPYUID ") == 1, "a UID that is not there is no error"

@@ -244,6 +244,16 @@ def test_many_large_slices_of_one_message_are_streamed(tmp_path: Path) -> None:
     assert loaded[0] < 2 * fetch.BATCH_OCTETS
 
 
+def test_a_large_header_cannot_be_multiplied(tmp_path: Path) -> None:
+    """Choices of fields are made in memory: together they may not be much larger than the message."""
+    server = Server(tmp_path)
+    server.deliver(b"Subject: " + b"x" * 600_000 + b"\r\nTo: a\r\n\r\nbody\r\n")
+    client = server.login(select="INBOX")
+    fields = [f"BODY.PEEK[HEADER.FIELDS (subject)]<{n}.600000>" for n in range(250)]
+    assert client.command(f"FETCH 1 ({' '.join(fields)})").startswith(b"t NO [LIMIT] ")
+    assert client.command(f"FETCH 1 ({' '.join(fields[:2])})").endswith(b"t OK Fetched\r\n")
+
+
 def test_a_message_that_goes_away_while_it_is_streamed_breaks_the_connection(tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.deliver(BIG)

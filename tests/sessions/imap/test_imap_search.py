@@ -1,5 +1,7 @@
 """SEARCH: each key, decoded text, combinations against plain sets."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -179,3 +181,29 @@ KEYS = st.recursive(
 @given(key=KEYS)
 def test_combinations_are_set_operations(client: Client, key: tuple[str, set[int]]) -> None:
     assert found(client, key[0]) == sorted(key[1])
+
+
+@pytest.mark.parametrize("command", ["SEARCH SUBJECT one", "SEARCH TEXT one", "FETCH 1 RFC822.HEADER"])
+def test_a_disk_that_cannot_be_read_is_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    server = Server(tmp_path)
+    server.deliver(MESSAGES[0][0])
+    client = server.login(select="INBOX")
+
+    def broken(_fd: int, _size: int, _offset: int) -> bytes:
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pread", broken)
+        assert client.command(command).startswith(b"t NO [UNAVAILABLE] ")
+    assert client.command(command).splitlines()[-1].startswith(b"t OK")
+
+
+@pytest.mark.parametrize(
+    "date", [b"1 Jan 99999999999999999999 10:00:00", b"70 Feb 10:00 . 00000 10.00.00", b"0 0 0", b""]
+)
+def test_a_date_that_is_none_stops_no_search(tmp_path: Path, date: bytes) -> None:
+    client = Server(tmp_path).login()
+    client.append("INBOX", b"Date: " + date + b"\r\n\r\nx\r\n")
+    client.command("SELECT INBOX")
+    assert found(client, "SENTSINCE 1-Jan-1990") == []
+    assert found(client, "NOT SENTSINCE 1-Jan-1990") == [1]

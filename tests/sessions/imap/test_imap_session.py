@@ -125,10 +125,11 @@ def test_a_second_login_is_bad(server: Server) -> None:
     assert client.session.user.local == "alice"
 
 
-def test_guessing_ends_the_connection(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["LOGIN alice wrong", "AUTHENTICATE PLAIN AAAA", "AUTHENTICATE NONE"])
+def test_guessing_ends_the_connection(tmp_path: Path, command: str) -> None:
     server = Server(tmp_path, limits=Limits(errors=3))
     client = server.connect()
-    answers = [client.command("LOGIN alice wrong") for _ in range(3)]
+    answers = [client.command(command) for _ in range(3)]
     assert answers[-1] == b"* BYE Too many errors\r\n"
     assert client.channel.closed
 

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -173,10 +174,10 @@ def test_a_new_keyword_is_told_before_its_use() -> None:
 
 def test_recent_is_told_when_it_changes() -> None:
     view = View([message(1), message(2)], 1)
-    view.recent = {2}
+    view.add_recent({2})
     assert view.greeting()[1:] == [b"2 EXISTS", b"1 RECENT"]
     view.take(Changes([message(3)], [], [], 2))
-    view.recent |= {3}
+    view.add_recent({3})
     assert view.news(expunges=True) == [b"3 EXISTS", b"2 RECENT"]
     view.take(Changes([], [], [2], 3))
     assert view.news(expunges=True) == [b"2 EXPUNGE", b"1 RECENT"]
@@ -188,3 +189,13 @@ def test_uids_lead_to_numbers() -> None:
     assert view.numbers_of([(11, 19)]) == []
     assert view.number(30) == 3
     assert view.number(31) is None
+
+
+def test_news_is_cheap_when_all_messages_are_recent(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = View([message(uid) for uid in range(1, 1001)], 1)
+    view.add_recent(range(1, 1011))
+    assert view.greeting()[-1] == b"1000 RECENT"
+    looked_up: list[int] = []
+    monkeypatch.setattr(View, "number", lambda _self, uid: looked_up.append(uid))
+    assert view.news(expunges=True) == []
+    assert looked_up == []
