@@ -137,7 +137,10 @@ class MailServer(MultiService):
         try:
             super().privilegedStartService()
         except CannotListenError as error:
-            _refuse(f"{error.interface or '*'} port {error.port} cannot be bound: {error.socketError}")
+            _refuse(
+                f"port {error.port} cannot be bound: {error.socketError.strerror}; "
+                "end the program that has it, or give the [[listener]] another endpoint"
+            )
 
     def startService(self) -> None:
         data = self._configuration.data
@@ -157,7 +160,7 @@ class MailServer(MultiService):
         self._wire(self._queue)
         super().startService()
         self._manager.start()
-        log.info("serving %s", ", ".join(f"{x.protocol} on {x.endpoint}" for x in self._configuration.listener))
+        log.info("ready, as %s", self._configuration.hostname)
 
     async def _stop(self) -> None:
         await MultiService.stopService(self)

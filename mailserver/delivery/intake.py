@@ -62,21 +62,23 @@ class Intake:
             local = [(recipient, status) for (recipient, _), status in zip(here, statuses, strict=True)]
             ids += await self._queue(self._follow_ups(envelope, content, header, local, now))
         except QueueError as error:
-            log.error("session=%s not accepted: %s", arrival.session, error)
+            log.error("message=%s not accepted: %s", arrival.id, error)
             return TROUBLE
         except Exception:
-            log.exception("session=%s not accepted", arrival.session)
+            log.exception("message=%s not accepted", arrival.id)
             return TROUBLE
         log.info(
-            "session=%s accepted from=<%s> size=%d delivered=%d queued=%d queue=%s",
-            arrival.session,
+            "message=%s accepted from=<%s> size=%d queue=%s",
+            arrival.id,
             envelope.sender or "",
             content.size,
-            sum(status.action is Action.DELIVERED for status in statuses),
-            len(ids),
             ",".join(ids) or "-",
         )
-        return Reply.of(250, "2.0.0", f"Ok, queued as {ids[0]}" if ids else f"Ok, delivered as {arrival.session}")
+        for status in statuses:
+            log.info("message=%s to=<%s> %s reply=%r", arrival.id, status.recipient, status.action, str(status.reply))
+        for recipient in away:
+            log.info("message=%s to=<%s> queue=%s", arrival.id, recipient.address, ids[0])
+        return Reply.of(250, "2.0.0", f"Ok, queued as {ids[0]}" if ids else f"Ok, delivered as {arrival.id}")
 
     def _entry(
         self, envelope: Envelope, recipients: Sequence[Recipient], content: Content, header: bytes, now: float
@@ -124,5 +126,5 @@ class Intake:
         """No copy was made: the client keeps the message, or gives it up when none of the mailboxes will take it."""
         replies = [status.reply for status in statuses]
         reply = next((reply for reply in replies if reply.temporary), replies[0])
-        log.warning("session=%s refused: %s", arrival.session, reply)
+        log.warning("message=%s refused: %s", arrival.id, reply)
         return reply

@@ -27,7 +27,7 @@ class Arrival:
     hello: str  # what the client said of itself; not to be trusted
     address: str  # the client's IP address; empty for a message made here
     protocol: str  # the "with" clause: SMTP, ESMTP, ESMTPS, ESMTPSA, ...
-    session: str  # session id, for the log
+    id: str  # of the message, in logs and in the reply: its session's, and the number of the transaction in it
     tls: str = ""  # "TLSv1.3 TLS_AES_256_GCM_SHA384"
 
 
@@ -38,7 +38,7 @@ def received_field(arrival: Arrival, *, by: str, when: float, recipient: Address
     lines = [f"Received: from {hello} ([{literal}])"]
     if arrival.tls:
         lines.append(f"\t(using {_NOT_IN_COMMENT.sub(' ', arrival.tls)})")
-    lines.append(f"\tby {by} with {arrival.protocol} id {arrival.session}")
+    lines.append(f"\tby {by} with {arrival.protocol} id {arrival.id}")
     if recipient is not None:
         lines.append(f"\tfor <{recipient}>")
     return ("\r\n".join(lines) + f";\r\n\t{date_time(when)}\r\n").encode(errors="replace")

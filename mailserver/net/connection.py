@@ -115,6 +115,7 @@ class ServedConnection(protocol.Protocol):
 
     def connectionMade(self) -> None:
         self._connected = True
+        log.info("session=%s peer=%s service=%s opened", self.id, self.peer, self._service.name)
         self._service.open.add(self)
         self.local_port = getattr(self.transport.getHost(), "port", 0)
         if hasattr(self.transport, "setTcpNoDelay"):
@@ -154,6 +155,9 @@ class ServedConnection(protocol.Protocol):
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         self._connected = False
+        if self._shaking_hands:
+            log.info("session=%s peer=%s service=%s no TLS: %s", self.id, self.peer, self._service.name, reason.value)
+        log.info("session=%s peer=%s closed by %s", self.id, self.peer, "us" if self._closing else "the client")
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()
@@ -264,7 +268,6 @@ class ServedConnection(protocol.Protocol):
             self.close()
 
     async def _open(self) -> Session:
-        log.info("session=%s peer=%s service=%s opened", self.id, self.peer, self._service.name)
         self._session = session = self._service.open_session(cast(Channel, self))
         await session.opened()
         self._look_at_time()  # the session's own deadline may come first
@@ -326,7 +329,6 @@ class ServedConnection(protocol.Protocol):
         session, self._session = self._session, None
         if session is not None:
             session.lost()
-            log.info("session=%s peer=%s closed", self.id, self.peer)
         self._service.open.discard(self)
         self._service.connections.release(self.peer)
 
@@ -348,6 +350,9 @@ class ServiceFactory(protocol.Factory):
 
     def __init__(self, service: Service) -> None:
         self._service = service
+
+    def logPrefix(self) -> str:
+        return self._service.name
 
     def buildProtocol(self, addr: interfaces.IAddress | None) -> protocol.Protocol:
         peer = addr.host if isinstance(addr, address.IPv4Address | address.IPv6Address) else "local"

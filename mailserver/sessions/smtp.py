@@ -95,6 +95,7 @@ class SMTPSession:
         self._transaction: _Transaction | None = None
         self._errors = 0
         self._refused = 0
+        self._transactions = 0
         self._handlers: dict[type, Callable[[Any], Awaitable[Reply | None]]] = {
             events.Hello: self._on_hello,
             events.Mail: self._on_mail,
@@ -152,6 +153,7 @@ class SMTPSession:
         refusal = self._refuse_sender(event.sender)
         if refusal is not None:
             return refusal
+        self._transactions += 1
         self._transaction = _Transaction(event, [], [])
         return Reply.of(250, "2.1.0", "Sender ok")
 
@@ -299,7 +301,8 @@ class SMTPSession:
         protocol = "ESMTP" if self._hello.extended else "SMTP"
         if self._hello.extended:  # RFC 3848
             protocol += "S" * (tls is not None) + "A" * (self._account is not None)
-        return Arrival(self._hello.domain, self._channel.peer, protocol, self._channel.id, str(tls or ""))
+        id = f"{self._channel.id}.{self._transactions}"
+        return Arrival(self._hello.domain, self._channel.peer, protocol, id, str(tls or ""))
 
     def _end_transaction(self) -> None:
         transaction, self._transaction = self._transaction, None

@@ -51,6 +51,22 @@ def test_relative_paths_are_beside_the_file(tmp_path: Path, monkeypatch: pytest.
     assert configuration.relay.smarthost_password_file == tmp_path / "password"
 
 
+@pytest.mark.parametrize(
+    ("main", "fault"),
+    [
+        (MINIMAL.replace("data = ", 'data = "a\\u0000b"  # '), "mailserver.toml: data: has a NUL"),
+        ('accounts = "a\\u0000b"\n' + MINIMAL, "mailserver.toml: accounts: has a NUL"),
+        (
+            MINIMAL.replace("data = ", f'data = "{"x" * 300}"  # '),
+            "mailserver.toml: data: the directory cannot be read",
+        ),
+        (MINIMAL + "x = " + "[" * 5000, "mailserver.toml: not TOML that can be read"),
+    ],
+)
+def test_paths_that_cannot_be_and_endless_nesting_are_faults_like_others(tmp_path: Path, main: str, fault: str) -> None:
+    assert problems(tmp_path, main)[0].startswith(fault)
+
+
 def test_all_faults_of_both_files_are_told_at_once(tmp_path: Path) -> None:
     main = """\
 hostname = "mail"

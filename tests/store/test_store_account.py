@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import time
 
 import pytest
 
@@ -15,9 +16,11 @@ from mailserver.store import (
     NoSuchMailbox,
     Store,
     Unavailable,
+    layout,
     uids,
 )
 
+ALICE = Address("alice", "example.test")
 TEXT = b"Subject: x\r\n\r\nbody\r\n"
 
 
@@ -262,6 +265,36 @@ def test_a_refused_disk_is_told_and_leaves_things_as_they_were(account, maildir,
         assert str(maildir) not in str(caught.value)
     assert sorted(path.name for path in maildir.iterdir()) == before
     assert account.subscriptions() == ["Work"]
+
+
+def test_nothing_can_be_renamed_that_is_no_mailbox(account, maildir):
+    (maildir / ".draft").write_bytes(b"no directory")
+    with pytest.raises(NoSuchMailbox):
+        account.rename("draft", "other")
+
+
+def test_a_subscription_must_be_a_possible_name(account, maildir):
+    with pytest.raises(InvalidName):
+        account.subscribe("x" * 10_000)
+    assert not (maildir / "subscriptions").exists()
+
+
+def test_deleting_leaves_no_index_open(account):
+    account.create("Work")
+    account.status("Work")
+    account.delete("Work")
+    assert account._index._connection is None
+
+
+def test_what_a_crash_left_of_a_new_folder_is_swept_after_36_hours(tmp_path, account, maildir, monkeypatch):
+    unfinished = maildir / "mailserver-made-1.M2P3Q4.mx"
+    unfinished.mkdir()
+    Store(tmp_path / "mail", hostname="mx").account(ALICE)
+    assert unfinished.exists()
+    now = time.time()
+    monkeypatch.setattr(layout.time, "time", lambda: now + 37 * 3600)
+    Store(tmp_path / "mail", hostname="mx").account(ALICE)
+    assert not unfinished.exists()
 
 
 def test_what_a_crash_left_of_a_removed_folder_is_swept(tmp_path, store, account, maildir):

@@ -3,7 +3,7 @@
 import pytest
 
 from mailserver.store import InvalidFlag
-from mailserver.store.flags import KEYWORDS_FILE, Flags
+from mailserver.store.flags import KEYWORDS_FILE, WITHOUT_LETTER, Flags
 
 
 def test_system_flags_have_their_letters(tmp_path):
@@ -50,6 +50,22 @@ def test_a_letter_is_not_given_to_another_keyword_when_two_processes_add(tmp_pat
     other.accept(frozenset({"second"}))
     one.refresh()
     assert (one.encode(frozenset({"first"})), one.encode(frozenset({"second"}))) == ("a", "b")
+
+
+def test_keywords_do_not_become_more_without_end(tmp_path):
+    flags = Flags(tmp_path)
+    for number in range(26 + WITHOUT_LETTER):
+        flags.accept(frozenset({f"key-{number}"}))
+    with pytest.raises(InvalidFlag):
+        flags.accept(frozenset({"one-more"}))
+    assert flags.accept(frozenset({"KEY-0", "Key-200"})) == {"key-0", "key-200"}
+    assert flags.accept(frozenset({"one-more"}), giving=False) == {"one-more"}
+
+
+def test_removing_a_keyword_takes_no_letter(tmp_path):
+    flags = Flags(tmp_path)
+    assert flags.accept(frozenset({"never-set"}), giving=False) == {"never-set"}
+    assert not (tmp_path / "dovecot-keywords").exists()
 
 
 def test_malformed_lines_of_the_file_are_passed_over(tmp_path):

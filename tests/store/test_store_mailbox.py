@@ -2,8 +2,10 @@
 
 import errno
 import os
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,10 @@ from mailserver.store import (
     Store,
     StoreError,
     Unavailable,
+    content,
     watch,
 )
+from mailserver.store.index import Index
 
 ALICE = Address("alice", "example.test")
 
@@ -122,6 +126,18 @@ def test_expunge_removes_files_and_skips_what_is_gone(inbox, post, maildir):
         inbox.read(1)
     with pytest.raises(MessageGone):
         inbox.chunks(3)
+
+
+def test_expunge_while_others_set_flags_removes_all_and_tells_so(inbox, post, maildir):
+    post(4)
+    inbox.sync()
+    since = inbox.highest_modseq
+    third = in_cur(maildir)[2]
+    third.rename(f"{third}F")
+    assert inbox.expunge([1, 2, 3]) == [1, 2, 3]
+    assert uids(inbox) == [4]
+    assert inbox.changes(since).vanished == [1, 2, 3]
+    assert len(in_cur(maildir)) == 1
 
 
 def test_append_keeps_flags_and_date(inbox, maildir):
@@ -315,6 +331,68 @@ def test_a_damaged_index_is_made_anew(account, maildir, post, damage):
     assert [uid for uid, found in flags(inbox).items() if found] == [7]
 
 
+@pytest.mark.parametrize("table", ["mailboxes", "messages"])
+def test_damage_to_one_table_of_the_index_moves_no_uid(account, maildir, post, table):
+    inbox = account.open("INBOX")
+    post(200)
+    inbox.sync()
+    before = [(m.uid, m.name) for m in inbox.messages()]
+    inbox.close()
+    path = maildir / "mailserver.index"
+    with closing(sqlite3.connect(path)) as db:
+        page = db.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0] - 1
+        size = db.execute("PRAGMA page_size").fetchone()[0]
+    data = path.read_bytes()
+    path.write_bytes(data[: page * size] + b"\xff" * size + data[(page + 1) * size :])
+    inbox = account.open("INBOX")
+    assert [(m.uid, m.name) for m in inbox.messages()] == before
+
+
+@pytest.mark.parametrize("statement", ["name = 'x'", "name = CAST(x'ff' AS TEXT)"])
+def test_damage_that_sqlite_does_not_see_moves_no_uid(account, maildir, post, statement):
+    inbox = account.open("INBOX")
+    post(3)
+    inbox.sync()
+    inbox.close()
+    with closing(sqlite3.connect(maildir / "mailserver.index")) as db:
+        db.execute(f"UPDATE messages SET {statement} WHERE uid = 2")
+        db.commit()
+    inbox = account.open("INBOX")
+    assert [inbox.read(uid).split(b"\r\n")[1] for uid in uids(inbox)] == [b"Subject: 1", b"Subject: 2", b"Subject: 3"]
+    assert uids(inbox) == [1, 2, 3]
+
+
+def test_an_index_made_anew_by_another_process_gets_all_that_is_known(account, maildir, post, tmp_path):
+    """Not only what changes from then on: files that it does not know of would lose their UIDs."""
+    inbox = account.open("INBOX")
+    post(2)
+    inbox.sync()
+    remove_index(maildir)
+    other = Index(maildir)
+    other.load(inbox.uidvalidity)
+    account._index.close()  # as after an error
+    inbox.update_flags([2], "add", SEEN)
+    inbox.update_flags([2], "remove", SEEN)
+    _, rows = other.load(inbox.uidvalidity)
+    other.close()
+    assert [row[0] for row in rows] == [1, 2]
+
+
+def test_an_older_uid_file_from_a_backup_gives_no_uid_again(account, maildir, post):
+    inbox = account.open("INBOX")
+    post()
+    inbox.sync()
+    backup = (maildir / ".uidvalidity").read_bytes()
+    post(5)
+    inbox.sync()
+    inbox.expunge([5, 6])
+    inbox.close()
+    (maildir / ".uidvalidity").write_bytes(backup)
+    post()
+    inbox = account.open("INBOX")
+    assert uids(inbox) == [1, 2, 3, 4, 7]
+
+
 def test_an_index_that_is_deleted_while_in_use_harms_nothing(account, maildir, post):
     inbox = account.open("INBOX")
     post(2)
@@ -410,6 +488,21 @@ def test_files_that_others_add_get_a_uid_and_say_their_sizes(hurry, inbox, maild
     names = [path.name for path in in_cur(maildir)]
     assert all(",S=" in name and ",W=" in name and name.isascii() for name in names)
     assert sum(name.endswith(":2,PS") for name in names) == 1
+
+
+@pytest.mark.parametrize("place", ["new/hand", "cur/hand:2,"])
+def test_a_file_that_could_not_be_read_is_tried_again(inbox, maildir, monkeypatch, place):
+    def refuse(path: str) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    (maildir / place).write_bytes(b"Subject: x\n\n")
+    time.sleep(2 * watch.GRAIN / 1e9)  # until the directory's time can be trusted
+    with monkeypatch.context() as patch:
+        patch.setattr(content, "open_message", refuse)
+        inbox.sync()
+    assert uids(inbox) == []
+    inbox.sync()
+    assert uids(inbox) == [1]
 
 
 def test_a_wrong_size_in_a_name_is_not_believed(hurry, inbox, maildir):

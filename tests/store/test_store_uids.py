@@ -111,6 +111,14 @@ def test_what_isync_gives_is_not_given_again(folder):
     assert take(folder) == 9001
 
 
+def test_uids_known_from_elsewhere_are_passed_over_durably(folder):
+    with uids.granting(folder, never) as grants:
+        grants.advance(1000)
+        grants.advance(10)
+        assert grants.take(1) == 1001
+    assert uids.peek(folder)[1] == 1001
+
+
 def test_the_uids_of_a_mailbox_can_be_used_up_but_not_begin_anew(folder):
     (folder / uids.UIDS_FILE).write_bytes(b"1000\n4294967290\n")
     with pytest.raises(OSError, match="no UIDs left"):

@@ -213,10 +213,6 @@ class RunningServer:
         assert status in (0, -signal.SIGTERM), f"exit status {status}:\n{self.log()}"
         assert "Traceback" not in self.log(), self.log()
 
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
     def __enter__(self) -> RunningServer:
         return self.start()
 

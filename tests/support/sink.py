@@ -7,6 +7,7 @@ its verb, and BODY for the end of the data.
 
 from __future__ import annotations
 
+import random
 import re
 import socket
 import ssl
@@ -249,9 +250,14 @@ class _Conversation:
 
 
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """TCP ports that nobody listens on now."""
-    sockets = [socket.create_server((host, 0)) for _ in range(count)]
+    """TCP ports that nobody listens on now, from below the range that the system gives to outgoing connections."""
+    sockets: list[socket.socket] = []
     try:
+        while len(sockets) < count:
+            try:
+                sockets.append(socket.create_server((host, random.randrange(15_000, 32_000))))
+            except OSError:
+                continue
         return [s.getsockname()[1] for s in sockets]
     finally:
         for s in sockets:
