@@ -173,6 +173,32 @@ def test_a_babbling_server_causes_nothing_but_protocol_errors(pieces: list[bytes
     assert len(client.data_to_send()) < 1000
 
 
+PIPELINED = b"250-2.1.0 OK\r\n250 2.1.0 really\r\n250 OK\r\n550-5.1.1 no\r\n550 5.1.1 such user\r\n354 Go on\r\n250 2.0.0 a\xff\r\n"
+
+
+@given(st.lists(st.integers(1, len(PIPELINED) - 1), max_size=12))
+def test_any_split_of_the_replies_gives_the_same_events(cuts: list[int]) -> None:
+    def events(pieces: list[bytes]) -> list[ReplyReceived]:
+        client = ready()
+        client.mail(None)
+        client.rcpt(Address("b", "foo.com"))
+        client.rcpt(Address("c", "foo.com"))
+        client.data()
+        found: list[ReplyReceived] = []
+        for piece in pieces:
+            client.receive_data(piece)
+            while (event := client.next_event()) is not None:
+                found.append(event)
+                if event.reply.code == 354:
+                    client.end_body()
+        return found
+
+    edges = [0, *sorted(set(cuts)), len(PIPELINED)]
+    whole = events([PIPELINED])
+    assert [event.reply.code for event in whole] == [250, 250, 550, 354, 250]
+    assert events([PIPELINED[a:b] for a, b in zip(edges, edges[1:], strict=False)]) == whole
+
+
 # Commands
 
 
