@@ -131,6 +131,8 @@ def _text(path: Path, *, remedy: str = "") -> str:
         raise ConfigurationError([f"{path}: does not exist{remedy}"]) from None
     except OSError as error:
         raise ConfigurationError([f"{path}: {_why(error)}"]) from None
+    except ValueError:
+        raise ConfigurationError([f"{str(path)!r}: cannot be the path of a file"]) from None
 
 
 def _why(error: OSError) -> str:
@@ -140,6 +142,8 @@ def _why(error: OSError) -> str:
 def _parse(text: str, path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
+    except RecursionError:
+        raise ConfigurationError([f"{path}: not TOML that can be read: values are nested too deeply"]) from None
     except tomllib.TOMLDecodeError as error:
         match = _SYNTAX.fullmatch(str(error))
         what = match["what"] if match else str(error)
@@ -203,8 +207,12 @@ def _relay_faults(relay: Relay) -> Iterator[Fault]:
 
 
 def _data_faults(data: Path) -> Iterator[Fault]:
-    if data.exists() and not data.is_dir():
-        yield ("data",), f"{data} is not a directory; name one, or a place where one can be made"
+    remedy = "name one, or a place where one can be made"
+    try:
+        if data.exists() and not data.is_dir():
+            yield ("data",), f"{data} is not a directory; {remedy}"
+    except OSError as error:
+        yield ("data",), f"the directory {_why(error)}; {remedy}"
 
 
 def _file_fault(file: Path) -> str | None:

@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
+    if "\0" in str(path):
+        raise ValueError("has a NUL character, which no path can have; leave it out")
     directory: Path = (info.context or {}).get("directory", Path())
     return (directory / path).absolute()
 

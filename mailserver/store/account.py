@@ -80,10 +80,13 @@ class AccountStore:
                 raise InvalidName("INBOX cannot be deleted")
             self._must_exist(name, directory)
             known = uids.peek(Path(self._path, directory))
-            layout.remove_folder(self._path, directory, self._host)
+            leftover = layout.remove_folder(self._path, directory, self._host)
             self._drop(directory)
+        layout.remove_tree(leftover)
         if known is not None:
             self._index.forget(known[0])
+        with self._lock:
+            self._close_unused_index()
 
     def rename(self, old: str, new: str) -> None:
         """With the mailboxes below it. INBOX stays and is emptied into the new one (RFC 9051 §6.3.6)."""
@@ -94,13 +97,14 @@ class AccountStore:
             return
         with self._guarded(), self._alone():
             below = [name for name in self._existing() if name.startswith(old + folders.SEPARATOR)]
-            if not os.path.lexists(f"{self._path}/{source}") and not below:
+            existing = [*self._selectable(old), *below]
+            if not existing:
                 raise NoSuchMailbox("No such mailbox")
             if not target or self._taken(target):
                 raise MailboxExists("That mailbox exists already")
             if new.startswith(old + folders.SEPARATOR):
                 raise InvalidName("A mailbox cannot be moved below itself")
-            moves = [(name, new + name.removeprefix(old)) for name in [*self._selectable(old), *below]]
+            moves = [(name, new + name.removeprefix(old)) for name in existing]
             for _, name in moves:
                 if self._taken(folders.directory_of(name)):
                     raise MailboxExists("A mailbox below that name exists already")
@@ -226,6 +230,8 @@ class AccountStore:
 
     def _subscribe(self, name: str, *, add: bool) -> None:
         name = folders.normalise(name)
+        if add:
+            folders.directory_of(name)  # refuses a name that could not be a mailbox's
         with self._guarded(), self._alone():
             before = set(subscriptions.read(Path(self._path)))
             after = before | {name} if add else before - {name}
@@ -277,8 +283,11 @@ class AccountStore:
                     del self._open[directory]
                 if mailbox.alive:
                     mailbox.save()
-            if not self._users:
-                self._index.close()
+            self._close_unused_index()
+
+    def _close_unused_index(self) -> None:
+        if not self._users:
+            self._index.close()
 
     def _drop(self, directory: str) -> None:
         mailbox = self._open.pop(directory, None)

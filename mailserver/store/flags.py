@@ -21,6 +21,8 @@ SYSTEM = {"D": r"\Draft", "F": r"\Flagged", "R": r"\Answered", "S": r"\Seen", "T
 KEYWORDS_FILE = "dovecot-keywords"
 _LOCK_FILE = "dovecot-keywords.mailserver-lock"
 _LETTERS = string.ascii_lowercase
+WITHOUT_LETTER = 200
+"""So many new keywords beyond the letters are taken while a mailbox is open."""
 
 _SYSTEM_LETTER = {flag.lower(): letter for letter, flag in SYSTEM.items()}
 _KEYWORD = re.compile(r"[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]{1,255}")  # RFC 9051 §9: atom
@@ -83,8 +85,8 @@ class Flags:
                 letters.add(letter)
         return "".join(sorted(letters))
 
-    def accept(self, flags: frozenset[str]) -> frozenset[str]:
-        r"""The flags as they will be kept: in known spelling, without `\Recent`; new keywords get their letters.
+    def accept(self, flags: frozenset[str], *, giving: bool = True) -> frozenset[str]:
+        r"""The flags as they are kept: in known spelling, without `\Recent`; new keywords get letters if `giving`.
 
         Raises InvalidFlag.
         """
@@ -101,15 +103,20 @@ class Flags:
             else:
                 raise InvalidFlag("That keyword cannot be kept")
         new = sorted(flag for flag in accepted if flag[0] != "\\" and flag.lower() not in self._letters)
-        if new and len(self._keywords) < len(_LETTERS):
+        if giving and new and len(self._keywords) < len(_LETTERS):
             self._give_letters(new)
-        return frozenset(self._spelled(flag) for flag in accepted)
+        return frozenset(self._spelled(flag, giving) for flag in accepted)
 
-    def _spelled(self, flag: str) -> str:
-        letter = self._letters.get(flag.lower())
+    def _spelled(self, flag: str, giving: bool) -> str:
+        key = flag.lower()
+        letter = self._letters.get(key)
         if letter:
             return self._keywords[letter]
-        return flag if flag[0] == "\\" else self._spelling.setdefault(flag.lower(), flag)
+        if flag[0] == "\\" or not giving:
+            return self._spelling.get(key, flag)
+        if key not in self._spelling and len(self._spelling) >= WITHOUT_LETTER:
+            raise InvalidFlag("There are too many keywords here")
+        return self._spelling.setdefault(key, flag)
 
     def _give_letters(self, keywords: list[str]) -> None:
         with locked(self._directory / _LOCK_FILE):

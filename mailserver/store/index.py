@@ -4,16 +4,16 @@ One SQLite file (WAL). A mailbox is known by its UIDVALIDITY, which is unique wi
 folder when that is renamed.
 
 Promises   The file may be deleted or damaged, and the disk full, at any time: then answers are empty, and what is
-           damaged is made anew. No SQLite error comes out. `generation` changes when earlier writes were lost, so
-           that the mailboxes write all they know again.
+           damaged is made anew. No SQLite error comes out. What is known of a mailbox comes out together or not
+           at all. `generation` names the file, so that the mailboxes write all they know again when it is another.
 On failure Logged; `save` returns None.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
+import secrets
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -32,7 +32,7 @@ INDEX_FILE = "mailserver.index"
 VERSION = 1
 BUSY_TIMEOUT = 5.0  # seconds
 
-_SCHEMA = f"""
+_SCHEMA = """
 CREATE TABLE IF NOT EXISTS mailboxes (
     validity INTEGER PRIMARY KEY, directory TEXT NOT NULL, last INTEGER NOT NULL, modseq INTEGER NOT NULL,
     horizon INTEGER NOT NULL, told INTEGER NOT NULL, new_mtime INTEGER, cur_mtime INTEGER);
@@ -45,7 +45,6 @@ CREATE TABLE IF NOT EXISTS vanished (
 CREATE TABLE IF NOT EXISTS prepared (
     validity INTEGER NOT NULL, uid INTEGER NOT NULL, envelope BLOB NOT NULL, body BLOB NOT NULL,
     bodystructure BLOB NOT NULL, PRIMARY KEY (validity, uid));
-PRAGMA user_version = {VERSION};
 """
 
 # Of two processes one may know less than the other.
@@ -68,7 +67,6 @@ _PASSING = frozenset(
     {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
     | {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_INTERRUPT}
 )
-_generations = itertools.count(1)
 
 Row = tuple[int, str, str, int, int, float, int]
 """UID, file name, keywords without a letter (split by spaces), MODSEQ, first MODSEQ, date, size."""
@@ -97,18 +95,29 @@ class Index:
         self._path = directory / INDEX_FILE
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        self.generation = next(_generations)
+        self.generation = 0
 
     def close(self) -> None:
         with self._lock:
             self._disconnect()
 
-    def header(self, validity: int) -> Header | None:
-        def work(db: sqlite3.Connection) -> Header | None:
-            row = db.execute("SELECT * FROM mailboxes WHERE validity = ?", (validity,)).fetchone()
-            return Header(*row) if row else None
+    def load(self, validity: int, above: int = 0) -> tuple[Header | None, list[Row]]:
+        """A mailbox and its messages with a UID greater than `above`, ascending, as they were at one moment."""
 
-        return self._run(work, None)
+        def work(db: sqlite3.Connection) -> tuple[Header | None, list[Row]]:
+            db.execute("BEGIN")
+            header = db.execute("SELECT * FROM mailboxes WHERE validity = ?", (validity,)).fetchone()
+            query = (
+                "SELECT uid, name, extra, modseq, born, date, size FROM messages "
+                "WHERE validity = ? AND uid > ? ORDER BY uid"
+            )
+            rows = db.execute(query, (validity, above)).fetchall()
+            if not all(map(_sound, rows)):
+                raise sqlite3.DatabaseError("rows that were never written")
+            return (Header(*header), rows) if header else (None, [])
+
+        nothing: tuple[Header | None, list[Row]] = (None, [])
+        return self._run(work, nothing)
 
     def latest(self, directory: str) -> tuple[int, int] | None:
         """UIDVALIDITY and highest UID of the folder that was seen in a directory, for when its own file is lost."""
@@ -119,18 +128,6 @@ class Index:
             return row
 
         return self._run(work, None)
-
-    def rows(self, validity: int, above: int = 0) -> list[Row]:
-        """The messages with a UID greater than `above`, ascending."""
-
-        def work(db: sqlite3.Connection) -> list[Row]:
-            query = (
-                "SELECT uid, name, extra, modseq, born, date, size FROM messages "
-                "WHERE validity = ? AND uid > ? ORDER BY uid"
-            )
-            return db.execute(query, (validity, above)).fetchall()
-
-        return self._run(work, [])
 
     def save(self, header: Header, rows: Sequence[Row], vanished: Sequence[int], since: int | None) -> int | None:
         """One transaction. `vanished` get the header's MODSEQ.
@@ -202,13 +199,11 @@ class Index:
                     db = self._connect()
                     with db:
                         return work(db)
-                except (sqlite3.Error, sqlite3.Warning) as error:
-                    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+                except (sqlite3.Error, sqlite3.Warning, UnicodeError, OSError) as error:
                     log.warning("store=index path=%r error=%r", str(self._path), error)
                     self._disconnect()
-                    if code in _PASSING or attempt == 2:
+                    if attempt == 2 or _passes(error) or not self._remove():
                         break
-                    self._remove()
         return default
 
     def _connect(self) -> sqlite3.Connection:
@@ -229,10 +224,11 @@ class Index:
             cursor.execute("PRAGMA synchronous = NORMAL")
             (version,) = cursor.execute("PRAGMA user_version").fetchone()
             if version == 0:
-                cursor.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-                self.generation = next(_generations)
+                marks = f"PRAGMA application_id = {secrets.randbits(31)}; PRAGMA user_version = {VERSION};"
+                cursor.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {marks} COMMIT;")
             elif version != VERSION:
                 raise sqlite3.DatabaseError(f"version {version}")
+            (self.generation,) = cursor.execute("PRAGMA application_id").fetchone()
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -242,7 +238,20 @@ class Index:
                 log.warning("store=index path=%r error=%r", str(self._path), error)
             self._connection = None
 
-    def _remove(self) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(INDEX_FILE + suffix).unlink(missing_ok=True)
-        self.generation = next(_generations)
+    def _remove(self) -> bool:
+        try:
+            for suffix in ("", "-wal", "-shm"):
+                self._path.with_name(INDEX_FILE + suffix).unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("store=index path=%r error=%r", str(self._path), error)
+            return False
+        return True
+
+
+def _sound(row: Row) -> bool:
+    """Damage that SQLite does not see must not take a message's UID away."""
+    return None not in row and f",U={row[0]}" in str(row[1])
+
+
+def _passes(error: Exception) -> bool:
+    return isinstance(error, OSError) or getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _PASSING

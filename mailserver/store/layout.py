@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 from mailserver.store import names, uids
 from mailserver.store.syncing import sync_directory
 from mailserver.store.watch import is_directory
+from mailserver.store.writing import TMP_LIFETIME
 
 FOLDER_MARK = "maildirfolder"
 LEFTOVER = "mailserver-removed-"
@@ -45,7 +47,7 @@ def make_folder(account: str, folder: str, validity: int, host: str) -> None:
         sync_directory(unfinished)
         unfinished.rename(Path(account, folder))
     except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        remove_tree(unfinished)
         raise
     sync_directory(account)
 
@@ -55,20 +57,27 @@ def complete(directory: str) -> None:
     _sync_parents(_make_parts(Path(directory)))
 
 
-def remove_folder(account: str, folder: str, host: str) -> None:
-    """At once for whoever looks; the files go after."""
+def remove_folder(account: str, folder: str, host: str) -> Path:
+    """Durable. Returns the directory, now none of a folder; the caller removes what is in it."""
     leftover = Path(account, LEFTOVER + names.unique(host))
     Path(account, folder).rename(leftover)
     sync_directory(account)
-    shutil.rmtree(leftover, ignore_errors=True)
+    return leftover
 
 
 def sweep(account: str) -> None:
-    """Removes what a crash left of folders that were being removed."""
+    """Removes what a crash left of folders that were being removed and, after 36 hours, of those being made."""
+    limit = time.time() - TMP_LIFETIME
     with os.scandir(account) as entries:
         for entry in entries:
-            if entry.name.startswith(LEFTOVER) and entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
+            unfinished = entry.name.startswith(UNFINISHED) and entry.stat(follow_symlinks=False).st_ctime < limit
+            if (unfinished or entry.name.startswith(LEFTOVER)) and entry.is_dir(follow_symlinks=False):
+                remove_tree(Path(entry.path))
+
+
+def remove_tree(directory: Path) -> None:
+    """As far as that is possible."""
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _make_with_parents(directory: Path) -> list[Path]:

@@ -42,6 +42,7 @@ from mailserver.store.writing import TMP, Written, discard, link_or_copy, write
 log = logging.getLogger(__name__)
 
 _PREPARE_BATCH = 200
+_TRIES = 3  # to catch a message whose flags others change
 
 
 class Mailbox:
@@ -161,7 +162,7 @@ class Mailbox:
         """
         wanted = sorted(set(uids))
         with self._work():
-            flags = self._maildir.flags.accept(flags)
+            flags = self._maildir.flags.accept(flags, giving=action != "remove")
             put = self._rename(wanted, action, flags)
             if put is None:
                 self._maildir.refresh(anyway=True)
@@ -170,17 +171,19 @@ class Mailbox:
 
     def expunge(self, uids: Iterable[int]) -> list[int]:
         """Removes the files; the UIDs that are gone by that. Durable."""
-        removed: list[int] = []
+        removed: set[int] = set()
         with self._work():
             try:
                 with self._maildir.changing():
                     for message in self._contents.select(uids):
-                        removed += self._unlink(message)
+                        if self._unlink(message):
+                            removed.add(message.uid)
                 if removed:
                     sync_directory(self._maildir.cur.path)
             finally:
-                self._maildir.commit({}, removed, self._contents.next_modseq())
-        return removed
+                known = removed & self._contents.uids()  # a refresh meanwhile may have missed some already
+                self._maildir.commit({}, known, self._contents.next_modseq())
+        return sorted(removed)
 
     def append(self, message: Content, flags: frozenset[str] = frozenset(), internal_date: float | None = None) -> int:
         """The UID of the new message. Durable. Raises InvalidFlag, OverQuota."""
@@ -344,20 +347,23 @@ class Mailbox:
             self._maildir.commit(put, (), modseq)
         return None if lost else list(put)
 
-    def _unlink(self, message: Message) -> list[int]:
-        """The UID, unless somebody else removed it."""
-        try:
-            Path(self._maildir.path(message)).unlink()
-        except FileNotFoundError:
-            self._maildir.refresh(anyway=True)
-            for renamed in self._contents.select([message.uid]):
-                Path(self._maildir.path(renamed)).unlink()
-                return [message.uid]
-            return []
-        return [message.uid]
+    def _unlink(self, message: Message) -> bool:
+        """False: somebody else removed it, or renames it faster than we look."""
+        for _ in range(_TRIES):
+            try:
+                Path(self._maildir.path(message)).unlink()
+            except FileNotFoundError:
+                self._maildir.refresh(anyway=True)
+                found = self._contents.get(message.uid)
+                if found is None:
+                    return False
+                message = found
+            else:
+                return True
+        return False
 
     def _copy(self, chosen: list[Message], target: Mailbox) -> list[tuple[int, int]]:
-        for _ in range(3):
+        for _ in range(_TRIES):
             pairs = target._take_copies(chosen, self._maildir.path)
             if pairs is not None:
                 return pairs

@@ -92,10 +92,12 @@ class Maildir:
     def _load(self) -> int:
         """Begins with what the index knows. Returns the UIDVALIDITY."""
         with self._granting() as grants:
-            header = self._index.header(grants.validity)
+            header, rows = self._index.load(grants.validity)
             if header is not None and header.directory != self.folder and self._copied(header):
                 grants.renew(self._new_validity())
                 header = None
+            if header is not None:
+                grants.advance(header.last)  # the file may be an older one, from a backup
             validity, self._floor = grants.validity, grants.last
         self.flags.refresh()
         self._interpreted = self.flags.version
@@ -106,10 +108,7 @@ class Maildir:
             self._saved = self._index.generation
             return validity
         self.last, self.told, self.horizon = header.last, header.told, header.horizon
-        messages = [self._message(row) for row in self._index.rows(validity)]
-        self.contents.load(messages, header.modseq)
-        if messages:
-            self.last = max(self.last, messages[-1].uid)
+        self.contents.load((self._message(row) for row in rows), header.modseq)
         self._new.trusted, self.cur.trusted = header.new_mtime, header.cur_mtime
         self._saved, self._saved_header = self._index.generation, header
         return validity
@@ -157,12 +156,16 @@ class Maildir:
                 scan = _Scan(scan.current | again.current, scan.fresh | again.fresh, again.strays)
             self.cur.was_read(cur_stamp, began)
             put = self._renamed(scan.current, modseq, reinterpret=reinterpret)
-        newcomers = examine(self._new.path, regular_files(self._new.path), self.host) if read_new else []
+        found = regular_files(self._new.path) if read_new else []
+        newcomers = examine(self._new.path, found, self.host)
         if newcomers or scan.fresh or scan.strays or self.last < self._floor:
             with self._granting() as grants, self.changing():
                 strays = self._take_over(grants.last, scan, put, modseq)
-                self._give(grants, [*examine(self.cur.path, strays, self.host), *newcomers], put, modseq)
-        if read_new:
+                readable = examine(self.cur.path, strays, self.host)
+                self._give(grants, [*readable, *newcomers], put, modseq)
+            if len(readable) < len(strays):
+                self.cur.distrust()
+        if read_new and len(newcomers) == len(found):
             self._new.was_read(new_stamp, began)
         if put or missing:
             self.commit(put, missing, modseq)
@@ -283,8 +286,8 @@ class Maildir:
         """What other processes gave UIDs to, up to `upto`, while nobody gives. Returns the files that need one."""
         if upto == self.last:
             return seen.strays | set(seen.fresh.values())
-        header = self._index.header(self.validity)  # read first: what it covers is in the rows then
-        saved = {row[0]: row for row in self._index.rows(self.validity, above=self.last)}
+        header, rows = self._index.load(self.validity, above=self.last)
+        saved = {row[0]: row for row in rows}
         covered = header.last if header is not None else 0
         for look in range(_LOOKS):
             scan = self._scan(saved, covered)

@@ -7,6 +7,7 @@ Promises   Only regular files that can be read are taken; the others are left al
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Iterable
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 
 from mailserver.store import content, names
 from mailserver.store.writing import Written
+
+log = logging.getLogger(__name__)
 
 _BASE_LIMIT = 150  # octets; sizes, UID and flags come on top, and a file's name may have 255
 
@@ -51,7 +54,9 @@ def _examine(path: str, name: names.FileName, host: str) -> Newcomer | None:
         known = wire_size is not None and name.size == status.st_size
         if wire_size is None or not known:
             wire_size = _wire_size(path)
-    except OSError:
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError):
+            log.warning("store=unreadable path=%r error=%r", path, error)
         return None
     if not names.is_plain(base) or len(base) > _BASE_LIMIT:
         base, known = names.unique(host), False

@@ -62,6 +62,12 @@ class Grants:
         self._write()
         return first
 
+    def advance(self, upto: int) -> None:
+        """UIDs up to this one are known to be given."""
+        if self.last < upto <= UID_LIMIT:
+            self.last = upto
+            self._reserve(max(self._reserved, upto))
+
     def renew(self, validity: int) -> None:
         """Another UIDVALIDITY for the folder; the UIDs stay."""
         self.validity = validity

@@ -100,7 +100,8 @@ def sweep(directory: str) -> int:
     try:
         with os.scandir(f"{directory}/{TMP}") as entries:
             for entry in entries:
-                if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < limit:
+                # Not by the modification time: that is the message's date while it is appended or copied.
+                if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_ctime < limit:
                     discard(entry.path)
                     swept += 1
     except OSError as error:
