@@ -11,7 +11,7 @@ import datetime
 import re
 from functools import lru_cache
 
-from mailserver.imap import utf7
+from mailserver.mail import utf7
 
 _ASTRING = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\]+')
 _QUOTABLE = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x7f]{0,1024}")
@@ -43,7 +43,7 @@ def astring(value: bytes) -> bytes:
 
 def mailbox(name: str) -> bytes:
     """Always quoted, as most servers do: clients trip over less."""
-    return string(utf7.encode(name))
+    return string(utf7.encode(name).encode("ascii"))
 
 
 @lru_cache(maxsize=4096)

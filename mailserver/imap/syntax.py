@@ -15,8 +15,8 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from mailserver.imap import utf7
 from mailserver.imap.sequence import LARGEST, SequenceSet
+from mailserver.mail import utf7
 
 T = TypeVar("T")
 
@@ -183,7 +183,7 @@ class Reader:
         if len(wire) > NAME_LIMIT:
             raise Fault("the mailbox name is too long", status="NO", code="CANNOT")
         try:
-            name = utf7.decode(wire)
+            name = utf7.decode(wire.decode("ascii"))
         except ValueError:
             raise Fault("the mailbox name is not modified UTF-7", status="NO", code="CANNOT") from None
         if _CONTROL.search(name):

@@ -10,12 +10,10 @@ On failure InvalidName, whose text can be shown to the client.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from functools import lru_cache
 
-from mailserver.mail import Address
+from mailserver.mail import Address, utf7
 from mailserver.store.model import InvalidName
 
 SEPARATOR = "/"
@@ -24,25 +22,15 @@ _NAME_LIMIT = 250  # octets of a directory's name; file systems allow 255
 _RESERVED = frozenset({".uidvalidity"})  # files of ours that stand where a folder's directory would
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_UNPRINTABLE_RUN = re.compile(r"[^\x20-\x7e]+")
-_ENCODED_RUN = re.compile(r"&([A-Za-z0-9+,]*)-")
 _UNSAFE_IN_PATH = re.compile(rb"\A\.|[^A-Za-z0-9!#$*+=@_{}~^.-]")
 
 
-def encode(text: str) -> str:
-    """Modified UTF-7."""
-    return _UNPRINTABLE_RUN.sub(_encode_run, text.replace("&", "&-"))
-
-
 def decode(text: str) -> str:
-    """From modified UTF-7. Raises InvalidName unless encoding gives the same text again."""
+    """From modified UTF-7. Raises InvalidName."""
     try:
-        decoded = _ENCODED_RUN.sub(_decode_run, text)
-        if encode(decoded) == text:
-            return decoded
-    except (binascii.Error, UnicodeError):
-        pass
-    raise InvalidName("The name is not valid modified UTF-7")
+        return utf7.decode(text)
+    except ValueError:
+        raise InvalidName("The name is not valid modified UTF-7") from None
 
 
 def normalise(name: str) -> str:
@@ -65,7 +53,7 @@ def directory_of(name: str) -> str:
     name = normalise(name)
     if name == INBOX:
         return ""
-    directory = "." + encode(name.replace(SEPARATOR, "."))
+    directory = "." + utf7.encode(name.replace(SEPARATOR, "."))
     if len(directory) > _NAME_LIMIT:
         raise InvalidName("The name is too long")
     if directory in _RESERVED:
@@ -100,15 +88,3 @@ def _escape(text: str) -> str:
     """Percent-encoded but for plain characters; dots are plain inside, not at the start."""
     octets = text.encode("utf-8", "surrogatepass")
     return _UNSAFE_IN_PATH.sub(lambda match: b"%%%02X" % match[0][0], octets).decode("ascii")
-
-
-def _encode_run(match: re.Match[str]) -> str:
-    octets = match[0].encode("utf-16-be")
-    return "&" + base64.b64encode(octets).rstrip(b"=").replace(b"/", b",").decode("ascii") + "-"
-
-
-def _decode_run(match: re.Match[str]) -> str:
-    if not match[1]:
-        return "&"
-    text = match[1].replace(",", "/")
-    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True).decode("utf-16-be")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mailserver.mail import utf7
 from mailserver.store import folders
 from mailserver.store.model import InvalidName
 from mailserver.store.syncing import replace_file
@@ -39,5 +40,5 @@ def read(account: Path) -> list[str]:
 
 
 def write(account: Path, names: list[str]) -> None:
-    lines = ("\t".join(map(folders.encode, name.split(folders.SEPARATOR))) for name in sorted(names))
+    lines = ("\t".join(map(utf7.encode, name.split(folders.SEPARATOR))) for name in sorted(names))
     replace_file(account / SUBSCRIPTIONS_FILE, "".join([_VERSION, "\n\n", *(f"{line}\n" for line in lines)]).encode())

@@ -1,4 +1,4 @@
-"""Mailbox names on the wire: modified UTF-7 (RFC 3501 §5.1.3).
+"""Mailbox names in IMAP and in the names of directories: modified UTF-7 (RFC 3501 §5.1.3).
 
 Promises   `decode` takes only the one form that `encode` gives for a name, so that each name has one spelling.
 On failure ValueError from `decode`.
@@ -14,11 +14,9 @@ _PIECES = re.compile(r"(&)|([\x20-\x25\x27-\x7e]+)|([^\x20-\x7e]+)")
 _SHIFTED = re.compile(r"&([A-Za-z0-9+,]*)-")
 
 
-def encode(name: str) -> bytes:
-    """Lone surrogates, which no mailbox name should have, become question marks."""
-    if _PRINTABLE.fullmatch(name):
-        return name.encode("ascii")
-    return _PIECES.sub(_encode_piece, name).encode("ascii")
+def encode(name: str) -> str:
+    """ASCII. Lone surrogates, which no mailbox name should have, become question marks."""
+    return name if _PRINTABLE.fullmatch(name) else _PIECES.sub(_encode_piece, name)
 
 
 def _encode_piece(match: re.Match[str]) -> str:
@@ -31,11 +29,10 @@ def _encode_piece(match: re.Match[str]) -> str:
     return "&" + binascii.b2a_base64(octets, newline=False).decode().rstrip("=").replace("/", ",") + "-"
 
 
-def decode(data: bytes) -> str:
-    """Raises ValueError when the octets are not what `encode` would give."""
-    text = data.decode("ascii")  # UnicodeDecodeError is a ValueError
+def decode(text: str) -> str:
+    """Raises ValueError when the text is not what `encode` would give."""
     name = _SHIFTED.sub(_decode_piece, text)
-    if encode(name) != data:
+    if encode(name) != text:
         raise ValueError("not modified UTF-7")
     return name
 
