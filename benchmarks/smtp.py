@@ -1,6 +1,6 @@
 """SMTP into the Maildir, beside Postfix: messages a second, the clock stopped when all files lie there.
 
-    python -m benchmarks.smtp [--messages N] [--rounds N]
+    python -m benchmarks.smtp [--messages N] [--rounds N] [--results DIR]
 
 Each server gets the same work from smtp-source in turn, A B A B; the table shows the median and the ratio.
 """
@@ -60,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results", help="where to keep them")
     options = parser.parse_args()
     if not shutil.which("smtp-source"):
         sys.exit("smtp-source is missing: apt-get install postfix")
@@ -82,9 +83,8 @@ def main() -> None:
         medians = [statistics.median(rates) for rates in by_peer.values()]
         ratio = f"{medians[0] / medians[1]:.2f}" if len(medians) > 1 else ""
         print(f"| {name} | " + " | ".join(f"{m:.0f}" for m in medians) + f" | {ratio} |")
-    out = Path(__file__).parent / "results"
-    out.mkdir(exist_ok=True)
-    (out / "smtp.json").write_text(json.dumps(results, indent=1))
+    options.results.mkdir(exist_ok=True)
+    (options.results / "smtp.json").write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":
