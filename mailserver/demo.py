@@ -68,7 +68,7 @@ def prepare(directory: Path, ports: Mapping[str, int] = PORTS) -> DemoNotes:
         replace_text(configuration, _configuration(ports))
     accounts = directory / "accounts.toml"
     if accounts.exists():
-        return DemoNotes(configuration, _old_notes(directory, configuration), {})
+        return DemoNotes(configuration, _old_notes(directory, configuration, certificate, ports), {})
     passwords = {address: generate_password() for address in (*USERS, OUTBOX)}
     replace_text(accounts, _accounts(passwords))
     return DemoNotes(configuration, _new_notes(directory, configuration, certificate, passwords, ports), passwords)
@@ -142,16 +142,35 @@ def _shown(path: Path) -> str:
 def _new_notes(
     directory: Path, configuration: Path, certificate: Path, passwords: Mapping[str, str], ports: Mapping[str, int]
 ) -> str:
-    alice, bob = USERS
     width = max(map(len, passwords))
     listed = "\n".join(f"  {address:{width}}  {password}" for address, password in passwords.items())
-    curl = f"curl -sS --cacert {_shown(certificate)}"
-    at = {service: f"127.0.0.1:{port}" for service, port in ports.items()}
     return f"""\
 A demo server for {DOMAIN}, all of it in {directory}. Its passwords are shown this once:
 
 {listed}
 
+{_commands(certificate, passwords, ports)} A new password:
+
+{_set_password(configuration)}
+"""
+
+
+def _old_notes(directory: Path, configuration: Path, certificate: Path, ports: Mapping[str, int]) -> str:
+    return f"""\
+The demo server for {DOMAIN} in {directory}, with the accounts and the mail that it had.
+Passwords were shown when it was made; put yours where PASSWORD stands below. A new one:
+
+{_set_password(configuration)}
+
+{_commands(certificate, dict.fromkeys(USERS, "PASSWORD"), ports)}
+"""
+
+
+def _commands(certificate: Path, passwords: Mapping[str, str], ports: Mapping[str, int]) -> str:
+    alice, bob = USERS
+    curl = f"curl -sS --cacert {_shown(certificate)}"
+    at = {service: f"127.0.0.1:{port}" for service, port in ports.items()}
+    return f"""\
 Send to Alice as if from another server:
 
 swaks --server {at["smtp"]} --from you@elsewhere.test --to {alice} --header 'Subject: Hello Alice'
@@ -174,19 +193,7 @@ Read Alice's first message by IMAP, and Bob's by POP3:
 
 A mail program may use 127.0.0.1 as well: IMAP on {ports["imap"]} (STARTTLS) or {ports["imaps"]} (TLS),
 POP3 on {ports["pop3"]} or {ports["pop3s"]}, submission on {ports["submission"]} or {ports["submissions"]}.
-Mail for anywhere else stays here, in the mailbox of {OUTBOX}. A new password:
-
-{_set_password(configuration)}
-"""
-
-
-def _old_notes(directory: Path, configuration: Path) -> str:
-    return f"""\
-The demo server for {DOMAIN} in {directory}, with the accounts and the mail that it had.
-Passwords were shown when it was made. A new one:
-
-{_set_password(configuration)}
-"""
+Mail for anywhere else stays here, in the mailbox of {OUTBOX}."""
 
 
 def _set_password(configuration: Path) -> str:

@@ -81,6 +81,10 @@ def test_a_second_start_changes_nothing_and_shows_no_password(tmp_path: Path) ->
     assert second.passwords == {}
     assert "account passwd alice@example.test" in second.text
     assert not any(password in second.text for password in first.passwords.values())
+    commands = first.text.partition("Send to Alice")[2].partition(" A new password:")[0]
+    for password in first.passwords.values():
+        commands = commands.replace(password, "PASSWORD")
+    assert "alice@example.test:PASSWORD" in commands and commands in second.text
 
 
 def test_what_is_missing_is_made_anew(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The directory: which domains, accounts and aliases there are, and whose password it is.
 
-Promises   Lookups are answered from memory and may come from any thread. An edit of the file is taken over within about
-           a second; one that is broken is logged and passed over.
+Promises   Lookups are answered from memory and may come from any thread. An edit of the file is taken over within a
+           second or two; one that is broken, or leaves no domain, is logged and passed over.
 On failure ConfigurationError when the file cannot be used at the start; `EditError` from an edit that cannot be made.
 """
 

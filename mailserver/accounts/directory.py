@@ -6,8 +6,8 @@ An address leads to a mailbox by the first of these that applies: it is an accou
 
 Promises   All methods may be called from any thread. Lookups never wait for the disk but to take over a changed file.
            A wrong password, an unknown user and a malformed name take the same time.
-On failure ConfigurationError from the constructor. Later a file that is broken or gone is logged, each problem on its
-           line, and what was read before stays in force.
+On failure ConfigurationError from the constructor. Later a file that is broken, gone or without a domain is logged,
+           each problem on its line, and what was read before stays in force: an empty file would refuse all own mail.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 CHECK_INTERVAL = 1.0
 """Seconds between two looks at the file's modification time."""
 
-SETTLE_TIME = 0.2
+SETTLE_TIME = 1.0
 """Seconds for which the file must lie still: an editor that writes in place is not caught in the middle."""
 
 POSTMASTER = "postmaster"
@@ -161,7 +161,12 @@ class Directory:
             return
         self._stamp = stamp
         try:
-            self._snapshot = _Snapshot(load_accounts(self._path))
+            accounts = load_accounts(self._path)
+            if self._snapshot.domains and not accounts.domain:
+                raise ConfigurationError(
+                    [f"{self._path}: has no domain any more; if that is meant, start the server again"]
+                )
+            self._snapshot = _Snapshot(accounts)
         except ConfigurationError as error:
             for problem in error.problems:
                 log.error("accounts not taken over, the former ones stay: %s", problem)

@@ -24,6 +24,7 @@ from mailserver.config.files import replace_text
 from mailserver.config.loader import ConfigurationError, load_accounts, parse_accounts
 from mailserver.config.model import Accounts
 from mailserver.config.network import parse_domain_name
+from mailserver.config.syntax import parse
 from mailserver.mail import Address
 
 Data = MutableMapping[str, Any]
@@ -139,9 +140,9 @@ class AccountsFile:
         with _locked(path.parent):
             text = self._text()
             try:
-                wanted = tomllib.loads(text)
-            except tomllib.TOMLDecodeError as error:
-                raise EditError(f"{self._path}: not TOML: {error}; mend it first") from None
+                wanted = parse(text)
+            except ValueError as error:
+                raise EditError(f"{self._path}: {error}") from None
             try:
                 edit(wanted)
                 renderings = (render(text) for render in (on_text, _by_tomlkit(edit)) if render is not None)

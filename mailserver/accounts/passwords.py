@@ -1,7 +1,7 @@
 """Passwords: argon2id hashes (RFC 9106), made and checked.
 
 Promises   The same text in another Unicode composition is the same password (NFC, as RFC 8265 §4.2 has it).
-On failure PasswordError for one that nobody could type or that is no password at all.
+On failure PasswordError for one that nobody could type, that is too short or no password at all.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 _HASHER = PasswordHasher()
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without characters that look alike
 _GROUPS, _GROUP = 4, 5  # 4 x 5 characters of 31: 99 bits
+_SHORTEST = 8  # characters
 _LIMIT = 1024  # octets; the line limits of the protocols take no more
 
 
@@ -26,6 +27,8 @@ def hash_password(password: str) -> str:
     """An argon2id hash in its text form. Takes some 50 ms and 64 MiB. Raises PasswordError."""
     if not password:
         raise PasswordError("the password is empty")
+    if len(password) < _SHORTEST:
+        raise PasswordError(f"the password is shorter than {_SHORTEST} characters; take a longer one")
     if any(unicodedata.category(c) in ("Cc", "Cs") for c in password):
         raise PasswordError("the password has a control character")
     if len(_octets(password)) > _LIMIT:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -13,6 +15,8 @@ from mailserver.cli.common import Context, Failure, as_json, parse_address, pass
 from mailserver.config.units import format_size
 from mailserver.mail import Address
 from mailserver.store.folders import account_path
+
+_TAKEN_OVER = "a running server takes it over within a second or two"
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -58,6 +62,11 @@ def add_account(context: Context, address: Address, from_stdin: bool, generate: 
     context.accounts.add_account(address, hash_password(password))
     if generate:
         click.echo(password)
+    click.echo(f"{address} is added; {_TAKEN_OVER}", err=generate)
+    maildir = _maildir(context, address)
+    with suppress(OSError):  # who may not look there is told nothing
+        if maildir.exists():
+            click.echo(f"{maildir} was there already: the mail in it belongs to {address} now", err=generate)
 
 
 @account.command("passwd")
@@ -70,6 +79,7 @@ def set_password(context: Context, address: Address, from_stdin: bool, generate:
     context.accounts.set_password(address, hash_password(password))
     if generate:
         click.echo(password)
+    click.echo(f"{address} has a new password; {_TAKEN_OVER}", err=generate)
 
 
 @account.command("list")
@@ -93,8 +103,11 @@ def list_accounts(context: Context, as_json: bool) -> None:
 def remove_account(context: Context, address: Address) -> None:
     """Remove an account and its aliases. Its mail stays on disk."""
     removed = context.accounts.remove_account(address)
-    maildir = context.configuration.data / "mail" / account_path(removed)
-    click.echo(f"{removed} is removed; its mail, if it ever had any, stays in {maildir}")
+    click.echo(f"{removed} is removed; its mail, if it ever had any, stays in {_maildir(context, removed)}")
+
+
+def _maildir(context: Context, address: Address) -> Path:
+    return context.configuration.data / "mail" / account_path(address)
 
 
 @click.group()
@@ -150,6 +163,8 @@ def add_domain(context: Context, name: str) -> None:
 def remove_domain(context: Context, name: str) -> None:
     """Take no more mail for a domain; it must have no addresses left."""
     context.accounts.remove_domain(name)
+    if not context.accounts.read().domain:
+        click.echo("That was the last domain. A running server keeps it until it is started again.")
 
 
 @domain.command("list")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import click
 
 from mailserver.cli.common import Context, pass_context
-from mailserver.config.loader import load
+from mailserver.config.advice import advice
+from mailserver.config.loader import load, load_accounts
 from mailserver.config.reference import page
 
 
@@ -17,8 +20,10 @@ def config() -> None:
 @config.command()
 @pass_context
 def check(context: Context) -> None:
-    """Check both files and all that they name; tell every fault at once."""
-    load(context.path)
+    """Check both files and all that they name; tell every fault at once. A warning is no fault."""
+    configuration = load(context.path, valid_at=datetime.now(UTC))
+    for warning in advice(configuration, load_accounts(configuration.accounts)):
+        click.echo(f"mailserver: warning: {warning}", err=True)
     click.echo(f"{context.path}: the configuration is good")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -13,6 +13,9 @@ import click
 from mailserver.cli.common import Context, Failure, as_json, pass_context, print_json, print_table, printable
 from mailserver.config.units import format_size
 from mailserver.queue import Entry, Queue, QueuedRecipient, State
+
+ANSWER_LIMIT = 100
+"""Characters of a remote's answer in the list."""
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -49,7 +52,8 @@ def list_entries(context: Context, as_json: bool) -> None:
     if not entries:
         click.echo("The queue is empty.")
         return
-    print_table(("ID", "STATE", "SIZE", "AGE", "FROM", "TO", "LAST ANSWER"), [row for e in entries for row in _rows(e)])
+    header = ("ID", "STATE", "SIZE", "AGE", "FROM", "TO", "NEXT TRY", "LAST ANSWER")
+    print_table(header, [row for e in entries for row in _rows(e)])
 
 
 @queue.command()
@@ -80,8 +84,8 @@ def _selection(command: F) -> F:
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @pass_context
 def flush(context: Context, ids: tuple[str, ...]) -> None:
-    """Try entries again now: those named, or all."""
-    _change(context, ids, not ids, Queue.flush, "to be tried now")
+    """Try entries again now: those named, or all but the held ones."""
+    _change(context, ids, not ids, Queue.flush, "to be tried now", refused=(State.HELD, State.CORRUPT))
 
 
 @queue.command()
@@ -109,27 +113,47 @@ def remove(context: Context, ids: tuple[str, ...], every: bool) -> None:
 
 
 def _change(
-    context: Context, ids: Sequence[str], every: bool, act: Callable[[Queue, Sequence[str]], int], done: str
+    context: Context,
+    ids: Sequence[str],
+    every: bool,
+    act: Callable[[Queue, Sequence[str]], int],
+    done: str,
+    *,
+    refused: Container[State] = (),
 ) -> None:
+    """Nothing changes when one of the IDs is unknown or of a `refused` state."""
     if bool(ids) == every:
         raise click.UsageError("name entries by their IDs, or all of them by --all")
     with _opened(context) as queue:
-        known = {entry.id for entry in queue.list()} if queue else set()
+        known = {entry.id: entry.state for entry in queue.list()} if queue else {}
         if unknown := [id for id in ids if id not in known]:
             raise Failure(*(f"no entry {id} in the queue" for id in unknown))
+        if unfit := [id for id in ids if known[id] in refused]:
+            raise Failure(*(f"{id} is {known[id]}; `mailserver queue release {id}` lets it go first" for id in unfit))
         changed = act(queue, ids or sorted(known)) if queue else 0
     click.echo(f"{changed} {'entry' if changed == 1 else 'entries'} {done}")
 
 
 def _rows(entry: Entry) -> Iterator[tuple[str, ...]]:
     """A row for each recipient; what is the same for all stands in the first."""
-    left = (entry.id, str(entry.state), format_size(entry.size), _age(entry.created), _sender(entry))
+    left = (entry.id, str(entry.state), format_size(entry.size), _length(time.time() - entry.created), _sender(entry))
     if not entry.recipients:
-        yield (*left, "-", "-")
+        yield (*left, "-", "-", "-")
     for recipient in entry.recipients:
         answer = printable(str(recipient.reply)) if recipient.reply else "-"
-        yield (*left, printable(str(recipient.address)), answer[:100])
+        if len(answer) > ANSWER_LIMIT:
+            answer = f"{answer[: ANSWER_LIMIT - 3]}..."
+        yield (*left, printable(str(recipient.address)), _next_try(entry, recipient), answer)
         left = ("", "", "", "", "")
+
+
+def _next_try(entry: Entry, recipient: QueuedRecipient) -> str:
+    if recipient.failed:
+        return "given up"
+    if entry.state is not State.QUEUED:
+        return "-"
+    wait = recipient.next_attempt - time.time()
+    return f"in {_length(wait)}" if wait > 0 else "now"
 
 
 def _sender(entry: Entry) -> str:
@@ -184,9 +208,9 @@ def _soon(seconds: float) -> str:
     return _time(seconds) if seconds > time.time() else "now"
 
 
-def _age(created: float) -> str:
-    seconds = max(0, int(time.time() - created))
+def _length(seconds: float) -> str:
+    whole = max(0, int(seconds))
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds // length} {unit}"
-    return f"{seconds} s"
+        if whole >= length:
+            return f"{whole // length} {unit}"
+    return f"{whole} s"

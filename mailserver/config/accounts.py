@@ -35,7 +35,7 @@ def account_faults(raw: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
         if address is not None:
             accounts.add(address.key)
     for name, alias_at, alias in _aliases(raw):
-        yield from _taken(alias, ("account", name, "aliases", alias_at), domains, owners)
+        yield from _taken(alias, ("account", name, "aliases", alias_at), domains, owners, shown=f'"{alias}" ')
     for name, domain in _table(raw, "domain").items():
         target = domain.get("catch_all") if isinstance(domain, dict) else None
         if isinstance(target, str):
@@ -60,18 +60,18 @@ def parse_account_address(text: str) -> Address:
 
 
 def _taken(
-    text: str, location: Location, domains: set[str], owners: dict[Key, Location]
+    text: str, location: Location, domains: set[str], owners: dict[Key, Location], *, shown: str = ""
 ) -> Generator[tuple[Location, str], None, Address | None]:
     """Enters an address among the owners; yields what is wrong with it and returns it if it is an address."""
     try:
         address = parse_account_address(text)
     except ValueError as error:
-        yield location, str(error)
+        yield location, f"{shown}{error}"
         return None
     if address.domain not in domains:
         yield location, f'the domain {address.domain} is not declared; add a section [domain."{address.domain}"]'
     if address.key in owners:
-        yield location, f"the address is taken by {key_path(owners[address.key])}; an address leads to one account"
+        yield location, f"{address} is taken by {key_path(owners[address.key])}; an address leads to one account"
     owners.setdefault(address.key, location)
     return address
 
@@ -80,7 +80,7 @@ def _leads_nowhere(target: str, location: Location, accounts: set[Key]) -> Itera
     try:
         address = parse_account_address(target)
     except ValueError as error:
-        yield location, str(error)
+        yield location, f'"{target}" {error}'
         return
     if address.key not in accounts:
         yield location, f'there is no account "{address}"; name one of the accounts, not an alias'

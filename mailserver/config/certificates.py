@@ -1,12 +1,13 @@
-"""Does a certificate file fit its private key?"""
+"""What a certificate file holds, and whether it fits its private key."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from cryptography.x509 import load_pem_x509_certificates
+from cryptography.x509 import DNSName, ExtensionNotFound, SubjectAlternativeName, load_pem_x509_certificates
 
 
 def pair_fault(certificate: Path, private_key: Path) -> tuple[str, str] | None:
@@ -27,3 +28,19 @@ def pair_fault(certificate: Path, private_key: Path) -> tuple[str, str] | None:
             f"{private_key} does not belong to the first certificate of {certificate}; name its own key",
         )
     return None
+
+
+def expiry_fault(certificate: Path, now: datetime) -> str | None:
+    """For a file that has no `pair_fault`."""
+    end = load_pem_x509_certificates(certificate.read_bytes())[0].not_valid_after_utc
+    return f"{certificate} expired on {end:%Y-%m-%d}; renew it" if end < now else None
+
+
+def is_named(certificate: Path, name: str) -> bool:
+    """Does the certificate hold for the host name or wildcard ? For a file that has no `pair_fault`."""
+    leaf = load_pem_x509_certificates(certificate.read_bytes())[0]
+    try:
+        found = leaf.extensions.get_extension_for_class(SubjectAlternativeName).value.get_values_for_type(DNSName)
+    except ExtensionNotFound:
+        return False
+    return not {name, f"*.{name.partition('.')[2]}"}.isdisjoint(map(str.lower, found))

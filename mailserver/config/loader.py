@@ -8,10 +8,9 @@ On failure ConfigurationError with every fault; a file that cannot be read or pa
 from __future__ import annotations
 
 import os
-import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,9 +18,10 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from mailserver.config.accounts import account_faults
-from mailserver.config.certificates import pair_fault
+from mailserver.config.certificates import expiry_fault, pair_fault
 from mailserver.config.model import TLS, Accounts, Configuration, Listener, Relay, Section
 from mailserver.config.network import parse_endpoint
+from mailserver.config.syntax import parse
 from mailserver.config.units import format_duration
 from mailserver.config.words import Location, faults, key_path
 
@@ -29,8 +29,6 @@ S = TypeVar("S", bound=Section)
 Fault = tuple[Location, str]
 EndpointCheck = Callable[[str], str | None]
 """What is wrong with an endpoint string beyond its text, or None."""
-
-_SYNTAX = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL)
 
 
 class ConfigurationError(Exception):
@@ -60,9 +58,10 @@ class _Findings:
             return None
 
 
-def load(path: Path, *, check_endpoint: EndpointCheck | None = None) -> Configuration:
+def load(path: Path, *, check_endpoint: EndpointCheck | None = None, valid_at: datetime | None = None) -> Configuration:
     """The server's configuration; its accounts and all files that it names are checked as well.
 
+    With `valid_at` an expired certificate is a fault; the server starts with one rather than be silent.
     Raises ConfigurationError.
     """
     raw = _parse(_text(path), path)
@@ -77,7 +76,7 @@ def load(path: Path, *, check_endpoint: EndpointCheck | None = None) -> Configur
     checks = (
         _tls_faults(listeners, "tls" in raw, without_tls),
         _endpoint_faults(listeners, check_endpoint),
-        _certificate_faults(tls) if tls else (),
+        _certificate_faults(tls, valid_at) if tls else (),
         _relay_faults(relay) if relay else (),
         _data_faults(path.parent / raw["data"]) if isinstance(raw.get("data"), str) else (),
     )
@@ -141,14 +140,9 @@ def _why(error: OSError) -> str:
 
 def _parse(text: str, path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
-    except RecursionError:
-        raise ConfigurationError([f"{path}: not TOML that can be read: values are nested too deeply"]) from None
-    except tomllib.TOMLDecodeError as error:
-        match = _SYNTAX.fullmatch(str(error))
-        what = match["what"] if match else str(error)
-        line = match["line"] if match and match["line"] else text.count("\n") + (not text.endswith("\n"))
-        raise ConfigurationError([f"{path}: line {line}: not TOML: {what[:1].lower()}{what[1:]}"]) from None
+        return parse(text)
+    except ValueError as error:
+        raise ConfigurationError([f"{path}: {error}"]) from None
 
 
 def _sound(model: type[S], raw: object, context: Mapping[str, Any] | None = None) -> S | None:
@@ -184,7 +178,7 @@ def _endpoint_faults(listeners: Mapping[int, Listener], check: EndpointCheck | N
             yield ("listener", j, "endpoint"), f"collides with {key_path(('listener', i, 'endpoint'))}; {remedy}"
 
 
-def _certificate_faults(tls: TLS) -> Iterator[Fault]:
+def _certificate_faults(tls: TLS, valid_at: datetime | None) -> Iterator[Fault]:
     places: list[tuple[Location, Path, Path]] = [(("tls",), tls.certificate, tls.private_key)]
     places += [(("tls", "sni", i), name.certificate, name.private_key) for i, name in enumerate(tls.sni)]
     for location, certificate, private_key in places:
@@ -194,14 +188,21 @@ def _certificate_faults(tls: TLS) -> Iterator[Fault]:
             if (fault := _file_fault(file))
         ]
         yield from unreadable
-        if not unreadable and (wrong := pair_fault(certificate, private_key)):
+        if unreadable:
+            continue
+        if wrong := pair_fault(certificate, private_key):
             yield (*location, wrong[0]), wrong[1]
+        elif valid_at and (fault := expiry_fault(certificate, valid_at)):
+            yield (*location, "certificate"), fault
 
 
 def _relay_faults(relay: Relay) -> Iterator[Fault]:
     if relay.retry_max < relay.retry_first:
         first = format_duration(relay.retry_first)
         yield ("relay", "retry_max"), f"is shorter than relay.retry_first; make it at least {first}"
+    if "delay_warning" in relay.model_fields_set and relay.delay_warning > relay.lifetime:
+        remedy = f"so nobody would be warned; make it less than {format_duration(relay.lifetime)}"
+        yield ("relay", "delay_warning"), f"is longer than relay.lifetime, {remedy}"
     if relay.smarthost_password_file and (fault := _file_fault(relay.smarthost_password_file)):
         yield ("relay", "smarthost_password_file"), fault
 
@@ -211,6 +212,12 @@ def _data_faults(data: Path) -> Iterator[Fault]:
     try:
         if data.exists() and not data.is_dir():
             yield ("data",), f"{data} is not a directory; {remedy}"
+            return
+        existing = next(place for place in (data, *data.absolute().parents) if place.exists())
+        if not os.access(existing, os.W_OK | os.X_OK):
+            who = f"by the one who runs this (user {os.getuid()})"
+            remedy = "give it to the server's user, or run this as that user"
+            yield ("data",), f"{existing} cannot be written {who}; {remedy}"
     except OSError as error:
         yield ("data",), f"the directory {_why(error)}; {remedy}"
 

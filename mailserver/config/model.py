@@ -20,8 +20,8 @@ from mailserver.config.network import (
     parse_address_port,
     parse_endpoint,
     parse_host_port,
-    parse_hostname,
     parse_own_hostname,
+    parse_server_name,
 )
 from mailserver.config.units import parse_duration, parse_size
 
@@ -50,9 +50,9 @@ def _like(parse: Callable[[str], object]) -> AfterValidator:
 def _this_version(value: T, info: ValidationInfo) -> T:
     """What the design has a word for and this version does not do deserves a clear answer."""
     if info.field_name == "protocol" and value in ("lmtp", "managesieve", "http"):
-        raise ValueError(f'"{value}" is not served by this version; write "smtp", "submission", "pop3" or "imap"')
+        raise ValueError('is not served by this version; write "smtp", "submission", "pop3" or "imap"')
     if info.field_name == "workers" and (value == "auto" or type(value) is not int or value != 1):
-        raise ValueError(f"{value!r}: this version serves all from one process; write 1 or leave it out")
+        raise ValueError("is not possible: this version serves all from one process; write 1 or leave it out")
     return value
 
 
@@ -80,8 +80,8 @@ class Section(BaseModel):
 class ServerName(Section):
     """A further certificate. One section for each."""
 
-    names: tuple[Annotated[str, AfterValidator(parse_hostname)], ...] = Field(
-        min_length=1, description="names that a client may ask for"
+    names: tuple[Annotated[str, AfterValidator(parse_server_name)], ...] = Field(
+        min_length=1, description='names that a client may ask for; "*.example.net" for all just below that name'
     )
     certificate: FilePath = Field(description="PEM file: the certificate and its chain")
     private_key: FilePath = Field(description="PEM file: the private key")

@@ -36,6 +36,12 @@ def parse_hostname(text: str) -> str:
     return name
 
 
+def parse_server_name(text: str) -> str:
+    """A host name, or `*.` and a host name for all names with one label more; in lower case."""
+    wildcard = "*." if text.startswith("*.") else ""
+    return wildcard + parse_hostname(text.removeprefix(wildcard))
+
+
 def parse_own_hostname(text: str) -> str:
     """A fully qualified host name: what EHLO wants (RFC 5321 §2.3.5)."""
     name = parse_hostname(text)

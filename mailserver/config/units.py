@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 SECONDS: Mapping[str, int] = {
     "s": 1,
@@ -35,9 +36,20 @@ _QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]+)")
 
 
 def _parse(value: object, units: Mapping[str, int], what: str) -> float:
-    if isinstance(value, str) and (match := _QUANTITY.fullmatch(value.strip())) and match[2] in units:
+    match = _QUANTITY.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match and match[2] in units:
         return float(match[1]) * units[match[2]]
-    raise ValueError(f'is not a {what}; write "NUMBER UNIT" with one of the units {", ".join(units)}')
+    near = match and _near(match[2], units)
+    hint = f'did you mean "{match[1]} {near}"? Write' if match and near else "write"
+    raise ValueError(f'is not a {what}; {hint} "NUMBER UNIT" with one of the units {", ".join(units)}')
+
+
+def _near(written: str, units: Iterable[str]) -> str | None:
+    """The unit that was meant, when that is likely: "MIB", "m", "minutes"."""
+    known = {unit.casefold(): unit for unit in units}
+    begun = [unit for folded, unit in known.items() if folded.startswith(written.casefold())]
+    close = difflib.get_close_matches(written.casefold(), known, n=1)
+    return next(iter(begun or [known[folded] for folded in close]), None)
 
 
 def parse_duration(value: object) -> float:

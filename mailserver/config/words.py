@@ -1,11 +1,13 @@
 """Faults of a configuration in words: pydantic's errors as "key.path: what is wrong; what would be right".
 
-Promises   One line for each fault, in the order of the file's sections, never with the value of a password.
+Promises   One line for each fault, in the order of the file's sections, with the wrong value; never with that of a
+           password, or of what stands where a section should be and may hold one.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args, get_origin
@@ -16,6 +18,9 @@ from pydantic_core import ErrorDetails
 from mailserver.config.model import Section
 
 Location = tuple[str | int, ...]
+
+VALUE_LIMIT = 60
+"""Characters of a wrong value that are shown."""
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -61,15 +66,40 @@ def faults(error: ValidationError, model: type[Section]) -> list[tuple[Location,
 
 
 def _text(details: ErrorDetails, model: type[Section]) -> str:
-    kind, location, context = details["type"], details["loc"], details.get("ctx", {})
+    kind, location, context, value = details["type"], details["loc"], details.get("ctx", {}), details["input"]
     if kind == "value_error":
-        return str(context["error"])
+        return _shown(location, value) + str(context["error"])
     if kind == "extra_forbidden":
-        return _unknown(model, location)
+        return _unquoted(location, value) or _unknown(model, location)
     if kind == "missing":
         field = _section_at(model, location[:-1]).model_fields[str(location[-1])]
         return f"is missing; add it: {field.description}" if field.description else "is missing"
-    return _TEXTS[kind].format_map(context) if kind in _TEXTS else details["msg"]
+    header = f"[[{'.'.join(map(str, location))}]]"
+    if kind == "tuple_type" and isinstance(value, dict) and header in dict(sections(model)):
+        return f"is a single section; write its header as {header}"
+    shown = "" if kind in ("model_type", "dict_type") else _shown(location, value)
+    return shown + (_TEXTS[kind].format_map(context) if kind in _TEXTS else details["msg"])
+
+
+def _shown(location: Location, value: object) -> str:
+    """The value with a space behind it, cut when it is long; empty for a password and for lists and sections."""
+    if "password" in str(location[-1]) or not isinstance(value, str | int | float):
+        return ""
+    text = json.dumps(value, ensure_ascii=False)
+    return (text if len(text) <= VALUE_LIMIT else f"{text[: VALUE_LIMIT - 3]}...") + " "
+
+
+def _unquoted(location: Location, value: object) -> str | None:
+    """For [domain.b.test] without quotes, which TOML takes for a section within a section."""
+    if len(location) != 3 or location[0] != "domain" or not isinstance(value, dict):
+        return None
+    name = [str(step) for step in location[1:]]
+    if not all(map(_BARE_KEY.fullmatch, name)):
+        return None
+    while len(value) == 1 and isinstance(inner := next(iter(value.values())), dict):
+        name += value
+        value = inner
+    return f'a name with dots stands in quotes; write [domain."{".".join(name)}"]'
 
 
 def _unknown(model: type[Section], location: Location) -> str:

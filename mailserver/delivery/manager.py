@@ -40,6 +40,9 @@ RECIPIENTS_PER_JOB = 100  # RFC 5321 §4.5.3.1.8: every server takes as many in 
 RECORD_INTERVAL = 5.0  # before results that could not be recorded are recorded again
 STOP_GRACE = 5.0  # for jobs under way at the stop; after that their connections are closed
 
+WAITING = "another process delivers this queue; this one waits"
+NOW_LEADING = "the other process has ended; this one delivers now"
+
 INTERNAL_ERROR = Reply.of(451, "4.3.0", "An error in this server")
 UNREACHABLE = ("4.4.1", "4.4.3")  # RFC 3463 §3.5: no answer from the host, directory server failure
 
@@ -107,6 +110,7 @@ class QueueManager:
         self._running = False
         self._looking = False
         self._look_again = False
+        self._leads = True  # as far as the log tells
         self._backlog = False  # there was no room for what may be due
         self._starting_jobs = False
 
@@ -182,7 +186,11 @@ class QueueManager:
 
     def _due(self, now: float, limit: int, exclude: frozenset[str]) -> list[Entry]:
         """None while another process delivers from the queue: an old server that is about to end, say."""
-        if not self._queue.lead():
+        leads = self._queue.lead()
+        if leads is not self._leads:
+            self._leads = leads
+            log.warning("queue: %s", NOW_LEADING if leads else WAITING)
+        if not leads:
             return []
         return self._queue.due(now, horizon=self._policy.horizon, limit=limit, exclude=exclude)
 

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 STORAGE_FULL = Reply.of(452, "4.3.1", "Insufficient system storage")
 LOCAL_ERROR = Reply.of(451, "4.3.0", "Local error in processing")
 MAILBOX_FULL = Reply.of(452, "4.2.2", "The mailbox is full")
-TOO_LARGE = Reply.of(552, "5.2.2", "The message is larger than the mailbox may ever be")
+TOO_LARGE = Reply.of(552, "5.2.2", "The message is larger than the mailbox's quota")
 NO_FOLDER = Reply.of(451, "4.2.0", "The mailbox cannot take mail now")
 
 Place = Callable[[Delivery], str]

@@ -161,7 +161,7 @@ def test_a_wrong_password_of_any_form(directory: Directory, password: str) -> No
 
 
 def test_a_user_who_is_unknown_takes_as_long_as_a_wrong_password(tmp_path: Path) -> None:
-    text = ACCOUNTS.replace(SECRET_HASH, hash_password("right"))
+    text = ACCOUNTS.replace(SECRET_HASH, hash_password("the right one"))
     directory, _, _ = make(tmp_path, text)
 
     def median(username: str) -> float:
@@ -177,7 +177,7 @@ def test_a_user_who_is_unknown_takes_as_long_as_a_wrong_password(tmp_path: Path)
     assert 0.3 < malformed / known < 3
 
 
-def test_a_changed_file_is_taken_over_within_a_second(tmp_path: Path) -> None:
+def test_a_changed_file_is_taken_over_within_a_second_or_two(tmp_path: Path) -> None:
     directory, path, moment = make(tmp_path)
     carol = parse_mailbox("carol@example.org")
     edit(path, ACCOUNTS + f'[account."carol@example.org"]\npassword = "{SECRET_HASH}"\n')
@@ -205,7 +205,7 @@ def test_a_broken_edit_keeps_the_former_accounts_and_is_logged_once(
         moment.now += 5
         assert directory.resolve(ALICE) == Mailbox(ALICE, QUOTA)
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert len(errors) == 3 and any("quota: is not a size" in error for error in errors)
+    assert len(errors) == 3 and any("quota: 5 is not a size" in error for error in errors)
     assert SECRET_HASH not in caplog.text
     edit(path, ACCOUNTS)
     moment.now += 5
@@ -221,6 +221,33 @@ def test_a_file_that_is_gone_keeps_the_former_accounts(tmp_path: Path, caplog: p
     edit(path, '[domain."example.org"]\n')
     moment.now += 5
     assert directory.resolve(ALICE) == Unknown()
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "[domain]\n[account]\n"])
+def test_a_file_without_any_domain_is_not_taken_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    directory, path, moment = make(tmp_path)
+    edit(path, text)
+    for _ in range(3):
+        moment.now += 5
+        assert directory.resolve(ALICE) == Mailbox(ALICE, QUOTA)
+    (error,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert "the former ones stay" in error and "has no domain any more" in error
+    edit(path, '[domain."other.example"]\n')
+    moment.now += 5
+    assert directory.domains() == {"other.example"}
+
+
+def test_a_server_may_begin_without_a_domain(tmp_path: Path) -> None:
+    directory, path, moment = make(tmp_path, "")
+    assert directory.resolve(ALICE) == NotLocal()
+    edit(path, "# still nothing\n")
+    moment.now += 5
+    assert directory.domains() == frozenset()
+    edit(path, ACCOUNTS)
+    moment.now += 5
+    assert directory.resolve(ALICE) == Mailbox(ALICE, QUOTA)
 
 
 def test_a_file_that_cannot_be_used_at_first_is_an_error(tmp_path: Path) -> None:

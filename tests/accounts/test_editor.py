@@ -184,7 +184,7 @@ def test_files_in_another_style_are_edited_or_refused_but_never_damaged(tmp_path
 def test_a_broken_file_is_told_and_not_touched(tmp_path: Path) -> None:
     path = tmp_path / "accounts.toml"
     for broken, complaint in [
-        ("[domain\n", "not TOML"),
+        ("[domain\n", "line 1: the header has no ]"),
         ("account = 5\n", "is not a section"),
         ('domain = "example.org"\n', "is not a section"),
         ("colour = 1\n", "unknown key"),

@@ -7,9 +7,12 @@ import re
 import select
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import trustme
 from click.testing import CliRunner, Result
 
 from mailserver.accounts import verify_password
@@ -60,6 +63,23 @@ def test_config_check_of_a_good_configuration(command: Command) -> None:
     assert command.good("config", "check") == f"{command.path}: the configuration is good\n"
 
 
+def test_config_check_warns_of_what_is_no_fault(command: Command) -> None:
+    write_configuration(command.directory, accounts="")
+    result = command.run("config", "check")
+    assert (result.exit_code, result.stdout) == (0, f"{command.path}: the configuration is good\n")
+    lines = result.stderr.splitlines()
+    assert len(lines) == 2 and all(line.startswith("mailserver: warning: ") for line in lines)
+    assert "`mailserver domain add NAME`" in lines[0]
+
+
+def test_config_check_refuses_an_expired_certificate(command: Command) -> None:
+    issued = trustme.CA().issue_cert("mail.example.org", not_after=datetime(2020, 1, 1, tzinfo=UTC))
+    issued.private_key_and_cert_chain_pem.write_to_path(str(command.directory / "all.pem"))
+    tls = '[tls]\ncertificate = "all.pem"\nprivate_key = "all.pem"\n'
+    write_configuration(command.directory, MINIMAL + tls)
+    assert "all.pem expired on 2020-01-01; renew it" in command.refused("config", "check")
+
+
 def test_config_check_tells_every_problem_on_standard_error(command: Command) -> None:
     write_configuration(command.directory, MINIMAL + "a = 1\nb = 2\n", "x = 1\n")
     lines = command.refused("config", "check").splitlines()
@@ -86,12 +106,36 @@ def test_a_configuration_that_is_missing_is_told_in_one_line(tmp_path: Path) -> 
 
 
 def test_an_account_with_a_password_from_standard_input(command: Command) -> None:
-    assert command.good("account", "add", "carol@example.org", "--password-stdin", stdin=" pass word \n") == ""
+    said = command.good("account", "add", "carol@example.org", "--password-stdin", stdin=" pass word \n")
+    assert said == "carol@example.org is added; a running server takes it over within a second or two\n"
     assert verify_password(command.password_of("carol@example.org"), " pass word ")
 
 
+def test_a_new_password_from_standard_input(command: Command) -> None:
+    said = command.good("account", "passwd", "bob@example.org", "--password-stdin", stdin="pass word\n")
+    assert said == "bob@example.org has a new password; a running server takes it over within a second or two\n"
+    assert verify_password(command.password_of("bob@example.org"), "pass word")
+
+
+def test_an_account_whose_mailbox_is_there_already(command: Command) -> None:
+    maildir = command.directory / "data" / "mail" / "example.org" / "carol"
+    maildir.mkdir(parents=True)
+    said = command.good("account", "add", "Carol@example.org", "--password-stdin", stdin="pass word\n")
+    assert f"{maildir} was there already: the mail in it belongs to Carol@example.org now\n" in said
+
+
+def test_a_mailbox_that_may_not_be_looked_at_does_not_matter(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bool:
+        raise PermissionError
+
+    monkeypatch.setattr("mailserver.cli.accounts.Path.exists", refuse)
+    assert "is added" in command.good("account", "add", "carol@example.org", "--password-stdin", stdin="pass word\n")
+
+
 def test_a_generated_password_is_printed_and_works(command: Command) -> None:
-    password = command.good("account", "passwd", "bob@example.org", "--generate")
+    result = command.run("account", "passwd", "bob@example.org", "--generate")
+    assert result.exit_code == 0 and "has a new password" in result.stderr
+    password = result.stdout
     assert re.fullmatch(r"[a-z0-9-]{23}\n", password)
     assert verify_password(command.password_of("bob@example.org"), password.strip())
 
@@ -101,7 +145,7 @@ def test_no_password_is_guessed_without_a_terminal(command: Command) -> None:
     assert command.password_of("bob@example.org") == SECRET_HASH
 
 
-@pytest.mark.parametrize("stdin", ["", "\n", "a\0b\n", b"\xff\n"])
+@pytest.mark.parametrize("stdin", ["", "\n", "sieben7\n", "abcdefg\0hi\n", b"\xff\n"])
 def test_passwords_that_cannot_be_set(command: Command, stdin: str | bytes) -> None:
     assert "password" in command.refused("account", "passwd", "bob@example.org", "--password-stdin", stdin=stdin)
     assert command.password_of("bob@example.org") == SECRET_HASH
@@ -133,9 +177,10 @@ def _at_terminal(command: Command, answers: list[bytes], *arguments: str) -> tup
 
 
 def test_a_terminal_is_asked_twice(command: Command) -> None:
-    status, shown = _at_terminal(command, [b"typed", b"typed"], "account", "passwd", "bob@example.org")
-    assert (status, shown.split(b"\r\n")) == (0, [b"Password: ", b"Repeat for confirmation: ", b""])
-    assert verify_password(command.password_of("bob@example.org"), "typed")
+    status, shown = _at_terminal(command, [b"typed twice", b"typed twice"], "account", "passwd", "bob@example.org")
+    done = b"bob@example.org has a new password; a running server takes it over within a second or two"
+    assert (status, shown.split(b"\r\n")) == (0, [b"Password: ", b"Repeat for confirmation: ", done, b""])
+    assert verify_password(command.password_of("bob@example.org"), "typed twice")
 
 
 def test_the_list_of_accounts(command: Command) -> None:
@@ -176,10 +221,10 @@ def test_domains_from_nothing_to_a_working_account(command: Command) -> None:
     (command.directory / "accounts.toml").unlink()
     assert "domain add" in command.refused("account", "list")
     command.good("domain", "add", "Example.com")
-    command.good("account", "add", "me@example.com", "--password-stdin", stdin="x\n")
+    command.good("account", "add", "me@example.com", "--password-stdin", stdin="pass word\n")
     assert command.good("domain", "list").splitlines()[1].split() == ["example.com", "-"]
     command.good("account", "remove", "me@example.com")
-    command.good("domain", "remove", "example.com")
+    assert "A running server keeps it" in command.good("domain", "remove", "example.com")
     assert command.good("domain", "list", "--json") == "[]\n"
 
 
@@ -296,8 +341,22 @@ def test_an_empty_queue_is_not_made_by_looking_at_it(command: Command) -> None:
 def test_the_list_of_the_queue(command: Command, ids: list[str]) -> None:
     _, first, second, third = command.good("queue", "list").splitlines()
     assert first.split()[0] == ids[0] and "alice@example.org" in first and "450 4.2.1 Come" in first
+    assert re.search(r"in \d+ d  450 4\.2\.1 Come", first)
     assert second.split()[0] == ids[1] and "<>" in second and "y@far.example" in second
-    assert third.split() == ["z@far.example", "-"]
+    assert third.split() == ["z@far.example", "now", "-"]
+    command.good("queue", "hold", ids[0])
+    _, first, *_ = command.good("queue", "list").splitlines()
+    assert "x@far.example  -  " in re.sub(" {3,}", "  ", first)
+
+
+def test_a_long_answer_is_cut_visibly_in_the_list(command: Command, ids: list[str]) -> None:
+    queue = Queue(command.directory / "data" / "queue")
+    (recipient,) = queue.show(ids[0]).recipients
+    queue.record(ids[0], keep=[replace(recipient, reply=Reply.of(450, "4.2.1", "x" * 300))])
+    queue.close()
+    _, first, *_ = command.good("queue", "list").splitlines()
+    assert first.endswith("450 4.2.1 " + "x" * 87 + "...")
+    assert "x" * 300 in command.good("queue", "show", ids[0])
 
 
 def test_nothing_that_a_remote_said_reaches_the_terminal_as_a_command(command: Command, ids: list[str]) -> None:
@@ -324,6 +383,10 @@ def test_hold_release_flush_and_remove(command: Command, ids: list[str]) -> None
 
     assert command.good("queue", "hold", ids[0]) == "1 entry held\n"
     assert state() == {ids[0]: "held", ids[1]: "queued"}
+    assert command.refused("queue", "flush", ids[1], ids[0]) == (
+        f"mailserver: {ids[0]} is held; `mailserver queue release {ids[0]}` lets it go first"
+    )
+    assert command.good("queue", "flush") == "1 entry to be tried now\n"
     assert command.good("queue", "release", "--all") == "1 entry released\n"
     assert command.good("queue", "flush", ids[0]) == "1 entry to be tried now\n"
     assert "next attempt now" in command.good("queue", "show", ids[0])

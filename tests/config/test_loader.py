@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailserver.config.advice import advice
 from mailserver.config.loader import ConfigurationError, load, load_accounts, parse_accounts, read
 from tests.support.configs import ACCOUNTS, MINIMAL, SECRET_HASH, write_configuration
 
@@ -22,8 +24,8 @@ def problems(directory: Path, main: str = MINIMAL, accounts: str | None = ACCOUN
     return [line.replace(f"{directory}/", "") for line in caught.value.problems]
 
 
-def write_certificate(directory: Path, name: str = "mail.example.org") -> None:
-    certificate = trustme.CA().issue_cert(name)
+def write_certificate(directory: Path, *names: str, expires: datetime | None = None) -> None:
+    certificate = trustme.CA().issue_cert(*names or ["mail.example.org"], not_after=expires)
     certificate.private_key_pem.write_to_path(str(directory / "key.pem"))
     (directory / "cert.pem").write_bytes(b"".join(pem.bytes() for pem in certificate.cert_chain_pems))
 
@@ -54,8 +56,8 @@ def test_relative_paths_are_beside_the_file(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("main", "fault"),
     [
-        (MINIMAL.replace("data = ", 'data = "a\\u0000b"  # '), "mailserver.toml: data: has a NUL"),
-        ('accounts = "a\\u0000b"\n' + MINIMAL, "mailserver.toml: accounts: has a NUL"),
+        (MINIMAL.replace("data = ", 'data = "a\\u0000b"  # '), 'mailserver.toml: data: "a\\u0000b" has a NUL'),
+        ('accounts = "a\\u0000b"\n' + MINIMAL, 'mailserver.toml: accounts: "a\\u0000b" has a NUL'),
         (
             MINIMAL.replace("data = ", f'data = "{"x" * 300}"  # '),
             "mailserver.toml: data: the directory cannot be read",
@@ -93,41 +95,50 @@ password = "secret"
 quota = "much"
 """
     assert problems(tmp_path, main, accounts) == [
-        'mailserver.toml: hostname: must be a fully qualified name with an entry in the DNS, as "mail.example.org"',
+        'mailserver.toml: hostname: "mail" must be a fully qualified name with an entry in the DNS, '
+        'as "mail.example.org"',
         "mailserver.toml: data: is missing; add it: mail/, queue/ and state lie there",
-        "mailserver.toml: workers: 2: this version serves all from one process; write 1 or leave it out",
-        "mailserver.toml: listener[1].endpoint: has '99999' for a port; write a number from 1 to 65535",
-        "mailserver.toml: listener[1].tls: is none of the known words; write 'starttls', 'implicit' or 'none'",
-        'mailserver.toml: relay.resolver[2]: must be ADDRESS:PORT, as "127.0.0.1:53" or "[::1]:53"',
-        "mailserver.toml: relay.port: is too large; it must be at most 65535",
-        "mailserver.toml: limits.errors: is not a whole number; write digits without quotes",
-        'mailserver.toml: limits.smtp_timeout: is not a duration; write "NUMBER UNIT" with one of the units '
+        "mailserver.toml: workers: 2 is not possible: this version serves all from one process; "
+        "write 1 or leave it out",
+        "mailserver.toml: listener[1].endpoint: \"tcp:99999\" has '99999' for a port; write a number from 1 to 65535",
+        "mailserver.toml: listener[1].tls: \"starttlss\" is none of the known words; write 'starttls', "
+        "'implicit' or 'none'",
+        'mailserver.toml: relay.resolver[2]: "dns.example" must be ADDRESS:PORT, as "127.0.0.1:53" or "[::1]:53"',
+        "mailserver.toml: relay.port: 65536 is too large; it must be at most 65535",
+        'mailserver.toml: limits.errors: "10" is not a whole number; write digits without quotes',
+        'mailserver.toml: limits.smtp_timeout: 300 is not a duration; write "NUMBER UNIT" with one of the units '
         "s, sec, min, h, hour, hours, day, days",
-        "mailserver.toml: limits.imap_timeout: is too small; it must be more than 0",
+        'mailserver.toml: limits.imap_timeout: "0 s" is too small; it must be more than 0',
         "mailserver.toml: limits.message_sise: unknown key; did you mean message_size?",
         "mailserver.toml: dat: unknown key; did you mean data?",
         "mailserver.toml: message_size: unknown key here; it belongs under [limits]",
         'accounts.toml: account."alice@example.org".password: is not an argon2id hash; '
         "let `mailserver account passwd ADDRESS` write it",
-        'accounts.toml: account."alice@example.org".quota: is not a size; write "NUMBER UNIT" with one of the units '
-        "B, KB, KiB, MB, MiB, GB, GiB, TB, TiB",
+        'accounts.toml: account."alice@example.org".quota: "much" is not a size; write "NUMBER UNIT" '
+        "with one of the units B, KB, KiB, MB, MiB, GB, GiB, TB, TiB",
     ]
 
 
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ("hostname = 5", "hostname: is not text; write it in double quotes"),
-        ("hostname = true", "hostname: is not text; write it in double quotes"),
+        ("hostname = 5", "hostname: 5 is not text; write it in double quotes"),
+        ("hostname = true", "hostname: true is not text; write it in double quotes"),
         ("accounts = []", "accounts: is not a path; write it in double quotes"),
         ('tls = "starttls"', "tls: is not a section; write it as a header in brackets with keys below"),
-        ('listener = "tcp:25"', 'listener: is not a list; write it in brackets, as ["one", "two"]'),
+        ('listener = "tcp:25"', 'listener: "tcp:25" is not a list; write it in brackets, as ["one", "two"]'),
         ("listener = []", "listener: is empty; at least one is needed"),
         ("listener = [25]", "listener[1]: is not a section; write it as a header in brackets with keys below"),
-        ('workers = "auto"', "workers: 'auto': this version serves all from one process; write 1 or leave it out"),
-        ("workers = true", "workers: True: this version serves all from one process; write 1 or leave it out"),
-        ("relay.port = true", "relay.port: is not a whole number; write digits without quotes"),
-        ("relay.port = 25.0", "relay.port: is not a whole number; write digits without quotes"),
+        (
+            'workers = "auto"',
+            'workers: "auto" is not possible: this version serves all from one process; write 1 or leave it out',
+        ),
+        (
+            "workers = true",
+            "workers: true is not possible: this version serves all from one process; write 1 or leave it out",
+        ),
+        ("relay.port = true", "relay.port: true is not a whole number; write digits without quotes"),
+        ("relay.port = 25.0", "relay.port: 25.0 is not a whole number; write digits without quotes"),
         ("relay.colour = 1", "relay.colour: unknown key; known here: resolver, smarthost, smarthost_user, "),
         ("auth.hostname = 1", "auth.hostname: unknown key here; it belongs above the first section"),
         ("auth.names = 1", "auth.names: unknown key here; it belongs under [[tls.sni]]"),
@@ -232,7 +243,7 @@ def test_a_key_of_another_certificate(tmp_path: Path) -> None:
     [
         (
             'smarthost = "smtp.example.net"',
-            'smarthost: must be HOST:PORT, as "smtp.example.net:587" or "[2001:db8::1]:25"',
+            'smarthost: "smtp.example.net" must be HOST:PORT, as "smtp.example.net:587" or "[2001:db8::1]:25"',
         ),
         (
             'smarthost = "a.example:25"\nsmarthost_user = "u"',
@@ -244,11 +255,15 @@ def test_a_key_of_another_certificate(tmp_path: Path) -> None:
         ),
         (
             'smarthost_user = "u"\nsmarthost_password_file = "accounts.toml"',
-            "smarthost_user: is given without smarthost; give relay.smarthost as well, or leave it out",
+            'smarthost_user: "u" is given without smarthost; give relay.smarthost as well, or leave it out',
         ),
         (
             'smarthost = "a.example:25"\nsmarthost_user = "u"\nsmarthost_password_file = "nowhere"',
             "smarthost_password_file: nowhere does not exist; name a readable file",
+        ),
+        (
+            'lifetime = "1 h"\ndelay_warning = "2 h"',
+            "delay_warning: is longer than relay.lifetime, so nobody would be warned; make it less than 1 h",
         ),
         ('retry_first = "5 h"', "retry_max: is shorter than relay.retry_first; make it at least 5 h"),
     ],
@@ -266,13 +281,98 @@ def test_the_data_directory_must_not_be_a_file(tmp_path: Path) -> None:
     ]
 
 
-def test_syntax_errors_have_a_line(tmp_path: Path) -> None:
-    assert problems(tmp_path, "\nhostname = \n") == ["mailserver.toml: line 2: not TOML: invalid value"]
-    assert problems(tmp_path, "a = 1\na = 2\n") == ["mailserver.toml: line 2: not TOML: cannot overwrite a value"]
-    assert problems(tmp_path, '[tls]\nx = """\n')[0].startswith("mailserver.toml: line 2: not TOML: ")
-    assert problems(tmp_path, accounts="[domain\n") == [
-        "accounts.toml: line 1: not TOML: expected ']' at the end of a table declaration"
+def test_a_syntax_error_has_the_file_and_the_line(tmp_path: Path) -> None:
+    unquoted = "not a value; text, sizes and durations stand in double quotes"
+    assert problems(tmp_path, "\nhostname = mail\n") == [f"mailserver.toml: line 2: {unquoted}"]
+    assert problems(tmp_path, accounts="[account.bob@a.test]\n") == [
+        'accounts.toml: line 1: the name stands in quotes; write [account."bob@a.test"]'
     ]
+
+
+def test_a_lifetime_shorter_than_the_usual_warning_is_good(tmp_path: Path) -> None:
+    assert load(write_configuration(tmp_path, MINIMAL + '[relay]\nlifetime = "1 h"\n')).relay.lifetime == 3600
+
+
+@pytest.mark.parametrize("data", [".", "deeper/than/this"])
+def test_data_that_cannot_be_written_here(tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailserver.config.loader.os.access", lambda path, mode: path != tmp_path)
+    (problem,) = problems(tmp_path, MINIMAL.replace('"data"', f'"{data}"'))
+    assert problem.startswith(f"mailserver.toml: data: {tmp_path} cannot be written by the one who runs this")
+
+
+def test_an_expired_certificate_is_a_fault_when_a_time_is_given(tmp_path: Path) -> None:
+    write_certificate(tmp_path, expires=datetime(2020, 1, 1, tzinfo=UTC))
+    assert load(write_configuration(tmp_path, MINIMAL + TLS)).tls
+    assert load(tmp_path / "mailserver.toml", valid_at=datetime(2019, 12, 31, tzinfo=UTC)).tls
+    assert problems(tmp_path, MINIMAL + TLS, valid_at=datetime(2020, 1, 2, tzinfo=UTC)) == [
+        "mailserver.toml: tls.certificate: cert.pem expired on 2020-01-01; renew it"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "own"),
+    [
+        (["mail.example.org"], True),
+        (["other.example.org", "MAIL.example.org"], True),
+        (["*.example.org"], True),
+        (["example.org", "*.mail.example.org"], False),
+        (["192.0.2.1"], False),
+    ],
+)
+def test_a_certificate_that_does_not_name_the_server_is_worth_a_warning(
+    tmp_path: Path, names: list[str], own: bool
+) -> None:
+    write_certificate(tmp_path, *names)
+    configuration = load(write_configuration(tmp_path, MINIMAL + TLS))
+    warnings = list(advice(configuration, load_accounts(configuration.accounts)))
+    text = 'the certificate does not name "mail.example.org", so clients will not trust it'
+    assert warnings == ([] if own else [f"{tmp_path}/cert.pem: {text}"])
+
+
+def test_names_of_further_certificates_are_looked_at_as_well(tmp_path: Path) -> None:
+    write_certificate(tmp_path, "mail.example.org", "*.example.net")
+    files = 'certificate = "cert.pem"\nprivate_key = "key.pem"\n'
+    sni = f'[[tls.sni]]\nnames = ["*.example.net", "A.example.net", "b.example"]\n{files}'
+    configuration = load(write_configuration(tmp_path, MINIMAL + TLS + sni))
+    assert configuration.tls and configuration.tls.sni[0].names == ("*.example.net", "a.example.net", "b.example")
+    (warning,) = advice(configuration, load_accounts(configuration.accounts))
+    assert '"b.example"' in warning
+
+
+@pytest.mark.parametrize("name", ["*", "*.", "a.*.example", "*a.example", "*.*.example"])
+def test_what_is_no_server_name(tmp_path: Path, name: str) -> None:
+    write_certificate(tmp_path)
+    sni = f'[[tls.sni]]\nnames = ["{name}"]\ncertificate = "cert.pem"\nprivate_key = "key.pem"\n'
+    (problem,) = problems(tmp_path, MINIMAL + TLS + sni)
+    assert problem.startswith(f'mailserver.toml: tls.sni[1].names[1]: "{name}" is not a host name')
+
+
+@pytest.mark.parametrize(
+    ("accounts", "lacks"),
+    [("", ["no domain", "no account"]), ('[domain."b.example"]\n', ["no account"]), (ACCOUNTS, [])],
+)
+def test_a_file_without_domains_or_accounts_is_worth_a_warning(tmp_path: Path, accounts: str, lacks: list[str]) -> None:
+    configuration = load(write_configuration(tmp_path, accounts=accounts))
+    warnings = list(advice(configuration, load_accounts(configuration.accounts)))
+    assert [lack in warning for lack, warning in zip(lacks, warnings, strict=True)] == [True] * len(lacks)
+
+
+def test_a_single_listener_needs_double_brackets(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, MINIMAL.replace("[[listener]]", "[listener]"))
+    assert problem == "mailserver.toml: listener: is a single section; write its header as [[listener]]"
+
+
+def test_a_wrong_value_is_shown_shortened(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, MINIMAL.replace("tcp:25", "tcp:25:" + "x" * 500))
+    assert problem.startswith('mailserver.toml: listener[1].endpoint: "tcp:25:' + "x" * 49 + "... has ")
+
+
+def test_what_may_be_a_password_is_not_shown(tmp_path: Path) -> None:
+    accounts = '[domain."b.example"]\n[account]\n"a@b.example" = "geheim"\n[account."b@b.example"]\npassword = 4711\n'
+    main = MINIMAL + '[relay]\nsmarthost = "a.example:25"\nsmarthost_password_file = "geheim\\u0000"\n'
+    found = problems(tmp_path, main, accounts)
+    assert len(found) == 3
+    assert not any("geheim" in problem or "4711" in problem for problem in found)
 
 
 def test_files_that_are_missing_or_not_text(tmp_path: Path) -> None:
@@ -296,7 +396,7 @@ def test_commands_read_the_file_alone(tmp_path: Path) -> None:
     path = write_configuration(tmp_path, MINIMAL + TLS, accounts=None)
     assert read(path).data == tmp_path / "data"
     path.write_text("hostname = 1\n")
-    with pytest.raises(ConfigurationError, match="hostname: is not text"):
+    with pytest.raises(ConfigurationError, match="hostname: 1 is not text"):
         read(path)
 
 
@@ -335,17 +435,18 @@ def test_good_accounts(tmp_path: Path) -> None:
         ),
         (
             account("a@example.org", "A@Example.org"),
-            'account."a@example.org".aliases[1]: the address is taken by account."a@example.org"; '
+            'account."a@example.org".aliases[1]: A@example.org is taken by account."a@example.org"; '
             "an address leads to one account",
         ),
         (
             account("a@example.org", "x@example.org") + account("b@example.org", "X@example.org"),
-            'account."b@example.org".aliases[1]: the address is taken by account."a@example.org".aliases[1]; '
+            'account."b@example.org".aliases[1]: X@example.org is taken by account."a@example.org".aliases[1]; '
             "an address leads to one account",
         ),
         (
             account("a@example.org") + account("A@example.org"),
-            'account."A@example.org": the address is taken by account."a@example.org"; an address leads to one account',
+            'account."A@example.org": A@example.org is taken by account."a@example.org"; '
+            "an address leads to one account",
         ),
         (
             account("a@example.org", "b@other.example"),
@@ -374,9 +475,15 @@ def test_good_accounts(tmp_path: Path) -> None:
         ),
         (
             '[domain."b.example"]\ncatch_all = "nobody"',
-            'domain."b.example".catch_all: is not a mail address: the address has no domain; '
+            'domain."b.example".catch_all: "nobody" is not a mail address: the address has no domain; '
             'write it as "name@example.org"',
         ),
+        ("[domain.b.example]", 'domain.b.example: a name with dots stands in quotes; write [domain."b.example"]'),
+        (
+            '[domain.a.b.example]\ncatch_all = "x@example.org"',
+            'domain.a.b: a name with dots stands in quotes; write [domain."a.b.example"]',
+        ),
+        ('[domain."b.example".x]', 'domain."b.example".x: unknown key; known here: catch_all'),
         ("[accounts]", "accounts: unknown key; did you mean account?"),
         ("domain = 1", "domain: is not a section; write it as a header in brackets with keys below"),
         ("[account]\nx = 1", "account.x: is not a section; write it as a header in brackets with keys below"),

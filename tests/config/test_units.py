@@ -28,6 +28,28 @@ def test_what_is_no_duration_is_refused_with_the_units(value: object) -> None:
         parse_duration(value)
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("50 MIB", "50 MiB"),
+        ("1.5 gb", "1.5 GB"),
+        ("50M", "50 MB"),
+        ("7 octets", None),
+        ("5 minutes", "5 min"),
+        ("5 m", "5 min"),
+        ("2 Hrs", "2 hours"),
+        ("3 D", "3 day"),
+        ("1 month", None),
+    ],
+)
+def test_a_misspelt_unit_is_told_the_right_one(text: str, meant: str | None) -> None:
+    parse = parse_size if text.endswith(("B", "b", "M", "octets")) else parse_duration
+    with pytest.raises(ValueError, match="one of the units") as caught:
+        parse(text)
+    assert ("did you mean" in str(caught.value)) == (meant is not None)
+    assert meant is None or f'did you mean "{meant}"? Write "NUMBER UNIT"' in str(caught.value)
+
+
 def test_a_size_that_no_number_holds_is_refused() -> None:
     with pytest.raises(ValueError, match="MiB"):
         parse_size("9" * 400 + " GiB")

@@ -1,6 +1,7 @@
 """The queue manager over a real queue, on virtual time."""
 
 import email
+import logging
 from dataclasses import replace
 from itertools import pairwise
 
@@ -707,7 +708,8 @@ def test_a_message_that_breaks_its_connection_does_not_delay_the_others_for_its_
     assert ("carol@example.net",) in [call[2] for call in world.relay.calls]
 
 
-def test_a_second_process_on_the_same_queue_waits_for_the_end_of_the_first(world, tmp_path):
+def test_a_second_process_on_the_same_queue_waits_for_the_end_of_the_first(world, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     world.start()
     other = Queue(tmp_path / "queue")
     world.queue, first = other, world.queue
@@ -717,6 +719,8 @@ def test_a_second_process_on_the_same_queue_waits_for_the_end_of_the_first(world
     world.put("carol@example.net")
     world.loop.advance(10)
     assert world.relay.calls == []
+    assert caplog.text.count(manager_module.WAITING) == 1
     first.close()
-    world.loop.advance(2)
+    world.loop.advance(5)
     assert len(world.relay.calls) == 1
+    assert caplog.text.count(manager_module.WAITING) == caplog.text.count(manager_module.NOW_LEADING) == 1

@@ -1,0 +1,22 @@
+"""What a sound configuration lacks for serving well: warnings, not faults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mailserver.config.certificates import is_named
+from mailserver.config.model import Accounts, Configuration
+
+
+def advice(configuration: Configuration, accounts: Accounts) -> Iterator[str]:
+    """One line for each warning. Both were loaded, so the files that they name can be read."""
+    if not accounts.domain:
+        yield f"{configuration.accounts}: no domain yet, so no mail is taken; `mailserver domain add NAME` adds one"
+    if not accounts.account:
+        yield f"{configuration.accounts}: no account yet; `mailserver account add ADDRESS` adds one"
+    if tls := configuration.tls:
+        shown = [(configuration.hostname, tls.certificate)]
+        shown += [(name, entry.certificate) for entry in tls.sni for name in entry.names]
+        for name, certificate in shown:
+            if not is_named(certificate, name):
+                yield f'{certificate}: the certificate does not name "{name}", so clients will not trust it'
