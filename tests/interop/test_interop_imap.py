@@ -23,6 +23,7 @@ from tests.support.clients import (
     without_trace,
 )
 from tests.support.server import ALICE, BOB, DOMAIN, PASSWORD, RunningServer
+from tests.support.sink import wait_until
 
 CAROL, DAVE = f"carol@{DOMAIN}", f"dave@{DOMAIN}"
 TUID = rb"X-TUID: [^\r\n]*\r?\n"  # mbsync marks what it copies
@@ -205,7 +206,10 @@ def test_mbsync_carries_changes_both_ways(server: RunningServer, home: Path) -> 
     user = f"sync@{DOMAIN}"
     server.accounts[user] = []
     server.write_accounts()
-    time.sleep(1.1)  # the file is looked at once a second
+    with server.smtp() as smtp:
+        smtp.ehlo()
+        smtp.mail("x@example.net")
+        wait_until(lambda: smtp.rcpt(user)[0] == 250, what="the new account")
     client = connect(server, "plain", user)
     for name in ("usual", "dots"):
         client.append("INBOX", None, None, SAMPLES[name])
