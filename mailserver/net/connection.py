@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 READ_AHEAD = 256 * 1024
 EVENTS_AT_ONCE = 256  # whose answers leave in one write
 FAREWELL = 10.0  # seconds for the last octets to leave
-STOP_GRACE = 5.0  # seconds for commands at work at the stop of the server
+STOP_GRACE = 20.0  # seconds for commands at work at the stop of the server: a slow disk is worth the wait
 
 
 class Engine(Protocol):

@@ -35,7 +35,7 @@ DOMAIN = "example.test"
 ALICE, BOB = f"alice@{DOMAIN}", f"bob@{DOMAIN}"
 HOSTNAME = f"mail.{DOMAIN}"
 START_TIMEOUT = 30.0
-STOP_TIMEOUT = 20.0
+STOP_TIMEOUT = 40.0
 
 _CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
