@@ -8,14 +8,17 @@ On failure A malformed part is shown as the nearest thing that it can be: text/p
 
 from mailserver.message.addresses import MailAddress, addresses
 from mailserver.message.decode import body_texts, charset_text, header_text, part_text
-from mailserver.message.header import Field, fields, first, header_end, unfold
+from mailserver.message.header import Field, fields, first, header_end, unfold, whole_fields
 from mailserver.message.imapdata import bodystructure, envelope
+from mailserver.message.searchable import Phrase, Searchable, folded, searchable
 from mailserver.message.structure import Part, parse, section
 
 __all__ = [
     "Field",
     "MailAddress",
     "Part",
+    "Phrase",
+    "Searchable",
     "addresses",
     "body_texts",
     "bodystructure",
@@ -23,10 +26,13 @@ __all__ = [
     "envelope",
     "fields",
     "first",
+    "folded",
     "header_end",
     "header_text",
     "parse",
     "part_text",
+    "searchable",
     "section",
     "unfold",
+    "whole_fields",
 ]

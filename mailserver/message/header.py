@@ -59,11 +59,16 @@ def first(fields: Iterable[Field], name: bytes) -> bytes | None:
 def select(content: bytes, start: int, end: int, names: frozenset[bytes]) -> dict[bytes, list[bytes]]:
     """The raw values of the fields whose lower-case names are in `names`, in order."""
     found: dict[bytes, list[bytes]] = {}
-    for match in _lines(content, start, end):
-        name = match[1].lower()
-        if name in names:
+    for match in islice(_LINE.finditer(content, start, end), FIELD_LIMIT):
+        name = match[1]
+        if name and (name := name.lower()) in names:
             found.setdefault(name, []).append(match[2])
     return found
+
+
+def whole_fields(header: bytes, names: frozenset[bytes], *, without: bool = False) -> list[bytes]:
+    """The fields as they stand there whose lower-case names are in `names`, or all others."""
+    return [match[0] for match in _lines(header, 0, len(header)) if (match[1].lower() in names) is not without]
 
 
 def _lines(content: bytes, start: int, end: int) -> Iterator[re.Match[bytes]]:

@@ -28,6 +28,7 @@ from mailserver.store.model import (
     Unavailable,
     Usage,
 )
+from mailserver.store.searchtext import Found
 from mailserver.store.store import Store
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "DeliveryError",
     "FlagAction",
     "Folder",
+    "Found",
     "InvalidFlag",
     "InvalidName",
     "Mailbox",

@@ -30,7 +30,9 @@ from mailserver.store.model import (
     Usage,
 )
 from mailserver.store.quota import Quota
+from mailserver.store.searchfile import SearchFile
 from mailserver.store.syncing import locked, sync_directory
+from mailserver.store.warm import Warm
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +46,15 @@ class AccountStore:
     quota: int | None = None
     """Octets that the account may hold; asked by APPEND and COPY. Delivery brings its own."""
 
-    def __init__(self, path: str, host: str) -> None:
+    def __init__(self, path: str, host: str, warm: Warm) -> None:
         self._path = path
         self._host = host
         self._lock = threading.RLock()
-        self._open: dict[str, Mailbox] = {}  # by directory
+        self._open: dict[str, Mailbox] = {}  # by directory; those in use, and those kept warm
         self._users: dict[Mailbox, int] = {}
+        self._warm = warm
         self._index = Index(Path(path))
+        self._search = SearchFile(Path(path), self._index)
         self.space = Quota(path)
         layout.sweep(path)
 
@@ -79,12 +83,12 @@ class AccountStore:
             if not directory:
                 raise InvalidName("INBOX cannot be deleted")
             self._must_exist(name, directory)
-            known = uids.peek(Path(self._path, directory))
+            key = uids.key(Path(self._path, directory))
             leftover = layout.remove_folder(self._path, directory, self._host)
             self._drop(directory)
         layout.remove_tree(leftover)
-        if known is not None:
-            self._index.forget(known[0])
+        if key is not None:
+            self._index.forget(key)
         with self._lock:
             self._close_unused_index()
 
@@ -111,6 +115,7 @@ class AccountStore:
             for before, after in moves:
                 self._move(before, after)
             sync_directory(self._path)
+            self._close_unused_index()
 
     def subscribe(self, name: str) -> None:
         self._subscribe(name, add=True)
@@ -128,13 +133,10 @@ class AccountStore:
 
     def open(self, name: str) -> Mailbox:
         """The mailbox, up to date. One object for all users in this process; each calls its `close` once."""
-        mailbox = self._enter(name)
         try:
-            mailbox.sync()
-        except BaseException:
-            mailbox.close()
-            raise
-        return mailbox
+            return self._enter_synced(name)
+        except NoSuchMailbox:
+            return self._enter_synced(name)  # another folder may have taken the place of the one that was known
 
     def status(self, name: str) -> Status:
         """The numbers of a mailbox now, without claiming what is recent."""
@@ -241,6 +243,9 @@ class AccountStore:
     def _new_validity(self) -> int:
         return uids.next_validity(Path(self._path, LOCK_FILE), self._highest_validity)
 
+    def _note_validity(self, validity: int) -> None:
+        uids.note_validity(Path(self._path, LOCK_FILE), validity, self._highest_validity)
+
     def _highest_validity(self) -> int:
         places = (Path(self._place(folders.directory_of(name))) for name in self._existing())
         return max((known[0] for known in map(uids.peek, places) if known), default=0)
@@ -252,24 +257,54 @@ class AccountStore:
         self.space.add(octets)
         return True
 
+    def _enter_synced(self, name: str) -> Mailbox:
+        mailbox = self._enter(name)
+        try:
+            mailbox.sync()
+        except BaseException:
+            mailbox.close()
+            raise
+        return mailbox
+
     def _enter(self, name: str) -> Mailbox:
         directory = folders.directory_of(name)
         with self._guarded(), self._lock:
             mailbox = self._open.get(directory)
-            if mailbox is None or not mailbox.alive:
+            if mailbox is None or not mailbox.alive or mailbox not in self._users:
                 if not layout.is_maildir(self._place(directory)):
                     raise NoSuchMailbox("No such mailbox")
                 layout.complete(self._place(directory))
                 writing.sweep(self._place(directory))
-                maildir = Maildir(
-                    self._path, directory, index=self._index, host=self._host, new_validity=self._new_validity
-                )
-                mailbox = Mailbox(
-                    folders.normalise(name), maildir, self._index, room=self._take_room, release=self._leave
-                )
+                mailbox = self._still_warm(directory) or self._load(name, directory)
                 self._open[directory] = mailbox
             self._users[mailbox] = self._users.get(mailbox, 0) + 1
             return mailbox
+
+    def _still_warm(self, directory: str) -> Mailbox | None:
+        """The mailbox that was kept, if others have not put another folder in its place."""
+        mailbox = self._open.get(directory)
+        if mailbox is None or not mailbox.alive:
+            return None
+        self._warm.take(mailbox)
+        return mailbox if uids.key(Path(self._place(directory))) == mailbox.key else None
+
+    def _load(self, name: str, directory: str) -> Mailbox:
+        maildir = Maildir(
+            self._path,
+            directory,
+            index=self._index,
+            host=self._host,
+            new_validity=self._new_validity,
+            note_validity=self._note_validity,
+        )
+        return Mailbox(
+            folders.normalise(name),
+            maildir,
+            self._index,
+            search=self._search,
+            room=self._take_room,
+            release=self._leave,
+        )
 
     def _leave(self, mailbox: Mailbox) -> None:
         with self._lock:
@@ -279,11 +314,22 @@ class AccountStore:
                 return
             if users == 1:
                 del self._users[mailbox]
-                for directory in [key for key, each in self._open.items() if each is mailbox]:
-                    del self._open[directory]
                 if mailbox.alive:
                     mailbox.save()
+                    self._warm.keep(mailbox, self._evict)
+                else:
+                    self._remove(mailbox)
             self._close_unused_index()
+        self._warm.trim()
+
+    def _evict(self, mailbox: Mailbox) -> None:
+        with self._lock:
+            if mailbox not in self._users:
+                self._remove(mailbox)
+
+    def _remove(self, mailbox: Mailbox) -> None:
+        for directory in [key for key, each in self._open.items() if each is mailbox]:
+            del self._open[directory]
 
     def _close_unused_index(self) -> None:
         if not self._users:
@@ -292,6 +338,7 @@ class AccountStore:
     def _drop(self, directory: str) -> None:
         mailbox = self._open.pop(directory, None)
         if mailbox is not None:
+            self._warm.take(mailbox)
             mailbox.gone()
 
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 CHUNK = 256 * 1024
+_SMALL = 64 * 1024
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Form(Enum):
@@ -77,7 +79,7 @@ def stored(chunks: Iterable[bytes], form: Form) -> Iterator[bytes]:
 
 def open_message(path: str) -> int:
     """A descriptor for reading. OSError ELOOP for anything but a regular file."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    fd = os.open(path, _OPEN)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise OSError(errno.ELOOP, "not a regular file")
@@ -99,7 +101,12 @@ def wire_chunks(fd: int) -> Iterator[bytes]:
 
 def wire(fd: int) -> bytes:
     """The whole message in CRLF form. Does not close the descriptor."""
-    return b"".join(wire_chunks(fd))
+    data = os.pread(fd, _SMALL, 0)  # nearly all are as small as that
+    if len(data) == _SMALL:
+        return b"".join(wire_chunks(fd))
+    if b"\r" not in data:
+        return data.replace(b"\n", b"\r\n")
+    return data if _ends_in_crlf(b"", data) else b"".join(_to_crlf([data]))
 
 
 def _read(fd: int) -> Iterator[bytes]:

@@ -1,7 +1,7 @@
 """The index of one account: what is costly to find out again. A cache; the Maildir is the truth.
 
-One SQLite file (WAL). A mailbox is known by its UIDVALIDITY, which is unique within the account and stays with the
-folder when that is renamed.
+One SQLite file (WAL). A mailbox is known by its key (see `uids`; the column `validity`), which is unique within the
+account and stays with the folder when that is renamed.
 
 Promises   The file may be deleted or damaged, and the disk full, at any time: then answers are empty, and what is
            damaged is made anew. No SQLite error comes out. What is known of a mailbox comes out together or not
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from mailserver.store.model import Prepared
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 R = TypeVar("R")
 
 INDEX_FILE = "mailserver.index"
-VERSION = 1
+VERSION = 2
 BUSY_TIMEOUT = 5.0  # seconds
 
 _SCHEMA = """
@@ -45,6 +45,10 @@ CREATE TABLE IF NOT EXISTS vanished (
 CREATE TABLE IF NOT EXISTS prepared (
     validity INTEGER NOT NULL, uid INTEGER NOT NULL, envelope BLOB NOT NULL, body BLOB NOT NULL,
     bodystructure BLOB NOT NULL, PRIMARY KEY (validity, uid));
+CREATE TABLE IF NOT EXISTS packed (
+    validity INTEGER NOT NULL, uid INTEGER NOT NULL, mark INTEGER NOT NULL, start INTEGER NOT NULL,
+    body INTEGER NOT NULL, stop INTEGER NOT NULL, header_sum INTEGER NOT NULL, whole_sum INTEGER NOT NULL,
+    PRIMARY KEY (validity, uid)) WITHOUT ROWID;
 """
 
 # Of two processes one may know less than the other.
@@ -60,6 +64,7 @@ _FORGET = (
     "DELETE FROM messages WHERE validity = ?",
     "DELETE FROM vanished WHERE validity = ?",
     "DELETE FROM prepared WHERE validity = ?",
+    "DELETE FROM packed WHERE validity = ?",
 )
 
 # What says nothing against the file itself; anything else means that it must be made anew.
@@ -76,7 +81,7 @@ Row = tuple[int, str, str, int, int, float, int]
 class Header:
     """What is known of a mailbox as a whole. The times are None when the directories must be read again."""
 
-    validity: int
+    key: int
     directory: str
     last: int
     modseq: int
@@ -86,6 +91,22 @@ class Header:
     r"""UIDs up to this one were shown as \Recent."""
     new_mtime: int | None
     cur_mtime: int | None
+
+
+class Packed(NamedTuple):
+    """Where the search text of a message lies: header from `start` to `body`, body up to `stop`, and the CRC-32 of the
+    header and of both, which begin with the UID.
+    """
+
+    uid: int
+    start: int
+    body: int
+    stop: int
+    header_sum: int
+    whole_sum: int
+
+    def moved(self, by: int) -> Packed:
+        return self._replace(start=self.start + by, body=self.body + by, stop=self.stop + by)
 
 
 class Index:
@@ -120,7 +141,7 @@ class Index:
         return self._run(work, nothing)
 
     def latest(self, directory: str) -> tuple[int, int] | None:
-        """UIDVALIDITY and highest UID of the folder that was seen in a directory, for when its own file is lost."""
+        """Key and highest UID of the folder that was seen in a directory, for when its own file is lost."""
 
         def work(db: sqlite3.Connection) -> tuple[int, int] | None:
             query = "SELECT validity, last FROM mailboxes WHERE directory = ? ORDER BY validity DESC LIMIT 1"
@@ -135,7 +156,7 @@ class Index:
         `rows` are what changed since what the generation `since` has, or all messages when that is None. Returns the
         generation that has them now; None when it was not written.
         """
-        key = header.validity
+        key = header.key
 
         def work(db: sqlite3.Connection) -> int | None:
             if since is None:
@@ -150,6 +171,7 @@ class Index:
                 pairs = [(key, uid) for uid in vanished]
                 db.executemany("DELETE FROM messages WHERE validity = ? AND uid = ?", pairs)
                 db.executemany("DELETE FROM prepared WHERE validity = ? AND uid = ?", pairs)
+                db.executemany("DELETE FROM packed WHERE validity = ? AND uid = ?", pairs)
                 expunges = [(key, uid, header.modseq) for uid in vanished]
                 db.executemany("INSERT OR REPLACE INTO vanished VALUES (?, ?, ?)", expunges)
             return self.generation
@@ -190,6 +212,72 @@ class Index:
     def store_prepared(self, validity: int, pieces: dict[int, Prepared]) -> None:
         rows = [(validity, uid, p.envelope, p.body, p.bodystructure) for uid, p in pieces.items()]
         self._run(lambda db: db.executemany("INSERT OR REPLACE INTO prepared VALUES (?, ?, ?, ?, ?)", rows), None)
+
+    # The packed search text; `mark` names its file, and what is known of another file counts for nothing.
+
+    def packed(self, validity: int, mark: int, uids: Iterable[int]) -> list[Packed]:
+        """Those of these messages that are packed."""
+        wanted = json.dumps(list(uids))
+
+        def work(db: sqlite3.Connection) -> list[Packed]:
+            query = (
+                "SELECT uid, start, body, stop, header_sum, whole_sum FROM packed "
+                "WHERE validity = ? AND mark = ? AND uid IN (SELECT value FROM json_each(?))"
+            )
+            return _sound_places(db.execute(query, (validity, mark, wanted)))
+
+        return self._run(work, [])
+
+    def store_packed(self, validity: int, mark: int, places: Iterable[Packed]) -> bool:
+        """False: they were not stored."""
+        rows = [(validity, place.uid, mark, *place[1:]) for place in places]
+
+        def work(db: sqlite3.Connection) -> bool:
+            db.executemany("INSERT OR REPLACE INTO packed VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            return True
+
+        return self._run(work, False)
+
+    def forget_packed(self, validity: int, mark: int, uids: Iterable[int]) -> None:
+        """Their text is damaged."""
+        rows = [(validity, uid, mark) for uid in uids]
+        statement = "DELETE FROM packed WHERE validity = ? AND uid = ? AND mark = ?"
+        self._run(lambda db: db.executemany(statement, rows), None)
+
+    def packed_octets(self, mark: int) -> int | None:
+        """The text of all messages in the file; None when that cannot be told now."""
+
+        def work(db: sqlite3.Connection) -> int | None:
+            (octets,) = db.execute("SELECT total(stop - start) FROM packed WHERE mark = ?", (mark,)).fetchone()
+            return int(octets)
+
+        return self._run(work, None)
+
+    def all_packed(self, mark: int) -> list[tuple[int, Packed]] | None:
+        """The mailbox's key and the place of each text in the file, in order; None when that cannot be told now."""
+
+        def work(db: sqlite3.Connection) -> list[tuple[int, Packed]] | None:
+            query = (
+                "SELECT validity, uid, start, body, stop, header_sum, whole_sum FROM packed "
+                "WHERE mark = ? ORDER BY start"
+            )
+            rows = db.execute(query, (mark,)).fetchall()
+            return [(validity, place) for validity, *rest in rows for place in _sound_places([rest])]
+
+        return self._run(work, None)
+
+    def move_packed(self, old: int, new: int, places: Iterable[tuple[int, Packed]]) -> None:
+        """The texts lie in another file now; of what is not named nothing is packed there."""
+        statement = (
+            "UPDATE packed SET mark = ?, start = ?, body = ?, stop = ? WHERE validity = ? AND uid = ? AND mark = ?"
+        )
+
+        def work(db: sqlite3.Connection) -> None:
+            rows = ((new, at.start, at.body, at.stop, validity, at.uid, old) for validity, at in places)
+            db.executemany(statement, rows)
+            db.execute("DELETE FROM packed WHERE mark = ?", (old,))
+
+        self._run(work, None)
 
     def _run(self, work: Callable[[sqlite3.Connection], R], default: R) -> R:
         """The result of `work` as one transaction, or `default`. A damaged file is replaced and asked once more."""
@@ -251,6 +339,12 @@ class Index:
 def _sound(row: Row) -> bool:
     """Damage that SQLite does not see must not take a message's UID away."""
     return None not in row and f",U={row[0]}" in str(row[1])
+
+
+def _sound_places(rows: Iterable[Sequence[object]]) -> list[Packed]:
+    """Without those whose numbers cannot be; what else is wrong with one, its checksum tells."""
+    places = (Packed(*row) for row in rows if all(isinstance(value, int) for value in row))  # type: ignore[arg-type]
+    return [place for place in places if 0 <= place.start <= place.body <= place.stop]
 
 
 def _passes(error: Exception) -> bool:

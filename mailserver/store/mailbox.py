@@ -19,6 +19,7 @@ from itertools import count
 from pathlib import Path
 
 from mailserver.mail import Content
+from mailserver.message.searchable import Phrase
 from mailserver.store import content, names
 from mailserver.store.index import Index
 from mailserver.store.maildir import Maildir
@@ -35,8 +36,11 @@ from mailserver.store.model import (
     Unavailable,
 )
 from mailserver.store.newcomers import Newcomer, of_written
+from mailserver.store.notify import notifier
 from mailserver.store.preparing import prepare
-from mailserver.store.syncing import sync_directory, sync_files
+from mailserver.store.searchfile import SearchFile
+from mailserver.store.searchtext import Found, SearchText
+from mailserver.store.syncing import Directory, sync_directory, sync_files
 from mailserver.store.writing import TMP, Written, discard, link_or_copy, write
 
 log = logging.getLogger(__name__)
@@ -54,6 +58,7 @@ class Mailbox:
         maildir: Maildir,
         index: Index,
         *,
+        search: SearchFile,
         room: Callable[[int], bool],
         release: Callable[[Mailbox], None],
     ) -> None:
@@ -62,6 +67,7 @@ class Mailbox:
         self._maildir = maildir
         self._contents = maildir.contents
         self._index = index
+        self._text = SearchText(search, index, maildir.key)
         self._room = room
         self._release = release
         self._disk = threading.RLock()
@@ -70,6 +76,13 @@ class Mailbox:
         self._recent = threading.Lock()
         self._subscribers: dict[int, Callable[[], None]] = {}
         self._numbers = count()
+        self._subscribing = threading.Lock()
+        self._unwatch: Callable[[], None] | None = None
+
+    @property
+    def key(self) -> int:
+        """What tells the folder from all others of the account, whatever its name."""
+        return self._maildir.key
 
     @property
     def uidvalidity(self) -> int:
@@ -83,17 +96,31 @@ class Mailbox:
     def highest_modseq(self) -> int:
         return self._contents.modseq
 
+    @property
+    def message_count(self) -> int:
+        return len(self._contents)
+
     def close(self) -> None:
         """This user is done with it."""
         self._release(self)
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """`callback` is called from any thread after a change, or when mail was delivered; returns its cancellation."""
+        """`callback` is called from any thread after a change, or when mail was delivered; returns its cancellation.
+
+        Where the kernel can tell, it is also called soon after something happened on the disk.
+        """
         number = next(self._numbers)
-        self._subscribers[number] = callback
+        with self._subscribing:
+            self._subscribers[number] = callback
+            if self._unwatch is None:
+                self._unwatch = notifier.watch(self._maildir.places, self.notify)
 
         def cancel() -> None:
-            self._subscribers.pop(number, None)
+            with self._subscribing:
+                self._subscribers.pop(number, None)
+                if not self._subscribers and self._unwatch is not None:
+                    self._unwatch()
+                    self._unwatch = None
 
         return cancel
 
@@ -118,7 +145,7 @@ class Mailbox:
         complete = True
         if vanished is None:
             complete = since_modseq >= self._maildir.horizon
-            vanished = set(self._index.vanished(self.uidvalidity, since_modseq))
+            vanished = set(self._index.vanished(self._maildir.key, since_modseq))
         appeared = [message for message in found if message.born > since_modseq]
         changed = [message for message in found if message.born <= since_modseq]
         return Changes(appeared, changed, sorted(vanished), modseq, complete)
@@ -252,7 +279,7 @@ class Mailbox:
     def prepared(self, uids: Iterable[int]) -> dict[int, Prepared]:
         """The ready pieces of FETCH, of those that exist; they are made, and kept in the index, where missing."""
         wanted = [message.uid for message in self.get(uids)]
-        found = self._index.prepared(self.uidvalidity, wanted)
+        found = self._index.prepared(self._maildir.key, wanted)
         missing = [uid for uid in wanted if uid not in found]
         for start in range(0, len(missing), _PREPARE_BATCH):
             made = {}
@@ -261,9 +288,20 @@ class Mailbox:
                     made[uid] = prepare(self.read(uid))
                 except MessageGone:
                     continue
-            self._index.store_prepared(self.uidvalidity, made)
+            self._index.store_prepared(self._maildir.key, made)
             found |= made
         return found
+
+    def search_text(self, uids: Iterable[int], phrase: Phrase) -> Found:
+        """Those of these messages that have a text. What was not packed is read, and packed. Raises Unavailable."""
+        wanted = set(uids)
+        here = wanted & self._contents.uids()
+        found, gone = self._text.find(here, phrase, self.read)
+        return Found(found, gone | (wanted - here))
+
+    def pack(self, limit: int) -> int:
+        """Packs the text of up to `limit` messages, so that they are searched fast; how many remain to be packed."""
+        return self._text.pack(self._contents.uids(), limit, self.read)
 
     # Inside the store
 
@@ -285,15 +323,17 @@ class Mailbox:
 
     def _open(self, uid: int) -> int:
         for last_try in (False, True):
-            for message in self._contents.select([uid]):
-                try:
-                    return content.open_message(self._maildir.path(message))
-                except FileNotFoundError:
-                    if not last_try:
-                        with self._work():
-                            self._maildir.refresh(anyway=True)
-                except OSError as error:
-                    raise self._unavailable(error) from error
+            message = self._contents.get(uid)
+            if message is None:
+                break
+            try:
+                return content.open_message(self._maildir.path(message))
+            except FileNotFoundError:
+                if not last_try:
+                    with self._work():
+                        self._maildir.refresh(anyway=True)
+            except OSError as error:
+                raise self._unavailable(error) from error
         raise MessageGone("The message no longer exists")
 
     @contextmanager
@@ -326,7 +366,7 @@ class Mailbox:
         put: dict[int, Message] = {}
         lost = False
         try:
-            with self._maildir.changing():
+            with self._maildir.changing(), Directory(self._maildir.cur.path) as cur:
                 for message in self._contents.select(uids):
                     wanted = _apply(action, message.flags, flags)
                     if wanted == message.flags:
@@ -336,13 +376,13 @@ class Mailbox:
                         flags=wanted, modseq=modseq, name=names.with_letters(message.name, letters)
                     )
                     try:
-                        Path(self._maildir.path(message)).rename(self._maildir.path(renamed))
+                        cur.rename(message.name, renamed.name)
                     except FileNotFoundError:
                         lost = True
                         continue
                     put[message.uid] = renamed
-            if put:
-                sync_directory(self._maildir.cur.path)
+                if put:
+                    cur.sync()
         finally:
             self._maildir.commit(put, (), modseq)
         return None if lost else list(put)

@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from mailserver.store import names, uids
+from mailserver.store import foreign, names, uids
+from mailserver.store.adoption import adopt
 from mailserver.store.contents import Contents
 from mailserver.store.flags import Flags
 from mailserver.store.index import Header, Index, Row
@@ -48,8 +50,20 @@ class _Scan:
 class Maildir:
     """Not thread-safe, but for `contents`: `Mailbox` sees to that."""
 
-    def __init__(self, account: str, folder: str, *, index: Index, host: str, new_validity: Callable[[], int]) -> None:
-        """`folder` is the directory below the account's, empty for INBOX. Raises OSError, NoSuchMailbox."""
+    def __init__(
+        self,
+        account: str,
+        folder: str,
+        *,
+        index: Index,
+        host: str,
+        new_validity: Callable[[], int],
+        note_validity: Callable[[int], None],
+    ) -> None:
+        """`folder` is the directory below the account's, empty for INBOX. Raises OSError, NoSuchMailbox.
+
+        `note_validity` is told the UIDVALIDITY that another server gave to the folder.
+        """
         self.contents = Contents()
         self.last = 0
         """The highest UID given, as far as files were looked for."""
@@ -62,11 +76,13 @@ class Maildir:
         self._account = account
         self._index = index
         self._new_validity = new_validity
+        self._note_validity = note_validity
         self._saved: int | None = None  # the index's generation that has all we know
         self._saved_header: Header | None = None
         self._place_at(folder)
-        self.validity = 0
-        self.validity = self._load()
+        self.key = 0
+        """What the index knows the folder by (see `uids`)."""
+        self.key = self._load()
 
     def moved(self, folder: str) -> None:
         """The folder was renamed."""
@@ -76,8 +92,17 @@ class Maildir:
         self.save()
 
     @property
+    def validity(self) -> int:
+        return uids.validity_of(self.key)
+
+    @property
     def uidnext(self) -> int:
         return max(self.last, self._floor) + 1
+
+    @property
+    def places(self) -> tuple[str, str]:
+        """The directories in which messages come and go."""
+        return self._new.path, self.cur.path
 
     def path(self, message: Message) -> str:
         return f"{self.directory}/cur/{message.name}"
@@ -90,15 +115,15 @@ class Maildir:
         self._interpreted = 0
 
     def _load(self) -> int:
-        """Begins with what the index knows. Returns the UIDVALIDITY."""
+        """Begins with what the index knows. Returns the key."""
         with self._granting() as grants:
-            header, rows = self._index.load(grants.validity)
+            header, rows = self._index.load(grants.key)
             if header is not None and header.directory != self.folder and self._copied(header):
                 grants.renew(self._new_validity())
                 header = None
             if header is not None:
                 grants.advance(header.last)  # the file may be an older one, from a backup
-            validity, self._floor = grants.validity, grants.last
+            key, self._floor = grants.key, grants.last
         self.flags.refresh()
         self._interpreted = self.flags.version
         if header is None:
@@ -106,17 +131,16 @@ class Maildir:
             self.told, self.horizon = self._floor, self.contents.next_modseq()
             self.contents.load([], self.horizon)
             self._saved = self._index.generation
-            return validity
+            return key
         self.last, self.told, self.horizon = header.last, header.told, header.horizon
         self.contents.load((self._message(row) for row in rows), header.modseq)
         self._new.trusted, self.cur.trusted = header.new_mtime, header.cur_mtime
         self._saved, self._saved_header = self._index.generation, header
-        return validity
+        return key
 
     def _copied(self, header: Header) -> bool:
         """Whether this folder came about by copying another one with everything in it."""
-        known = uids.peek(Path(self._account, header.directory))
-        return known is not None and known[0] == header.validity
+        return uids.key(Path(self._account, header.directory)) == header.key
 
     # Looking
 
@@ -264,8 +288,9 @@ class Maildir:
     def _granting(self) -> Iterator[uids.Grants]:
         try:
             with uids.granting(Path(self.directory), self._recover) as grants:
-                if self.validity and grants.validity != self.validity:
+                if self.key and grants.validity != self.validity:
                     raise NoSuchMailbox("The mailbox no longer exists")
+                grants.advance(self.last)  # the file may be an older one, from a backup
                 yield grants
         except FileNotFoundError:
             if Path(self.cur.path).is_dir():
@@ -273,20 +298,36 @@ class Maildir:
             raise NoSuchMailbox("The mailbox no longer exists") from None
 
     def _recover(self) -> tuple[int, int]:
-        """For a folder without a usable UID file: the place where UIDs of another program can be taken over."""
-        if self.validity:
-            return self.validity, self.last
+        """For a folder without a usable UID file: what it was, or what another server made of it, or a new one."""
+        if self.key:
+            return self.key, self.last
         highest = max((names.uid_of(name) or 0 for name in regular_files(self.cur.path)), default=0)
         known = self._index.latest(self.folder)
         if known is not None:
             return known[0], max(known[1], highest)
+        listed = foreign.uid_list(Path(self.directory))
+        if listed is not None:
+            return self._adopt(listed), max(listed.last, highest)
         return self._new_validity(), highest
+
+    def _adopt(self, listed: foreign.UidList) -> int:
+        """Takes the folder over from another server; from now on the index knows it by the key that is returned."""
+        key = uids.make_key(listed.validity, zlib.crc32(self.folder.encode()) >> 1 | 1)
+        self.flags.refresh()
+        modseq = self.contents.next_modseq()
+        adopted = adopt(listed, self.directory, self.flags, self.host)
+        rows = [self._row(self._make(each.uid, each.newcomer, each.name, modseq)) for each in adopted]
+        self._note_validity(listed.validity)
+        last = listed.last
+        header = Header(key, self.folder, last, modseq, horizon=modseq, told=last, new_mtime=None, cur_mtime=None)
+        self._index.save(header, rows, [], None)
+        return key
 
     def _take_over(self, upto: int, seen: _Scan, put: dict[int, Message], modseq: int) -> set[str]:
         """What other processes gave UIDs to, up to `upto`, while nobody gives. Returns the files that need one."""
         if upto == self.last:
             return seen.strays | set(seen.fresh.values())
-        header, rows = self._index.load(self.validity, above=self.last)
+        header, rows = self._index.load(self.key, above=self.last)
         saved = {row[0]: row for row in rows}
         covered = header.last if header is not None else 0
         for look in range(_LOOKS):
@@ -346,7 +387,7 @@ class Maildir:
             self._saved, rows = None, self.contents.all()
             self.horizon = self.contents.modseq
         header = Header(
-            validity=self.validity,
+            key=self.key,
             directory=self.folder,
             last=self.last,
             modseq=self.contents.modseq,

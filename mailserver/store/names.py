@@ -75,6 +75,11 @@ def base_of(name: str) -> str:
     return name.partition(":")[0]
 
 
+def bare(name: str) -> str:
+    """What stays of a base name without sizes and UID."""
+    return _UID.sub("", _WIRE_SIZE.sub("", _SIZE.sub("", base_of(name))))
+
+
 def letters_of(name: str) -> str:
     info = name.partition(":")[2]
     return info[2:] if info.startswith("2,") else ""

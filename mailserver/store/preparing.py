@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mailserver.message.header import header_end
 from mailserver.message.imapdata import bodystructure, envelope
 from mailserver.message.structure import parse
 from mailserver.store.model import Prepared
@@ -12,7 +11,7 @@ def prepare(message: bytes) -> Prepared:
     """`message` is whole and in CRLF form. Never fails: what cannot be understood is described as text."""
     part = parse(message)
     return Prepared(
-        envelope=envelope(message[: header_end(message)]),
+        envelope=envelope(message[: part.header[1]]),
         body=bodystructure(part, extended=False),
         bodystructure=bodystructure(part, extended=True),
     )

@@ -18,6 +18,7 @@ from mailserver.mail import Address
 from mailserver.store import delivery, folders, layout
 from mailserver.store.account import AccountStore
 from mailserver.store.model import Delivery, DeliveryError, Unavailable
+from mailserver.store.warm import Warm
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class Store:
         self._root = str(root)
         self._host = hostname
         self._lock = threading.Lock()
+        self._warm = Warm()
         self._accounts: WeakValueDictionary[str, AccountStore] = WeakValueDictionary()
         self._used: OrderedDict[str, AccountStore] = OrderedDict()  # the last used stay, with what they know
 
@@ -42,7 +44,7 @@ class Store:
             try:
                 made = layout.make_account(path)
                 if account is None:
-                    account = self._accounts[path] = AccountStore(path, self._host)
+                    account = self._accounts[path] = AccountStore(path, self._host, self._warm)
             except OSError as error:
                 log.error("store=account path=%r error=%r", path, error)
                 raise Unavailable("The account is not available now", error.errno) from error

@@ -1,7 +1,8 @@
 r"""The list of subscribed mailboxes, in the account's `subscriptions`.
 
 Layout     As Dovecot writes it: the line "V\t2", an empty line, then a name a line, its parts in modified UTF-7 and
-           split by tabs. The older form (no such line, parts split by dots) is understood.
+           split by tabs. The older form (no such line, parts split by dots) is understood. Where there is no such
+           file yet, Courier's list counts.
 Promises   The file is replaced as a whole, synced. Names of mailboxes that do not exist may stand in it (RFC 9051
            §6.3.7).
 On failure OSError; lines that are no mailbox names are passed over, and dropped at the next change.
@@ -12,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mailserver.mail import utf7
-from mailserver.store import folders
+from mailserver.store import folders, foreign
 from mailserver.store.model import InvalidName
 from mailserver.store.syncing import replace_file
 
@@ -22,13 +23,12 @@ _VERSION = "V\t2"
 
 def read(account: Path) -> list[str]:
     """The names, sorted."""
-    try:
-        text = (account / SUBSCRIPTIONS_FILE).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return []
-    lines = text.split("\n")
     separator = "."
-    if lines[0] == _VERSION:
+    try:
+        lines = (account / SUBSCRIPTIONS_FILE).read_text(encoding="utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        lines = foreign.courier_subscriptions(account)
+    if lines[:1] == [_VERSION]:
         separator, lines = "\t", lines[1:]
     found = set()
     for line in filter(None, lines):

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Self
 
 SLOW = 0.25  # seconds
 PENALTY = 30.0  # seconds
@@ -61,6 +62,26 @@ def sync_directory(directory: str | Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+class Directory:
+    """A directory held open, for many renames: the way to it is walked only once."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def rename(self, old: str, new: str) -> None:
+        """Both are names in it."""
+        os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def sync(self) -> None:
+        os.fsync(self._fd)
 
 
 def replace_file(path: Path, data: bytes) -> None:

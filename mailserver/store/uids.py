@@ -2,7 +2,10 @@
 
 The folder's `.uidvalidity` begins as isync's does: the UIDVALIDITY on the first line, the highest UID that was ever
 given or reserved on the second. The third line is ours: the highest UID really given, the reservation that this belongs
-to, and the system start during which it was written.
+to, and the system start during which it was written; then, in a folder that came from another server, its serial.
+
+A folder's key is its UIDVALIDITY, which is unique within the account, but for folders from another server: some give
+the same one to several folders. There the serial stands above its 32 bits and tells them apart.
 
 Promises   No UID is given twice, by threads or processes, nor after a power cut: UIDs are reserved ahead in blocks, and
            the reservation is synced before its first UID is used. The third line is not synced, so it counts only while
@@ -30,11 +33,12 @@ BLOCK = 256
 
 _CONTENT = re.compile(
     rb"\s*([0-9]{1,10})\n\s*([0-9]{1,10})"
-    rb"(?:\n(?P<last>[0-9]{1,10}) (?P<reserved>[0-9]{1,10}) (?P<boot>[0-9a-z-]{1,64})\n)?\s*"
+    rb"(?:\n(?P<last>[0-9]{1,10}) (?P<reserved>[0-9]{1,10}) (?P<boot>[0-9a-z-]{1,64})"
+    rb"(?: (?P<serial>[0-9]{1,10}))?\n)?\s*"
 )
 
 Recover = Callable[[], tuple[int, int]]
-"""A UIDVALIDITY and the highest UID known to be given, for a folder that has no usable file."""
+"""A key and the highest UID known to be given, for a folder that has no usable file."""
 
 
 class Grants:
@@ -46,10 +50,14 @@ class Grants:
         self._boot = _boot()
         known = _parse(os.pread(fd, 256, 0), self._boot)
         if known is not None:
-            self.validity, self.last, self._reserved = known
+            self.key, self.last, self._reserved = known
         else:
-            self.validity, self.last = recover()
+            self.key, self.last = recover()
             self._reserve(self.last + BLOCK)
+
+    @property
+    def validity(self) -> int:
+        return validity_of(self.key)
 
     def take(self, count: int) -> int:
         """The first of `count` UIDs in a row. Raises OSError; then none was given."""
@@ -70,7 +78,7 @@ class Grants:
 
     def renew(self, validity: int) -> None:
         """Another UIDVALIDITY for the folder; the UIDs stay."""
-        self.validity = validity
+        self.key = validity
         self._reserve(self.last + BLOCK)
 
     def _reserve(self, upto: int) -> None:
@@ -80,7 +88,7 @@ class Grants:
         sync_directory(self._directory)
 
     def _write(self) -> None:
-        _rewrite(self._fd, _format(self.validity, self.last, self._reserved, self._boot))
+        _rewrite(self._fd, _format(self.key, self.last, self._reserved, self._boot))
 
 
 @contextmanager
@@ -92,11 +100,31 @@ def granting(directory: Path, recover: Recover) -> Iterator[Grants]:
 
 def peek(directory: Path) -> tuple[int, int] | None:
     """UIDVALIDITY and the highest UID given, without the lock; None when there is no usable file."""
+    known = _known(directory)
+    return (validity_of(known[0]), known[1]) if known else None
+
+
+def key(directory: Path) -> int | None:
+    """The folder's key, without the lock; None when there is no usable file."""
+    known = _known(directory)
+    return known[0] if known else None
+
+
+def make_key(validity: int, serial: int) -> int:
+    """`serial` is less than 2**31."""
+    return serial << 32 | validity
+
+
+def validity_of(key: int) -> int:
+    """The UIDVALIDITY in a key."""
+    return key & UID_LIMIT
+
+
+def _known(directory: Path) -> tuple[int, int, int] | None:
     try:
-        known = _parse((directory / UIDS_FILE).read_bytes()[:256], _boot())
+        return _parse((directory / UIDS_FILE).read_bytes()[:256], _boot())
     except OSError:
         return None
-    return known[:2] if known else None
 
 
 def begin(directory: Path, validity: int) -> None:
@@ -104,6 +132,15 @@ def begin(directory: Path, validity: int) -> None:
     with locked(directory / UIDS_FILE) as fd:
         _rewrite(fd, _format(validity, 0, BLOCK, _boot()))
         os.fsync(fd)
+
+
+def note_validity(lock_file: Path, validity: int, known: Callable[[], int]) -> None:
+    """A folder brought this one; `next_validity` goes on above it."""
+    with locked(lock_file) as fd:
+        last = _last_validity(fd, known)
+        if validity > last:
+            _rewrite(fd, b"%d\n" % validity)
+            os.fsync(fd)
 
 
 def next_validity(lock_file: Path, known: Callable[[], int]) -> int:
@@ -117,21 +154,26 @@ def next_validity(lock_file: Path, known: Callable[[], int]) -> int:
 
 def next_validity_locked(fd: int, known: Callable[[], int]) -> int:
     """As `next_validity`, for one who holds the lock."""
-    text = os.pread(fd, 32, 0).strip()
-    last = int(text) if text.isdigit() else known()
+    last = _last_validity(fd, known)
     validity = max(int(time.time()), last + 1) if last < UID_LIMIT else int(time.time())
     _rewrite(fd, b"%d\n" % validity)
     os.fsync(fd)
     return validity
 
 
-def _format(validity: int, last: int, reserved: int, boot: str) -> bytes:
-    tail = f"{last} {reserved} {boot}\n" if boot else ""
-    return f"{validity}\n{reserved}\n{tail}".encode()
+def _last_validity(fd: int, known: Callable[[], int]) -> int:
+    text = os.pread(fd, 32, 0).strip()
+    return int(text) if text.isdigit() else known()
+
+
+def _format(key: int, last: int, reserved: int, boot: str) -> bytes:
+    serial = key >> 32
+    tail = f"{last} {reserved} {boot or '-'}{f' {serial}' if serial else ''}\n" if boot or serial else ""
+    return f"{validity_of(key)}\n{reserved}\n{tail}".encode()
 
 
 def _parse(data: bytes, boot: str) -> tuple[int, int, int] | None:
-    """UIDVALIDITY, highest UID given as far as can be trusted, highest UID reserved."""
+    """Key, highest UID given as far as can be trusted, highest UID reserved."""
     match = _CONTENT.fullmatch(data)
     if match is None:
         return None
@@ -141,7 +183,7 @@ def _parse(data: bytes, boot: str) -> tuple[int, int, int] | None:
     last = reserved
     if boot and match["boot"] == boot.encode() and int(match["reserved"]) == reserved:
         last = min(int(match["last"]), reserved)
-    return validity, last, reserved
+    return make_key(validity, int(match["serial"] or 0) & 0x7FFFFFFF), last, reserved
 
 
 def _rewrite(fd: int, data: bytes) -> None:

@@ -21,11 +21,18 @@ from mailserver.store import (
     StoreError,
     Unavailable,
     content,
+    warm,
     watch,
 )
 from mailserver.store.index import Index
 
 ALICE = Address("alice", "example.test")
+
+
+@pytest.fixture(autouse=True)
+def cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mailbox that all have closed is read again when it is opened again."""
+    monkeypatch.setattr(warm, "MAILBOXES", 0)
 
 
 def later() -> float:

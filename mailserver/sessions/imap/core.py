@@ -19,6 +19,7 @@ from mailserver.imap import Limits as EngineLimits
 from mailserver.imap.sequence import Range
 from mailserver.mail import Address
 from mailserver.ports import Channel, Clock, Workers
+from mailserver.sessions.imap import packing
 from mailserver.sessions.imap.view import View
 from mailserver.sessions.login import Authenticator
 from mailserver.store import (
@@ -78,6 +79,8 @@ class Selected:
     mailbox: Mailbox
     view: View
     read_only: bool
+    packing: bool = False
+    """Its search text is being packed."""
 
     def ranges(self, messages: SequenceSet, *, by_uid: bool) -> list[Range]:
         """The sequence numbers that a command means. Raises Refused.
@@ -193,6 +196,7 @@ class Core:
 
     def select(self, selected: Selected) -> None:
         self._selected = selected
+        self._pack(selected)
 
     async def release(self) -> None:
         """Lets the selected mailbox go, if there is one."""
@@ -200,12 +204,33 @@ class Core:
         if previous is not None:
             await self.workers.run(previous.mailbox.close)
 
+    def _pack(self, selected: Selected) -> None:
+        """In the background, unless it goes on already."""
+        if not selected.packing:
+            selected.packing = True
+            self.workers.spawn(self._keep_packing(selected))
+
+    async def _keep_packing(self, selected: Selected) -> None:
+        try:
+            await packing.pack(
+                self.account,
+                selected.mailbox.name,
+                wanted=lambda: self._selected is selected,
+                workers=self.workers,
+                clock=self.clock,
+            )
+        finally:
+            selected.packing = False
+
     # answering
 
     def take_changes(self) -> None:
         """Takes into the view of the selected mailbox what is known in memory."""
         if self._selected is not None:
+            before = len(self._selected.view)
             self._selected.take_changes()
+            if len(self._selected.view) > before:
+                self._pack(self._selected)
 
     def catch_up(self) -> None:
         """Tells what is known in memory, but for expunges: before a command whose answer is about messages.
@@ -218,9 +243,8 @@ class Core:
     async def look(self) -> None:
         """As `take_changes`, with what others did on disk."""
         if self._selected is not None:
-            selected = self._selected
-            await self.workers.run(selected.mailbox.sync)
-            selected.take_changes()
+            await self.workers.run(self._selected.mailbox.sync)
+            self.take_changes()
 
     def tell_news(self, *, expunges: bool) -> None:
         if self._selected is not None:

@@ -105,6 +105,7 @@ class _Fetching:
 
     async def _answer(self, batch: list[Numbered], loaded: _Loaded) -> None:
         changed = {message.uid: message for message in loaded.seen}
+        send = self._core.engine.send
         for number, message in batch:
             uid = message.uid
             incomplete = self._from_index and uid not in loaded.prepared
@@ -117,14 +118,20 @@ class _Fetching:
                 written = [write(current, loaded) for write in self._writers]
                 if uid in changed and Attribute.FLAGS not in self._items:
                     written.append(self._flags(current, loaded))
-                self._core.engine.send(b"* %d FETCH (%b)\r\n" % (number, b" ".join(written)))
+                answer = b" ".join(written)
+                if self._sections:  # not to copy what is large
+                    send(b"* %d FETCH (" % number)
+                    send(answer)
+                    send(b")\r\n")
+                else:
+                    send(b"* %d FETCH (%b)\r\n" % (number, answer))
             if self._core.engine.unsent > UNSENT_LIMIT:
                 await self._core.channel.drain()
 
     def _writer(self, item: Item) -> Write:
         if isinstance(item, Section):
-            place, label = self._sections.index(item), item.label + b" "
-            return lambda message, loaded: label + _nliteral(loaded.sections[message.uid][place])
+            place, label = self._sections.index(item), item.label
+            return lambda message, loaded: _labelled(label, loaded.sections[message.uid][place])
         if item is Attribute.FLAGS:
             return self._flags
         return _FROM_INDEX.get(item) or _FROM_MEMORY[item]
@@ -177,7 +184,7 @@ class _Fetching:
         octets = 0
         for count, message in enumerate(messages, 1):
             try:
-                octets += self._load_sections(message.uid, loaded)
+                octets += self._load_sections(message, loaded)
             except MessageGone:
                 continue
             if octets > BATCH_OCTETS:
@@ -189,9 +196,10 @@ class _Fetching:
                 loaded.seen = self._mailbox.update_flags(unseen, "add", frozenset({_SEEN}))
         return loaded
 
-    def _load_sections(self, uid: int, loaded: _Loaded) -> int:
+    def _load_sections(self, message: Message, loaded: _Loaded) -> int:
         """Returns how many octets are held."""
-        source = Source(read_header(self._mailbox, uid) if self._header_only else self._mailbox.read(uid))
+        uid = message.uid
+        source = Source(read_header(self._mailbox, message) if self._header_only else self._mailbox.read(uid))
         large = len(source.content) > BATCH_OCTETS
         sections: list[bytes | None] = []
         places: dict[Section, Span] = {}
@@ -213,11 +221,11 @@ class _Fetching:
         return held
 
 
-def _nliteral(octets: bytes | None) -> bytes:
-    """A literal where there is something: what stands in a message need not fit a quoted string."""
+def _labelled(label: bytes, octets: bytes | None) -> bytes:
+    """With a literal where there is something: what stands in a message need not fit a quoted string."""
     if octets:
-        return responses.literal(_without_nul(octets))
-    return b"NIL" if octets is None else b'""'
+        return b"%b {%d}\r\n%b" % (label, len(octets), _without_nul(octets))
+    return label + (b" NIL" if octets is None else b' ""')
 
 
 def _without_nul(octets: bytes) -> bytes:

@@ -30,7 +30,7 @@ async def store(core: Core, tag: str, command: Store) -> None:
                 flags = responses.flag_list(message.flags, view.is_recent(message.uid))
                 uid = b"UID %d " % message.uid if command.by_uid else b""
                 lines.append(b"%d FETCH (%bFLAGS %b)" % (number, uid, flags))
-        core.untagged(view.keyword_news())
+        core.untagged(view.keyword_news(updated))
         core.untagged(lines)
         await core.drain_if_much()
     core.take_changes()

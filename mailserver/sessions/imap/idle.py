@@ -1,7 +1,8 @@
 """IDLE (RFC 2177): news as it comes.
 
-Theory     A change made in this process calls back at once; changes by other programs are looked for every few seconds.
-           One look is under way at a time; what comes meanwhile leads to another one behind it.
+Theory     A change made in this process calls back at once, one by another program as soon as the kernel tells of it;
+           changes that it does not tell of are looked for every few seconds. One look is under way at a time; what
+           comes meanwhile leads to another one behind it.
 Promises   What is told waits for a client that is slow to read. Nothing is told after DONE until the next command
            allows it, and nothing is left running.
 On failure A look that fails is logged and tried again at the next turn.

@@ -6,8 +6,10 @@ On failure A part that is not there is None, which is sent as NIL.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from mailserver.imap.commands import Section, Text
-from mailserver.message import Part, fields, header_end, parse, section
+from mailserver.message import Part, header_end, parse, section, whole_fields
 
 Span = tuple[int, int]
 """First octet, and the one behind the last."""
@@ -79,12 +81,15 @@ class Source:
 
 def choose(header: bytes, wanted: Section) -> bytes:
     """The fields that HEADER.FIELDS or HEADER.FIELDS.NOT name, and the blank line."""
-    names = {name.lower() for name in wanted.fields}
-    keep = wanted.text is Text.FIELDS
-    chosen = [header[field.start : field.end] for field in fields(header) if (field.name.lower() in names) == keep]
+    chosen = whole_fields(header, _names(wanted.fields), without=wanted.text is Text.FIELDS_NOT)
     if chosen and not chosen[-1].endswith(b"\n"):
         chosen.append(b"\r\n")
     return b"".join(chosen) + b"\r\n"
+
+
+@lru_cache(maxsize=32)
+def _names(fields: tuple[bytes, ...]) -> frozenset[bytes]:
+    return frozenset(name.lower() for name in fields)
 
 
 def clipped(span: Span, partial: tuple[int, int] | None) -> Span:

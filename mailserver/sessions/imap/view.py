@@ -11,13 +11,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from operator import attrgetter
 
 from mailserver.imap import responses
 from mailserver.imap.sequence import Range
 from mailserver.store import Changes, Message
-
-_UID = attrgetter("uid")
 
 
 class View:
@@ -34,7 +31,7 @@ class View:
         self._changed: set[int] = set()
         self._exists_told = len(self.messages)
         self._recent_told = 0
-        self._keywords = self.keywords()
+        self._keywords = _keywords(self.messages)
 
     # finding messages
 
@@ -47,15 +44,15 @@ class View:
 
     def number(self, uid: int) -> int | None:
         """The sequence number of the message with this UID."""
-        place = bisect_left(self.messages, uid, key=_UID)
+        place = bisect_left(self.messages, (uid,))
         return place + 1 if place < len(self.messages) and self.messages[place].uid == uid else None
 
     def numbers_of(self, uids: Iterable[Range]) -> list[Range]:
         """The sequence numbers of the messages whose UIDs are in these ascending ranges, as ascending ranges."""
         found = []
         for first, last in uids:
-            start = bisect_left(self.messages, first, key=_UID)
-            stop = bisect_left(self.messages, last + 1, lo=start, key=_UID)
+            start = bisect_left(self.messages, (first,))
+            stop = bisect_left(self.messages, (last + 1,), lo=start)
             if start < stop:
                 found.append((start + 1, stop))
         return found
@@ -67,8 +64,7 @@ class View:
 
     def keywords(self) -> frozenset[str]:
         """All keywords in use."""
-        used = frozenset[str]().union(*{message.flags for message in self.messages})
-        return frozenset(flag for flag in used if not flag.startswith("\\"))
+        return _keywords(self.messages)
 
     # taking in
 
@@ -166,17 +162,16 @@ class View:
 
     def _flag_news(self) -> list[bytes]:
         changed, self._changed = sorted(self._changed), set()
-        news = self.keyword_news()
-        for uid in changed:
-            number = self.number(uid)
-            if number is not None:
-                flags = responses.flag_list(self.messages[number - 1].flags, self.is_recent(uid))
-                news.append(b"%d FETCH (UID %d FLAGS %b)" % (number, uid, flags))
+        numbers = [(uid, number) for uid in changed if (number := self.number(uid)) is not None]
+        news = self.keyword_news(self.messages[number - 1] for _, number in numbers)
+        for uid, number in numbers:
+            flags = responses.flag_list(self.messages[number - 1].flags, self.is_recent(uid))
+            news.append(b"%d FETCH (UID %d FLAGS %b)" % (number, uid, flags))
         return news
 
-    def keyword_news(self) -> list[bytes]:
-        """FLAGS, when a keyword is in use that the client does not know."""
-        keywords = self.keywords()
+    def keyword_news(self, messages: Iterable[Message]) -> list[bytes]:
+        """FLAGS, when these messages, which changed, have a keyword that the client does not know."""
+        keywords = _keywords(messages)
         if keywords <= self._keywords:
             return []
         self._keywords |= keywords
@@ -184,3 +179,8 @@ class View:
 
     def _flags(self) -> bytes:
         return b"FLAGS " + responses.flag_list(frozenset(responses.SYSTEM_FLAGS) | self._keywords)
+
+
+def _keywords(messages: Iterable[Message]) -> frozenset[str]:
+    used = frozenset[str]().union(*{message.flags for message in messages})
+    return frozenset(flag for flag in used if not flag.startswith("\\"))

@@ -2,12 +2,15 @@
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mailserver.sessions.imap import packing, search
+from tests.support.fakes import FakeWorkers, run
 from tests.support.imap import Client, Server
 
 MESSAGES = [
@@ -42,9 +45,13 @@ def fill(server: Server) -> Client:
     return client
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Client:
-    return fill(Server(tmp_path_factory.mktemp("search")))
+@pytest.fixture(scope="module", params=["packed", "unpacked"])
+def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    server = Server(tmp_path_factory.mktemp("search"))
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "unpacked":
+            patch.setattr(server.account._search, "append", lambda *_: (0, []))
+        yield fill(server)
 
 
 def found(client: Client, keys: str | bytes) -> list[int]:
@@ -207,3 +214,47 @@ def test_a_date_that_is_none_stops_no_search(tmp_path: Path, date: bytes) -> Non
     client.command("SELECT INBOX")
     assert found(client, "SENTSINCE 1-Jan-1990") == []
     assert found(client, "NOT SENTSINCE 1-Jan-1990") == [1]
+
+
+def unpacked(server: Server) -> int:
+    mailbox = server.account.open("INBOX")
+    try:
+        return mailbox.pack(0)
+    finally:
+        mailbox.close()
+
+
+def test_a_selected_mailbox_is_packed_in_the_background(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    server.deliver(MESSAGES[0][0], count=2 * packing.BATCH + 1)
+    assert unpacked(server) == 2 * packing.BATCH + 1
+    client = server.login(select="INBOX")
+    assert unpacked(server) == 0
+    server.deliver(MESSAGES[1][0])
+    client.command("NOOP")
+    assert unpacked(server) == 0
+    client.append("INBOX", MESSAGES[2][0])
+    assert unpacked(server) == 0
+    assert found(client, "BODY needles") == [2 * packing.BATCH + 2]
+
+
+def test_packing_ends_when_the_session_left(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    server.deliver(MESSAGES[0][0], count=3 * packing.BATCH)
+    answers = iter([True, True, False])
+    run(packing.pack(server.account, "INBOX", wanted=lambda: next(answers), workers=FakeWorkers(), clock=server.clock))
+    assert unpacked(server) == packing.BATCH
+
+
+def test_packing_of_a_deleted_mailbox_ends(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    run(packing.pack(server.account, "Gone", wanted=lambda: True, workers=FakeWorkers(), clock=server.clock))
+
+
+def test_search_in_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "BATCH", 3)
+    monkeypatch.setattr(search, "BATCH_OCTETS", 500)
+    client = fill(Server(tmp_path))
+    assert found(client, "TEXT needle") == [1, 2]
+    assert found(client, "NOT TEXT needle") == [3, 4]
+    assert found(client, "ALL") == [1, 2, 3, 4]

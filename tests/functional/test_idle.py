@@ -1,0 +1,36 @@
+"""A client that idles hears at once of what another program does in the Maildir."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import ALICE, RunningServer
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="inotify(7)")
+
+
+def test_idle_hears_of_another_program_within_a_second(tmp_path: Path) -> None:
+    with RunningServer(tmp_path) as server, server.imap() as client:
+        client.select("INBOX")
+        client.send(b"i IDLE\r\n")
+        assert client.readline() == b"+ idling\r\n"
+        time.sleep(0.3)  # the look at the beginning of IDLE is over
+        maildir = server.maildir(ALICE)
+        (maildir / "tmp/file").write_bytes(b"Subject: x\n\nbody\n")
+        began = time.monotonic()
+        (maildir / "tmp/file").rename(maildir / "new/1700000000.M1P1Q1.elsewhere")
+        assert client.readline() == b"* 1 EXISTS\r\n"
+        assert client.readline() == b"* 1 RECENT\r\n"
+        (path,) = (maildir / "cur").iterdir()
+        path.rename(path.with_name(path.name + "F"))
+        assert client.readline() == b"* 1 FETCH (UID 1 FLAGS (\\Flagged \\Recent))\r\n"
+        path.with_name(path.name + "F").unlink()
+        assert client.readline() == b"* 1 EXPUNGE\r\n"
+        assert time.monotonic() - began < 1
+        assert client.readline() == b"* 0 RECENT\r\n"
+        client.send(b"DONE\r\n")
+        assert client.readline().startswith(b"i OK")
