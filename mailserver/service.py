@@ -28,7 +28,7 @@ from mailserver.delivery.intake import Intake
 from mailserver.delivery.manager import QueueManager
 from mailserver.delivery.relay import Relay
 from mailserver.delivery.router import Router
-from mailserver.mail import Address, parse_mailbox
+from mailserver.mail import UNLIMITED, Address, parse_mailbox
 from mailserver.net.clock import ReactorClock, use_monotonic_time
 from mailserver.net.connection import Service, Session, stop_connections
 from mailserver.net.connector import ReactorConnector
@@ -261,11 +261,12 @@ class MailServer(MultiService):
             workers=self._mailboxes,
             clock=self._clock,
             tls_available=tls_available,
+            separator=self._configuration.imap.separator,
         )
 
     def _open_account(self, address: Address) -> AccountStore:
         """Blocking."""
         account = self._store.account(address)
         found = self._directory.resolve(address)
-        account.quota = found.quota if isinstance(found, Mailbox) else None
+        account.space.quota = found.quota if isinstance(found, Mailbox) else UNLIMITED
         return account

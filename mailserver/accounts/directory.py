@@ -22,7 +22,7 @@ from pathlib import Path
 from mailserver.accounts.passwords import generate_password, hash_password, verify_password
 from mailserver.config.loader import ConfigurationError, load_accounts
 from mailserver.config.model import Account, Accounts
-from mailserver.mail import Address, AddressError, parse_mailbox
+from mailserver.mail import Address, AddressError, Quota, parse_mailbox
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +37,10 @@ POSTMASTER = "postmaster"
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """The address leads to this account. `quota` in octets, None without a limit."""
+    """The address leads to this account."""
 
     account: Address
-    quota: int | None
+    quota: Quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class _Snapshot:
         self._postmaster: dict[str, Mailbox] = {}  # "" is the first account of all
         for name, account in accounts.account.items():
             address = parse_mailbox(name)
-            mailbox = Mailbox(address, account.quota)
+            mailbox = Mailbox(address, account.limits)
             self._passwords[address] = account.password
             for known in (address, *_aliases(account)):
                 self._direct[known.key] = mailbox

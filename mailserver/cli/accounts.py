@@ -12,6 +12,7 @@ import click
 
 from mailserver.accounts import generate_password, hash_password
 from mailserver.cli.common import Context, Failure, as_json, parse_address, pass_context, print_json, print_table
+from mailserver.config.model import Account
 from mailserver.config.units import format_size
 from mailserver.mail import Address
 from mailserver.store.folders import account_path
@@ -89,11 +90,9 @@ def list_accounts(context: Context, as_json: bool) -> None:
     """List the accounts with their aliases and quotas."""
     accounts = context.accounts.read().account
     if as_json:
-        print_json([{"address": n, "aliases": list(a.aliases), "quota": a.quota} for n, a in accounts.items()])
+        print_json([{"address": name} | _shown(account) for name, account in accounts.items()])
         return
-    rows = [
-        (name, format_size(a.quota) if a.quota else "-", ", ".join(a.aliases) or "-") for name, a in accounts.items()
-    ]
+    rows = [(name, _quota(each), ", ".join(each.aliases) or "-") for name, each in accounts.items()]
     print_table(("ACCOUNT", "QUOTA", "ALIASES"), rows)
 
 
@@ -104,6 +103,15 @@ def remove_account(context: Context, address: Address) -> None:
     """Remove an account and its aliases. Its mail stays on disk."""
     removed = context.accounts.remove_account(address)
     click.echo(f"{removed} is removed; its mail, if it ever had any, stays in {_maildir(context, removed)}")
+
+
+def _shown(account: Account) -> dict[str, object]:
+    return {"aliases": list(account.aliases), "quota": account.quota, "quota_messages": account.quota_messages}
+
+
+def _quota(account: Account) -> str:
+    messages = f"{account.quota_messages} messages" if account.quota_messages is not None else ""
+    return ", ".join(filter(None, (format_size(account.quota) if account.quota else "", messages))) or "-"
 
 
 def _maildir(context: Context, address: Address) -> Path:

@@ -10,6 +10,7 @@ from mailserver import __version__
 from mailserver.cli.accounts import account, alias, domain
 from mailserver.cli.common import Context, Group
 from mailserver.cli.config import config
+from mailserver.cli.index import index
 from mailserver.cli.queue import queue
 
 DEFAULT_CONFIG = "/etc/mailserver/mailserver.toml"
@@ -29,9 +30,9 @@ DEFAULT_CONFIG = "/etc/mailserver/mailserver.toml"
 @click.version_option(__version__, prog_name="mailserver")
 @click.pass_context
 def main(ctx: click.Context, path: Path) -> None:
-    """Looks after a mail server: its accounts, its queue and its configuration."""
+    """Looks after a mail server: its accounts, its queue, its indexes and its configuration."""
     ctx.obj = Context(path)
 
 
-for command in (account, alias, config, domain, queue):
+for command in (account, alias, config, domain, index, queue):
     main.add_command(command)

@@ -24,6 +24,7 @@ from mailserver.config.network import (
     parse_server_name,
 )
 from mailserver.config.units import parse_duration, parse_size
+from mailserver.mail import Quota
 
 MINUTE, HOUR, DAY, MIB = 60.0, 3600.0, 86400.0, 2**20
 
@@ -184,6 +185,14 @@ class Limits(Section):
     imap_timeout: Duration = Field(default=30 * MINUTE, description="idle time of IMAP; RFC 3501 asks for 30 min")
 
 
+class IMAP(Section):
+    """What IMAP clients see."""
+
+    separator: Literal["/", ".", "\\", "|", "^"] = Field(
+        default="/", description="stands between the parts of a mailbox name; in no part there can be `.` or `/`"
+    )
+
+
 class Demo(Section):
     """Written by `--demo`, not meant for anything else."""
 
@@ -210,6 +219,7 @@ class Configuration(Section):
     auth: Auth = Auth()
     relay: Relay = Relay()
     limits: Limits = Limits()
+    imap: IMAP = IMAP()
     demo: Demo | None = None
 
 
@@ -227,6 +237,13 @@ class Account(Section):
     )
     aliases: tuple[str, ...] = Field(default=(), description="further addresses of the account")
     quota: Size | None = Field(default=None, description="octets that the account may keep; absent: no limit")
+    quota_messages: int | None = Field(
+        default=None, ge=1, description="messages that the account may keep; absent: no limit"
+    )
+
+    @property
+    def limits(self) -> Quota:
+        return Quota(self.quota, self.quota_messages)
 
 
 class Accounts(Section):

@@ -57,7 +57,7 @@ def _rows(section: type[Section]) -> Iterator[str]:
     for name, field in section.model_fields.items():
         if section_in(field.annotation) is None:
             cells = (f"`{name}`", _kind(field.annotation, field.metadata), _default(field), str(field.description))
-            yield "| " + " | ".join(cells) + " |\n"
+            yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 
 def _kind(annotation: Any, metadata: list[Any]) -> str:

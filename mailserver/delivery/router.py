@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mailserver.accounts import Mailbox, Resolution, Unknown
-from mailserver.mail import Address, Reply
+from mailserver.mail import UNLIMITED, Address, Quota, Reply
 
 RELAYING_DENIED = Reply.of(550, "5.7.1", "This server relays for its own users only; log in first")
 NO_SUCH_MAILBOX = Reply.of(550, "5.1.1", "There is no such mailbox here")
@@ -25,11 +25,11 @@ class Directory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """A mailbox here. `recipient` is the address as it was sent to; `quota` in octets."""
+    """A mailbox here. `recipient` is the address as it was sent to."""
 
     account: Address
     recipient: Address
-    quota: int | None = None
+    quota: Quota = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)

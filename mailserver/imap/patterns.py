@@ -1,4 +1,8 @@
-"""Mailbox patterns of LIST and LSUB (RFC 3501 §6.3.8).
+"""The hierarchy of mailbox names, and the patterns of LIST and LSUB (RFC 3501 §6.3.8).
+
+All code knows names with "/" between their parts. A client may know them with another separator: then "/" and that
+character change places, in what it writes (`Reader`) and in what it is told (`ServerConnection.mailbox`). So each name
+has one form there and one here. With "." a client that writes "a/b" means a part with a dot in it, and is refused.
 
 Promises   Matching takes time linear in the name, whatever the pattern: all places where a match may stand are
            followed at once, as bits of one number; there is no backtracking to blow up.
@@ -12,6 +16,11 @@ from dataclasses import dataclass, field
 
 SEPARATOR = "/"
 _WILDCARDS = re.compile(r"[*%]+")
+
+
+def exchanged(name: str, separator: str) -> str:
+    """A name as a client with that separator knows it; the same again gives the name back."""
+    return name if separator == SEPARATOR else name.translate({ord(SEPARATOR): separator, ord(separator): SEPARATOR})
 
 
 @dataclass(slots=True)

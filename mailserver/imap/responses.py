@@ -21,6 +21,8 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 SYSTEM_FLAGS = ("\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft")
 _FIRST_DATE, _LAST_DATE = -62135596800, 253402300799  # years 1 to 9999: `date-year` has four digits
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
+_MINUTES = tuple(b"%02d:%02d:" % divmod(minute, 60) for minute in range(24 * 60))
+_SECONDS = tuple(b'%02d +0000"' % second for second in range(60))
 
 
 def string(value: bytes) -> bytes:
@@ -57,17 +59,18 @@ def flag_list(flags: frozenset[str], recent: bool = False) -> bytes:
 
 
 def date_time(seconds: float) -> bytes:
-    """`date-time` with its quotes, in UTC: `"17-Jul-1996 02:44:25 +0000"`."""
-    days, second = divmod(min(max(int(seconds), _FIRST_DATE), _LAST_DATE), 86400)
-    minute, second = divmod(second, 60)
-    return b'"%b %02d:%02d:%02d +0000"' % (_date(days), *divmod(minute, 60), second)
+    """`date-time` with its quotes, in UTC: `"17-Jul-1996 02:44:25 +0000"`. Put together from pieces: many are sent."""
+    if not _FIRST_DATE <= seconds <= _LAST_DATE:
+        seconds = _FIRST_DATE if seconds < _FIRST_DATE else _LAST_DATE
+    days, second = divmod(int(seconds), 86400)
+    return _date(days) + _MINUTES[second // 60] + _SECONDS[second % 60]
 
 
 @lru_cache(maxsize=4096)
 def _date(days: int) -> bytes:
-    """`date` of so many days since the epoch."""
+    """`date` of so many days since the epoch, and what stands around it."""
     date = datetime.date.fromordinal(_EPOCH + days)
-    return f"{date.day:2d}-{_MONTHS[date.month - 1]}-{date.year:04d}".encode()
+    return f'"{date.day:2d}-{_MONTHS[date.month - 1]}-{date.year:04d} '.encode()
 
 
 def status_line(tag: str, status: str, text: str, code: str | None) -> bytes:

@@ -41,6 +41,7 @@ from mailserver.imap.events import (
     Rejected,
     Request,
 )
+from mailserver.imap.patterns import SEPARATOR, exchanged
 from mailserver.imap.receiver import Announcement, Line, Octets, Receiver
 from mailserver.imap.states import State
 from mailserver.imap.syntax import Fault, Reader
@@ -85,8 +86,10 @@ class ServerConnection:
     come before.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, separator: str = SEPARATOR) -> None:
+        """`separator` stands between the parts of a mailbox name as clients write and see it."""
         self.state = State.NOT_AUTHENTICATED
+        self.separator = separator
         self._limits = limits
         self._receiver = Receiver(limits.line)
         self.unsent = 0
@@ -145,6 +148,10 @@ class ServerConnection:
 
     def untagged(self, data: bytes) -> None:
         self.send(b"* " + data + b"\r\n")
+
+    def mailbox(self, name: str) -> bytes:
+        """A mailbox's name, to stand in an answer."""
+        return responses.mailbox(exchanged(name, self.separator))
 
     def status(self, status: str, text: str, code: str | None = None) -> None:
         """An untagged OK, NO or BAD."""
@@ -246,7 +253,7 @@ class ServerConnection:
         if match is None:
             raise Fault("a tag is expected")
         self._tag = match[0].decode()
-        reader = Reader(data, match.end())
+        reader = Reader(data, match.end(), self.separator)
         reader.space()
         return reader
 

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
+from mailserver.imap.patterns import SEPARATOR, exchanged
 from mailserver.imap.sequence import LARGEST, SequenceSet
 from mailserver.mail import utf7
 
@@ -54,12 +55,13 @@ class Fault(Exception):
 
 
 class Reader:
-    """A cursor over one command."""
+    """A cursor over one command. `separator` is what the client writes between the parts of a mailbox name."""
 
-    __slots__ = ("_data", "position")
+    __slots__ = ("_data", "_separator", "position")
 
-    def __init__(self, data: bytes, position: int = 0) -> None:
+    def __init__(self, data: bytes, position: int = 0, separator: str = SEPARATOR) -> None:
         self._data = data
+        self._separator = separator
         self.position = position
 
     @property
@@ -178,8 +180,7 @@ class Reader:
             return self._mailbox_text(self.string())
         return self._mailbox_text(self.match(_LIST_ATOM, "mailbox pattern")[0])
 
-    @staticmethod
-    def _mailbox_text(wire: bytes) -> str:
+    def _mailbox_text(self, wire: bytes) -> str:
         if len(wire) > NAME_LIMIT:
             raise Fault("the mailbox name is too long", status="NO", code="CANNOT")
         try:
@@ -188,7 +189,7 @@ class Reader:
             raise Fault("the mailbox name is not modified UTF-7", status="NO", code="CANNOT") from None
         if _CONTROL.search(name):
             raise Fault("the mailbox name has a control character", status="NO", code="CANNOT")
-        return name
+        return exchanged(name, self._separator)
 
     def sequence_set(self) -> SequenceSet:
         return self.parse_sequence_set(self.match(SEQUENCE, "sequence set")[0])

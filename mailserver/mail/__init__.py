@@ -7,10 +7,12 @@ On failure A malformed value is refused by its parser with ValueError and a mess
 from mailserver.mail.address import Address, AddressError, parse_forward_path, parse_mailbox, parse_reverse_path
 from mailserver.mail.content import Content
 from mailserver.mail.envelope import Body, Envelope, Recipient
+from mailserver.mail.quota import UNLIMITED, Quota
 from mailserver.mail.reply import EnhancedCode, Reply
 from mailserver.mail.status import Action, DeliveryStatus
 
 __all__ = [
+    "UNLIMITED",
     "Action",
     "Address",
     "AddressError",
@@ -19,6 +21,7 @@ __all__ = [
     "DeliveryStatus",
     "EnhancedCode",
     "Envelope",
+    "Quota",
     "Recipient",
     "Reply",
     "parse_forward_path",

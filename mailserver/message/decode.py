@@ -1,9 +1,8 @@
 """From octets to text: transfer encodings, charsets, encoded words (RFC 2045 §6, RFC 2047). For search.
 
 Promises   Nothing here raises. What cannot be decoded as declared is decoded as UTF-8 if it is that, else as
-           windows-1252, which gives every octet some character. Only charsets of a fixed list are ever looked up:
-           some of Python's codecs take quadratic time, and each unknown name would stay in its cache.
-           Of one value, `WORD_LIMIT` encoded words are decoded; further ones stay as they are.
+           windows-1252, which gives every octet some character. No text has surrogates in it. Of one value,
+           `WORD_LIMIT` encoded words are decoded; further ones stay as they are.
 """
 
 from __future__ import annotations
@@ -11,57 +10,40 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Iterator
-from encodings.aliases import aliases
 from itertools import islice
 
+from mailserver.message.charsets import codec
 from mailserver.message.header import unfold
 from mailserver.message.structure import Part
 
 WORD_LIMIT = 10_000
+_CHARACTER_LIMIT = 8  # octets of one character, in any charset, with what shifts to it
 
-# Names that mail uses for less than it sends: the superset decodes what the name promises and more.
-_SUPERSETS = {
-    "ascii": "utf_8",
-    "gb2312": "gb18030",
-    "gbk": "gb18030",
-    "euc_kr": "cp949",
-    "shift_jis": "cp932",
-    "latin_1": "cp1252",
-    "iso8859_9": "cp1254",
-    "tis_620": "cp874",
-    "iso2022_jp": "iso2022_jp_2",
-}
-_NO_CHARSETS = re.compile(r".*_codec|rot_13|mbcs|oem|idna|punycode|(raw_)?unicode_escape|undefined")
-_CHARSETS = {name: codec for name, codec in aliases.items() if not _NO_CHARSETS.fullmatch(codec)}
-_CHARSETS |= {codec: codec for codec in _CHARSETS.values()} | {
-    "ansi_x3_4_1986": "ascii",
-    "koi8_u": "koi8_u",
-    "cp874": "cp874",
-    "windows_874": "cp874",
-    "iso8859_11": "iso8859_11",
-    "ks_c_5601_1987": "cp949",
-    "x_sjis": "cp932",
-    "x_gbk": "gb18030",
-    "x_mac_roman": "mac_roman",
-    "unicode_1_1_utf_7": "utf_7",
-}
-_NOT_IN_CHARSET = re.compile(r"[^a-z0-9]+")
-_ENCODED_WORD = re.compile(rb"=\?([^?\s]{1,64})\?([BbQq])\?([^?]*+)\?=")
+# Some mailers leave a few question marks in the text as they are.
+_ENCODED_WORD = re.compile(rb"=\?([^?\s]{1,64})\?([BbQq])\?([^?]*+(?:(?<!=)\?(?!=)[^?]*+){0,8}+)\?=")
 _NOT_BASE64 = bytes(
     octet for octet in range(256) if octet not in b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 )
 
 
-def charset_text(data: bytes, charset: str = "") -> str:
-    """`data` as text in a charset named by anyone."""
-    name = _NOT_IN_CHARSET.sub("_", charset[:64].lower()).strip("_")
-    codec = _CHARSETS.get(name, "utf_8")
-    for attempt in (_SUPERSETS.get(codec, codec), "utf_8"):
+def charset_text(data: bytes, charset: str = "", *, cut: bool = False) -> str:
+    """`data` as text in a charset named by anyone. Cut: what it ends with may be half a character, then left out."""
+    for attempt in (codec(charset) or "utf_8", "utf_8"):
         try:
-            return data.decode(attempt)
+            text = data.decode(attempt)
+        except UnicodeDecodeError as error:
+            if cut and error.start >= len(data) - _CHARACTER_LIMIT:
+                return charset_text(data[: error.start], charset)
         except UnicodeError:
             continue
+        else:
+            return _without_surrogates(text) if attempt == "utf_7" else text
     return _windows_1252(data)
+
+
+def _without_surrogates(text: str) -> str:
+    """UTF-7 lets halves of a pair through, which nothing could store."""
+    return text.encode("utf_16_le", "surrogatepass").decode("utf_16_le", "replace")
 
 
 def _windows_1252(data: bytes) -> str:
@@ -98,7 +80,7 @@ def header_text(value: bytes) -> str:
     charset, position = "", 0
     for match in islice(_ENCODED_WORD.finditer(value), WORD_LIMIT):
         between = value[position : match.start()]
-        name = match[1].partition(b"*")[0].decode("latin_1").lower()  # RFC 2231 §5: a language may follow
+        name = match[1].decode("latin_1").lower()
         if between.strip(b" \t") or name != charset:
             pieces.append(charset_text(b"".join(pending), charset))
             pending.clear()
@@ -114,9 +96,15 @@ def header_text(value: bytes) -> str:
 
 def part_text(part: Part) -> str:
     """The body of a part, decoded."""
+    return part_beginning(part, part.body[1] - part.body[0])
+
+
+def part_beginning(part: Part, octets: int) -> str:
+    """What the first octets of a part's body say, decoded."""
     start, end = part.body
-    data = transfer_decoded(part.content[start:end], part.encoding)
-    return charset_text(data, (part.parameter(b"charset") or b"").decode("latin_1"))
+    stop = min(end, start + octets)
+    data = transfer_decoded(part.content[start:stop], part.encoding)
+    return charset_text(data, (part.parameter(b"charset") or b"").decode("latin_1"), cut=stop < end)
 
 
 def body_texts(message: Part) -> Iterator[str]:

@@ -6,14 +6,14 @@ Promises   Octets that are printable ASCII go out quoted, anything else as a lit
 
 from __future__ import annotations
 
-from mailserver.message.addresses import VALUE_LIMIT, MailAddress, addresses
-from mailserver.message.header import select, unfold
+from typing import NamedTuple
+
+from mailserver.message.addresses import MailAddress
+from mailserver.message.envelope import Envelope, read_envelope
 from mailserver.message.parameters import Parameters, without_comments
 from mailserver.message.structure import MESSAGES, Part
 
 _QUOTABLE = bytes(octet for octet in range(0x20, 0x7F) if octet not in b'"\\') + b"\t"
-_ADDRESS_FIELDS = (b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc")
-_ENVELOPE_FIELDS = frozenset((b"date", b"subject", *_ADDRESS_FIELDS, b"in-reply-to", b"message-id"))
 
 
 def string(value: bytes) -> bytes:
@@ -30,79 +30,74 @@ def _nstring(value: bytes | None) -> bytes:
     return string(value) if value is not None else b"NIL"
 
 
-def envelope(header: bytes) -> bytes:
-    """The ENVELOPE of the message with this header.
-
-    A string field that is absent is NIL, an empty one is empty; Sender and Reply-To default to From. What lies past
-    `VALUE_LIMIT` octets of a field is left out.
-    """
-    found = select(header, 0, len(header), _ENVELOPE_FIELDS)
-    lists = {name: _address_list(found[name]) for name in _ADDRESS_FIELDS if name in found}
-    sender = lists.get(b"from", b"NIL")
-    for name in (b"sender", b"reply-to"):
-        if lists.get(name, b"NIL") == b"NIL":
-            lists[name] = sender
-
-    def text(name: bytes) -> bytes:
-        return string(unfold(found[name][0][:VALUE_LIMIT])) if name in found else b"NIL"
-
+def envelope(of: Envelope) -> bytes:
+    """ENVELOPE. A string field that is absent is NIL, an empty one is empty; Sender and Reply-To default to From."""
+    author = _address_list(of.author)
     return b"(%b)" % b" ".join(
         (
-            text(b"date"),
-            text(b"subject"),
-            *(lists.get(name, b"NIL") for name in _ADDRESS_FIELDS),
-            text(b"in-reply-to"),
-            text(b"message-id"),
+            _nstring(of.date),
+            _nstring(of.subject),
+            author,
+            _address_list(of.sender) if of.sender else author,
+            _address_list(of.reply_to) if of.reply_to else author,
+            _address_list(of.to),
+            _address_list(of.cc),
+            _address_list(of.bcc),
+            _nstring(of.in_reply_to),
+            _nstring(of.message_id),
         )
     )
 
 
-def _address_list(values: list[bytes]) -> bytes:
-    """Fields of the same name count as one list."""
-    found: list[MailAddress] = []
-    left = VALUE_LIMIT
-    for value in values:
-        if left > 0:
-            found += addresses(value)
-        left -= len(value)
+def _address_list(found: list[MailAddress]) -> bytes:
     if not found:
         return b"NIL"
     return b"(%b)" % b"".join(
-        b"(%b %b %b %b)" % (_nstring(name), _nstring(route), _nstring(mailbox), _nstring(host))
-        for name, route, mailbox, host in found
+        [
+            b"(%b %b %b %b)" % (_nstring(name), _nstring(route), _nstring(mailbox), _nstring(host))
+            for name, route, mailbox, host in found
+        ]
     )
 
 
-def bodystructure(part: Part, extended: bool = True) -> bytes:
-    """BODYSTRUCTURE, or BODY when not `extended`. Sizes are octets as they lie in the content."""
+class Structures(NamedTuple):
+    """BODY, and BODYSTRUCTURE, which also has the extension data."""
+
+    body: bytes
+    bodystructure: bytes
+
+
+def structures(part: Part) -> Structures:
+    """Sizes are octets as they lie in the content."""
     if part.parts:
-        pieces = [b"".join([bodystructure(child, extended) for child in part.parts]), string(part.subtype)]
-        if extended:
-            pieces.append(_parameters(part.parameters))
+        inner = [structures(child) for child in part.parts]
+        subtype = string(part.subtype)
+        body = b"%b %b" % (b"".join([child.body for child in inner]), subtype)
+        extended = b"%b %b %b" % (
+            b"".join([child.bodystructure for child in inner]),
+            subtype,
+            _parameters(part.parameters),
+        )
     else:
-        pieces = [
+        basic = b"%b %b %b %b %b %b %d" % (
             string(part.type),
             string(part.subtype),
             _parameters(_with_charset(part)),
             _nstring(part.text(b"content-id") or None),
             _nstring(part.text(b"content-description") or None),
             string(part.encoding),
-            b"%d" % (part.body[1] - part.body[0]),
-        ]
+            part.body[1] - part.body[0],
+        )
         if part.message is not None and (part.type, part.subtype) in MESSAGES:
-            start, end = part.message.header
-            pieces += (
-                envelope(part.content[start:end]),
-                bodystructure(part.message, extended),
-                b"%d" % part.lines,
-            )
-        elif part.type == b"text":
-            pieces.append(b"%d" % part.lines)
-        if extended:
-            pieces.append(_nstring(part.text(b"content-md5") or None))
-    if extended:
-        pieces += (_disposition(part), _languages(part), _nstring(part.text(b"content-location") or None))
-    return b"(%b)" % b" ".join(pieces)
+            enclosed = structures(part.message)
+            before = b"%b %b " % (basic, envelope(read_envelope(part.message)))
+            body = b"%b%b %d" % (before, enclosed.body, part.lines)
+            extended = b"%b%b %d" % (before, enclosed.bodystructure, part.lines)
+        else:
+            body = extended = b"%b %d" % (basic, part.lines) if part.type == b"text" else basic
+        extended = b"%b %b" % (extended, _nstring(part.text(b"content-md5") or None))
+    extension = (extended, _disposition(part), _languages(part), _nstring(part.text(b"content-location") or None))
+    return Structures(b"(%b)" % body, b"(%b %b %b %b)" % extension)
 
 
 def _with_charset(part: Part) -> Parameters:

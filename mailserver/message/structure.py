@@ -26,14 +26,16 @@ HEADER_LIMIT = 4 * 2**20
 LOOKALIKE_LIMIT = 100_000
 
 Span: TypeAlias = tuple[int, int]
+Kind: TypeAlias = tuple[bytes, bytes]
+"""Type and subtype in lower case."""
 
-TEXT_PLAIN = (b"text", b"plain")
-OCTET_STREAM = (b"application", b"octet-stream")
+TEXT_PLAIN: Kind = (b"text", b"plain")
+OCTET_STREAM: Kind = (b"application", b"octet-stream")
 MESSAGES = frozenset(((b"message", b"rfc822"), (b"message", b"global")))
 
 _DELIMITER_END = re.compile(rb"(--)?[ \t]*+\r?+(?:\n|\Z)")
 _FIRST_WORD = re.compile(rb"[ \t]*+([^\s;(]++)")
-_WANTED = frozenset(
+_OF_PART = frozenset(
     (
         b"content-type",
         b"content-transfer-encoding",
@@ -43,6 +45,21 @@ _WANTED = frozenset(
         b"content-md5",
         b"content-language",
         b"content-location",
+    )
+)
+_OF_MESSAGE = _OF_PART | frozenset(
+    (
+        b"date",
+        b"subject",
+        b"from",
+        b"sender",
+        b"reply-to",
+        b"to",
+        b"cc",
+        b"bcc",
+        b"in-reply-to",
+        b"message-id",
+        b"references",
     )
 )
 
@@ -64,16 +81,18 @@ class Part:
     lines: int
     parts: tuple[Part, ...]
     message: Part | None
-    fields: dict[bytes, bytes] = field(repr=False)
-    """The raw values of the Content- fields of RFC 3501 §7.4.2, by their names in lower case."""
+    fields: dict[bytes, list[bytes]] = field(repr=False)
+    """The raw values of the fields that BODYSTRUCTURE shows, by their names in lower case; of a message also those of
+    its ENVELOPE (RFC 3501 §7.4.2), and References.
+    """
 
     def parameter(self, name: bytes) -> bytes | None:
         return next((value for key, value in self.parameters if key == name), None)
 
     def text(self, name: bytes) -> bytes | None:
-        """A Content- field in one line."""
-        value = self.fields.get(name)
-        return unfold(value) if value is not None else None
+        """The first field of this name, in one line."""
+        values = self.fields.get(name)
+        return unfold(values[0]) if values is not None else None
 
     @property
     def encoding(self) -> bytes:
@@ -84,10 +103,10 @@ class Part:
     @property
     def disposition(self) -> tuple[bytes, Parameters] | None:
         """Content-Disposition: the word in lower case and its parameters (RFC 2183)."""
-        value = self.fields.get(b"content-disposition")
-        if value is None:
+        values = self.fields.get(b"content-disposition")
+        if values is None:
             return None
-        word, _, parameters = structured(value)
+        word, _, parameters = structured(values[0])
         return (word, parameters) if word else None
 
     def leaves(self) -> Iterator[Part]:
@@ -103,7 +122,7 @@ class Part:
 
 def parse(content: bytes) -> Part:
     """The message that `content` is. Never raises."""
-    return _Parser(content).part(0, len(content), TEXT_PLAIN, DEPTH_LIMIT)
+    return _Parser(content).part(0, len(content), TEXT_PLAIN, DEPTH_LIMIT, _OF_MESSAGE)
 
 
 def section(message: Part, numbers: Sequence[int]) -> Part | None:
@@ -135,13 +154,13 @@ class _Parser:
         self.header_left = HEADER_LIMIT
         self.lookalikes_left = LOOKALIKE_LIMIT
 
-    def part(self, start: int, end: int, default: tuple[bytes, bytes], depth: int) -> Part:
+    def part(self, start: int, end: int, default: Kind, depth: int, names: frozenset[bytes] = _OF_PART) -> Part:
         """The part in this span. `default` is its type if it names none; it may hold `depth` further levels."""
         content = self.content
         self.parts_left -= 1
         body = header_end(content, start, end)
         self.header_left -= body - start
-        fields = {name: values[0] for name, values in select(content, start, body, _WANTED).items()}
+        fields = select(content, start, body, names)
         kind, parameters = _content_type(fields.get(b"content-type"), default)
         parts: tuple[Part, ...] = ()
         message = None
@@ -149,7 +168,7 @@ class _Parser:
             if depth <= 0 or self.parts_left <= 0 or self.header_left <= 0:
                 kind = OCTET_STREAM
             elif kind in MESSAGES:
-                message = self.part(body, end, TEXT_PLAIN, depth - 1)
+                message = self.part(body, end, TEXT_PLAIN, depth - 1, _OF_MESSAGE)
             else:
                 parts = self.children(body, end, kind, dict(parameters).get(b"boundary", b""), depth - 1)
                 if not parts:
@@ -157,9 +176,7 @@ class _Parser:
         lines = self.lines(body, end, (message,) if message is not None else parts)
         return Part(content, (start, body), (body, end), *kind, parameters, lines, parts, message, fields)
 
-    def children(
-        self, start: int, end: int, kind: tuple[bytes, bytes], boundary: bytes, depth: int
-    ) -> tuple[Part, ...]:
+    def children(self, start: int, end: int, kind: Kind, boundary: bytes, depth: int) -> tuple[Part, ...]:
         default = (b"message", b"rfc822") if kind[1] == b"digest" else TEXT_PLAIN  # RFC 2046 §5.1.5
         return tuple(self.part(*span, default, depth) for span in self.spans(start, end, boundary.rstrip()))
 
@@ -202,11 +219,11 @@ class _Parser:
         return count + self.content.count(b"\n", position, end)
 
 
-def _content_type(value: bytes | None, default: tuple[bytes, bytes]) -> tuple[tuple[bytes, bytes], Parameters]:
+def _content_type(values: list[bytes] | None, default: Kind) -> tuple[Kind, Parameters]:
     """RFC 2045 §5.2: what is missing or malformed is as if the field were not there; its parameters are kept."""
     parameters: Parameters = ()
-    if value is not None:
-        major, minor, parameters = structured(value)
+    if values is not None:
+        major, minor, parameters = structured(values[0])
         if major and minor:
             return (major, minor), parameters
     return default, parameters

@@ -3,7 +3,15 @@
 Promises   What changes the disk returns when it is durable. Changes of folders are alone under the account's lock file,
            among all processes. A name that is used again after a DELETE or RENAME has a greater UIDVALIDITY.
            Any thread may call anything.
-On failure InvalidName, NoSuchMailbox, MailboxExists; Unavailable when the disk refuses.
+On failure InvalidName, NoSuchMailbox, MailboxExists, SpecialUseRefused; Unavailable when the disk refuses.
+Locks      Taken in this order, each left out or not, never the other way round:
+           1. the account's thread lock, here;
+           2. a mailbox's thread lock (`Mailbox`), one at a time;
+           3. the folder's `.uidvalidity` (`uids`), among processes;
+           4. the account's `mailserver.lock`, or the folder's lock for keywords (`flags`), among processes;
+           5. the thread locks of the index, the search text, the quota and the warm mailboxes; SQLite's own.
+           Whoever holds `mailserver.lock` renames directories, and tells the mailboxes when it is free again: a
+           mailbox at work may wait for it (3 before 4). Those who watch a mailbox are called under 1, and take none.
 """
 
 from __future__ import annotations
@@ -11,11 +19,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mailserver.store import folders, layout, subscriptions, uids, writing
+from mailserver.store import folders, layout, specialuse, subscriptions, uids, writing
 from mailserver.store.index import Index
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.maildir import Maildir
@@ -26,10 +34,11 @@ from mailserver.store.model import (
     MailboxHasChildren,
     NoSuchMailbox,
     Status,
+    StoreError,
     Unavailable,
     Usage,
 )
-from mailserver.store.quota import Quota
+from mailserver.store.quota import Space, count_folder
 from mailserver.store.searchfile import SearchFile
 from mailserver.store.syncing import locked, sync_directory
 from mailserver.store.warm import Warm
@@ -43,9 +52,6 @@ LOCK_FILE = "mailserver.lock"
 class AccountStore:
     """Made by `Store.account`: one object for each account and process."""
 
-    quota: int | None = None
-    """Octets that the account may hold; asked by APPEND and COPY. Delivery brings its own."""
-
     def __init__(self, path: str, host: str, warm: Warm) -> None:
         self._path = path
         self._host = host
@@ -55,37 +61,45 @@ class AccountStore:
         self._warm = warm
         self._index = Index(Path(path))
         self._search = SearchFile(Path(path), self._index)
-        self.space = Quota(path)
+        self.space = Space(path)
+        """How much it holds; with its quota, which APPEND and COPY keep to."""
         layout.sweep(path)
+        self._adopt_folders()
 
     # Folders
 
     def folders(self) -> list[Folder]:
         """INBOX first, then by name; names that are only parents of others are there too, not selectable."""
         with self._guarded():
+            self._adopt_folders()
             existing = set(self._existing())
+            uses = specialuse.assign(self._given_uses(existing))
         parents = {parent for name in existing for parent in _parents(name)}
         names = sorted(existing | parents, key=lambda name: (name != folders.INBOX, name))
-        return [Folder(name, name in existing, name in parents) for name in names]
+        return [Folder(name, name in existing, name in parents, uses.get(name, frozenset())) for name in names]
 
-    def create(self, name: str) -> None:
-        """A separator at the end is ignored (RFC 9051 §6.3.4)."""
+    def create(self, name: str, special_use: frozenset[str] = frozenset()) -> None:
+        """A separator at the end is ignored (RFC 9051 §6.3.4). Raises SpecialUseRefused (RFC 6154 §3)."""
         directory = folders.directory_of(name.removesuffix(folders.SEPARATOR))
         with self._guarded(), self._alone() as lock:
             if not directory:
                 raise MailboxExists("INBOX always exists")
-            self._make(directory, lock)
+            if special_use:
+                specialuse.check(special_use, self._given_uses(self._existing()).values())
+            self._make(directory, lock, special_use)
 
     def delete(self, name: str) -> None:
         """Mailboxes below it stay (RFC 9051 §6.3.5). Raises MailboxHasChildren when there is nothing but those."""
         directory = folders.directory_of(name)
-        with self._guarded(), self._alone():
-            if not directory:
-                raise InvalidName("INBOX cannot be deleted")
-            self._must_exist(name, directory)
-            key = uids.key(Path(self._path, directory))
-            leftover = layout.remove_folder(self._path, directory, self._host)
+        with self._guarded(), self._lock:
+            with self._alone():
+                if not directory:
+                    raise InvalidName("INBOX cannot be deleted")
+                self._must_exist(name, directory)
+                key = uids.key(Path(self._path, directory))
+                leftover = layout.remove_folder(self._path, directory, self._host)
             self._drop(directory)
+        self.space.add(-count_folder(str(leftover)))
         layout.remove_tree(leftover)
         if key is not None:
             self._index.forget(key)
@@ -95,27 +109,21 @@ class AccountStore:
     def rename(self, old: str, new: str) -> None:
         """With the mailboxes below it. INBOX stays and is emptied into the new one (RFC 9051 §6.3.6)."""
         old, new = folders.normalise(old), folders.normalise(new.removesuffix(folders.SEPARATOR))
-        source, target = folders.directory_of(old), folders.directory_of(new)
-        if not source:
+        if not folders.directory_of(old):
             self._empty_inbox_into(new)
             return
-        with self._guarded(), self._alone():
-            below = [name for name in self._existing() if name.startswith(old + folders.SEPARATOR)]
-            existing = [*self._selectable(old), *below]
-            if not existing:
-                raise NoSuchMailbox("No such mailbox")
-            if not target or self._taken(target):
-                raise MailboxExists("That mailbox exists already")
-            if new.startswith(old + folders.SEPARATOR):
-                raise InvalidName("A mailbox cannot be moved below itself")
-            moves = [(name, new + name.removeprefix(old)) for name in existing]
-            for _, name in moves:
-                if self._taken(folders.directory_of(name)):
-                    raise MailboxExists("A mailbox below that name exists already")
-            for before, after in moves:
-                self._move(before, after)
-            sync_directory(self._path)
-            self._close_unused_index()
+        moved: list[tuple[str, str]] = []
+        with self._guarded(), self._lock:
+            try:
+                with self._alone():
+                    for before, after in self._moves(old, new):
+                        self._move(before, after)
+                        moved.append((before, after))
+                    sync_directory(self._path)
+            finally:
+                for before, after in moved:
+                    self._follow(before, after)
+                self._close_unused_index()
 
     def subscribe(self, name: str) -> None:
         self._subscribe(name, add=True)
@@ -150,9 +158,8 @@ class AccountStore:
         """What all folders hold together."""
         return self.space.usage()
 
-    def delivered(self, folder: str, octets: int) -> None:
+    def delivered(self, folder: str) -> None:
         """Mail was delivered into a folder's new/."""
-        self.space.add(octets)
         mailbox = self._open.get(folder)
         if mailbox is not None:
             mailbox.notify()
@@ -207,19 +214,59 @@ class AccountStore:
             raise MailboxHasChildren("There is no such mailbox, only others below that name")
         raise NoSuchMailbox("No such mailbox")
 
-    def _make(self, directory: str, lock: int) -> None:
+    def _given_uses(self, names: Iterable[str]) -> dict[str, frozenset[str]]:
+        """What each folder was given, INBOX left out: it is for nothing else."""
+        directories = {name: folders.directory_of(name) for name in names}
+        return {name: specialuse.read(self._place(place)) for name, place in directories.items() if place}
+
+    def _adopt_folders(self) -> None:
+        """Folders that another program named in UTF-8 get the names that are kept here."""
+        if layout.utf8_folders(self._path):
+            with self._alone():
+                for directory, place in layout.utf8_folders(self._path).items():
+                    Path(self._path, directory).rename(Path(self._path, place))
+                    log.info("store=adopted path=%r folder=%r renamed=%r", self._path, directory, place)
+                sync_directory(self._path)
+
+    def _make(self, directory: str, lock: int, special_use: frozenset[str] = frozenset()) -> None:
         if self._taken(directory):
             raise MailboxExists("That mailbox exists already")
         validity = uids.next_validity_locked(lock, self._highest_validity)
-        layout.make_folder(self._path, directory, validity, self._host)
+        layout.make_folder(self._path, directory, validity, special_use, self._host)
+
+    def _moves(self, old: str, new: str) -> list[tuple[str, str]]:
+        """The names that change when `old` becomes `new`, and what they become: all of them can."""
+        below = [name for name in self._existing() if name.startswith(old + folders.SEPARATOR)]
+        existing = [*self._selectable(old), *below]
+        target = folders.directory_of(new)
+        if not existing:
+            raise NoSuchMailbox("No such mailbox")
+        if not target or self._taken(target):
+            raise MailboxExists("That mailbox exists already")
+        if new.startswith(old + folders.SEPARATOR):
+            raise InvalidName("A mailbox cannot be moved below itself")
+        moves = [(name, new + name.removeprefix(old)) for name in existing]
+        if any(self._taken(folders.directory_of(after)) for _, after in moves):
+            raise MailboxExists("A mailbox below that name exists already")
+        return moves
 
     def _move(self, old: str, new: str) -> None:
         source, target = folders.directory_of(old), folders.directory_of(new)
         Path(self._path, source).rename(Path(self._path, target))
+
+    def _follow(self, old: str, new: str) -> None:
+        """The mailbox that is open learns that its folder was renamed."""
+        source, target = folders.directory_of(old), folders.directory_of(new)
         mailbox = self._open.pop(source, None)
-        if mailbox is not None:
-            self._open[target] = mailbox
+        if mailbox is None:
+            return
+        self._open[target] = mailbox
+        try:
+            if uids.key(Path(self._path, target)) != mailbox.key:
+                raise NoSuchMailbox("Another process was faster")
             mailbox.moved(new, target)
+        except StoreError:
+            self._drop(target)
 
     def _empty_inbox_into(self, new: str) -> None:
         self.create(new)
@@ -249,13 +296,6 @@ class AccountStore:
     def _highest_validity(self) -> int:
         places = (Path(self._place(folders.directory_of(name))) for name in self._existing())
         return max((known[0] for known in map(uids.peek, places) if known), default=0)
-
-    def _take_room(self, octets: int) -> bool:
-        """What is taken and then not used is found to be free at the next count."""
-        if self.quota is not None and not self.space.has_room(octets, self.quota):
-            return False
-        self.space.add(octets)
-        return True
 
     def _enter_synced(self, name: str) -> Mailbox:
         mailbox = self._enter(name)
@@ -302,7 +342,7 @@ class AccountStore:
             maildir,
             self._index,
             search=self._search,
-            room=self._take_room,
+            space=self.space,
             release=self._leave,
         )
 

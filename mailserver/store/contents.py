@@ -1,67 +1,75 @@
 """What is known of a mailbox, in memory: messages by UID, and what changed when.
 
-Promises   Thread-safe; no call waits for a disk. Lists ascend by UID. Changes since a recent MODSEQ cost as much as
-           there are changes, not as there are messages.
+Promises   Any thread may read: each answer is of one moment, and no call waits for a disk. Only one thread at a time
+           may change, and it alone may read `columns` itself. Lists ascend by UID. Changes since a recent MODSEQ cost
+           as much as there are changes, not as there are messages. Less than 200 octets a message; a `Message` is made
+           when it is asked for.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from operator import itemgetter
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from mailserver.store.model import Message
+from mailserver.store.columns import Change, Columns, Row, State
+from mailserver.store.model import Listing, Message
 
-_MODSEQ = itemgetter(0)
 _JOURNAL_MINIMUM = 1000
+_STATES_MINIMUM = 1000
+
+Decode = Callable[[State], frozenset[str]]
+Interpret = Callable[[State, frozenset[str]], State]
+Flagged = tuple[int, str, int]
 
 
-@dataclass(slots=True)
 class Journal:
     """Pairs of MODSEQ and UID, ascending; complete for what is newer than `start`."""
 
-    start: int
-    entries: list[tuple[int, int]] = field(default_factory=list)
+    def __init__(self, start: int) -> None:
+        self._start = start
+        self._modseqs = array("Q")
+        self._uids = array("I")
 
-    def add(self, modseq: int, uids: Iterable[int]) -> None:
-        self.entries.extend((modseq, uid) for uid in uids)
+    def add(self, modseq: int, uids: Sequence[int]) -> None:
+        self._modseqs.extend([modseq] * len(uids))
+        self._uids.extend(uids)
 
     def since(self, modseq: int) -> set[int] | None:
         """The UIDs noted after a MODSEQ; None when that is too long ago."""
-        if modseq < self.start:
+        if modseq < self._start:
             return None
-        return {uid for _, uid in self.entries[bisect_right(self.entries, modseq, key=_MODSEQ) :]}
+        return set(self._uids[bisect_right(self._modseqs, modseq) :])
 
     def trim(self, limit: int) -> None:
-        if len(self.entries) > limit:
-            cut = bisect_right(self.entries, self.entries[-limit // 2][0], key=_MODSEQ)
-            if cut:
-                self.start = self.entries[cut - 1][0]
-                del self.entries[:cut]
+        if len(self._uids) > limit:
+            cut = bisect_right(self._modseqs, self._modseqs[-limit // 2])
+            self._start = self._modseqs[cut - 1]
+            del self._modseqs[:cut]
+            del self._uids[:cut]
 
 
 class Contents:
-    """The messages of one mailbox. Only one thread at a time may change them; any may read."""
+    """The messages of one mailbox."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._messages: dict[int, Message] = {}
-        self._sorted: list[Message] | None = None
+        self.columns = Columns()
+        self._flags: list[frozenset[str]] = []  # by the number of a state
+        self._decode: Decode = lambda state: frozenset()
         self._changed = Journal(0)
         self._vanished = Journal(0)
-        self.names: dict[str, int] = {}
-        """File name to UID; for the one who changes."""
         self.modseq = 0
 
-    def load(self, messages: Iterable[Message], modseq: int) -> None:
-        """Begins with these, ascending by UID."""
+    def load(self, columns: Columns, modseq: int, decode: Decode) -> None:
+        """Begins with these; `decode` gives the flags of a state."""
         with self._lock:
-            self._messages = {message.uid: message for message in messages}
-            self._sorted = None
-            self.names = {message.name: message.uid for message in self._messages.values()}
+            self.columns = columns
+            self._decode = decode
+            self._flags = [decode(state) for state in columns.states]
             self._changed, self._vanished = Journal(modseq), Journal(modseq)
             self.modseq = modseq
 
@@ -69,66 +77,163 @@ class Contents:
         """Greater than all before, also than those of an index that was lost (unless the clock went back)."""
         return max(self.modseq + 1, time.time_ns() // 1000)
 
-    def change(self, put: Mapping[int, Message], vanished: Sequence[int], modseq: int) -> None:
-        """`put` replaces and adds; UIDs that are added are greater than all that are there."""
+    # By the one who changes
+
+    def number(self, state: State) -> int:
+        """A state's number, which holds until `change` or `reinterpret`."""
         with self._lock:
-            for uid in vanished:
-                del self.names[self._messages.pop(uid).name]
-            for uid, message in sorted(put.items()):
-                known = self._messages.get(uid)
-                if known is not None:
-                    self.names.pop(known.name, None)
-                self._messages[uid] = message
-            self.names.update((message.name, uid) for uid, message in put.items())
-            self._changed.add(modseq, put)
+            number = self.columns.number(state)
+            if number == len(self._flags):
+                self._flags.append(self._decode(state))
+            return number
+
+    def flags(self, number: int) -> frozenset[str]:
+        return self._flags[number]
+
+    def change(self, added: Sequence[Row], restated: Mapping[int, int], vanished: Sequence[int], modseq: int) -> Change:
+        """`added` ascend above all that are there; `restated` gives places the number of their new state.
+
+        A message whose new state means the same flags keeps its MODSEQ. `vanished` are UIDs. Returns what happened.
+        """
+        columns = self.columns
+        numbers = [self.number(row.state) for row in added]
+        with self._lock:
+            flagged, words = self._restate(restated, modseq)
+            if vanished:
+                columns.remove(columns.places(vanished))
+            for row, number in zip(added, numbers, strict=True):
+                columns.append(row, number)
+            self._changed.add(modseq, [row.uid for row in added])
             self._vanished.add(modseq, vanished)
-            limit = _JOURNAL_MINIMUM + len(self._messages)
+            limit = _JOURNAL_MINIMUM + len(columns)
             self._changed.trim(limit)
             self._vanished.trim(limit)
-            self._sorted = None
+            if len(self._flags) > _STATES_MINIMUM + 2 * len(columns):
+                self._flags = [self._flags[number] for number in columns.renumber()]
             self.modseq = modseq
+        return Change(added, flagged, words, vanished)
+
+    def _restate(self, restated: Mapping[int, int], modseq: int) -> tuple[list[Flagged], dict[int, tuple[str, str]]]:
+        columns, flags, states = self.columns, self._flags, self.columns.states
+        uids, numbers, modseqs = columns.uids, columns.numbers, columns.modseqs
+        flagged, words, touched = [], {}, []
+        for place, number in restated.items():
+            before, uid = numbers[place], uids[place]
+            numbers[place] = number
+            if flags[before] != flags[number]:
+                modseqs[place] = modseq
+                touched.append(uid)
+            if states[before].words != states[number].words:
+                words[uid] = states[before].words, states[number].words
+            flagged.append((uid, states[number].info, modseqs[place]))
+        self._changed.add(modseq, touched)
+        return flagged, words
+
+    def reinterpret(self, interpret: Interpret, modseq: int) -> Change:
+        """Letters mean something else now: `interpret` gives the new state for an old one and what that meant."""
+        columns = self.columns
+        with self._lock:
+            before = columns.states
+            columns.restate([interpret(state, flags) for state, flags in zip(before, self._flags, strict=True)])
+            flags = [self._decode(state) for state in columns.states]
+            touched = {number for number, meant in enumerate(self._flags) if meant != flags[number]}
+            moved = {number for number, state in enumerate(before) if state != columns.states[number]} | touched
+            self._flags = flags
+            changed = [(place, number) for place, number in enumerate(columns.numbers) if number in moved]
+            for place, number in changed:
+                if number in touched:
+                    columns.modseqs[place] = modseq
+            uids = {place: columns.uids[place] for place, _ in changed}
+            self._changed.add(modseq, [uids[place] for place, number in changed if number in touched])
+            if changed:
+                self.modseq = modseq
+            flagged = [(uids[place], columns.state(place).info, columns.modseqs[place]) for place, _ in changed]
+            words = {uids[place]: (before[number].words, columns.state(place).words) for place, number in changed}
+        return Change(flagged=flagged, words=words)
+
+    def rows(self) -> list[Row]:
+        """All messages."""
+        columns = self.columns
+        states = map(columns.states.__getitem__, columns.numbers)
+        values = (columns.uids, columns.bases(), states, columns.modseqs, columns.dates, columns.sizes, columns.born)
+        return list(map(Row._make, zip(*values, strict=True)))
+
+    # By anyone
 
     def __len__(self) -> int:
-        return len(self._messages)
+        return len(self.columns)
 
     def __contains__(self, uid: int) -> bool:
-        return uid in self._messages
+        with self._lock:
+            return self.columns.place(uid) is not None
 
     def get(self, uid: int) -> Message | None:
-        return self._messages.get(uid)
+        with self._lock:
+            place = self.columns.place(uid)
+            return self._message(place) if place is not None else None
 
     def uids(self) -> set[int]:
         with self._lock:
-            return set(self._messages)
+            return set(self.columns.uids)
 
     def select(self, uids: Iterable[int]) -> list[Message]:
         """Those that exist, ascending."""
         with self._lock:
-            return [self._messages[uid] for uid in sorted(set(uids)) if uid in self._messages]
+            places = self.columns.places(uids)
+            if len(places) == len(self.columns):
+                return self._messages()
+            return [self._message(place) for place in places]
 
     def all(self) -> list[Message]:
-        """The list is the caller's own."""
         with self._lock:
-            if self._sorted is None:
-                self._sorted = list(self._messages.values())
-            return self._sorted.copy()
+            return self._messages()
+
+    def listing(self) -> Listing:
+        with self._lock:
+            flags = list(map(self._flags.__getitem__, self.columns.numbers))
+            return Listing(self.columns.uids[:], flags, self.modseq)
 
     def above(self, uid: int) -> set[int]:
         """UIDs greater than this one."""
         with self._lock:
-            found = set()
-            for known in reversed(self._messages):
-                if known <= uid:
-                    break
-                found.add(known)
-            return found
+            return set(self.columns.uids[self.columns.above(uid) :])
+
+    def tally(self) -> tuple[Counter[frozenset[str]], int]:
+        """How many messages have which flags, and the sum of their sizes."""
+        with self._lock:
+            counted: Counter[frozenset[str]] = Counter()
+            for number, count in Counter(self.columns.numbers).items():
+                counted[self._flags[number]] += count
+            return counted, sum(self.columns.sizes)
 
     def changed_since(self, modseq: int) -> tuple[list[Message], set[int] | None, int]:
         """Messages that appeared or changed; UIDs that vanished, None when too long ago; the MODSEQ now."""
         with self._lock:
             uids = self._changed.since(modseq)
             if uids is None:
-                found = [message for message in self._messages.values() if message.modseq > modseq]
+                places = [place for place, when in enumerate(self.columns.modseqs) if when > modseq]
             else:
-                found = [self._messages[uid] for uid in sorted(uids) if uid in self._messages]
-            return found, self._vanished.since(modseq), self.modseq
+                places = self.columns.places(uids)
+            return [self._message(place) for place in places], self._vanished.since(modseq), self.modseq
+
+    def _message(self, place: int) -> Message:
+        columns = self.columns
+        return Message(
+            columns.uids[place],
+            self._flags[columns.numbers[place]],
+            columns.modseqs[place],
+            columns.dates[place],
+            columns.sizes[place],
+            columns.born[place],
+            columns.name(place),
+        )
+
+    def _messages(self) -> list[Message]:
+        """All of them, much faster than one by one."""
+        columns = self.columns
+        flags = map(self._flags.__getitem__, columns.numbers)
+        rows = zip(
+            columns.uids, flags, columns.modseqs, columns.dates, columns.sizes, columns.born, columns.names(),
+            strict=True,
+        )  # fmt: skip
+        return list(map(Message._make, rows))

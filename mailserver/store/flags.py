@@ -128,9 +128,7 @@ class Flags:
                     table[free.pop(0)] = self._spelling.get(keyword.lower(), keyword)
             lines = (f"{_LETTERS.index(letter)} {keyword}\n" for letter, keyword in sorted(table.items()))
             replace_file(self._directory / KEYWORDS_FILE, "".join(lines).encode())
-            version = self.version
             self.refresh()
-            self.version = version  # no file has the new letters yet
 
     def _read(self) -> dict[str, str]:
         text = (self._directory / KEYWORDS_FILE).read_text(encoding="utf-8", errors="replace")

@@ -1,7 +1,7 @@
 """Names of mailboxes and their directories: Maildir++, modified UTF-7, and no way out of the account's directory.
 
 `Work/2024` lies in `.Work.2024` beside `INBOX`, which is the account's directory itself. On disk names are in modified
-UTF-7 (RFC 3501 §5.1.3), as Dovecot's by default.
+UTF-7 (RFC 3501 §5.1.3), as Dovecot's by default. What clients see instead of "/" is a matter of the protocol's engine.
 
 Promises   A name and its directory map to each other exactly; what does not survive the way there and back is refused
            (a name) or not seen (a directory). No part of a name can hold a dot, a slash, or a control character.
@@ -18,7 +18,7 @@ from mailserver.store.model import InvalidName
 
 SEPARATOR = "/"
 INBOX = "INBOX"
-_NAME_LIMIT = 250  # octets of a directory's name; file systems allow 255
+_NAME_LIMIT = 255  # octets of a directory's name, as file systems allow
 _RESERVED = frozenset({".uidvalidity"})  # files of ours that stand where a folder's directory would
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -42,7 +42,7 @@ def normalise(name: str) -> str:
         if not part:
             raise InvalidName("A part of the name is empty")
         if "." in part:
-            raise InvalidName("The name has a dot, which is not possible here")
+            raise InvalidName("The name has a character that is not possible here")
     if _CONTROL.search(name):
         raise InvalidName("The name has a control character")
     return SEPARATOR.join(parts)
@@ -68,6 +68,17 @@ def name_of(directory: str) -> str | None:
     try:
         name = decode(directory[1:]).replace(".", SEPARATOR)
         return name if name != INBOX and directory_of(name) == directory else None
+    except InvalidName:
+        return None
+
+
+def utf8_name_of(directory: str) -> str | None:
+    """The mailbox that a directory with such a name holds where names on disk are in UTF-8, as Courier's since 5."""
+    if not directory.startswith(".") or directory.isascii():
+        return None
+    name = directory[1:].replace(".", SEPARATOR)
+    try:
+        return name if directory_of(name) else None
     except InvalidName:
         return None
 

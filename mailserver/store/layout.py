@@ -12,7 +12,7 @@ import shutil
 import time
 from pathlib import Path
 
-from mailserver.store import names, uids
+from mailserver.store import folders, names, specialuse, uids
 from mailserver.store.syncing import sync_directory
 from mailserver.store.watch import is_directory
 from mailserver.store.writing import TMP_LIFETIME
@@ -36,7 +36,7 @@ def make_account(path: str) -> bool:
     return True
 
 
-def make_folder(account: str, folder: str, validity: int, host: str) -> None:
+def make_folder(account: str, folder: str, validity: int, special_use: frozenset[str], host: str) -> None:
     """A folder beside INBOX, whose place must be free."""
     unfinished = Path(account, UNFINISHED + names.unique(host))
     unfinished.mkdir(mode=0o700)
@@ -44,12 +44,26 @@ def make_folder(account: str, folder: str, validity: int, host: str) -> None:
         _make_parts(unfinished)
         (unfinished / FOLDER_MARK).touch(mode=0o600)
         uids.begin(unfinished, validity)
+        if special_use:
+            specialuse.write(unfinished, special_use)
         sync_directory(unfinished)
         unfinished.rename(Path(account, folder))
     except BaseException:
         remove_tree(unfinished)
         raise
     sync_directory(account)
+
+
+def utf8_folders(account: str) -> dict[str, str]:
+    """Folders whose names on disk are in UTF-8, and the free directories that their names are kept in here."""
+    with os.scandir(account) as entries:
+        found = {entry.name: folders.utf8_name_of(entry.name) for entry in entries}
+    places = {directory: folders.directory_of(name) for directory, name in found.items() if name}
+    return {
+        directory: place
+        for directory, place in sorted(places.items())
+        if is_maildir(f"{account}/{directory}") and not os.path.lexists(f"{account}/{place}")
+    }
 
 
 def complete(directory: str) -> None:

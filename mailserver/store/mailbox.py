@@ -27,25 +27,28 @@ from mailserver.store.model import (
     Addition,
     Changes,
     FlagAction,
+    Listing,
     Message,
     MessageGone,
     NoSuchMailbox,
     OverQuota,
     Prepared,
+    SortKeys,
     Status,
     Unavailable,
+    Usage,
 )
 from mailserver.store.newcomers import Newcomer, of_written
 from mailserver.store.notify import notifier
-from mailserver.store.preparing import prepare
+from mailserver.store.preparing import Preparation
+from mailserver.store.quota import Space
 from mailserver.store.searchfile import SearchFile
 from mailserver.store.searchtext import Found, SearchText
-from mailserver.store.syncing import Directory, sync_directory, sync_files
+from mailserver.store.syncing import sync_directory, sync_files
 from mailserver.store.writing import TMP, Written, discard, link_or_copy, write
 
 log = logging.getLogger(__name__)
 
-_PREPARE_BATCH = 200
 _TRIES = 3  # to catch a message whose flags others change
 
 
@@ -59,16 +62,17 @@ class Mailbox:
         index: Index,
         *,
         search: SearchFile,
-        room: Callable[[int], bool],
+        space: Space,
         release: Callable[[Mailbox], None],
     ) -> None:
-        """`room` takes so many octets, False: there are not as many; `release` is called at `close`."""
+        """`space` is the account's; `release` is called at `close`."""
         self.name = name
         self._maildir = maildir
         self._contents = maildir.contents
         self._index = index
         self._text = SearchText(search, index, maildir.key)
-        self._room = room
+        self._preparation = Preparation(maildir.key, index.pieces, self.read)
+        self._space = space
         self._release = release
         self._disk = threading.RLock()
         self.alive = True
@@ -135,6 +139,10 @@ class Mailbox:
         """All, ascending by UID; the list is the caller's own."""
         return self._contents.all()
 
+    def listing(self) -> Listing:
+        """All messages in short, as they are at one moment."""
+        return self._contents.listing()
+
     def get(self, uids: Iterable[int]) -> list[Message]:
         """Those that exist, ascending by UID."""
         return self._contents.select(uids)
@@ -144,8 +152,8 @@ class Mailbox:
         found, vanished, modseq = self._contents.changed_since(since_modseq)
         complete = True
         if vanished is None:
-            complete = since_modseq >= self._maildir.horizon
-            vanished = set(self._index.vanished(self._maildir.key, since_modseq))
+            known = self._index.mailboxes.vanished(self._maildir.key, since_modseq)
+            complete, vanished = known is not None, set(known or ())
         appeared = [message for message in found if message.born > since_modseq]
         changed = [message for message in found if message.born <= since_modseq]
         return Changes(appeared, changed, sorted(vanished), modseq, complete)
@@ -163,15 +171,15 @@ class Mailbox:
         return self._contents.above(self._maildir.told)
 
     def status(self) -> Status:
-        messages = self._contents.all()
+        counted, size = self._contents.tally()
         return Status(
-            messages=len(messages),
+            messages=counted.total(),
             recent=len(self.peek_recent()),
-            unseen=sum(r"\Seen" not in message.flags for message in messages),
-            deleted=sum(r"\Deleted" in message.flags for message in messages),
+            unseen=sum(count for flags, count in counted.items() if r"\Seen" not in flags),
+            deleted=sum(count for flags, count in counted.items() if r"\Deleted" in flags),
             uidnext=self.uidnext,
             uidvalidity=self.uidvalidity,
-            size=sum(message.size for message in messages),
+            size=size,
             highest_modseq=self.highest_modseq,
         )
 
@@ -189,28 +197,29 @@ class Mailbox:
         """
         wanted = sorted(set(uids))
         with self._work():
-            flags = self._maildir.flags.accept(flags, giving=action != "remove")
-            put = self._rename(wanted, action, flags)
-            if put is None:
+            self._maildir.learn()
+            flags = self._maildir.accept(flags, giving=action != "remove")
+            if not self._maildir.update_flags(wanted, action, flags):
                 self._maildir.refresh(anyway=True)
-                self._rename(wanted, action, flags)
+                self._maildir.update_flags(wanted, action, flags)
             return self._contents.select(wanted)
 
     def expunge(self, uids: Iterable[int]) -> list[int]:
         """Removes the files; the UIDs that are gone by that. Durable."""
-        removed: set[int] = set()
+        removed: list[Message] = []
         with self._work():
             try:
                 with self._maildir.changing():
-                    for message in self._contents.select(uids):
-                        if self._unlink(message):
-                            removed.add(message.uid)
+                    removed += filter(self._unlink, self._contents.select(uids))
                 if removed:
                     sync_directory(self._maildir.cur.path)
             finally:
-                known = removed & self._contents.uids()  # a refresh meanwhile may have missed some already
-                self._maildir.commit({}, known, self._contents.next_modseq())
-        return sorted(removed)
+                gone = [message.uid for message in removed]
+                known = [uid for uid in gone if uid in self._contents]  # a refresh meanwhile may have missed some
+                self._maildir.commit({}, {}, known, self._contents.next_modseq())
+                if removed:
+                    self._space.add(-_usage(removed))
+        return gone
 
     def append(self, message: Content, flags: frozenset[str] = frozenset(), internal_date: float | None = None) -> int:
         """The UID of the new message. Durable. Raises InvalidFlag, OverQuota."""
@@ -218,10 +227,9 @@ class Mailbox:
 
     def append_many(self, additions: Sequence[Addition]) -> list[int]:
         """All or none (RFC 3502 §6.3.11); the new UIDs in order. Durable. Raises InvalidFlag, OverQuota."""
-        self._ask_room(sum(addition.content.size for addition in additions))
         written: list[Written] = []
         with self._work():
-            accepted = [self._maildir.flags.accept(addition.flags) for addition in additions]
+            accepted = [self._maildir.accept(addition.flags) for addition in additions]
             try:
                 newcomers = []
                 for addition, flags in zip(additions, accepted, strict=True):
@@ -229,25 +237,30 @@ class Mailbox:
                     file = write(self._maildir.directory, self._maildir.host, addition.content.chunks, date)
                     written.append(file)
                     newcomers.append(of_written(file, self._maildir.flags.encode(flags), date, flags))
-                for error in sync_files([file.fd for file in written]):
-                    if error is not None:
-                        raise error
-                added = self._maildir.add(newcomers)
+                with self._taking(Usage(len(written), sum(file.size for file in written))):
+                    for error in sync_files([file.fd for file in written]):
+                        if error is not None:
+                            raise error
+                    return self._maildir.add(newcomers)
             finally:
                 for file in written:
                     file.close()
                     discard(file.path)
-        return [message.uid for message in added]
 
     def copy(self, uids: Iterable[int], target: Mailbox) -> list[tuple[int, int]]:
         """All that exist or none; pairs of the UID here and the UID there. Durable. Raises InvalidFlag, OverQuota."""
         chosen = self.get(uids)
-        self._ask_room(sum(message.size for message in chosen))
-        return self._copy(chosen, target)
+        with target._taking(_usage(chosen)):
+            return self._copy(chosen, target)
 
     def move(self, uids: Iterable[int], target: Mailbox) -> list[tuple[int, int]]:
-        """As `copy`, then the messages here are gone (RFC 6851). A crash in between leaves copies, never nothing."""
-        pairs = self._copy(self.get(uids), target)
+        """As `copy`, then the messages here are gone (RFC 6851). A crash in between leaves copies, never nothing.
+
+        Needs no room: also a full mailbox can be put in order.
+        """
+        chosen = self.get(uids)
+        pairs = self._copy(chosen, target)
+        target._space.add(_usage(chosen))
         self.expunge(uid for uid, _ in pairs)
         return pairs
 
@@ -277,20 +290,20 @@ class Mailbox:
         return begun
 
     def prepared(self, uids: Iterable[int]) -> dict[int, Prepared]:
-        """The ready pieces of FETCH, of those that exist; they are made, and kept in the index, where missing."""
-        wanted = [message.uid for message in self.get(uids)]
-        found = self._index.prepared(self._maildir.key, wanted)
-        missing = [uid for uid in wanted if uid not in found]
-        for start in range(0, len(missing), _PREPARE_BATCH):
-            made = {}
-            for uid in missing[start : start + _PREPARE_BATCH]:
-                try:
-                    made[uid] = prepare(self.read(uid))
-                except MessageGone:
-                    continue
-            self._index.store_prepared(self._maildir.key, made)
-            found |= made
-        return found
+        """The ready pieces of FETCH, of those that exist; they are made, and kept, where missing."""
+        return self._preparation.prepared(self._existing(uids))
+
+    def sort_keys(self, uids: Iterable[int]) -> dict[int, SortKeys]:
+        """What messages are sorted and threaded by, of those that exist."""
+        return self._preparation.sort_keys(self._existing(uids))
+
+    def headers(self, uids: Iterable[int]) -> dict[int, bytes]:
+        """The header summaries (CRLF form, with the final empty line), of those that exist."""
+        return self._preparation.headers(self._existing(uids))
+
+    def prepare(self, limit: int) -> int:
+        """Makes the pieces of up to `limit` messages that have none, the newest first; how many remain."""
+        return self._preparation.fill(self._contents.uids(), limit)
 
     def search_text(self, uids: Iterable[int], phrase: Phrase) -> Found:
         """Those of these messages that have a text. What was not packed is read, and packed. Raises Unavailable."""
@@ -319,7 +332,7 @@ class Mailbox:
     def save(self) -> None:
         """Leaves to the index what the next start can use."""
         with self._disk:
-            self._maildir.save()
+            self._maildir.rest()
 
     def _open(self, uid: int) -> int:
         for last_try in (False, True):
@@ -335,6 +348,9 @@ class Mailbox:
             except OSError as error:
                 raise self._unavailable(error) from error
         raise MessageGone("The message no longer exists")
+
+    def _existing(self, uids: Iterable[int]) -> list[int]:
+        return [message.uid for message in self.get(uids)]
 
     @contextmanager
     def _work(self) -> Iterator[None]:
@@ -356,36 +372,16 @@ class Mailbox:
         log.error("store=mailbox directory=%r error=%r", self._maildir.directory, error)
         return Unavailable("The mailbox is not available now", error.errno)
 
-    def _ask_room(self, octets: int) -> None:
-        if not self._room(octets):
+    @contextmanager
+    def _taking(self, more: Usage) -> Iterator[None]:
+        """Room for messages, given back when they do not come."""
+        if not self._space.take(more):
             raise OverQuota("The account has no room for it")
-
-    def _rename(self, uids: list[int], action: FlagAction, flags: frozenset[str]) -> list[int] | None:
-        """Gives the files their new flags, durably. None: some file was not where it should be."""
-        modseq = self._contents.next_modseq()
-        put: dict[int, Message] = {}
-        lost = False
         try:
-            with self._maildir.changing(), Directory(self._maildir.cur.path) as cur:
-                for message in self._contents.select(uids):
-                    wanted = _apply(action, message.flags, flags)
-                    if wanted == message.flags:
-                        continue
-                    letters = self._maildir.flags.encode(wanted, names.letters_of(message.name))
-                    renamed = message._replace(
-                        flags=wanted, modseq=modseq, name=names.with_letters(message.name, letters)
-                    )
-                    try:
-                        cur.rename(message.name, renamed.name)
-                    except FileNotFoundError:
-                        lost = True
-                        continue
-                    put[message.uid] = renamed
-                if put:
-                    cur.sync()
-        finally:
-            self._maildir.commit(put, (), modseq)
-        return None if lost else list(put)
+            yield
+        except BaseException:
+            self._space.add(-more)
+            raise
 
     def _unlink(self, message: Message) -> bool:
         """False: somebody else removed it, or renames it faster than we look."""
@@ -418,7 +414,7 @@ class Mailbox:
         with self._work():
             try:
                 newcomers = []
-                accepted = [self._maildir.flags.accept(message.flags) for message in chosen]
+                accepted = [self._maildir.accept(message.flags) for message in chosen]
                 for message, flags in zip(chosen, accepted, strict=True):
                     base = names.with_sizes_of(names.unique(self._maildir.host), message.name)
                     there = f"{self._maildir.directory}/{TMP}/{base}"
@@ -433,14 +429,8 @@ class Mailbox:
             finally:
                 for there in made:
                     discard(there)
-        return [(message.uid, copy.uid) for message, copy in zip(chosen, added, strict=True)]
+        return [(message.uid, copy) for message, copy in zip(chosen, added, strict=True)]
 
 
-def _apply(action: FlagAction, before: frozenset[str], flags: frozenset[str]) -> frozenset[str]:
-    match action:
-        case "add":
-            return before | flags
-        case "remove":
-            return before - flags
-        case "set":
-            return flags
+def _usage(messages: Sequence[Message]) -> Usage:
+    return Usage(len(messages), sum(names.size_of(message.name) for message in messages))

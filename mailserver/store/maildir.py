@@ -1,8 +1,8 @@
 """One folder: its files, and what is known of them. How the two are brought together.
 
-A scan of cur/ is compared with the names known. A file that a scan misses is looked for in a second one, since readdir
-may miss a file that is renamed meanwhile. A file without a UID of this folder (new mail, copied by hand, brought from
-elsewhere) gets one as it is renamed into its place in cur/.
+A scan of cur/ is compared with the names known (`scanning`). A file that a scan misses is looked for in a second one,
+since readdir may miss a file that is renamed meanwhile. A file without a UID of this folder (new mail, copied by hand,
+brought from elsewhere) gets one as it is renamed into its place in cur/.
 
 Promises   A message's UID never changes, and stands in its file's name. UIDs appear in ascending order, also those that
            other processes give: giving, and reading what others gave, happen under the folder's UID lock.
@@ -13,38 +13,39 @@ On failure OSError; NoSuchMailbox when the folder is gone. What is known is then
 
 from __future__ import annotations
 
-import os
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from mailserver.store import foreign, names, uids
 from mailserver.store.adoption import adopt
+from mailserver.store.columns import Change, Columns, Row, State
 from mailserver.store.contents import Contents
 from mailserver.store.flags import Flags
-from mailserver.store.index import Header, Index, Row
-from mailserver.store.model import Message, NoSuchMailbox
+from mailserver.store.index import Header, Index
+from mailserver.store.model import FlagAction, Message, NoSuchMailbox
 from mailserver.store.newcomers import Newcomer, examine
-from mailserver.store.syncing import sync_directory
+from mailserver.store.scanning import Scan, scan
+from mailserver.store.syncing import Directory, sync_directory
 from mailserver.store.watch import Watch, regular_files
 from mailserver.store.writing import discard
 
 _LOOKS = 5  # at a directory in which others rename
+_SNAPSHOT_MINIMUM = 1000  # messages
+_SNAPSHOT_SHARE = 16  # of the messages, one changed: worth a new snapshot
+_NOTHING = Change()
 
 
-@dataclass(slots=True)
-class _Scan:
-    """The names in cur/, sorted out."""
+class _Move(NamedTuple):
+    """From one state to another: the number of that one, and what stands behind the base name before and after."""
 
-    current: dict[int, str] = field(default_factory=dict)
-    fresh: dict[int, str] = field(default_factory=dict)
-    """UIDs greater than any known here: given by another process."""
-    strays: set[str] = field(default_factory=set)
-    """Files without a UID of this folder, or with that of another file."""
+    number: int
+    old: str
+    info: str
 
 
 class Maildir:
@@ -79,6 +80,8 @@ class Maildir:
         self._note_validity = note_validity
         self._saved: int | None = None  # the index's generation that has all we know
         self._saved_header: Header | None = None
+        self._turn = 0  # the index's, up to which we know its keywords without a letter
+        self._late = 0  # rows of the index that no snapshot has
         self._place_at(folder)
         self.key = 0
         """What the index knows the folder by (see `uids`)."""
@@ -117,7 +120,8 @@ class Maildir:
     def _load(self) -> int:
         """Begins with what the index knows. Returns the key."""
         with self._granting() as grants:
-            header, rows = self._index.load(grants.key)
+            loaded = self._index.mailboxes.load(grants.key)
+            header = loaded.header
             if header is not None and header.directory != self.folder and self._copied(header):
                 grants.renew(self._new_validity())
                 header = None
@@ -126,16 +130,16 @@ class Maildir:
             key, self._floor = grants.key, grants.last
         self.flags.refresh()
         self._interpreted = self.flags.version
+        self._saved = self._index.generation
         if header is None:
             # All files are looked at; those with a UID up to the last one given keep it.
             self.told, self.horizon = self._floor, self.contents.next_modseq()
-            self.contents.load([], self.horizon)
-            self._saved = self._index.generation
+            self.contents.load(Columns(), self.horizon, self._meaning)
             return key
         self.last, self.told, self.horizon = header.last, header.told, header.horizon
-        self.contents.load((self._message(row) for row in rows), header.modseq)
+        self.contents.load(loaded.columns, header.modseq, self._meaning)
         self._new.trusted, self.cur.trusted = header.new_mtime, header.cur_mtime
-        self._saved, self._saved_header = self._index.generation, header
+        self._saved_header, self._turn, self._late = header, loaded.turn, loaded.late
         return key
 
     def _copied(self, header: Header) -> bool:
@@ -158,6 +162,7 @@ class Maildir:
         self.cur.distrust()
 
     def _refresh(self, anyway: bool) -> None:
+        self.learn()
         began = time.time_ns()
         new_stamp, cur_stamp = self._stamp(self._new), self._stamp(self.cur)
         read_new = anyway or not self._new.unchanged(new_stamp)
@@ -165,34 +170,31 @@ class Maildir:
         if not (read_new or read_cur):
             return
         self.flags.refresh()
-        reinterpret = self.flags.version != self._interpreted
-        self._interpreted = self.flags.version
+        self._interpret()
         modseq = self.contents.next_modseq()
-        put: dict[int, Message] = {}
+        put: dict[int, Row] = {}
         missing: set[int] = set()
-        scan = _Scan()
-        if read_cur or reinterpret:
-            scan = self._scan()
-            missing = self._missing(scan)
-            if missing or scan.strays:
+        seen = Scan()
+        if read_cur:
+            seen = self._scan()
+            missing = seen.missing
+            if missing or seen.strays:
                 again = self._scan()
-                missing &= self._missing(again)
-                scan = _Scan(scan.current | again.current, scan.fresh | again.fresh, again.strays)
+                missing &= again.missing
+                seen = seen.then(again)
             self.cur.was_read(cur_stamp, began)
-            put = self._renamed(scan.current, modseq, reinterpret=reinterpret)
         found = regular_files(self._new.path) if read_new else []
         newcomers = examine(self._new.path, found, self.host)
-        if newcomers or scan.fresh or scan.strays or self.last < self._floor:
+        if newcomers or seen.fresh or seen.strays or self.last < self._floor:
             with self._granting() as grants, self.changing():
-                strays = self._take_over(grants.last, scan, put, modseq)
+                strays = self._take_over(grants.last, seen, put, modseq)
                 readable = examine(self.cur.path, strays, self.host)
                 self._give(grants, [*readable, *newcomers], put, modseq)
             if len(readable) < len(strays):
                 self.cur.distrust()
         if read_new and len(newcomers) == len(found):
             self._new.was_read(new_stamp, began)
-        if put or missing:
-            self.commit(put, missing, modseq)
+        self.commit(put, self._renamed(seen.renamed), missing, modseq)
 
     def _stamp(self, watch: Watch) -> int:
         try:
@@ -200,82 +202,138 @@ class Maildir:
         except (FileNotFoundError, NotADirectoryError):
             raise NoSuchMailbox("The mailbox no longer exists") from None
 
-    def _scan(self, given: Mapping[int, Row] = MappingProxyType({}), upto: int = 0) -> _Scan:
-        """A message is known by its UID and base name.
+    def _scan(self, given: Mapping[int, Row] = MappingProxyType({}), upto: int = 0) -> Scan:
+        return scan(self.cur.path, self.contents.columns, self.last, given, upto)
 
-        `given`: the messages of which only the index knows, all that there are up to the UID `upto`.
-        """
-        scan = _Scan()
-        known, floor = self.contents.names, max(self.last, upto)
-        for name in regular_files(self.cur.path):
-            uid = known.get(name)
-            if uid is not None:
-                self._place(scan.current, uid, name, scan.strays)
-                continue
-            uid = names.uid_of(name)
-            message = self.contents.get(uid) if uid is not None else None
-            row = given.get(uid) if uid is not None else None
-            before = message.name if message is not None else row[1] if row is not None else name
-            if uid is None or names.base_of(name) != names.base_of(before):
-                scan.strays.add(name)
-            elif message is not None:
-                self._place(scan.current, uid, name, scan.strays)
-            elif uid > floor or row is not None:
-                self._place(scan.fresh, uid, name, scan.strays)
-            else:
-                scan.strays.add(name)
-        return scan
+    def _renamed(self, found: Mapping[int, str]) -> dict[int, int]:
+        """Places of messages whose file has another name, with the number of their new state."""
+        columns = self.contents.columns
+        restated = {}
+        for uid, name in found.items():
+            place = columns.place(uid)
+            if place is not None:
+                state = State(names.info_of(name), columns.state(place).words)
+                if state != columns.state(place):
+                    restated[place] = self.contents.number(state)
+        return restated
 
-    def _place(self, place: dict[int, str], uid: int, name: str, strays: set[str]) -> None:
-        """Of two files with one UID the known one keeps it. (Or they are one, renamed while it was read.)"""
-        other = place.setdefault(uid, name)
-        if other == name:
+    # Flags
+
+    def accept(self, flags: frozenset[str], *, giving: bool = True) -> frozenset[str]:
+        """As `Flags.accept`."""
+        accepted = self.flags.accept(flags, giving=giving)
+        self._interpret()
+        return accepted
+
+    def update_flags(self, uids: Iterable[int], action: FlagAction, flags: frozenset[str]) -> bool:
+        """Gives the files their new flags, durably. False: some file was not where it should be."""
+        columns = self.contents.columns
+        modseq = self.contents.next_modseq()
+        moves: dict[int, _Move | None] = {}  # by the number of the state before
+        restated: dict[int, int] = {}
+        complete, renamed = True, False
+        try:
+            with self.changing(), Directory(self.cur.path) as cur:
+                for place in columns.places(uids):
+                    number = columns.numbers[place]
+                    move = (
+                        moves[number]
+                        if number in moves
+                        else moves.setdefault(number, self._move(number, action, flags))
+                    )
+                    if move is None:
+                        continue
+                    if move.info != move.old:
+                        base = columns.base(place)
+                        try:
+                            cur.rename(base + move.old, base + move.info)
+                        except FileNotFoundError:
+                            complete = False
+                            continue
+                        renamed = True
+                    restated[place] = move.number
+                if renamed:
+                    cur.sync()
+        finally:
+            self.commit({}, restated, (), modseq)
+        return complete
+
+    def _move(self, number: int, action: FlagAction, flags: frozenset[str]) -> _Move | None:
+        """From a state to the one that the action makes of it; None: it stays."""
+        before = self.contents.flags(number)
+        wanted = before | flags if action == "add" else before - flags if action == "remove" else flags
+        if wanted == before:
+            return None
+        old = self.contents.columns.states[number].info
+        letters = self.flags.encode(wanted, names.letters_of(old))
+        state = State(f":2,{letters}", self._words(wanted))
+        return _Move(self.contents.number(state), old, state.info)
+
+    def _words(self, flags: frozenset[str]) -> str:
+        return " ".join(sorted(self.flags.without_letter(flags)))
+
+    def _meaning(self, state: State) -> frozenset[str]:
+        flags = self.flags.decode(names.letters_of(state.info))
+        return flags | frozenset(state.words.split()) if state.words else flags
+
+    def _interpret(self) -> None:
+        """Letters may mean something else now. A keyword that lost its letter stays with its messages."""
+        if self.flags.version == self._interpreted:
             return
-        there = [each for each in (other, name) if os.path.lexists(f"{self.cur.path}/{each}")]
-        there.sort(key=lambda each: (each not in self.contents.names, each))
-        if there:
-            place[uid] = there[0]
-            strays.update(there[1:])
+        self._interpreted = self.flags.version
 
-    def _missing(self, scan: _Scan) -> set[int]:
-        return set() if len(scan.current) == len(self.contents) else self.contents.uids() - scan.current.keys()
+        def interpret(state: State, flags: frozenset[str]) -> State:
+            told = {flag.lower() for flag in self.flags.decode(names.letters_of(state.info))}
+            words = self.flags.without_letter(flags).union(state.words.split())
+            return State(state.info, " ".join(sorted(word for word in words if word.lower() not in told)))
 
-    def _renamed(self, current: Mapping[int, str], modseq: int, *, reinterpret: bool) -> dict[int, Message]:
-        """Messages whose file has other flags in its name, or whose letters mean something else than before."""
-        put = {}
-        for uid, name in current.items():
-            message = self.contents.get(uid)
-            if message is not None and (reinterpret or message.name != name):
-                flags = self.flags.decode(names.letters_of(name)) | self.flags.without_letter(message.flags)
-                if flags != message.flags:
-                    put[uid] = message._replace(name=name, flags=flags, modseq=modseq)
-                elif name != message.name:
-                    put[uid] = message._replace(name=name)
-        return put
+        change = self.contents.reinterpret(interpret, self.contents.next_modseq())
+        if change.flagged:
+            self.save(change)
+
+    def learn(self) -> None:
+        """Takes over the keywords without a letter that other processes gave and took."""
+        mailboxes, columns = self._index.mailboxes, self.contents.columns
+        turn = mailboxes.turn(self.key)
+        if turn is None or turn == self._turn or self._saved != self._index.generation:
+            return
+        known = mailboxes.words(self.key)
+        if known is None or self._saved != self._index.generation:
+            return
+        self._turn, words = known
+        worded = {number for number, state in enumerate(columns.states) if state.words}
+        places = {place for place, number in enumerate(columns.numbers) if number in worded} if worded else set()
+        restated = {}
+        for place in places.union(columns.places(words)):
+            state = State(columns.state(place).info, words.get(columns.uids[place], ""))
+            if state != columns.state(place):
+                restated[place] = self.contents.number(state)
+        if restated:
+            self.contents.change((), restated, (), self.contents.next_modseq())
 
     # Giving UIDs
 
-    def add(self, newcomers: list[Newcomer]) -> list[Message]:
-        """Files from tmp/ become messages: all of them, durably, or none. Raises OSError, NoSuchMailbox."""
+    def add(self, newcomers: list[Newcomer]) -> list[int]:
+        """Files from tmp/ become messages: all of them, durably, or none. Their UIDs. Raises OSError, NoSuchMailbox."""
         modseq = self.contents.next_modseq()
-        others: dict[int, Message] = {}
-        put: dict[int, Message] = {}
+        others: dict[int, Row] = {}
+        put: dict[int, Row] = {}
         try:
             with self._granting() as grants, self.changing():
-                self._take_over(grants.last, _Scan(), others, modseq)
+                self._take_over(grants.last, Scan(), others, modseq)
                 self._give(grants, newcomers, put, modseq)
             if len(put) < len(newcomers):
                 raise FileNotFoundError("a file was taken away")
             sync_directory(self.cur.path)
         except BaseException:
             self.distrust()
-            for message in put.values():
-                discard(self.path(message))
+            for row in put.values():
+                discard(f"{self.cur.path}/{row.base}{row.state.info}")
             put.clear()
             raise
         finally:
-            self.commit(others | put, (), modseq)
-        return list(put.values())
+            self.commit(others | put, {}, (), modseq)
+        return list(put)
 
     @contextmanager
     def changing(self) -> Iterator[None]:
@@ -302,7 +360,7 @@ class Maildir:
         if self.key:
             return self.key, self.last
         highest = max((names.uid_of(name) or 0 for name in regular_files(self.cur.path)), default=0)
-        known = self._index.latest(self.folder)
+        known = self._index.mailboxes.latest(self.folder)
         if known is not None:
             return known[0], max(known[1], highest)
         listed = foreign.uid_list(Path(self.directory))
@@ -316,42 +374,41 @@ class Maildir:
         self.flags.refresh()
         modseq = self.contents.next_modseq()
         adopted = adopt(listed, self.directory, self.flags, self.host)
-        rows = [self._row(self._make(each.uid, each.newcomer, each.name, modseq)) for each in adopted]
+        rows = [self._row(each.uid, each.newcomer, each.name, modseq) for each in adopted]
         self._note_validity(listed.validity)
         last = listed.last
         header = Header(key, self.folder, last, modseq, horizon=modseq, told=last, new_mtime=None, cur_mtime=None)
-        self._index.save(header, rows, [], None)
+        self._index.mailboxes.save(header, Change(added=rows), None)
         return key
 
-    def _take_over(self, upto: int, seen: _Scan, put: dict[int, Message], modseq: int) -> set[str]:
+    def _take_over(self, upto: int, seen: Scan, put: dict[int, Row], modseq: int) -> set[str]:
         """What other processes gave UIDs to, up to `upto`, while nobody gives. Returns the files that need one."""
         if upto == self.last:
             return seen.strays | set(seen.fresh.values())
-        header, rows = self._index.load(self.key, above=self.last)
-        saved = {row[0]: row for row in rows}
-        covered = header.last if header is not None else 0
+        covered, saved = self._index.mailboxes.above(self.key, self.last)
         for look in range(_LOOKS):
-            scan = self._scan(saved, covered)
-            given = {uid: name for uid, name in scan.fresh.items() if uid <= upto}
+            seen = self._scan(saved, covered)
+            given = {uid: name for uid, name in seen.fresh.items() if uid <= upto}
             for uid in given.keys() - put.keys():
-                message = self._given(uid, given[uid], saved.get(uid), modseq)
-                if message is not None:
-                    put[uid] = message
+                row = self._given(uid, given[uid], saved.get(uid), modseq)
+                if row is not None:
+                    put[uid] = row
             # Others may set flags meanwhile: a file that was not there, or not seen, is looked for again.
             if given.keys() <= put.keys() and (look or len(given) == upto - self.last):
                 break
         self.last = upto
-        return scan.strays | (set(scan.fresh.values()) - set(given.values()))
+        return seen.strays | (set(seen.fresh.values()) - set(given.values()))
 
-    def _given(self, uid: int, name: str, row: Row | None, modseq: int) -> Message | None:
+    def _given(self, uid: int, name: str, row: Row | None, modseq: int) -> Row | None:
         """A message that another process gave a UID to, as the index or else the file tells."""
-        if row is not None and row[1] == name:
-            return self._message(row)._replace(modseq=modseq, born=modseq)
+        if row is not None:
+            state = State(names.info_of(name), row.state.words)
+            return row._replace(state=state, modseq=modseq, born=modseq)
         for newcomer in examine(self.cur.path, [name], self.host):
-            return self._make(uid, newcomer, name, modseq)
+            return self._row(uid, newcomer, name, modseq)
         return None
 
-    def _give(self, grants: uids.Grants, newcomers: list[Newcomer], put: dict[int, Message], modseq: int) -> None:
+    def _give(self, grants: uids.Grants, newcomers: list[Newcomer], put: dict[int, Row], modseq: int) -> None:
         """Renames each file into cur/ under a UID; one that somebody else took away is passed over."""
         if not newcomers:
             return
@@ -363,28 +420,29 @@ class Maildir:
                 Path(newcomer.path).rename(f"{self.cur.path}/{name}")
             except FileNotFoundError:
                 continue
-            put[uid] = self._make(uid, newcomer, name, modseq)
+            put[uid] = self._row(uid, newcomer, name, modseq)
             uid += 1
 
-    def _make(self, uid: int, newcomer: Newcomer, name: str, modseq: int) -> Message:
-        flags = self.flags.decode(newcomer.letters) | self.flags.without_letter(newcomer.flags)
-        return Message(uid, flags, modseq, newcomer.date, newcomer.size, modseq, name)
+    def _row(self, uid: int, newcomer: Newcomer, name: str, modseq: int) -> Row:
+        state = State(names.info_of(name), self._words(newcomer.flags))
+        return Row(uid, names.base_of(name), state, modseq, newcomer.date, newcomer.size, modseq)
 
     # Remembering
 
-    def commit(self, put: Mapping[int, Message], vanished: Iterable[int], modseq: int) -> None:
-        """Makes changes known, in memory and to the index."""
+    def commit(
+        self, added: Mapping[int, Row], restated: Mapping[int, int], vanished: Iterable[int], modseq: int
+    ) -> None:
+        """Makes changes known, in memory and to the index (see `Contents.change`)."""
         gone = sorted(vanished)
-        if put or gone:
-            self.contents.change(put, gone, modseq)
-            self.save(put.values(), gone)
+        if added or restated or gone:
+            rows = [added[uid] for uid in sorted(added)]
+            self.save(self.contents.change(rows, restated, gone, modseq))
 
-    def save(self, changed: Iterable[Message] = (), vanished: Iterable[int] = ()) -> None:
+    def save(self, change: Change = _NOTHING) -> None:
         """To the index; everything, when the index lost what it had."""
-        rows: Iterable[Message] = changed
-        gone = list(vanished)
         if self._saved != self._index.generation:
-            self._saved, rows = None, self.contents.all()
+            rows = self.contents.rows()
+            self._saved, change = None, Change(added=rows, words=change.words, vanished=change.vanished)
             self.horizon = self.contents.modseq
         header = Header(
             key=self.key,
@@ -396,15 +454,18 @@ class Maildir:
             new_mtime=self._new.certain,
             cur_mtime=self.cur.certain,
         )
-        if header != self._saved_header or self._saved is None:
-            self._saved = self._index.save(header, [self._row(message) for message in rows], gone, self._saved)
-            self._saved_header = header
+        if header == self._saved_header and self._saved is not None:
+            return
+        saved = self._index.mailboxes.save(header, change, self._saved)
+        self._saved, self._saved_header = saved.generation if saved is not None else None, header
+        if saved is not None and saved.turn == self._turn + 1:
+            self._turn = saved.turn  # nobody else wrote in between
+        self._late += len(change.added) + len(change.flagged) + len(change.vanished)
 
-    def _row(self, message: Message) -> Row:
-        extra = " ".join(sorted(self.flags.without_letter(message.flags)))
-        return message.uid, message.name, extra, message.modseq, message.born, message.internal_date, message.size
-
-    def _message(self, row: Row) -> Message:
-        uid, name, extra, modseq, born, date, size = row
-        flags = self.flags.decode(names.letters_of(name))
-        return Message(uid, flags | frozenset(extra.split()) if extra else flags, modseq, date, size, born, name)
+    def rest(self) -> None:
+        """Leaves to the index what the next start can use."""
+        self.save()
+        count = len(self.contents)
+        if count >= _SNAPSHOT_MINIMUM and self._late > count // _SNAPSHOT_SHARE:
+            self._index.mailboxes.snapshot(self.key)
+            self._late = 0

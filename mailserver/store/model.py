@@ -6,10 +6,11 @@ Promises   Values are immutable and may be shared between threads. The text of a
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from mailserver.mail import Address, Content, Reply
+from mailserver.mail import UNLIMITED, Address, Content, Quota, Reply
 
 FlagAction = Literal["add", "remove", "set"]
 
@@ -67,6 +68,8 @@ class Folder:
     name: str
     selectable: bool
     has_children: bool
+    special_use: frozenset[str] = frozenset()
+    r"""What it is for (RFC 6154), as `\Sent`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,12 @@ class Usage:
     messages: int
     octets: int
 
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.messages + other.messages, self.octets + other.octets)
+
+    def __neg__(self) -> Usage:
+        return Usage(-self.messages, -self.octets)
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -84,6 +93,46 @@ class Prepared:
     envelope: bytes
     body: bytes
     bodystructure: bytes
+    preview: str
+    """The first words of the text (RFC 8970)."""
+
+
+class SortKeys(NamedTuple):
+    """What a message is sorted and threaded by (RFC 5256, RFC 5957)."""
+
+    sent: int | None
+    """The Date field, seconds since the epoch; None: there is none that can be understood."""
+    subject: str
+    """The base subject (RFC 5256 §2.1)."""
+    reply: bool
+    """Whether something was taken off the subject that tells of a reply or forward."""
+    sender: str
+    """The local part of the first address in From, as `to` and `cc` of theirs."""
+    to: str
+    cc: str
+    display_from: str
+    display_to: str
+    message_id: str
+    references: tuple[str, ...]
+    """The field References, else the first identifier in In-Reply-To (RFC 5256 §3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """All that is prepared of one message. `header` is its summary (CRLF form, with the final empty line)."""
+
+    prepared: Prepared
+    keys: SortKeys
+    header: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All messages of a mailbox in short, ascending by UID; both columns are as long."""
+
+    uids: array[int]
+    flags: list[frozenset[str]]
+    modseq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +143,7 @@ class Delivery:
     header: bytes
     content: Content
     folder: str = "INBOX"
-    quota: int | None = None
+    quota: Quota = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +169,10 @@ class NoSuchMailbox(StoreError):
 
 class MailboxExists(StoreError):
     """The name is taken."""
+
+
+class SpecialUseRefused(StoreError):
+    """A use that no mailbox can have, or that another has already."""
 
 
 class MailboxHasChildren(StoreError):

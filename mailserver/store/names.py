@@ -75,6 +75,11 @@ def base_of(name: str) -> str:
     return name.partition(":")[0]
 
 
+def info_of(name: str) -> str:
+    """What follows the base name: a colon and the flags, or nothing."""
+    return name[len(base_of(name)) :]
+
+
 def bare(name: str) -> str:
     """What stays of a base name without sizes and UID."""
     return _UID.sub("", _WIRE_SIZE.sub("", _SIZE.sub("", base_of(name))))
@@ -97,6 +102,12 @@ def uid_of(name: str) -> int | None:
         return None
     uid = int(match[1])
     return uid if uid <= UID_LIMIT else None
+
+
+def size_of(name: str) -> int:
+    """Octets of the file as its name tells them, as all names do that have a UID here; else 0."""
+    size = _SIZE.search(base_of(name))
+    return int(size[1]) if size else 0
 
 
 def parse(name: str) -> FileName:

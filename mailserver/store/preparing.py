@@ -1,17 +1,178 @@
-"""The pieces of FETCH that a message's content decides, made ready to send (RFC 9051 §7.5.2)."""
+"""What a message's content decides, made ready: pieces of FETCH answers, sort keys, header summary.
+
+Layout     What was used last lies in memory, bounded in octets for the whole process; all of it in the index. What is
+           in neither is made of the message, and kept in both.
+Promises   Any thread may call anything. The same message gives the same pieces.
+On failure A message that is gone is left out. An index that cannot keep the pieces costs time, nothing else.
+           Unavailable when the disk refuses to read a message.
+"""
 
 from __future__ import annotations
 
-from mailserver.message.imapdata import bodystructure, envelope
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count, islice
+from typing import TypeAlias, TypeVar
+
+from mailserver.message.dates import sent_date
+from mailserver.message.display import display, local_part
+from mailserver.message.envelope import read_envelope
+from mailserver.message.imapdata import envelope, structures
+from mailserver.message.preview import preview
 from mailserver.message.structure import parse
-from mailserver.store.model import Prepared
+from mailserver.message.subject import base_subject
+from mailserver.message.summary import summary
+from mailserver.message.threading import ancestors, message_ids
+from mailserver.store.index import PieceTables
+from mailserver.store.model import MessageGone, Pieces, Prepared, SortKeys
+
+MEMORY_LIMIT = 32 * 2**20  # octets
+
+_BATCH = 500
+_ENTRY = 300  # octets that a piece costs in memory beside its own
+
+Piece: TypeAlias = Prepared | SortKeys | bytes
+P = TypeVar("P", Prepared, SortKeys, bytes)
 
 
-def prepare(message: bytes) -> Prepared:
+def prepare(message: bytes) -> Pieces:
     """`message` is whole and in CRLF form. Never fails: what cannot be understood is described as text."""
     part = parse(message)
-    return Prepared(
-        envelope=envelope(message[: part.header[1]]),
-        body=bodystructure(part, extended=False),
-        bodystructure=bodystructure(part, extended=True),
+    read = read_envelope(part)
+    body, bodystructure = structures(part)
+    subject = base_subject(read.subject or b"")
+    own = message_ids(read.message_id or b"")
+    references = part.fields.get(b"references")
+    keys = SortKeys(
+        sent=sent_date(read.date or b""),
+        subject=subject.text,
+        reply=subject.reply,
+        sender=local_part(read.author),
+        to=local_part(read.to),
+        cc=local_part(read.cc),
+        display_from=display(read.author),
+        display_to=display(read.to),
+        message_id=own[0] if own else "",
+        references=ancestors(references[0] if references else None, read.in_reply_to),
     )
+    prepared = Prepared(envelope(read), body, bodystructure, preview(part))
+    return Pieces(prepared, keys, summary(message[: part.header[1]]))
+
+
+class Memory:
+    """The pieces that were used last, up to `limit` octets; thread-safe."""
+
+    def __init__(self, limit: int = MEMORY_LIMIT) -> None:
+        self.limit = limit
+        self.octets = 0
+        self._owners = count()
+        self._pieces: OrderedDict[tuple[int, type[Piece], int], tuple[Piece, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def owner(self) -> int:
+        """A number that nobody else has, to keep one's pieces under."""
+        return next(self._owners)
+
+    def get(self, owner: int, kind: type[P], uids: Iterable[int]) -> dict[int, P]:
+        found: dict[int, P] = {}
+        with self._lock:
+            for uid in uids:
+                entry = self._pieces.get((owner, kind, uid))
+                if entry is not None:
+                    piece = entry[0]
+                    assert isinstance(piece, kind)
+                    found[uid] = piece
+                    self._pieces.move_to_end((owner, kind, uid))
+        return found
+
+    def put(self, owner: int, kind: type[P], pieces: Mapping[int, P]) -> None:
+        """What would drive out most of the others is not kept."""
+        costs = {uid: _cost(piece) for uid, piece in pieces.items()}
+        if sum(costs.values()) > self.limit // 2:
+            return
+        with self._lock:
+            for uid, piece in pieces.items():
+                _, before = self._pieces.pop((owner, kind, uid), (None, 0))
+                self._pieces[owner, kind, uid] = (piece, costs[uid])
+                self.octets += costs[uid] - before
+            while self.octets > self.limit:
+                _, (_, cost) = self._pieces.popitem(last=False)
+                self.octets -= cost
+
+
+def _cost(piece: Piece) -> int:
+    match piece:
+        case bytes():
+            parts: Iterable[object] = (piece,)
+        case Prepared():
+            parts = (piece, piece.envelope, piece.body, piece.bodystructure, piece.preview)
+        case _:
+            parts = (piece, *piece, *piece.references)
+    return _ENTRY + sum(map(sys.getsizeof, parts))
+
+
+memory = Memory()
+"""That of the process."""
+
+
+class Preparation:
+    """The pieces of one mailbox's messages. `read` gives a whole message in CRLF form, or raises MessageGone."""
+
+    def __init__(self, key: int, pieces: PieceTables, read: Callable[[int], bytes], *, memory: Memory = memory) -> None:
+        self._key = key
+        self._index = pieces
+        self._read = read
+        self._memory = memory
+        self._owner = memory.owner()
+
+    def prepared(self, uids: Sequence[int]) -> dict[int, Prepared]:
+        return self._pieces(Prepared, uids, self._index.prepared, lambda made: made.prepared)
+
+    def sort_keys(self, uids: Sequence[int]) -> dict[int, SortKeys]:
+        return self._pieces(SortKeys, uids, self._index.sort_keys, lambda made: made.keys)
+
+    def headers(self, uids: Sequence[int]) -> dict[int, bytes]:
+        return self._pieces(bytes, uids, self._index.headers, lambda made: made.header)
+
+    def fill(self, uids: Iterable[int], limit: int) -> int:
+        """Makes the pieces of up to `limit` of these messages that the index does not have, the newest first; how
+        many remain.
+
+        None remain when the index does not keep them: to go on would do the same work again.
+        """
+        missing = self._index.missing(self._key, uids)
+        for made in self._made(missing[:limit]):
+            if not self._index.store(self._key, made):
+                return 0
+        return max(0, len(missing) - limit)
+
+    def _pieces(
+        self,
+        kind: type[P],
+        uids: Sequence[int],
+        load: Callable[[int, Iterable[int]], dict[int, P]],
+        of: Callable[[Pieces], P],
+    ) -> dict[int, P]:
+        found = self._memory.get(self._owner, kind, uids)
+        if len(found) == len(uids):
+            return found
+        fresh = load(self._key, [uid for uid in uids if uid not in found])
+        for made in self._made([uid for uid in uids if uid not in found and uid not in fresh]):
+            self._index.store(self._key, made)
+            fresh |= {uid: of(pieces) for uid, pieces in made.items()}
+        self._memory.put(self._owner, kind, fresh)
+        return found | fresh
+
+    def _made(self, uids: Iterable[int]) -> Iterator[dict[int, Pieces]]:
+        """The pieces, out of the messages, in batches."""
+        remaining = iter(uids)
+        while batch := list(islice(remaining, _BATCH)):
+            made = {}
+            for uid in batch:
+                try:
+                    made[uid] = prepare(self._read(uid))
+                except MessageGone:
+                    continue
+            yield made

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from mailserver.message.searchable import Searchable
 from mailserver.store.index import Index, Packed
+from mailserver.store.searchtable import Stamp
 from mailserver.store.syncing import locked, write_all
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,16 @@ class Opened(NamedTuple):
     mark: int
     """Names the file."""
     size: int
+    stamp: Stamp
+
+
+class Appended(NamedTuple):
+    """What is packed now of the messages that were given, and of which file we alone made which by that."""
+
+    mark: int
+    rows: list[Packed]
+    before: Stamp
+    after: Stamp
 
 
 class SearchFile:
@@ -71,24 +82,29 @@ class SearchFile:
         finally:
             os.close(fd)
 
-    def append(self, key: int, texts: Mapping[int, Searchable]) -> tuple[int, list[Packed]]:
-        """Packs the text of messages, by UID. What is packed of them now, and the name of the file that has it.
-
-        Some may be missing when the disk refuses.
-        """
+    def append(self, key: int, texts: Mapping[int, Searchable]) -> Appended | None:
+        """Packs the text of messages, by UID. Some may be missing when the disk refuses, or all (None)."""
         try:
             with self._alone() as fd:
                 opened = self._opened(fd) or self._begin(fd)
-                known = self._index.packed(key, opened.mark, texts)
+                known = self._index.packed.find(key, opened.mark, texts)
                 missing = texts.keys() - {each.uid for each in known}
                 added = self._write(opened, {uid: texts[uid] for uid in texts if uid in missing})
-                if added and not self._index.store_packed(key, opened.mark, added):
+                if added and not self._index.packed.store(key, opened.mark, added):
                     os.ftruncate(fd, opened.size)
                     added = []
-                return opened.mark, known + added
+                return Appended(opened.mark, known + added, opened.stamp, _stamp(os.fstat(fd)))
         except OSError as error:
             self._warn(error)
-            return 0, []
+            return None
+
+    def remove(self) -> None:
+        """All is to be packed again."""
+        try:
+            with self._alone():
+                self._path.unlink()
+        except OSError as error:
+            self._warn(error)
 
     def compact(self) -> bool:
         """Makes the file anew when more than a third of its text is of messages that are gone; whether it did."""
@@ -104,13 +120,13 @@ class SearchFile:
             return False
 
     def _wasteful(self, opened: Opened) -> bool:
-        living = self._index.packed_octets(opened.mark)
+        living = self._index.packed.octets(opened.mark)
         everything = opened.size - _START
         return living is not None and everything - living > max(SPARED, everything // 3)
 
     def _rewrite(self, old: Opened) -> bool:
         """Kill it anywhere: text of which the index knows another place, or none, is packed again."""
-        places = self._index.all_packed(old.mark)
+        places = self._index.packed.all(old.mark)
         if places is None:
             return False
         path = self._path.with_name(SEARCH_FILE + _NEW)
@@ -134,7 +150,7 @@ class SearchFile:
             write_all(fd, b"".join(pieces))
             path.rename(self._path)
             # Whoever opens the new file to write waits until the index knows of it.
-            self._index.move_packed(old.mark, new.mark, moved)
+            self._index.packed.move(old.mark, new.mark, moved)
         log.info("store=search path=%r compacted=yes before=%d after=%d", str(self._path), old.size, end)
         return True
 
@@ -156,7 +172,7 @@ class SearchFile:
         head = os.pread(fd, _START, 0) if stat.S_ISREG(status.st_mode) else b""
         if len(head) < _START or not head.startswith(MAGIC):
             return None
-        return Opened(fd, int.from_bytes(head[len(MAGIC) :], "big", signed=True), status.st_size)
+        return Opened(fd, int.from_bytes(head[len(MAGIC) :], "big", signed=True), status.st_size, _stamp(status))
 
     def _begin(self, fd: int) -> Opened:
         """An empty file with a name of its own."""
@@ -164,7 +180,7 @@ class SearchFile:
         os.ftruncate(fd, 0)
         os.lseek(fd, 0, os.SEEK_SET)
         write_all(fd, MAGIC + mark)
-        return Opened(fd, int.from_bytes(mark, "big", signed=True), _START)
+        return Opened(fd, int.from_bytes(mark, "big", signed=True), _START, _stamp(os.fstat(fd)))
 
     def _write(self, opened: Opened, texts: Mapping[int, Searchable]) -> list[Packed]:
         added = []
@@ -185,6 +201,10 @@ class SearchFile:
 
     def _warn(self, error: OSError) -> None:
         log.warning("store=search path=%r error=%r", str(self._path), error)
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns
 
 
 def is_sound(packed: Packed, text: bytes) -> bool:

@@ -2,8 +2,9 @@
 
 Theory     What is packed (`searchfile`) is read in large pieces and searched with `bytes.find`; each hit is then put
            down to its message. The rest is read from the messages, and packed by the way, so that it is read once.
-Promises   The answer is the same whatever is packed. Text is searched only after its checksum was found right.
-           Thread-safe. 48 octets a message are held once a mailbox was searched or packed.
+Promises   The answer is the same whatever is packed. Text is searched only after its checksum was found right, in this
+           process and in the very state of the file: when others wrote anything there, all is checked once more.
+           Thread-safe. 29 octets a message are held once a mailbox was searched or packed.
 On failure Unavailable when a message that is not packed cannot be read.
 """
 
@@ -14,24 +15,20 @@ import os
 import threading
 import time
 import zlib
-from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Set
-from operator import itemgetter
+from collections.abc import Callable, Iterable, Set
 from typing import NamedTuple
 
 from mailserver.message.searchable import BORDER, Phrase, Searchable, searchable
 from mailserver.store.index import Index, Packed
 from mailserver.store.model import MessageGone, StoreError
 from mailserver.store.searchfile import Opened, SearchFile
+from mailserver.store.searchtable import HEADER_SOUND, SOUND, Table
 
 log = logging.getLogger(__name__)
 
 CHUNK = 2**20  # octets that are read or written at once, unless one text is longer
-GAP = 16 * 1024  # octets that are rather read than passed over
 COMPACTION_INTERVAL = 60.0  # seconds
-
-_START = itemgetter(1)
 
 Read = Callable[[int], bytes]
 """Gives a whole message by its UID. Raises MessageGone, Unavailable."""
@@ -44,36 +41,6 @@ class Found(NamedTuple):
     gone: set[int]
 
 
-class _Span(NamedTuple):
-    """The text of one message within some octets; a hit counts from `floor` on."""
-
-    start: int
-    floor: int
-    stop: int
-    uid: int
-
-
-class _Table:
-    """Where the texts of one mailbox lie in the file of this name."""
-
-    def __init__(self, mark: int, rows: Iterable[Packed] = ()) -> None:
-        self.mark = mark
-        self._columns = tuple(array("q") for _ in Packed._fields)
-        self.add(rows)
-
-    def add(self, rows: Iterable[Packed]) -> None:
-        """By one thread at a time; others may read meanwhile."""
-        for column, values in zip(self._columns, zip(*rows, strict=True), strict=False):
-            column.extend(values)
-
-    def uids(self) -> set[int]:
-        return set(self._columns[0])
-
-    def rows(self) -> Iterator[tuple[int, ...]]:
-        """In the order of `Packed`."""
-        return zip(*self._columns, strict=False)
-
-
 class SearchText:
     """One for each `Mailbox`."""
 
@@ -84,7 +51,7 @@ class SearchText:
         self._key = key
         self._lock = threading.Lock()
         self._filling = threading.Lock()
-        self._table = _Table(0)
+        self._table = Table(0)
         self._unreadable: set[int] = set()
         self._compaction_due = time.monotonic()
 
@@ -106,7 +73,7 @@ class SearchText:
             with self._file.reading() as opened:
                 if opened is not None and opened.mark != self._table.mark:
                     self._look_up(opened, uids)
-                known = self._table.uids() if opened is not None else set()
+                known = set(self._table.uids) if opened is not None else set()
                 missing = sorted(uids - known - self._unreadable)
                 found = self._look_up(opened, missing[:limit]) if opened is not None else []  # by other processes
             packed = {each.uid for each in found}
@@ -126,53 +93,48 @@ class SearchText:
 
     def _scan(self, wanted: Set[int], phrase: Phrase) -> tuple[set[int], set[int]]:
         """Those of the packed messages that have the phrase, and those that were searched."""
-        found: set[int] = set()
-        done: set[int] = set()
         with self._file.reading() as opened:
             if opened is None:
-                return found, done
+                return set(), set()
             table = self._known(opened, wanted)
-            header_only = phrase.field is not None or not phrase.body
-            bad: set[int] = set()
-            rows = sorted((row for row in table.rows() if row[0] in wanted), key=_START)
-            for run in _runs(rows, header_only=header_only):
-                hits, wrong = _search(opened, run, phrase, header_only=header_only)
-                found |= hits
-                bad |= wrong
-                done.update(row[0] for row in run)
-        if bad:
-            log.warning("store=search damaged=%d", len(bad))
-            self._forget(table, bad)
-            done -= bad
-        return found, done
+            while True:
+                found, bad = _search(opened, table, wanted, phrase)
+                if not bad:
+                    return found, set(table.uids) & wanted
+                log.warning("store=search damaged=%d", len(bad))
+                self._forget(table, bad)
+                table = table.without(bad)  # which may have hidden another, where both seemed to lie
 
-    def _known(self, opened: Opened, wanted: Set[int]) -> _Table:
-        table = self._table
-        missing = wanted - table.uids() if table.mark == opened.mark else wanted
+    def _known(self, opened: Opened, wanted: Set[int]) -> Table:
+        """All that is known of these messages in this file."""
+        table = self._current(opened)
+        missing = wanted - set(table.uids)
         if missing:
             self._look_up(opened, missing)
+            table = self._current(opened)
+        return table
+
+    def _current(self, opened: Opened) -> Table:
         with self._lock:
-            return self._table if self._table.mark == opened.mark else _Table(opened.mark)
+            if self._table.mark != opened.mark:
+                return Table(opened.mark, opened.stamp)
+            self._table = self._table.seen(opened.stamp)
+            return self._table
 
     def _look_up(self, opened: Opened, uids: Iterable[int]) -> list[Packed]:
         """What the index knows of them."""
-        rows = self._index.packed(self._key, opened.mark, uids)
-        self._note(opened.mark, rows)
+        rows = self._index.packed.find(self._key, opened.mark, uids)
+        with self._lock:
+            if self._table.mark != opened.mark:
+                self._table = Table(opened.mark, opened.stamp)
+            self._table = self._table.added(rows)
         return rows
 
-    def _note(self, mark: int, rows: Iterable[Packed]) -> None:
-        with self._lock:
-            if self._table.mark != mark:
-                self._table = _Table(mark)
-            known = self._table.uids()
-            self._table.add([row for row in rows if row.uid not in known])
-
-    def _forget(self, table: _Table, uids: set[int]) -> None:
-        self._index.forget_packed(self._key, table.mark, uids)
+    def _forget(self, table: Table, uids: set[int]) -> None:
+        self._index.packed.forget(self._key, table.mark, uids)
         with self._lock:
             if self._table.mark == table.mark:
-                rows = (Packed(*row) for row in self._table.rows() if row[0] not in uids)
-                self._table = _Table(table.mark, rows)
+                self._table = self._table.without(uids)
 
     # What is not
 
@@ -219,92 +181,136 @@ class SearchText:
         return len(uids), texts
 
     def _keep(self, texts: dict[int, Searchable]) -> bool:
-        mark, rows = self._file.append(self._key, texts)
-        if rows:
-            self._note(mark, rows)
-        return bool(rows)
+        appended = self._file.append(self._key, texts)
+        if appended is None or not appended.rows:
+            return False
+        with self._lock:
+            if self._table.mark != appended.mark:
+                self._table = Table(appended.mark)
+            self._table = self._table.grown(appended.before, appended.after).added(appended.rows)
+        return True
 
 
-def _runs(rows: Iterable[tuple[int, ...]], *, header_only: bool) -> Iterator[list[tuple[int, ...]]]:
-    """What is read at once. `rows` are in the order of the file."""
-    end = 2 if header_only else 3
-    run: list[tuple[int, ...]] = []
-    first = last = 0
-    for row in rows:
-        if run and (row[end] - first > CHUNK or row[1] - last > GAP):
-            yield run
-            run = []
-        if not run:
-            first = row[1]
-        run.append(row)
-        last = row[end]
-    if run:
-        yield run
-
-
-def _search(
-    opened: Opened, run: list[tuple[int, ...]], phrase: Phrase, *, header_only: bool
-) -> tuple[set[int], set[int]]:
+def _search(opened: Opened, table: Table, wanted: Set[int], phrase: Phrase) -> tuple[set[int], set[int]]:
     """The UIDs of the messages that have the phrase, and of those whose text is damaged."""
-    base, end = run[0][1], run[-1][2 if header_only else 3]
-    try:
-        data = os.pread(opened.fd, max(0, min(end, opened.size) - base), base)
-    except OSError as error:
-        log.warning("store=search error=%r", error)
-        data = b""
-    view, length, crc32 = memoryview(data), len(data), zlib.crc32
+    found: set[int] = set()
     bad: set[int] = set()
-    for uid, start, body, stop, header_sum, whole_sum in run:
-        if header_only:
-            stop, whole_sum = body, header_sum
-        if stop - base > length or crc32(view[start - base : stop - base], uid) != whole_sum:
-            bad.add(uid)
-    if phrase.octets not in data:
-        return set(), bad
-    spans = []
-    for uid, start, body, stop, *_ in run:
-        if header_only:
-            stop = body
-        if start < stop and uid not in bad:
-            spans.append(_Span(start - base, (start if phrase.header else body) - base, stop - base, uid))
-    return _hits(data, spans, phrase), bad
+    reader = _Reader(opened, table)
+    for run in table.runs(wanted, CHUNK):
+        hits, wrong = reader.search(run, phrase)
+        found |= hits
+        bad |= wrong
+    return found, bad
+
+
+class _Reader:
+    """Searches the texts of one file, which it reads into one buffer."""
+
+    def __init__(self, opened: Opened, table: Table) -> None:
+        self._opened = opened
+        self._table = table
+        self._buffer = bytearray()
+
+    def search(self, run: range, phrase: Phrase) -> tuple[set[int], set[int]]:
+        """The UIDs of the messages that have the phrase, and of those whose text is damaged; one of them is empty."""
+        table = self._table
+        header_only = _header_only(phrase)
+        sizes = table.headers if header_only else table.lengths
+        base, stop = table.starts[run.start], table.starts[run[-1]] + sizes[run[-1]]
+        length = self._read(base, min(stop, self._opened.size) - base)
+        bad = self._check(run, length, header_only=header_only)
+        if bad:
+            return set(), bad
+        return self._headers(run, phrase) if header_only else self._texts(run, length, phrase), bad
+
+    def _read(self, start: int, size: int) -> int:
+        """How many octets are in the buffer."""
+        if size <= 0:
+            return 0
+        if len(self._buffer) < size:
+            self._buffer = bytearray(max(size, CHUNK))
+        try:
+            return os.preadv(self._opened.fd, [memoryview(self._buffer)[:size]], start)
+        except OSError as error:
+            log.warning("store=search error=%r", error)
+            return 0
+
+    def _check(self, run: range, length: int, *, header_only: bool) -> set[int]:
+        """Those whose text is not what was packed. What was sound in this very file is so still."""
+        table = self._table
+        needed = HEADER_SOUND if header_only else SOUND
+        base = table.starts[run.start]
+        sizes, sums = (table.headers, table.header_sums) if header_only else (table.lengths, table.whole_sums)
+        bad: set[int] = set()
+        if min(table.sound[run.start : run.stop]) >= needed and table.starts[run[-1]] + sizes[run[-1]] - base <= length:
+            return bad
+        view = memoryview(self._buffer)
+        for place in run:
+            start, uid = table.starts[place] - base, table.uids[place]
+            stop = start + sizes[place]
+            if stop > length:
+                bad.add(uid)
+            elif table.sound[place] < needed:
+                if zlib.crc32(view[start:stop], uid) == sums[place]:
+                    table.sound[place] = needed
+                else:
+                    bad.add(uid)
+        return bad
+
+    def _headers(self, run: range, phrase: Phrase) -> set[int]:
+        table, base, buffer = self._table, self._table.starts[run.start], self._buffer
+        columns = (column[run.start : run.stop] for column in (table.uids, table.starts, table.headers))
+        return {
+            uid
+            for uid, start, octets in zip(*columns, strict=True)
+            if _in_header(buffer, start - base, start - base + octets, phrase)
+        }
+
+    def _texts(self, run: range, length: int, phrase: Phrase) -> set[int]:
+        table = self._table
+        base = table.starts[run.start]
+        found: set[int] = set()
+        wanted, find = phrase.octets, self._buffer.find
+        position, place = 0, run.start
+        while (position := find(wanted, position, length)) >= 0:
+            at = base + position
+            place = bisect_right(table.starts, at, place, run.stop) - 1
+            body = table.starts[place] + table.headers[place]
+            if at >= table.stop(place):  # between two of them, or the last border of one
+                place += 1
+                if place == run.stop:
+                    break
+                position = table.starts[place] - base
+            elif at < body and not phrase.header:
+                position = body - base
+            else:
+                found.add(table.uids[place])
+                position = table.stop(place) - base
+        return found
+
+
+def _header_only(phrase: Phrase) -> bool:
+    return phrase.field is not None or not phrase.body
 
 
 def _within(text: Searchable, phrase: Phrase) -> bool:
-    header_only = phrase.field is not None or not phrase.body
-    data = text.header if header_only else text.header + text.body
-    floor = 0 if phrase.header else len(text.header)
-    return bool(data and _hits(data, [_Span(0, floor, len(data), 0)], phrase))
+    if _header_only(phrase):
+        return _in_header(text.header, 0, len(text.header), phrase)
+    texts = text if phrase.header else (text.body,)
+    return any(each and phrase.octets in each for each in texts)
 
 
-def _hits(data: bytes, spans: list[_Span], phrase: Phrase) -> set[int]:
-    """The UIDs of the spans, which ascend, that have the phrase."""
-    found: set[int] = set()
-    wanted = phrase.octets
-    anchor = phrase.anchor
-    if not spans or (phrase.field is not None and anchor is None):
-        return found
-    ahead = len(anchor) if anchor is not None else 0
-    starts = [span.start for span in spans]
-    position = 0
-    while (position := data.find(wanted if anchor is None else anchor, position)) >= 0:
-        place = bisect_right(starts, position) - 1
-        span = spans[max(place, 0)]
-        if place < 0 or position + ahead >= span.stop:  # between two of them, or the last border of one
-            place += 1
-            if place == len(spans):
-                break
-            position = starts[place]
-        elif position < span.floor:
-            position = span.floor
-        elif anchor is None or _in_value(data, position + ahead, wanted):
-            found.add(span.uid)
-            position = span.stop
-        else:
-            position += ahead
-    return found
-
-
-def _in_value(data: bytes, start: int, wanted: bytes) -> bool:
-    """Whether the value of the field that begins there has it."""
-    return data.find(wanted, start, data.index(BORDER, start)) >= 0
+def _in_header(data: bytes | bytearray, start: int, stop: int, phrase: Phrase) -> bool:
+    """Whether the header that stands there has the phrase."""
+    if start >= stop:
+        return False
+    wanted, anchor = phrase.octets, phrase.anchor
+    if phrase.field is None:
+        return data.find(wanted, start, stop) >= 0
+    if anchor is None:
+        return False
+    while (start := data.find(anchor, start, stop)) >= 0:
+        start += len(anchor)
+        if data.find(wanted, start, data.find(BORDER, start, stop)) >= 0:
+            return True
+    return False

@@ -15,14 +15,16 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from mailserver.mail import Address
-from mailserver.store import delivery, folders, layout
+from mailserver.store import delivery, folders, layout, names
 from mailserver.store.account import AccountStore
-from mailserver.store.model import Delivery, DeliveryError, Unavailable
+from mailserver.store.model import Delivery, DeliveryError, Unavailable, Usage
 from mailserver.store.warm import Warm
 
 log = logging.getLogger(__name__)
 
 ACCOUNTS_KEPT = 500
+
+_NOTHING = Usage(0, 0)
 
 
 class Store:
@@ -60,27 +62,34 @@ class Store:
         """Blocking group commit. The path of each message in new/, or why it was refused; in order."""
         accounts: dict[str, AccountStore] = {}
         directories: dict[tuple[str, str], str] = {}
-        added: dict[AccountStore, int] = {}
+        taken: dict[AccountStore, Usage] = {}
 
         def place(job: Delivery) -> str:
             path = folders.account_path(job.account)
             account = accounts.get(path)
             if account is None:
                 account = accounts[path] = self.account(job.account)
-            octets = len(job.header) + job.content.size
-            if job.quota is not None:
-                if octets > job.quota:
-                    raise DeliveryError(delivery.TOO_LARGE)
-                if not account.space.has_room(added.get(account, 0) + octets, job.quota):
-                    raise DeliveryError(delivery.MAILBOX_FULL)
-            added[account] = added.get(account, 0) + octets
+            wanted = Usage(1, len(job.header) + job.content.size)
+            if not job.quota.allows(wanted.octets, wanted.messages):
+                raise DeliveryError(delivery.TOO_LARGE)
+            in_all = taken.get(account, _NOTHING) + wanted
+            if not account.space.has_room(in_all, job.quota):
+                raise DeliveryError(delivery.MAILBOX_FULL)
+            taken[account] = in_all
             if (path, job.folder) not in directories:
-                directories[path, job.folder] = account.ensure(job.folder)
+                directory = account.ensure(job.folder)
+                delivery.refuse_links(directory)
+                directories[path, job.folder] = directory
             return directories[path, job.folder]
 
         results = delivery.deliver(batch, place, self._host)
+        stored: dict[AccountStore, Usage] = {}
         for job, result in zip(batch, results, strict=True):
             if isinstance(result, Path):
-                octets = len(job.header) + job.content.size
-                accounts[folders.account_path(job.account)].delivered(folders.directory_of(job.folder), octets)
+                account = accounts[folders.account_path(job.account)]
+                stored[account] = stored.get(account, _NOTHING) + Usage(1, names.size_of(result.name))
+        for account, usage in stored.items():
+            account.space.add(usage)
+        for path, folder in directories:
+            accounts[path].delivered(folders.directory_of(folder))
         return results

@@ -167,8 +167,9 @@ def _last_validity(fd: int, known: Callable[[], int]) -> int:
 
 
 def _format(key: int, last: int, reserved: int, boot: str) -> bytes:
+    """What is written without a sync is as long as before: a file cut at its old length must not lose its last line."""
     serial = key >> 32
-    tail = f"{last} {reserved} {boot or '-'}{f' {serial}' if serial else ''}\n" if boot or serial else ""
+    tail = f"{last:010d} {reserved} {boot or '-'}{f' {serial}' if serial else ''}\n" if boot or serial else ""
     return f"{validity_of(key)}\n{reserved}\n{tail}".encode()
 
 

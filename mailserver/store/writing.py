@@ -23,12 +23,12 @@ log = logging.getLogger(__name__)
 TMP = "tmp"
 TMP_LIFETIME = 36 * 3600
 
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_LINKS = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Written:
-    """An open file in tmp/; `base` is its name there and, with UID and flags, later."""
+    """An open file in tmp/; `base` is its name there and, with UID and flags, later. `size` is that of the file."""
 
     fd: int
     path: str
@@ -41,16 +41,28 @@ class Written:
             fd, self.fd = self.fd, -1
             os.close(fd)
 
+    def linked(self, directory: str, host: str) -> str | None:
+        """The path of another name for the file, in another folder's tmp/; None: it can have no more names there.
+
+        Only while it has its first one. Raises OSError.
+        """
+        target = f"{directory}/{TMP}/{names.with_sizes(names.unique(host), self.size, self.wire_size)}"
+        return target if link(self.path, target) else None
+
 
 def write(directory: str, host: str, chunks: Callable[[], Iterable[bytes]], mtime: float | None = None) -> Written:
     """`directory` is the folder's; `chunks` gives the message in CRLF form, twice."""
     plan = content.plan(chunks())
     base = names.with_sizes(names.unique(host), plan.size, plan.wire_size)
     path = f"{directory}/{TMP}/{base}"
-    fd = os.open(path, _CREATE, 0o600)
+    fd = create(path)
     try:
+        octets = 0
         for chunk in content.stored(chunks(), plan.form):
             write_all(fd, chunk)
+            octets += len(chunk)
+        if octets != plan.size:
+            raise OSError(errno.EIO, "the message changed while it was written")
         if mtime is not None:
             os.utime(fd, (mtime, mtime))
     except BaseException:
@@ -60,18 +72,30 @@ def write(directory: str, host: str, chunks: Callable[[], Iterable[bytes]], mtim
     return Written(fd, path, base, plan.size, plan.wire_size)
 
 
-def link_or_copy(source: str, target: str) -> None:
-    """Another name for a file, or, where the file system has no such thing, a synced copy. Raises OSError."""
+def create(path: str) -> int:
+    """A new file, open for writing. Raises OSError."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def link(source: str, target: str) -> bool:
+    """Another name for a file. False: the file system has no such thing, or the file has too many. Raises OSError."""
     try:
         os.link(source, target, follow_symlinks=False)
-        return
     except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP):
+        if error.errno not in _NO_LINKS:
             raise
+        return False
+    return True
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Another name for a file, or, where there can be none, a synced copy. Raises OSError."""
+    if link(source, target):
+        return
     fd = content.open_message(source)
     try:
         mtime = os.fstat(fd).st_mtime
-        copy = os.open(target, _CREATE, 0o600)
+        copy = create(target)
         try:
             while data := os.read(fd, content.CHUNK):
                 write_all(copy, data)

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from mailserver.accounts import Directory, Mailbox, NotLocal, Resolution, Unknown, hash_password
 from mailserver.accounts import directory as directory_module
 from mailserver.config.loader import ConfigurationError
-from mailserver.mail import Address, parse_mailbox
+from mailserver.mail import UNLIMITED, Address, Quota, parse_mailbox
 from tests.support.configs import ACCOUNTS, SECRET, SECRET_HASH
 
 ALICE, BOB = parse_mailbox("alice@example.org"), parse_mailbox("bob@example.org")
-QUOTA = 5 * 2**30
+QUOTA = Quota(5 * 2**30)
 
 
 class Time:
@@ -59,8 +59,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Directory:
         ("info@example.org", Mailbox(ALICE, QUOTA)),
         ("info+x@example.org", Mailbox(ALICE, QUOTA)),
         ("alice@example.net", Mailbox(ALICE, QUOTA)),
-        ("anyone@example.net", Mailbox(BOB, None)),
-        ("bob@example.org", Mailbox(BOB, None)),
+        ("anyone@example.net", Mailbox(BOB, UNLIMITED)),
+        ("bob@example.org", Mailbox(BOB, UNLIMITED)),
         ("carol@example.org", Unknown()),
         ("+alice@example.org", Unknown()),
         ("alice%example.net@example.org", Unknown()),
@@ -86,17 +86,17 @@ def test_every_address_has_an_answer(directory: Directory, local: str, domain: s
 def test_an_account_with_a_plus_goes_before_the_subaddress(tmp_path: Path) -> None:
     directory, _, _ = make(tmp_path, ACCOUNTS + f'[account."alice+work@example.org"]\npassword = "{SECRET_HASH}"\n')
     work = parse_mailbox("alice+work@example.org")
-    assert directory.resolve(parse_mailbox("Alice+Work@example.org")) == Mailbox(work, None)
+    assert directory.resolve(parse_mailbox("Alice+Work@example.org")) == Mailbox(work, UNLIMITED)
     assert directory.resolve(parse_mailbox("alice+other@example.org")) == Mailbox(ALICE, QUOTA)
 
 
 def test_there_is_always_a_postmaster(tmp_path: Path, directory: Directory) -> None:
     bare, named = Address("Postmaster", ""), parse_mailbox("postmaster@example.org")
     assert directory.resolve(bare) == directory.resolve(named) == Mailbox(ALICE, QUOTA)
-    assert directory.resolve(parse_mailbox("postmaster@example.net")) == Mailbox(BOB, None)  # the catch-all
+    assert directory.resolve(parse_mailbox("postmaster@example.net")) == Mailbox(BOB, UNLIMITED)  # the catch-all
     text = ACCOUNTS + 'aliases = ["PostMaster@example.org"]\n[domain."empty.example"]\n'
     another, _, _ = make(tmp_path, text)
-    assert another.resolve(bare) == another.resolve(named) == Mailbox(BOB, None)
+    assert another.resolve(bare) == another.resolve(named) == Mailbox(BOB, UNLIMITED)
     assert another.resolve(parse_mailbox("postmaster@empty.example")) == Mailbox(ALICE, QUOTA)
     nobody, _, _ = make(tmp_path, '[domain."example.org"]\n')
     assert nobody.resolve(bare) == nobody.resolve(named) == Unknown()
@@ -183,7 +183,7 @@ def test_a_changed_file_is_taken_over_within_a_second_or_two(tmp_path: Path) -> 
     edit(path, ACCOUNTS + f'[account."carol@example.org"]\npassword = "{SECRET_HASH}"\n')
     assert directory.resolve(carol) == Unknown()
     moment.now += directory_module.CHECK_INTERVAL
-    assert directory.resolve(carol) == Mailbox(carol, None)
+    assert directory.resolve(carol) == Mailbox(carol, UNLIMITED)
     assert directory.authenticate("carol@example.org", SECRET) == carol
 
 
@@ -193,7 +193,7 @@ def test_a_file_in_the_middle_of_being_written_is_left_alone(tmp_path: Path) -> 
     moment.now += 5
     assert directory.resolve(ALICE) == Mailbox(ALICE, QUOTA)
     edit(path, ACCOUNTS.replace("5 GiB", "6 GiB"))
-    assert directory.resolve(ALICE) == Mailbox(ALICE, 6 * 2**30)
+    assert directory.resolve(ALICE) == Mailbox(ALICE, Quota(6 * 2**30))
 
 
 def test_a_broken_edit_keeps_the_former_accounts_and_is_logged_once(
@@ -262,7 +262,7 @@ def test_lookups_from_many_threads_while_the_file_changes(tmp_path: Path) -> Non
     def look() -> None:
         for _ in range(300):
             found = directory.resolve(ALICE)
-            if found not in (Mailbox(ALICE, QUOTA), Mailbox(ALICE, None)):
+            if found not in (Mailbox(ALICE, QUOTA), Mailbox(ALICE, UNLIMITED)):
                 failures.append(found)
 
     threads = [threading.Thread(target=look) for _ in range(4)]

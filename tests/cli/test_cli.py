@@ -189,8 +189,9 @@ def test_the_list_of_accounts(command: Command) -> None:
             "address": "alice@example.org",
             "aliases": ["info@example.org", "alice@example.net"],
             "quota": 5 * 2**30,
+            "quota_messages": None,
         },
-        {"address": "bob@example.org", "aliases": [], "quota": None},
+        {"address": "bob@example.org", "aliases": [], "quota": None, "quota_messages": None},
     ]
     header, alice, bob = command.good("account", "list").splitlines()
     assert header.split() == ["ACCOUNT", "QUOTA", "ALIASES"]

@@ -6,7 +6,7 @@ import pytest
 
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.router import Local, Remote
-from mailserver.mail import Address, Body, Content, Envelope, Recipient, Reply
+from mailserver.mail import UNLIMITED, Address, Body, Content, Envelope, Quota, Recipient, Reply
 from mailserver.mail.trace import Arrival
 from mailserver.queue import QueueError
 from mailserver.store import DeliveryError
@@ -74,7 +74,7 @@ class World:
         )
 
 
-def local(account, recipient=None, quota=None):
+def local(account, recipient=None, quota=UNLIMITED):
     return Local(account, recipient or account, quota), recipient or account
 
 
@@ -87,10 +87,10 @@ def remote(address):
 
 def test_a_local_copy_has_its_own_trace_fields_on_top():
     world = World()
-    reply = world.accept(local(ALICE, Address("Info", "example.org"), 1000), prepend=b"Date: now\r\n")
+    reply = world.accept(local(ALICE, Address("Info", "example.org"), Quota(1000)), prepend=b"Date: now\r\n")
     assert (reply.code, str(reply.status)) == (250, "2.0.0")
     (copy,) = world.delivered
-    assert (copy.account, copy.quota, copy.folder) == (ALICE, 1000, "INBOX")
+    assert (copy.account, copy.quota, copy.folder) == (ALICE, Quota(1000), "INBOX")
     lines = copy.header.decode().replace("\r\n\t", " ").split("\r\n")
     assert lines[0] == "Return-Path: <sender@example.com>"
     assert lines[1] == "Delivered-To: Info@example.org"

@@ -4,7 +4,7 @@ import pytest
 
 from mailserver.delivery.local import deliver_copies
 from mailserver.delivery.router import Local
-from mailserver.mail import Action, Address, Content
+from mailserver.mail import Action, Address, Content, Quota
 from mailserver.store import Store
 from tests.support.fakes import FakeWorkers, run
 
@@ -40,7 +40,7 @@ def test_each_mailbox_gets_its_own_copy(tmp_path, deliver):
 
 
 def test_a_mailbox_over_its_quota_fails_for_good_and_leaves_no_trace(tmp_path, deliver):
-    routes = [Local(ALICE, ALICE, quota=10), Local(BOB, BOB, quota=10_000)]
+    routes = [Local(ALICE, ALICE, Quota(10)), Local(BOB, BOB, Quota(10_000))]
     full, fine = run(deliver_copies(deliver, routes, None, b"", Content(BODY)))
     assert (full.action, str(full.reply.status), full.host) == (Action.FAILED, "5.2.2", None)
     assert fine.action is Action.DELIVERED

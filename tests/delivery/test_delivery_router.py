@@ -4,7 +4,7 @@ import pytest
 
 from mailserver.accounts import Mailbox, NotLocal, Unknown
 from mailserver.delivery.router import NO_SUCH_MAILBOX, RELAYING_DENIED, Local, Refused, Remote, Router
-from mailserver.mail import Address, AddressError, parse_forward_path
+from mailserver.mail import UNLIMITED, Address, AddressError, Quota, parse_forward_path
 
 ALICE = Address("alice", "example.org")
 BOB = Address("bob", "example.org")
@@ -16,10 +16,14 @@ class Directory:
 
     def resolve(self, address):
         if not address.domain:
-            return Mailbox(ALICE, None) if address.local.lower() == "postmaster" else NotLocal()
+            return Mailbox(ALICE, UNLIMITED) if address.local.lower() == "postmaster" else NotLocal()
         if address.domain != "example.org":
             return NotLocal()
-        users = {"alice": Mailbox(ALICE, None), "postmaster": Mailbox(ALICE, None), "bob": Mailbox(BOB, 1000)}
+        users = {
+            "alice": Mailbox(ALICE, UNLIMITED),
+            "postmaster": Mailbox(ALICE, UNLIMITED),
+            "bob": Mailbox(BOB, Quota(1000)),
+        }
         return users.get(address.local.lower(), Unknown())
 
 
@@ -29,7 +33,7 @@ DEMO = Router(Directory(), "mx.example.org", outbox=OUTBOX)
 
 def test_a_mailbox_is_local_with_its_quota_and_the_address_it_was_sent_to():
     to = Address("BOB", "example.org")
-    assert ROUTER.route(to, may_relay=False) == Local(BOB, to, 1000)
+    assert ROUTER.route(to, may_relay=False) == Local(BOB, to, Quota(1000))
 
 
 def test_an_unknown_user_is_refused_whoever_asks():
@@ -114,7 +118,7 @@ def test_a_catch_all_takes_odd_local_parts_as_mail_and_never_as_an_order(local):
     class CatchAll(Directory):
         def resolve(self, address):
             found = super().resolve(address)
-            return Mailbox(ALICE, None) if isinstance(found, Unknown) else found
+            return Mailbox(ALICE, UNLIMITED) if isinstance(found, Unknown) else found
 
     address = Address(local, "example.org")
     for may_relay in (False, True):

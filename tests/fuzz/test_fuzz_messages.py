@@ -9,14 +9,20 @@ from random import Random
 from mailserver.message import (
     Part,
     addresses,
+    base_subject,
     body_texts,
-    bodystructure,
+    display,
     envelope,
     fields,
     header_end,
     header_text,
+    message_ids,
     parse,
+    preview,
+    read_envelope,
     section,
+    sent_date,
+    structures,
 )
 from tests.fuzz.dialogues import MESSAGE_WORDS, MESSAGES
 from tests.fuzz.grammar import imap_data
@@ -35,13 +41,17 @@ def mutated(random: Random) -> bytes:
 def ask_everything(content: bytes) -> None:
     message = parse(content)
     header = content[: header_end(content)]
-    for data in (envelope(header), bodystructure(message), bodystructure(message, extended=False)):
+    for data in (envelope(read_envelope(message)), *structures(message)):
         assert imap_data(data + b"\r\n") == len(data) + 2
     assert all(isinstance(text, str) for text in body_texts(message))
     for field in fields(header):
         assert header[field.start : field.end].startswith(field.name)
         assert isinstance(header_text(field.value), str)
         addresses(field.value)
+        sent_date(field.value)
+        for text in (preview(message), display(addresses(field.value)), base_subject(field.value).text):
+            assert isinstance(text.encode(), bytes)
+        assert all(message_ids(field.value))
 
 
 def check_spans(part: Part, start: int, end: int) -> None:

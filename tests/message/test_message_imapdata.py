@@ -4,8 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.message import bodystructure, envelope, parse
+from mailserver.message import Part, parse, read_envelope, structures
+from mailserver.message import envelope as rendered
 from mailserver.message.imapdata import string
+
+
+def envelope(header: bytes) -> bytes:
+    return rendered(read_envelope(parse(header)))
+
+
+def bodystructure(message: Part, extended: bool = True) -> bytes:
+    return structures(message).bodystructure if extended else structures(message).body
 
 
 def crlf(text: str) -> bytes:

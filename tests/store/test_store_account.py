@@ -42,7 +42,7 @@ def test_folders_are_listed_with_their_parents(account, maildir):
         account.create(name)
     assert account.folders() == [
         Folder("INBOX", True, True),
-        Folder("Archive", True, False),
+        Folder("Archive", True, False, frozenset({"\\Archive"})),
         Folder("Entwürfe", True, False),
         Folder("INBOX/Lists", True, False),
         Folder("Work", False, True),
@@ -283,7 +283,7 @@ def test_deleting_leaves_no_index_open(account):
     account.create("Work")
     account.status("Work")
     account.delete("Work")
-    assert account._index._connection is None
+    assert account._index.file.connection is None
 
 
 def test_what_a_crash_left_of_a_new_folder_is_swept_after_36_hours(tmp_path, account, maildir, monkeypatch):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import mailserver.store.store
-from mailserver.mail import Address, Content
+from mailserver.mail import Address, Content, Quota
 from mailserver.store import Delivery, DeliveryError, Store, syncing, writing
 
 ALICE = Address("alice", "example.test")
@@ -188,21 +188,21 @@ def test_files_are_synced_before_they_are_renamed_and_directories_after(store, m
 
 def test_quota_refuses_what_does_not_fit(store, root):
     size = len(HEADER + BODY)
-    [fits, full] = store.deliver([job(quota=size + 5), job(quota=size + 5)])
+    [fits, full] = store.deliver([job(quota=Quota(size + 5)), job(quota=Quota(size + 5))])
     assert isinstance(fits, Path)
     assert str(full.reply).startswith("452 4.2.2")
-    [never] = store.deliver([job(quota=size - 1)])
+    [never] = store.deliver([job(quota=Quota(size - 1))])
     assert str(never.reply).startswith("552 5.2.2")
     assert len(files(root)) == 1
 
 
 def test_quota_counts_all_folders_and_sees_room_that_was_made(hurry, store, root):
     size = len(HEADER + BODY)
-    [first] = store.deliver([job(folder="Archive", quota=2 * size)])
-    assert isinstance(store.deliver([job(quota=2 * size)])[0], Path)
-    assert isinstance(store.deliver([job(quota=2 * size)])[0], DeliveryError)
+    [first] = store.deliver([job(folder="Archive", quota=Quota(2 * size))])
+    assert isinstance(store.deliver([job(quota=Quota(2 * size))])[0], Path)
+    assert isinstance(store.deliver([job(quota=Quota(2 * size))])[0], DeliveryError)
     first.unlink()
-    assert isinstance(store.deliver([job(quota=2 * size)])[0], Path)
+    assert isinstance(store.deliver([job(quota=Quota(2 * size))])[0], Path)
 
 
 def test_an_account_name_never_leaves_the_store(store, root, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mailserver.mail import Address, Content
+from mailserver.mail import Address, Content, Quota
 from mailserver.store import (
     Addition,
     InvalidFlag,
@@ -215,7 +215,7 @@ def test_move_leaves_nothing_behind(account, inbox, post):
 def test_append_and_copy_keep_to_the_quota(account, inbox, post):
     post()
     inbox.sync()
-    account.quota = 60
+    account.space.quota = Quota(60)
     with pytest.raises(OverQuota):
         inbox.append(Content(b"x" * 100))
     with pytest.raises(OverQuota):
@@ -225,7 +225,7 @@ def test_append_and_copy_keep_to_the_quota(account, inbox, post):
 
 
 def test_many_small_appends_cannot_pass_the_quota(account, inbox):
-    account.quota = 1000
+    account.space.quota = Quota(1000)
     with pytest.raises(OverQuota):
         for _ in range(100):
             inbox.append(Content(b"x" * 50))
@@ -280,7 +280,7 @@ def test_prepared_pieces_are_made_once_and_kept(account, inbox, post, monkeypatc
     assert pieces[1].bodystructure.lower().startswith(b'("text" "plain"')
     inbox.close()
     inbox = account.open("INBOX")
-    monkeypatch.setattr("mailserver.store.mailbox.prepare", None)
+    monkeypatch.setattr("mailserver.store.preparing.prepare", None)
     assert inbox.prepared([1, 2]) == pieces
 
 
@@ -355,7 +355,7 @@ def test_damage_to_one_table_of_the_index_moves_no_uid(account, maildir, post, t
     assert [(m.uid, m.name) for m in inbox.messages()] == before
 
 
-@pytest.mark.parametrize("statement", ["name = 'x'", "name = CAST(x'ff' AS TEXT)"])
+@pytest.mark.parametrize("statement", ["base = 'x'", "base = CAST(x'ff' AS TEXT)", "date = 'x'", "size = -1"])
 def test_damage_that_sqlite_does_not_see_moves_no_uid(account, maildir, post, statement):
     inbox = account.open("INBOX")
     post(3)
@@ -376,13 +376,13 @@ def test_an_index_made_anew_by_another_process_gets_all_that_is_known(account, m
     inbox.sync()
     remove_index(maildir)
     other = Index(maildir)
-    other.load(inbox.uidvalidity)
+    other.mailboxes.load(inbox.uidvalidity)
     account._index.close()  # as after an error
     inbox.update_flags([2], "add", SEEN)
     inbox.update_flags([2], "remove", SEEN)
-    _, rows = other.load(inbox.uidvalidity)
+    columns = other.mailboxes.load(inbox.uidvalidity).columns
     other.close()
-    assert [row[0] for row in rows] == [1, 2]
+    assert list(columns.uids) == [1, 2]
 
 
 def test_an_older_uid_file_from_a_backup_gives_no_uid_again(account, maildir, post):
@@ -416,7 +416,7 @@ def test_an_index_that_is_deleted_while_in_use_harms_nothing(account, maildir, p
 def test_a_full_disk_for_the_index_harms_nothing(account, inbox, post, maildir, monkeypatch):
     post()
     inbox.sync()
-    inbox._index._connection.execute("PRAGMA max_page_count = 1")
+    inbox._index.file.connection.execute("PRAGMA max_page_count = 1")
     post(60)
     inbox.sync()
     inbox.update_flags(range(1, 62), "add", SEEN)
@@ -596,7 +596,7 @@ def test_a_message_replaced_by_a_link_is_not_read(inbox, post, maildir, tmp_path
 
 def test_a_scan_that_misses_a_file_does_not_expunge_it(hurry, inbox, post, maildir, monkeypatch):
     """readdir may miss a file that is renamed meanwhile."""
-    from mailserver.store import maildir as module
+    from mailserver.store import scanning as module
 
     post(5)
     inbox.sync()
@@ -629,7 +629,7 @@ def test_a_change_within_the_grain_of_the_clock_is_seen(inbox, post, maildir, mo
 
 
 def test_an_unchanged_mailbox_is_not_read_again(account, post, monkeypatch):
-    from mailserver.store import maildir as module
+    from mailserver.store import scanning as module
 
     inbox = account.open("INBOX")
     post(2)

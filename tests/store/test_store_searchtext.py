@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 
 from mailserver.mail import Address, Content
 from mailserver.message import Phrase, body_texts, fields, folded, header_end, header_text, parse
-from mailserver.store import AccountStore, Mailbox, Store, Unavailable, searchfile, searchtext
-from mailserver.store.index import INDEX_FILE, Index
+from mailserver.store import AccountStore, Mailbox, Store, Unavailable, searchfile, searchtable, searchtext
+from mailserver.store.index import INDEX_FILE, Index, Packed, PackedTexts
 from mailserver.store.searchfile import SEARCH_FILE
+from mailserver.store.searchtable import Table
 
 ALICE = Address("alice", "example.test")
 
@@ -274,7 +276,7 @@ def test_rows_that_lie_are_found_out(inbox: Mailbox, account: AccountStore, mail
     pack_all(inbox)
     index: Index = account._index
     for statement in ("SET start = start + 1", "SET uid = 100 - uid", "SET stop = 1 << 62", "SET start = 'x'"):
-        index._run(lambda db, statement=statement: db.execute(f"UPDATE packed {statement}"), None)
+        index.file.run(lambda db, statement=statement: db.execute(f"UPDATE packed {statement}"), None)
         other = Store(tmp_path / "mail", hostname="mx.example.test").account(ALICE).open("INBOX")
         agree(other, messages, PHRASES[:20])
 
@@ -296,7 +298,7 @@ def test_a_full_disk_costs_time_only(inbox: Mailbox, maildir: Path, monkeypatch:
 
 def test_a_long_text_is_read_whole(inbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(searchtext, "CHUNK", 100)
-    monkeypatch.setattr(searchtext, "GAP", 10)
+    monkeypatch.setattr(searchtable, "GAP", 10)
     messages = fill(inbox, [*MESSAGES, b"Subject: long\r\n\r\n" + b"x" * 5000 + b" needle\r\n"])
     pack_all(inbox)
     agree(inbox, messages)
@@ -384,8 +386,8 @@ def test_killed_at_any_call_while_packing_and_compacting(
                 for name in ("ftruncate", "fchmod", "pread", "lseek", "write"):
                     patch.setattr(os, name, counted(getattr(os, name)))
                 patch.setattr(Path, "rename", counted(Path.rename))
-                for name in ("store_packed", "move_packed", "packed_octets", "all_packed"):
-                    patch.setattr(Index, name, counted(getattr(Index, name)))
+                for name in ("store", "move", "octets", "all"):
+                    patch.setattr(PackedTexts, name, counted(getattr(PackedTexts, name)))
                 pack_all(victim)
                 done = True
         except Killed:
@@ -479,9 +481,86 @@ def test_a_message_that_cannot_be_read_stops_no_packing(inbox: Mailbox, monkeypa
 def test_an_index_that_is_busy_drops_no_text(inbox: Mailbox, maildir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     messages = wasteful(monkeypatch, inbox)
     before = (maildir / SEARCH_FILE).stat().st_ino
-    for name in ("packed_octets", "all_packed"):
+    for name in ("octets", "all"):
         with monkeypatch.context() as patch:
-            patch.setattr(Index, name, lambda *_: None)
+            patch.setattr(PackedTexts, name, lambda *_: None)
             pack_all(inbox)
     assert (maildir / SEARCH_FILE).stat().st_ino == before
     agree(inbox, messages)
+
+
+# What is trusted
+
+
+def checks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The UIDs of the texts whose checksum is computed from now on."""
+    seen: list[int] = []
+    crc32 = zlib.crc32
+
+    def counting(data: bytes, start: int = 0) -> int:
+        seen.append(start)
+        return crc32(data, start)
+
+    monkeypatch.setattr(searchtext.zlib, "crc32", counting)
+    return seen
+
+
+def test_a_text_is_checked_once_as_long_as_the_file_is_ours(inbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages = fill(inbox)
+    pack_all(inbox)
+    seen = checks(monkeypatch)
+    agree(inbox, messages, [Phrase("needle", body=False), Phrase("needle", body=False), Phrase("needle")])
+    assert sorted(seen) == sorted([*messages, *messages])  # the headers, then the texts
+    more = fill(inbox)
+    agree(inbox, messages | more, [Phrase("needle")])  # packs them, too
+    seen.clear()
+    agree(inbox, messages | more)
+    assert sorted(set(seen)) == sorted(more)
+
+
+def test_damage_after_a_search_is_found_by_the_next(inbox: Mailbox, maildir: Path) -> None:
+    messages = fill(inbox)
+    pack_all(inbox)
+    agree(inbox, messages)
+    for how in ("one octet", "garbage inside", "truncated"):
+        damage(maildir / SEARCH_FILE, how)
+        agree(inbox, messages)
+
+
+def test_an_older_file_to_which_another_process_appends_is_checked_again(
+    inbox: Mailbox, maildir: Path, tmp_path: Path
+) -> None:
+    messages = fill(inbox)
+    pack_all(inbox)
+    old = (maildir / SEARCH_FILE).read_bytes()
+    messages |= fill(inbox)
+    agree(inbox, messages)
+    (maildir / SEARCH_FILE).write_bytes(old)
+    messages |= fill(inbox, MESSAGES[::-1] * 2)
+    pack_all(Store(tmp_path / "mail", hostname="mx.example.test").account(ALICE).open("INBOX"))
+    agree(inbox, messages)
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(0, 60)), max_size=30), st.data())
+def test_runs_cover_what_is_wanted_in_the_order_of_the_file(
+    sizes: list[tuple[int, int, int]], data: st.DataObject
+) -> None:
+    rows, end = [], 0
+    for uid, (header, body, gap) in enumerate(sizes, 1):
+        start = end + gap
+        end = start + header + body
+        rows.append(Packed(uid, start, start + header, end, 0, 0))
+    table = Table(1)
+    for row in data.draw(st.permutations(rows)):
+        table = table.added([row])
+    assert list(table.uids) == list(range(1, len(rows) + 1))
+    wanted = data.draw(st.sets(st.integers(1, 40)))
+    runs = list(table.runs(wanted, 100))
+    assert [table.uids[place] for run in runs for place in run] == sorted(wanted & set(table.uids))
+    assert all(len(run) == 1 or table.stop(run[-1]) - table.starts[run[0]] <= 100 for run in runs)
+
+
+def test_a_table_holds_few_octets_a_message() -> None:
+    table = Table(1).added(Packed(uid, 10 * uid, 10 * uid + 5, 10 * uid + 10, 1, 2) for uid in range(1, 1001))
+    columns = (table.uids, table.starts, table.headers, table.lengths, table.header_sums, table.whole_sums)
+    assert sum(column.itemsize for column in columns) + len(table.sound) // len(table) == 29

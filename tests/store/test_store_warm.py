@@ -9,7 +9,7 @@ import pytest
 
 from mailserver.mail import Address
 from mailserver.store import NoSuchMailbox, Store, warm
-from mailserver.store.index import Index
+from mailserver.store.index import Mailboxes
 
 ALICE, BOB = Address("alice", "example.test"), Address("bob", "example.test")
 SEEN = frozenset({"\\Seen"})
@@ -35,7 +35,7 @@ def elsewhere(maildir: Path):
 def test_a_mailbox_used_again_is_not_read_again(account, post, monkeypatch):
     post(3)
     kept = used(account)
-    monkeypatch.setattr(Index, "load", None)
+    monkeypatch.setattr(Mailboxes, "load", None)
     again = account.open("INBOX")
     assert again is kept
     assert uids(again) == [1, 2, 3]

@@ -41,6 +41,7 @@ class Server:
     clock: FakeClock = field(default_factory=FakeClock)
     passwords: Passwords = field(default_factory=Passwords)
     limits: Limits = field(default_factory=Limits)
+    separator: str = "/"
 
     def __post_init__(self) -> None:
         self.store = Store(self.root, hostname="mail.example.test")
@@ -59,6 +60,7 @@ class Server:
             workers=workers,
             clock=self.clock,
             tls_available=tls_available,
+            separator=self.separator,
         )
         channel.engine = session.engine
         client = Client(session, channel)

@@ -1,10 +1,16 @@
-"""Commands about mailboxes by name (RFC 3501 §6.3; RFC 2342 NAMESPACE; RFC 8438 STATUS=SIZE)."""
+"""Commands about mailboxes by name (RFC 3501 §6.3; RFC 2342 NAMESPACE; RFC 6154 SPECIAL-USE; RFC 8438 STATUS=SIZE)."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from mailserver.imap.syntax import Fault, Reader
+
+# RFC 6154 §6. Which of them a mailbox can have is for the store to say.
+_USES = {f"\\{name.lower()}": f"\\{name}" for name in ("All", "Archive", "Drafts", "Flagged", "Junk", "Sent", "Trash")}
+_USE = re.compile(rb'\\[^\x00-\x20\x7f-\xff(){%*"\\\]]+')
+_RETURNED = (b"SPECIAL-USE", b"CHILDREN")
 
 STATUS_ITEMS = (b"MESSAGES", b"RECENT", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN", b"SIZE")
 
@@ -19,7 +25,10 @@ class Select:
 
 @dataclass(frozen=True, slots=True)
 class Create:
+    r"""`special_use`: as `\Sent`."""
+
     mailbox: str
+    special_use: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +52,12 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """LIST, or LSUB when `subscribed`."""
+    """LIST, or LSUB when `subscribed`. `special_use`: only mailboxes that are for something (RFC 6154 §5.1)."""
 
     reference: str
     pattern: str
     subscribed: bool
+    special_use: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +88,26 @@ def examine(reader: Reader) -> Select:
 
 def create(reader: Reader) -> Create:
     # a separator at the end only declares that children will follow (§6.3.3)
-    return Create(_mailbox(reader).removesuffix("/"))
+    mailbox = _mailbox(reader).removesuffix("/")
+    uses: frozenset[str] = frozenset()
+    if reader.accept(b" "):
+        uses = frozenset[str]().union(*reader.listed(lambda: _create_parameter(reader), "list of parameters"))
+    return Create(mailbox, uses)
+
+
+def _create_parameter(reader: Reader) -> tuple[str, ...]:
+    if reader.keyword("parameter") != b"USE":
+        raise Fault("unknown parameter")
+    reader.space()
+    return reader.listed(lambda: _use(reader), "list of uses", empty=True)
+
+
+def _use(reader: Reader) -> str:
+    text = reader.match(_USE, "special use")[0].decode()
+    use = _USES.get(text.lower())
+    if use is None:
+        raise Fault("no mailbox can have that use", status="NO", code="USEATTR")
+    return use
 
 
 def delete(reader: Reader) -> Delete:
@@ -98,18 +127,37 @@ def unsubscribe(reader: Reader) -> Subscribe:
 
 
 def list_(reader: Reader) -> List:
-    return _list(reader, subscribed=False)
+    """With the selection and the return options of RFC 6154 §5.1; their place is that of RFC 5258 §3."""
+    reader.space()
+    special_use = False
+    if reader.looking_at(b"("):
+        special_use = bool(reader.listed(lambda: _option(reader, (b"SPECIAL-USE",)), "selection options", empty=True))
+        reader.space()
+    listed = _list(reader, subscribed=False, special_use=special_use)
+    if reader.accept(b" "):
+        if reader.keyword("RETURN") != b"RETURN":
+            raise Fault("RETURN expected")
+        reader.space()
+        reader.listed(lambda: _option(reader, _RETURNED), "return options", empty=True)  # returned in any case
+    return listed
 
 
 def lsub(reader: Reader) -> List:
-    return _list(reader, subscribed=True)
-
-
-def _list(reader: Reader, *, subscribed: bool) -> List:
     reader.space()
+    return _list(reader, subscribed=True, special_use=False)
+
+
+def _list(reader: Reader, *, subscribed: bool, special_use: bool) -> List:
     reference = reader.mailbox()
     reader.space()
-    return List(reference, reader.pattern(), subscribed)
+    return List(reference, reader.pattern(), subscribed, special_use)
+
+
+def _option(reader: Reader, known: tuple[bytes, ...]) -> bytes:
+    option = reader.keyword("option")
+    if option not in known:
+        raise Fault("unknown option")
+    return option
 
 
 def status(reader: Reader) -> Status:

@@ -31,7 +31,7 @@ def _transfer(
 async def copy(core: Core, tag: str, command: Copy) -> None:
     selected = core.writable if command.move else core.selected
     core.catch_up()
-    uids = [message.uid for _, message in selected.pick(command.messages, by_uid=command.by_uid)]
+    uids = selected.view.uids_of(selected.pick(command.messages, by_uid=command.by_uid))
     code = None
     if uids:
         try:

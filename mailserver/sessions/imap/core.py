@@ -8,15 +8,16 @@ On failure `Refused` is answered as it says; `failure` turns what the store rais
 from __future__ import annotations
 
 import logging
+from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
 from mailserver.config.model import Limits
-from mailserver.imap import Event, SequenceSet, ServerConnection
+from mailserver.imap import SEPARATOR, Event, SequenceSet, ServerConnection
 from mailserver.imap import Limits as EngineLimits
-from mailserver.imap.sequence import Range
 from mailserver.mail import Address
 from mailserver.ports import Channel, Clock, Workers
 from mailserver.sessions.imap import packing
@@ -29,16 +30,13 @@ from mailserver.store import (
     Mailbox,
     MailboxExists,
     MailboxHasChildren,
-    Message,
     NoSuchMailbox,
     OverQuota,
+    SpecialUseRefused,
     StoreError,
 )
 
 log = logging.getLogger(__name__)
-
-Numbered = tuple[int, Message]
-"""A message with its sequence number."""
 
 UNSENT_LIMIT = 64 * 1024
 """Octets that may wait to be sent before a handler waits for the client."""
@@ -54,11 +52,12 @@ class Refused(Exception):
         self.status = status
 
 
-# RFC 5530 §3. The more special comes first.
+# RFC 5530 §3, RFC 6154 §3. The more special comes first.
 _CODES: tuple[tuple[type[StoreError], str], ...] = (
     (NoSuchMailbox, "NONEXISTENT"),
     (MailboxExists, "ALREADYEXISTS"),
     (MailboxHasChildren, "CANNOT"),
+    (SpecialUseRefused, "USEATTR"),
     (InvalidName, "CANNOT"),
     (InvalidFlag, "CANNOT"),
     (OverQuota, "OVERQUOTA"),
@@ -82,21 +81,16 @@ class Selected:
     packing: bool = False
     """Its search text is being packed."""
 
-    def ranges(self, messages: SequenceSet, *, by_uid: bool) -> list[Range]:
-        """The sequence numbers that a command means. Raises Refused.
+    def pick(self, messages: SequenceSet, *, by_uid: bool) -> array[int]:
+        """The sequence numbers of the messages that a command means, ascending. Raises Refused.
 
         RFC 3501 §9: a number that is not in the mailbox is an error of the client, a UID that is not is none.
         """
         view = self.view
-        if by_uid:
-            return view.numbers_of(messages.resolve(view.highest_uid))
-        if messages.highest > len(view) or (messages.uses_star and not view.messages):
+        if not by_uid and (messages.highest > len(view) or (messages.uses_star and not len(view))):
             raise Refused("there is no message with that number", status="BAD")
-        return messages.resolve(len(view))
-
-    def pick(self, messages: SequenceSet, *, by_uid: bool) -> list[Numbered]:
-        """The messages that a command means, with their sequence numbers. Raises Refused."""
-        return list(self.view.numbered(self.ranges(messages, by_uid=by_uid)))
+        ranges = view.ranges(messages, by_uid=by_uid)
+        return array("I", chain.from_iterable(range(first, last + 1) for first, last in ranges))
 
     def take_changes(self) -> None:
         """Takes into the view what is known in memory."""
@@ -106,7 +100,7 @@ class Selected:
         if changes.complete:
             view.take(changes)
         else:
-            view.compare(self.mailbox.messages(), changes.modseq)
+            view.compare(self.mailbox.listing())
         if len(view) > before:
             view.add_recent(self.mailbox.peek_recent() if self.read_only else self.mailbox.claim_recent())
 
@@ -136,8 +130,12 @@ class Core:
         workers: Workers,
         clock: Clock,
         tls_available: bool,
+        separator: str = SEPARATOR,
     ) -> None:
-        """`open_account` may block. Large messages lie in `spool`, nameless, while they are appended."""
+        """`open_account` may block. Large messages lie in `spool`, nameless, while they are appended.
+
+        `separator` stands between the parts of a mailbox name as the client knows it.
+        """
         self.channel = channel
         self.hostname = hostname
         self.limits = limits
@@ -148,7 +146,8 @@ class Core:
         self.tls_available = tls_available
         self.spool = spool
         self.engine = ServerConnection(
-            EngineLimits(line=limits.imap_line, literal=limits.imap_literal, message=limits.message_size)
+            EngineLimits(line=limits.imap_line, literal=limits.imap_literal, message=limits.message_size),
+            separator,
         )
         self.user: Address | None = None
         self.errors = 0

@@ -1,8 +1,10 @@
 """FETCH (RFC 3501 §6.4.5).
 
-Theory     Flags, dates and sizes are answered from memory, envelopes and structures from the index, in batches.
-           Contents are read by a worker, as many at a time as make about a megabyte. Of a large message only the places
-           of its sections are kept; they are then streamed as fast as the client reads.
+Theory     An item is a column: a pattern, and a value for each message of a batch. A batch is answered by one pattern
+           of all items, filled in for each message and joined, so that little is done for each message by itself.
+           UIDs and flags come from the view, dates and sizes from the mailbox's memory, envelopes, structures and most
+           header fields from the index. Contents are read by a worker, as many at a time as make about a megabyte. Of a
+           large message only the places of its sections are kept; they are streamed as fast as the client reads.
 Promises   Memory stays at one batch, or one piece of a large message, whatever is asked for and how slow the client is.
            A literal has exactly the octets announced, or the connection breaks.
 On failure A message that another session expunged is left out, and EXPUNGEISSUED says so (RFC 5530).
@@ -10,20 +12,25 @@ On failure A message that another session expunged is left out, and EXPUNGEISSUE
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from operator import attrgetter
 
 from mailserver.imap import responses
 from mailserver.imap.commands import Attribute, Fetch, Item, Section
-from mailserver.sessions.imap.core import UNSENT_LIMIT, Core, Numbered, Refused, Selected
-from mailserver.sessions.imap.reading import read_header
-from mailserver.sessions.imap.sections import Source, Span, clipped, is_span, needs_header_only
+from mailserver.sessions.imap.core import Core, Refused, Selected
+from mailserver.sessions.imap.reading import HEADERS, header_batches, read_header
+from mailserver.sessions.imap.sections import Source, Span, clipped, in_summary, is_span, needs_header_only
 from mailserver.store import Mailbox, Message, MessageGone, Prepared, StoreError
 
 METADATA_BATCH = 1000
 BATCH = 200
 BATCH_OCTETS = 2**20
 """Of contents that are held at a time; a message that is larger is streamed."""
+ROWS = 50
+"""Answers that are joined before they are sent."""
 
 _SEEN = "\\Seen"
 
@@ -31,41 +38,67 @@ _SEEN = "\\Seen"
 async def fetch(core: Core, tag: str, command: Fetch) -> None:
     core.catch_up()
     selected = core.selected
-    ranges = selected.ranges(command.messages, by_uid=command.by_uid)
+    picked = selected.pick(command.messages, by_uid=command.by_uid)
     fetching = _Fetching(core, selected, command.items)
-    await fetching.run(list(selected.view.numbered(ranges)))
+    await fetching.run(picked)
     core.take_changes()
     core.tell_news(expunges=command.by_uid)
     core.engine.done(tag, "OK", "Fetched", "EXPUNGEISSUED" if fetching.missed else None)
 
 
-Write = Callable[[Message, "_Loaded"], bytes]
-"""Gives one item of an answer, its name first."""
-
-
 @dataclass(slots=True)
-class _Loaded:
-    """What a worker has read for the first `count` messages of a batch, by UID."""
+class _Batch:
+    """Messages that are answered together, and what is known of them by UID."""
 
-    count: int
+    numbers: Sequence[int]
+    uids: Sequence[int]
+    messages: dict[int, Message] = field(default_factory=dict)
     prepared: dict[int, Prepared] = field(default_factory=dict)
-    sections: dict[int, list[bytes | None]] = field(default_factory=dict)
-    """In the order asked for."""
+    sections: dict[int, list[bytes]] = field(default_factory=dict)
+    """Name and octets of each, in the order asked for."""
     places: dict[int, dict[Section, Span]] = field(default_factory=dict)
-    """Of a large message: where its sections lie; they are None above."""
+    """Of a large message, which is the last: where its sections lie; they are empty above."""
     seen: list[Message] = field(default_factory=list)
     r"""Messages that became \Seen by this."""
 
+    def end_with(self, uid: int) -> None:
+        count = self.uids.index(uid) + 1
+        self.numbers, self.uids = self.numbers[:count], self.uids[:count]
 
-_FROM_MEMORY: dict[Attribute, Write] = {
-    Attribute.UID: lambda message, _: b"UID %d" % message.uid,
-    Attribute.INTERNALDATE: lambda message, _: b"INTERNALDATE " + responses.date_time(message.internal_date),
-    Attribute.SIZE: lambda message, _: b"RFC822.SIZE %d" % message.size,
+    def keep(self, known: Container[int]) -> None:
+        """Leaves out the messages whose UIDs are not in `known`."""
+        kept = [(number, uid) for number, uid in zip(self.numbers, self.uids, strict=True) if uid in known]
+        self.numbers, self.uids = [number for number, _ in kept], [uid for _, uid in kept]
+
+    def split_last(self) -> _Batch:
+        """Takes the last message out, into a batch of its own."""
+        last = replace(self, numbers=self.numbers[-1:], uids=self.uids[-1:])
+        self.numbers, self.uids = self.numbers[:-1], self.uids[:-1]
+        return last
+
+
+Column = tuple[bytes, Callable[[_Batch], Iterable[bytes | int]]]
+"""The pattern of an item, its name first, and its values for the messages of a batch."""
+
+
+def _of_messages(pattern: bytes, value: Callable[[Message], bytes | int]) -> Column:
+    return pattern, lambda batch: [value(batch.messages[uid]) for uid in batch.uids]
+
+
+def _of_prepared(pattern: bytes, value: Callable[[Prepared], bytes]) -> Column:
+    return pattern, lambda batch: [value(batch.prepared[uid]) for uid in batch.uids]
+
+
+_FROM_MEMORY: dict[Attribute, Column] = {
+    Attribute.INTERNALDATE: _of_messages(
+        b"INTERNALDATE %b", lambda message: responses.date_time(message.internal_date)
+    ),
+    Attribute.SIZE: _of_messages(b"RFC822.SIZE %d", attrgetter("size")),
 }
-_FROM_INDEX: dict[Attribute, Write] = {
-    Attribute.ENVELOPE: lambda message, loaded: b"ENVELOPE " + loaded.prepared[message.uid].envelope,
-    Attribute.BODY: lambda message, loaded: b"BODY " + loaded.prepared[message.uid].body,
-    Attribute.BODYSTRUCTURE: lambda message, loaded: b"BODYSTRUCTURE " + loaded.prepared[message.uid].bodystructure,
+_FROM_INDEX: dict[Attribute, Column] = {
+    Attribute.ENVELOPE: _of_prepared(b"ENVELOPE %b", attrgetter("envelope")),
+    Attribute.BODY: _of_prepared(b"BODY %b", attrgetter("body")),
+    Attribute.BODYSTRUCTURE: _of_prepared(b"BODYSTRUCTURE %b", attrgetter("bodystructure")),
 }
 
 
@@ -84,77 +117,83 @@ class _Fetching:
         self._mailbox = selected.mailbox
         self._items = items
         self._sections = [item for item in items if isinstance(item, Section)]
-        self._writers = [self._writer(item) for item in items]
-        self._from_index = any(item in _FROM_INDEX for item in items)
-        self._header_only = all(map(needs_header_only, self._sections))
-        self._batch = BATCH if self._from_index or self._sections else METADATA_BATCH
         self._marks_seen = not selected.read_only and any(not section.peek for section in self._sections)
+        self._columns = [self._column(item) for item in items]
+        patterns = b" ".join(pattern for pattern, _ in self._columns)
+        if self._marks_seen and Attribute.FLAGS not in items:
+            self._columns.append((b"%b", self._new_flags))
+            patterns += b"%b"
+        self._row = b"* %d FETCH (" + patterns + b")\r\n"
+        self._from_index = any(item in _FROM_INDEX for item in items)
+        self._from_memory = bool(self._sections) or any(item in _FROM_MEMORY for item in items)
+        self._from_summaries = all(map(in_summary, self._sections))
+        self._header_only = all(map(needs_header_only, self._sections))
 
-    async def run(self, picked: list[Numbered]) -> None:
-        position = 0
-        while position < len(picked):
-            batch = picked[position : position + self._batch]
-            loaded = _Loaded(count=len(batch))
-            if self._from_index or self._sections:
-                loaded = await self._core.workers.run(self._load, [message for _, message in batch])
-            for message in loaded.seen:
-                self._view.told(message)
-            await self._answer(batch[: loaded.count], loaded)
-            await self._core.clock.sleep(0)  # others have their turn
-            position += loaded.count
-
-    async def _answer(self, batch: list[Numbered], loaded: _Loaded) -> None:
-        changed = {message.uid: message for message in loaded.seen}
-        send = self._core.engine.send
-        for number, message in batch:
-            uid = message.uid
-            incomplete = self._from_index and uid not in loaded.prepared
-            if incomplete or (self._sections and uid not in loaded.sections):
-                self.missed = True
-            elif uid in loaded.places:
-                await self._stream(number, changed.get(uid, message), loaded, with_flags=uid in changed)
-            else:
-                current = changed.get(uid, message)
-                written = [write(current, loaded) for write in self._writers]
-                if uid in changed and Attribute.FLAGS not in self._items:
-                    written.append(self._flags(current, loaded))
-                answer = b" ".join(written)
-                if self._sections:  # not to copy what is large
-                    send(b"* %d FETCH (" % number)
-                    send(answer)
-                    send(b")\r\n")
-                else:
-                    send(b"* %d FETCH (%b)\r\n" % (number, answer))
-            if self._core.engine.unsent > UNSENT_LIMIT:
-                await self._core.channel.drain()
-
-    def _writer(self, item: Item) -> Write:
+    def _column(self, item: Item) -> Column:
         if isinstance(item, Section):
-            place, label = self._sections.index(item), item.label
-            return lambda message, loaded: _labelled(label, loaded.sections[message.uid][place])
+            place = self._sections.index(item)
+            return b"%b", lambda batch: [batch.sections[uid][place] for uid in batch.uids]
+        if item is Attribute.UID:
+            return b"UID %d", lambda batch: batch.uids
         if item is Attribute.FLAGS:
-            return self._flags
+            return b"FLAGS %b", lambda batch: self._view.flag_lists(batch.numbers)
         return _FROM_INDEX.get(item) or _FROM_MEMORY[item]
 
-    def _flags(self, message: Message, _loaded: _Loaded) -> bytes:
-        return b"FLAGS " + responses.flag_list(message.flags, message.uid in self._view.recent)
+    def _new_flags(self, batch: _Batch) -> list[bytes]:
+        """Of the messages that became \\Seen by this, though the flags were not asked for."""
+        seen = {message.uid for message in batch.seen}
+        lists = zip(batch.uids, self._view.flag_lists(batch.numbers), strict=True)
+        return [b" FLAGS " + flags if uid in seen else b"" for uid, flags in lists]
 
-    async def _stream(self, number: int, message: Message, loaded: _Loaded, *, with_flags: bool) -> None:
-        """The answer for a large message, in pieces."""
+    @property
+    def _size(self) -> int:
+        """Messages of a batch."""
+        if not (self._from_index or self._sections):
+            return METADATA_BATCH
+        return HEADERS if self._from_summaries and not self._from_index else BATCH
+
+    async def run(self, picked: array[int]) -> None:
+        position = 0
+        while position < len(picked):
+            numbers = picked[position : position + self._size]
+            batch = _Batch(numbers, self._view.uids_of(numbers))
+            if self._from_index or self._sections:
+                position += await self._core.workers.run(self._load, batch)
+            else:
+                position += self._load(batch)
+            for message in batch.seen:
+                self._view.told(message.uid, message.flags)
+            await self._answer(batch)
+            await self._core.clock.sleep(0)  # others have their turn
+
+    async def _answer(self, batch: _Batch) -> None:
+        large = batch.split_last() if batch.uids and batch.uids[-1] in batch.places else None
+        answers = map(
+            self._row.__mod__, zip(batch.numbers, *(values(batch) for _, values in self._columns), strict=True)
+        )
+        while joined := b"".join(islice(answers, ROWS)):
+            self._core.engine.send(joined)
+            await self._core.drain_if_much()
+        if large is not None:
+            await self._stream(large)
+
+    async def _stream(self, batch: _Batch) -> None:
+        """The answer for one large message, in pieces."""
         engine = self._core.engine
-        places = loaded.places[message.uid]
-        before = b"* %d FETCH (" % number
-        for item, write in zip(self._items, self._writers, strict=True):
+        (uid,) = batch.uids
+        places = batch.places[uid]
+        before = b"* %d FETCH (" % batch.numbers[0]
+        for item, (pattern, values) in zip(self._items, self._columns, strict=False):
             engine.send(before)
             before = b" "
             if isinstance(item, Section) and item in places:
                 first, end = places[item]
                 engine.send(item.label + b" {%d}\r\n" % (end - first))
-                await self._send(message.uid, places[item])
+                await self._send(uid, places[item])
             else:
-                engine.send(write(message, loaded))
-        if with_flags and Attribute.FLAGS not in self._items:
-            engine.send(b" " + self._flags(message, loaded))
+                engine.send(pattern % tuple(values(batch)))
+        for pattern, values in self._columns[len(self._items) :]:
+            engine.send(pattern % tuple(values(batch)))
         engine.send(b")\r\n")
 
     async def _send(self, uid: int, place: Span) -> None:
@@ -172,52 +211,71 @@ class _Fetching:
             left -= len(data)
             await self._core.channel.drain()
 
-    # in a worker
+    # in a worker, when there is something to wait for
 
-    def _load(self, messages: list[Message]) -> _Loaded:
-        """As many of the messages as make a batch."""
-        loaded = _Loaded(count=len(messages))
+    def _load(self, batch: _Batch) -> int:
+        """Leaves in the batch the first messages, as many as can be held, without those gone; how many with these."""
+        if self._from_memory:
+            batch.messages = {message.uid: message for message in self._mailbox.get(batch.uids)}
+        if self._sections:
+            self._load_sections(batch)
+        count = len(batch.uids)
+        if self._from_memory:
+            batch.keep(batch.sections if self._sections else batch.messages)
         if self._from_index:
-            loaded.prepared = self._mailbox.prepared([message.uid for message in messages])
-        if not self._sections:
-            return loaded
+            batch.prepared = self._mailbox.prepared(batch.uids)
+            batch.keep(batch.prepared)
+        if len(batch.uids) < count:
+            self.missed = True
+        if self._marks_seen:
+            unseen = [uid for uid in batch.uids if _SEEN not in batch.messages[uid].flags]
+            if unseen:
+                batch.seen = self._mailbox.update_flags(unseen, "add", frozenset({_SEEN}))
+        return count
+
+    def _load_sections(self, batch: _Batch) -> None:
         octets = 0
-        for count, message in enumerate(messages, 1):
+        for uid, content in self._contents(batch):
+            octets += self._cut_up(batch, uid, content)
+            if octets > BATCH_OCTETS or uid in batch.places:
+                batch.end_with(uid)
+                break
+
+    def _contents(self, batch: _Batch) -> Iterator[tuple[int, bytes]]:
+        """By UID, ascending, what the sections are taken from; nothing of a message that is gone."""
+        if self._from_summaries:
+            held = next(header_batches(batch.messages.values()), [])
+            if len(held) < len(batch.messages):
+                batch.end_with(held[-1].uid)
+            yield from sorted(self._mailbox.headers(batch.uids).items())
+            return
+        for uid, message in batch.messages.items():
             try:
-                octets += self._load_sections(message, loaded)
+                yield uid, read_header(self._mailbox, message) if self._header_only else self._mailbox.read(uid)
             except MessageGone:
                 continue
-            if octets > BATCH_OCTETS:
-                loaded.count = count
-                break
-        if self._marks_seen:
-            unseen = [m.uid for m in messages if _SEEN not in m.flags and m.uid in loaded.sections]
-            if unseen:
-                loaded.seen = self._mailbox.update_flags(unseen, "add", frozenset({_SEEN}))
-        return loaded
 
-    def _load_sections(self, message: Message, loaded: _Loaded) -> int:
+    def _cut_up(self, batch: _Batch, uid: int, content: bytes) -> int:
         """Returns how many octets are held."""
-        uid = message.uid
-        source = Source(read_header(self._mailbox, message) if self._header_only else self._mailbox.read(uid))
-        large = len(source.content) > BATCH_OCTETS
-        sections: list[bytes | None] = []
+        source = Source(content)
+        large = len(content) > BATCH_OCTETS
+        sections: list[bytes] = []
         places: dict[Section, Span] = {}
         held = 0
         for section in self._sections:
-            octets = None
             span = source.span(section) if is_span(section) else None
             if span is not None and (large or held > BATCH_OCTETS):
                 places[section] = clipped(span, section.partial)
+                sections.append(b"")
             else:
                 octets = source.octets(section)
+                sections.append(_labelled(section.label, octets))
                 held += len(octets or b"")
-            sections.append(octets)
-            if held > BATCH_OCTETS + len(source.content):
+            if held > BATCH_OCTETS + len(content):
                 raise Refused("the header is asked for too many times at once", "LIMIT")
-        loaded.sections[uid] = sections
+        batch.sections[uid] = sections
         if places:
-            loaded.places[uid] = places
+            batch.places[uid] = places
         return held
 
 

@@ -6,7 +6,6 @@ Promises   An answer tells the flags that the messages have after the change, du
 
 from __future__ import annotations
 
-from mailserver.imap import responses
 from mailserver.imap.commands import FlagAction, Store
 from mailserver.sessions.imap.core import Core
 
@@ -19,22 +18,22 @@ async def store(core: Core, tag: str, command: Store) -> None:
     core.catch_up()
     picked = selected.pick(command.messages, by_uid=command.by_uid)
     for start in range(0, len(picked), BATCH):
-        batch = {message.uid: number for number, message in picked[start : start + BATCH]}
-        updated = await core.workers.run(mailbox.update_flags, list(batch), command.action, command.flags)
-        lines = []
+        batch = picked[start : start + BATCH]
+        uids = view.uids_of(batch)
+        numbers = dict(zip(uids, batch, strict=True))
+        updated = await core.workers.run(mailbox.update_flags, uids, command.action, command.flags)
+        telling = []
         for message in updated:
-            number = batch[message.uid]
-            before = view.messages[number - 1].flags
-            view.told(message)
-            if not command.silent or message.flags != applied(before, command.action, command.flags):
-                flags = responses.flag_list(message.flags, view.is_recent(message.uid))
-                uid = b"UID %d " % message.uid if command.by_uid else b""
-                lines.append(b"%d FETCH (%bFLAGS %b)" % (number, uid, flags))
-        core.untagged(view.keyword_news(updated))
-        core.untagged(lines)
+            number = numbers[message.uid]
+            expected = applied(view.flags[number - 1], command.action, command.flags)
+            view.told(message.uid, message.flags)
+            if not command.silent or message.flags != expected:
+                telling.append(number)
+        core.untagged(view.keyword_news(message.flags for message in updated))
+        core.untagged(view.flag_answers(telling, with_uids=command.by_uid))
         await core.drain_if_much()
     core.take_changes()
-    gone = any(message.uid in view.gone for _, message in picked)
+    gone = not view.gone.isdisjoint(view.uids_of(picked))
     core.tell_news(expunges=command.by_uid)
     core.engine.done(tag, "OK", "Stored", "EXPUNGEISSUED" if gone else None)
 

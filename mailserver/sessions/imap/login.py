@@ -19,7 +19,17 @@ from mailserver.store import StoreError
 log = logging.getLogger(__name__)
 
 _ALWAYS = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID")
-_AFTER_LOGIN = ("IDLE", "NAMESPACE", "UIDPLUS", "UNSELECT", "CHILDREN", "MOVE", "STATUS=SIZE")
+_AFTER_LOGIN = (
+    "IDLE",
+    "NAMESPACE",
+    "UIDPLUS",
+    "UNSELECT",
+    "CHILDREN",
+    "MOVE",
+    "STATUS=SIZE",
+    "SPECIAL-USE",
+    "CREATE-SPECIAL-USE",
+)
 
 
 def capabilities(core: Core) -> str:

@@ -8,24 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mailserver.imap import SEPARATOR, Pattern, responses
+from mailserver.imap import SEPARATOR, Pattern, ServerConnection, responses
 from mailserver.imap.commands import Create, Delete, List, Namespace, Rename, Status, Subscribe
 from mailserver.sessions.imap.core import Core, Refused
 from mailserver.store import Folder
 
-# Names that clients give to mailboxes of special use (RFC 6154 §2).
-_SPECIAL = {
-    "archive": b"\\Archive",
-    "drafts": b"\\Drafts",
-    "junk": b"\\Junk",
-    "sent": b"\\Sent",
-    "trash": b"\\Trash",
-}
-_QUOTED_SEPARATOR = responses.string(SEPARATOR.encode())
-
 
 async def create(core: Core, tag: str, command: Create) -> None:
-    await core.workers.run(core.account.create, command.mailbox)
+    await core.workers.run(core.account.create, command.mailbox, command.special_use)
     core.engine.done(tag, "OK", "Created")
 
 
@@ -48,22 +38,27 @@ async def subscribe(core: Core, tag: str, command: Subscribe) -> None:
 
 
 async def namespace(core: Core, tag: str, _command: Namespace) -> None:
-    core.engine.untagged(b'NAMESPACE (("" ' + _QUOTED_SEPARATOR + b")) NIL NIL")
+    core.engine.untagged(b'NAMESPACE (("" ' + _separator(core.engine) + b")) NIL NIL")
     core.engine.done(tag, "OK", "Namespaces listed")
 
 
+def _separator(engine: ServerConnection) -> bytes:
+    return responses.string(engine.separator.encode())
+
+
 async def list_(core: Core, tag: str, command: List) -> None:
-    name = b"LSUB" if command.subscribed else b"LIST"
+    name, separator = b"LSUB" if command.subscribed else b"LIST", _separator(core.engine)
     if not command.pattern and not command.subscribed:
-        core.engine.untagged(b"LIST (\\Noselect) " + _QUOTED_SEPARATOR + b' ""')
+        core.engine.untagged(b"LIST (\\Noselect) " + separator + b' ""')
     else:
         pattern = Pattern(command.reference + command.pattern)
         if command.subscribed:
             found = _subscribed(await core.workers.run(core.account.subscriptions), pattern)
         else:
-            found = _folders(await core.workers.run(core.account.folders), pattern)
+            folders = await core.workers.run(core.account.folders)
+            found = _folders([each for each in folders if each.special_use or not command.special_use], pattern)
         for mailbox, attributes in found:
-            line = (name, b"(" + b" ".join(attributes) + b")", _QUOTED_SEPARATOR, responses.mailbox(mailbox))
+            line = (name, b"(" + b" ".join(attributes) + b")", separator, core.engine.mailbox(mailbox))
             core.engine.untagged(b" ".join(line))
             await core.drain_if_much()
     core.engine.done(tag, "OK", "Listed")
@@ -74,8 +69,7 @@ def _folders(folders: list[Folder], pattern: Pattern) -> Iterator[tuple[str, lis
         if pattern.matches(folder.name):
             attributes = [] if folder.selectable else [b"\\Noselect"]
             attributes.append(b"\\HasChildren" if folder.has_children else b"\\HasNoChildren")
-            if folder.selectable and (special := _SPECIAL.get(folder.name.lower())):
-                attributes.append(special)
+            attributes += [use.encode() for use in sorted(folder.special_use)]
             yield folder.name, attributes
 
 
@@ -103,5 +97,5 @@ async def status(core: Core, tag: str, command: Status) -> None:
         b"SIZE": numbers.size,
     }
     items = b" ".join(b"%b %d" % (item, values[item]) for item in command.items)
-    core.engine.untagged(b"STATUS %b (%b)" % (responses.mailbox(command.mailbox), items))
+    core.engine.untagged(b"STATUS %b (%b)" % (core.engine.mailbox(command.mailbox), items))
     core.engine.done(tag, "OK", "Status given")

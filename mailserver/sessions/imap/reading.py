@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from mailserver.store import Mailbox, Message, Unavailable
+
+HEADERS = 500
+HEADER_OCTETS = 16 * 2**20
+"""Of messages whose headers are held at a time: a header may be all of a message."""
 
 _WHOLE = 64 * 1024
 """Octets up to which a message is read at once."""
+
+
+def header_batches(messages: Iterable[Message]) -> Iterator[list[Message]]:
+    """Messages whose headers may be held together, in order; each batch has one at least."""
+    batch: list[Message] = []
+    octets = 0
+    for message in messages:
+        octets += message.size
+        if batch and (len(batch) == HEADERS or octets > HEADER_OCTETS):
+            yield batch
+            batch, octets = [], message.size
+        batch.append(message)
+    if batch:
+        yield batch
 
 
 def read_header(mailbox: Mailbox, message: Message) -> bytes:

@@ -1,8 +1,9 @@
 """SEARCH (RFC 3501 §6.4.4).
 
 Theory     A key becomes a test that picks from candidates. Tests that need less are asked first, and each gets what the
-           one before it left: what is known in memory, then texts, which the store finds (`Mailbox.search_text`), then
-           the Date field, which is read from the message. Batches of candidates go through a worker.
+           one before it left: what the view knows, then what the mailbox has in memory, then texts, which the store
+           finds (`Mailbox.search_text`), then the Date field. Batches of candidates go through a worker; how large they
+           are follows from the time that they take.
 Promises   Text is compared decoded and without regard to case. The work ends when the client is gone.
 On failure A message that another session expunged is not found.
 """
@@ -10,69 +11,80 @@ On failure A message that another session expunged is not found.
 from __future__ import annotations
 
 import datetime
+import math
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_tz
 from functools import partial
 
-from mailserver.imap import contains
 from mailserver.imap.commands import And, Dated, HasFlag, InHeader, InSet, InText, Key, Not, Or, Search, Sized
-from mailserver.message import Phrase, fields, first, header_end
-from mailserver.sessions.imap.core import Core, Numbered
-from mailserver.sessions.imap.reading import read_header
+from mailserver.imap.sequence import Range
+from mailserver.message import Phrase, fields, first
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.reading import header_batches
 from mailserver.sessions.imap.view import View
-from mailserver.store import Mailbox, Message, MessageGone
+from mailserver.store import Mailbox, Message
 
-BATCH = 5000  # candidates that go through a worker at once
-BATCH_OCTETS = 16 * 2**20  # of their messages, when a content may have to be read
+FIRST_BATCH = 500  # candidates that go through a worker at once; each may have to be read
+GROWTH = 4
+SHORT, LONG = 0.025, 0.25
+"""Seconds: after a batch that takes less the next is larger, after one that takes more it is smaller."""
+
 _DATE_LIMIT = 200
-_MEMORY, _HEADER, _CONTENT, _DATE = range(4)
+_DAY = 86400
+_EPOCH = datetime.date(1970, 1, 1)
+_VIEW, _MEMORY, _HEADER, _CONTENT, _DATE = range(5)
+
+Numbers = Sequence[int]
+"""Sequence numbers, ascending."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """Some messages of the view, and where to look for more about them; `gone` are the UIDs not found there."""
+    """Where tests look; `gone` are the UIDs that they did not find in the mailbox."""
 
-    candidates: list[Numbered]
-    recent: set[int]
+    view: View
     mailbox: Mailbox
     gone: set[int] = field(default_factory=set)
 
-
-Pick = Callable[[Batch, list[Numbered]], list[Numbered]]
-"""Those of the candidates that pass, in order."""
+    def messages(self, candidates: Numbers) -> dict[int, Message]:
+        """By sequence number."""
+        numbers = dict(zip(self.view.uids_of(candidates), candidates, strict=True))
+        found = {numbers[message.uid]: message for message in self.mailbox.get(numbers)}
+        if len(found) < len(numbers):
+            self.gone.update(uid for uid, number in numbers.items() if number not in found)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """`cost`: one of `_MEMORY` to `_DATE`."""
+    """`pick` gives those of the candidates that pass, in order. `cost`: one of `_VIEW` to `_DATE`."""
 
     cost: int
-    pick: Pick
+    pick: Callable[[Batch, Numbers], Numbers]
 
 
 def compiled(key: Key, view: View) -> Test:
-    """`view` gives `*` its meaning."""
+    """`view` gives numbers, UIDs and `*` their meaning."""
     match key:
         case HasFlag("\\Recent"):
-            return Test(_MEMORY, lambda batch, candidates: [each for each in candidates if each[1].uid in batch.recent])
+            return Test(_VIEW, _recent)
         case HasFlag(flag):
-            wanted = flag.lower()
-            if flag.startswith("\\"):
-                return _known(lambda _, message: flag in message.flags)
-            return _known(lambda _, message: any(wanted == each.lower() for each in message.flags))
+            return _flagged(flag, wanted=True)
+        case Not(HasFlag(flag)) if flag != "\\Recent":
+            return _flagged(flag, wanted=False)
         case InSet(messages, by_uid):
-            ranges = messages.resolve(view.highest_uid if by_uid else len(view))
-            if by_uid:
-                return _known(lambda _, message: contains(ranges, message.uid))
-            return _known(lambda number, _: contains(ranges, number))
+            return Test(_VIEW, partial(_within, view.ranges(messages, by_uid=by_uid)))
         case Sized(larger, size):
-            if larger:
-                return _known(lambda _, message: message.size > size)
-            return _known(lambda _, message: message.size < size)
+            compare = operator.gt if larger else operator.lt
+            return _known(lambda message: compare(message.size, size))
+        case Dated(sent=False):
+            earliest, end = _times(key)
+            return _known(lambda message: earliest <= message.internal_date < end)
         case Dated():
-            return _dated(key)
+            return Test(_DATE, partial(_sent_in, *_times(key)))
         case InHeader(name, text):
             return Test(_HEADER, partial(_having, Phrase(text, body=False, field=name)))
         case InText(text, header):
@@ -88,22 +100,90 @@ def compiled(key: Key, view: View) -> Test:
             return Test(_cost(tests), partial(_passing_any, tests))
 
 
-def _known(holds: Callable[[int, Message], bool]) -> Test:
-    """`holds` is asked with sequence number and message."""
-    return Test(_MEMORY, lambda _, candidates: [each for each in candidates if holds(*each)])
+def _recent(batch: Batch, candidates: Numbers) -> Numbers:
+    numbered = zip(candidates, batch.view.uids_of(candidates), strict=True)
+    return [number for number, uid in numbered if batch.view.is_recent(uid)]
 
 
-def _having(phrase: Phrase, batch: Batch, candidates: list[Numbered]) -> list[Numbered]:
-    found, gone = batch.mailbox.search_text((message.uid for _, message in candidates), phrase)
+def _flagged(flag: str, *, wanted: bool) -> Test:
+    """Decided once for each set of flags, as there are few. Case does not count in keywords."""
+    if flag.startswith("\\"):
+        return Test(_VIEW, partial(_with_flags, lambda flags: (flag in flags) is wanted))
+    lower = flag.lower()
+    return Test(_VIEW, partial(_with_flags, lambda flags: any(lower == each.lower() for each in flags) is wanted))
+
+
+def _with_flags(holds: Callable[[frozenset[str]], bool], batch: Batch, candidates: Numbers) -> Numbers:
+    flags = batch.view.flags_of(candidates)
+    passing = set(filter(holds, set(flags)))
+    return [number for number, each in zip(candidates, flags, strict=True) if each in passing]
+
+
+def _within(ranges: Iterable[Range], _batch: Batch, candidates: Numbers) -> Numbers:
+    picked: list[int] = []
+    for first_number, last_number in ranges:
+        picked += candidates[bisect_left(candidates, first_number) : bisect_right(candidates, last_number)]
+    return picked
+
+
+def _known(holds: Callable[[Message], bool]) -> Test:
+    """What the mailbox has in memory."""
+    return Test(
+        _MEMORY,
+        lambda batch, candidates: [number for number, message in batch.messages(candidates).items() if holds(message)],
+    )
+
+
+def _having(phrase: Phrase, batch: Batch, candidates: Numbers) -> Numbers:
+    uids = batch.view.uids_of(candidates)
+    found, gone = batch.mailbox.search_text(uids, phrase)
     batch.gone |= gone
-    return [each for each in candidates if each[1].uid in found]
+    return [number for number, uid in zip(candidates, uids, strict=True) if uid in found]
 
 
-def _failing(test: Test, batch: Batch, candidates: list[Numbered]) -> list[Numbered]:
+def _times(key: Dated) -> tuple[float, float]:
+    """From when on, and up to when, days being those of UTC."""
+    start = (key.date - _EPOCH).days * _DAY
+    match key.relation:
+        case "before":
+            return -math.inf, start
+        case "on":
+            return start, start + _DAY
+        case "since":
+            return start, math.inf
+
+
+def _sent_in(earliest: float, end: float, batch: Batch, candidates: Numbers) -> Numbers:
+    numbers = {message.uid: number for number, message in batch.messages(candidates).items()}
+    picked = []
+    for messages in header_batches(batch.mailbox.get(numbers)):
+        headers = batch.mailbox.headers([message.uid for message in messages])
+        for message in messages:
+            header = headers.get(message.uid)
+            if header is None:
+                batch.gone.add(message.uid)
+            elif (sent := _sent(header)) is not None and earliest <= sent < end:
+                picked.append(numbers[message.uid])
+    return picked
+
+
+def _sent(header: bytes) -> float | None:
+    """When the day of the Date field began, as if it were in UTC: neither time nor zone counts (§6.4.4)."""
+    value = first(fields(header), b"date")
+    if value is None:
+        return None
+    try:
+        parsed = parsedate_tz(value[:_DATE_LIMIT].decode("latin-1"))
+        return (datetime.date(*parsed[:3]) - _EPOCH).days * _DAY if parsed is not None else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _failing(test: Test, batch: Batch, candidates: Numbers) -> Numbers:
     return _without(candidates, test.pick(batch, candidates))
 
 
-def _passing_all(tests: list[Test], batch: Batch, candidates: list[Numbered]) -> list[Numbered]:
+def _passing_all(tests: list[Test], batch: Batch, candidates: Numbers) -> Numbers:
     for test in tests:
         if not candidates:
             break
@@ -111,23 +191,16 @@ def _passing_all(tests: list[Test], batch: Batch, candidates: list[Numbered]) ->
     return candidates
 
 
-def _passing_any(tests: list[Test], batch: Batch, candidates: list[Numbered]) -> list[Numbered]:
+def _passing_any(tests: list[Test], batch: Batch, candidates: Numbers) -> Numbers:
     left = candidates
     for test in tests:
         left = _without(left, test.pick(batch, left))
     return _without(candidates, left)
 
 
-def _without(candidates: list[Numbered], others: list[Numbered]) -> list[Numbered]:
-    numbers = {number for number, _ in others}
-    return [each for each in candidates if each[0] not in numbers]
-
-
-_COMPARE: dict[str, Callable[[datetime.date, datetime.date], bool]] = {
-    "before": operator.gt,
-    "on": operator.eq,
-    "since": operator.le,
-}
+def _without(candidates: Numbers, others: Numbers) -> Numbers:
+    numbers = set(others)
+    return [number for number in candidates if number not in numbers]
 
 
 def _cheapest_first(keys: Iterable[Key], view: View) -> list[Test]:
@@ -135,78 +208,33 @@ def _cheapest_first(keys: Iterable[Key], view: View) -> list[Test]:
 
 
 def _cost(tests: list[Test]) -> int:
-    return max((test.cost for test in tests), default=_MEMORY)
-
-
-def _dated(key: Dated) -> Test:
-    compare = partial(_COMPARE[key.relation], key.date)
-    if not key.sent:
-        return _known(lambda _, message: compare(_day(message.internal_date)))
-
-    def pick(batch: Batch, candidates: list[Numbered]) -> list[Numbered]:
-        picked = []
-        for each in candidates:
-            try:
-                sent = _sent(read_header(batch.mailbox, each[1]))
-            except MessageGone:
-                batch.gone.add(each[1].uid)
-                continue
-            if sent is not None and compare(sent):
-                picked.append(each)
-        return picked
-
-    return Test(_DATE, pick)
-
-
-def _day(seconds: float) -> datetime.date:
-    """In UTC, as INTERNALDATE is shown."""
-    return datetime.date(1970, 1, 1) + datetime.timedelta(days=seconds // 86400)
-
-
-def _sent(content: bytes) -> datetime.date | None:
-    """The Date field without time and zone (§6.4.4)."""
-    value = first(fields(content[: header_end(content)]), b"date")
-    if value is None:
-        return None
-    try:
-        parsed = parsedate_tz(value[:_DATE_LIMIT].decode("latin-1"))
-        return datetime.date(*parsed[:3]) if parsed is not None else None
-    except (ValueError, OverflowError):
-        return None
+    return max((test.cost for test in tests), default=_VIEW)
 
 
 async def search(core: Core, tag: str, command: Search) -> None:
     core.catch_up()
-    selected = core.selected
-    view = selected.view
+    view = core.selected.view
     test = compiled(command.key, view)
+    batch = Batch(view, core.selected.mailbox)
     found: list[int] = []
-    missed = False
-    for candidates in _batches(view.messages.copy(), BATCH_OCTETS if test.cost else None):
-        batch = Batch(candidates, view.recent, selected.mailbox)
-        matches = await core.workers.run(_matches, test, batch)
-        missed = missed or bool(batch.gone)
-        found += [message.uid if command.by_uid else number for number, message in matches]
+    done, size = 0, FIRST_BATCH
+    while done < len(view):
+        candidates = range(done + 1, min(done + size, len(view)) + 1)
+        began = core.clock.monotonic()
+        found += await core.workers.run(test.pick, batch, candidates)
+        done += size
+        size = _next_size(size, core.clock.monotonic() - began)
         await core.channel.drain()
-    core.engine.untagged(b" ".join([b"SEARCH", *(b"%d" % number for number in found)]))
+    uids = view.uids_of(found)
+    if batch.gone:
+        here = [place for place, uid in enumerate(uids) if uid not in batch.gone]
+        found, uids = [found[place] for place in here], [uids[place] for place in here]
+    core.engine.untagged(" ".join(["SEARCH", *map(str, uids if command.by_uid else found)]).encode())
     core.tell_news(expunges=command.by_uid)
-    core.engine.done(tag, "OK", "Searched", "EXPUNGEISSUED" if missed else None)
+    core.engine.done(tag, "OK", "Searched", "EXPUNGEISSUED" if batch.gone else None)
 
 
-def _batches(messages: Sequence[Message], octets: int | None) -> Iterator[list[Numbered]]:
-    """Each has one message at least."""
-    batch: list[Numbered] = []
-    held = 0
-    for numbered in enumerate(messages, 1):
-        held += numbered[1].size
-        if batch and (len(batch) == BATCH or (octets is not None and held > octets)):
-            yield batch
-            batch, held = [], numbered[1].size
-        batch.append(numbered)
-    if batch:
-        yield batch
-
-
-def _matches(test: Test, batch: Batch) -> list[Numbered]:
-    """Blocking. One content is held at a time."""
-    return [each for each in test.pick(batch, batch.candidates) if each[1].uid not in batch.gone]
+def _next_size(size: int, seconds: float) -> int:
+    if seconds < SHORT:
+        return size * GROWTH
+    return max(size // GROWTH, 1) if seconds > LONG else size

@@ -6,19 +6,28 @@ On failure A part that is not there is None, which is sent as NIL.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from mailserver.imap.commands import Section, Text
-from mailserver.message import Part, header_end, parse, section, whole_fields
+from mailserver.message import Part, fields, header_end, parse, section
+from mailserver.message.header import FIELD_LIMIT
+from mailserver.message.summary import covers
 
 Span = tuple[int, int]
 """First octet, and the one behind the last."""
 
 _CHOSEN = (Text.FIELDS, Text.FIELDS_NOT)
+_NAME = re.compile(rb"[^\x00-\x20:\x7f]++")  # of a field, as in `message.header`
 
 
 def needs_header_only(wanted: Section) -> bool:
     return not wanted.part and wanted.text in (Text.HEADER, *_CHOSEN)
+
+
+def in_summary(wanted: Section) -> bool:
+    """What the summary of the header has (`Mailbox.headers`)."""
+    return not wanted.part and wanted.text is Text.FIELDS and covers(wanted.fields)
 
 
 def is_span(wanted: Section) -> bool:
@@ -81,15 +90,20 @@ class Source:
 
 def choose(header: bytes, wanted: Section) -> bytes:
     """The fields that HEADER.FIELDS or HEADER.FIELDS.NOT name, and the blank line."""
-    chosen = whole_fields(header, _names(wanted.fields), without=wanted.text is Text.FIELDS_NOT)
-    if chosen and not chosen[-1].endswith(b"\n"):
-        chosen.append(b"\r\n")
-    return b"".join(chosen) + b"\r\n"
+    if not header.endswith(b"\n"):
+        header += b"\r\n"
+    if header.count(b"\n") > FIELD_LIMIT:  # only then can there be so many fields
+        header = header[: max((field.end for field in fields(header)), default=0)]
+    chosen = _choice(wanted.fields, wanted.text is Text.FIELDS_NOT).findall(b"\n" + header)
+    return b"".join(chosen)[1:] + b"\n\r\n" if chosen else b"\r\n"
 
 
 @lru_cache(maxsize=32)
-def _names(fields: tuple[bytes, ...]) -> frozenset[bytes]:
-    return frozenset(name.lower() for name in fields)
+def _choice(names: tuple[bytes, ...], without: bool) -> re.Pattern[bytes]:
+    """Finds whole fields, each with the line end before it instead of that behind it: so it begins with a letter."""
+    chosen = b"|".join(re.escape(name) for name in names if _NAME.fullmatch(name)) or b"(?!)"
+    chosen = b"(?!(?:%b)[ \t]*+:)%b" % (chosen, _NAME.pattern) if without else b"(?:%b)" % chosen
+    return re.compile(b"\n" + chosen + rb"[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+", re.IGNORECASE)
 
 
 def clipped(span: Span, partial: tuple[int, int] | None) -> Span:

@@ -17,8 +17,7 @@ def _open(account: AccountStore, name: str, read_only: bool) -> tuple[Mailbox, V
     """Blocking."""
     mailbox = account.open(name)
     try:
-        modseq = mailbox.highest_modseq  # first: what happens meanwhile is then seen twice, not missed
-        view = View(mailbox.messages(), modseq)
+        view = View(mailbox.listing())
         view.add_recent(mailbox.peek_recent() if read_only else mailbox.claim_recent())
     except BaseException:
         mailbox.close()
@@ -42,7 +41,7 @@ async def select(core: Core, tag: str, command: Select) -> None:
         engine.status("OK", "No flags can be changed", "PERMANENTFLAGS ()")
         engine.done(tag, "OK", "Examined", "READ-ONLY")
     else:
-        lasting = responses.flag_list(frozenset(responses.SYSTEM_FLAGS) | view.keywords() | {"\\*"}).decode()
+        lasting = responses.flag_list(frozenset(responses.SYSTEM_FLAGS) | view.keywords | {"\\*"}).decode()
         engine.status("OK", "Flags that last", f"PERMANENTFLAGS {lasting}")
         engine.done(tag, "OK", "Selected", "READ-WRITE")
 
@@ -72,7 +71,7 @@ async def expunge(core: Core, tag: str, command: Expunge) -> None:
     await core.look()
     uids = _deleted(selected)
     if command.messages is not None:
-        named = {message.uid for _, message in selected.pick(command.messages, by_uid=True)}
+        named = set(selected.view.uids_of(selected.pick(command.messages, by_uid=True)))
         uids = [uid for uid in uids if uid in named]
     await core.workers.run(selected.mailbox.expunge, uids)
     core.take_changes()
@@ -81,4 +80,5 @@ async def expunge(core: Core, tag: str, command: Expunge) -> None:
 
 
 def _deleted(selected: Selected) -> list[int]:
-    return [message.uid for message in selected.view.messages if "\\Deleted" in message.flags]
+    view = selected.view
+    return [uid for uid, flags in zip(view.uids, view.flags, strict=True) if "\\Deleted" in flags]

@@ -4,67 +4,76 @@ Theory     Message sequence numbers are places in the list. What happens to the 
            numbers that the client knows stay true: a message that vanished keeps its place until `news` may tell of it.
            New messages come at the end, for UIDs ascend. Flags are told when they differ from those told before.
 Promises   EXPUNGE is told only where the caller says that it may be (RFC 3501 §7.4.1), and every change once.
+           At most 16 octets a message: its UID, its flags as one of few sets that are shared, its UID if it is recent.
 On failure Nothing here fails.
 """
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain, compress
 
 from mailserver.imap import responses
-from mailserver.imap.sequence import Range
-from mailserver.store import Changes, Message
+from mailserver.imap.sequence import Range, SequenceSet
+from mailserver.store import Changes, Listing
+
+Flags = frozenset[str]
 
 
 class View:
-    """`messages[n - 1]` is the message with sequence number n. `modseq`: up to where changes were taken in."""
+    """`uids[n - 1]` and `flags[n - 1]` are those of the message with sequence number n, for others to read only."""
 
-    def __init__(self, messages: Sequence[Message], modseq: int) -> None:
-        self.messages = list(messages)
-        self.modseq = modseq
-        self.recent: set[int] = set()
-        r"""UIDs that are \Recent in this session, as the mailbox gave them out; `add_recent` adds."""
-        self._recent_count: int | None = 0  # None: to be counted
+    def __init__(self, listing: Listing) -> None:
+        """The columns of `listing` are the view's own from now on."""
+        self.uids = listing.uids
+        self.flags = listing.flags
+        self.modseq = listing.modseq
+        """Up to where changes were taken in."""
         self.gone: set[int] = set()
         """UIDs that have vanished, which the client does not know yet."""
+        self._recent = array("I")  # ascending; some may not be in the view
+        self._recent_count: int | None = 0  # None: to be counted
         self._changed: set[int] = set()
-        self._exists_told = len(self.messages)
+        self._exists_told = len(self.uids)
         self._recent_told = 0
-        self._keywords = _keywords(self.messages)
+        self.keywords = _keywords(self.flags)
+        """Those that the client knows."""
 
     # finding messages
 
     def __len__(self) -> int:
-        return len(self.messages)
+        return len(self.uids)
 
     @property
     def highest_uid(self) -> int:
-        return self.messages[-1].uid if self.messages else 0
+        return self.uids[-1] if self.uids else 0
 
     def number(self, uid: int) -> int | None:
         """The sequence number of the message with this UID."""
-        place = bisect_left(self.messages, (uid,))
-        return place + 1 if place < len(self.messages) and self.messages[place].uid == uid else None
+        place = bisect_left(self.uids, uid)
+        return place + 1 if place < len(self.uids) and self.uids[place] == uid else None
 
-    def numbers_of(self, uids: Iterable[Range]) -> list[Range]:
-        """The sequence numbers of the messages whose UIDs are in these ascending ranges, as ascending ranges."""
+    def ranges(self, messages: SequenceSet, *, by_uid: bool) -> list[Range]:
+        """Ascending ranges of sequence numbers. Of UIDs, those of messages that are here; of numbers, all."""
+        if not by_uid:
+            return messages.resolve(len(self))
         found = []
-        for first, last in uids:
-            start = bisect_left(self.messages, (first,))
-            stop = bisect_left(self.messages, (last + 1,), lo=start)
+        for first, last in messages.resolve(self.highest_uid):
+            start = bisect_left(self.uids, first)
+            stop = bisect_left(self.uids, last + 1, lo=start)
             if start < stop:
                 found.append((start + 1, stop))
         return found
 
-    def numbered(self, ranges: Iterable[Range]) -> Iterator[tuple[int, Message]]:
-        """Sequence numbers and messages."""
-        for first, last in ranges:
-            yield from enumerate(self.messages[first - 1 : last], first)
+    def uids_of(self, numbers: Iterable[int]) -> list[int]:
+        uids = self.uids
+        return [uids[number - 1] for number in numbers]
 
-    def keywords(self) -> frozenset[str]:
-        """All keywords in use."""
-        return _keywords(self.messages)
+    def flags_of(self, numbers: Iterable[int]) -> list[Flags]:
+        flags = self.flags
+        return [flags[number - 1] for number in numbers]
 
     # taking in
 
@@ -72,79 +81,110 @@ class View:
         """`changes` since `modseq`, which are complete."""
         self.modseq = changes.modseq
         for message in changes.changed:
-            self._change(message)
+            self._change(message.uid, message.flags)
         for message in changes.appeared:
-            if message.uid > self.highest_uid:
-                self.messages.append(message)
-                self._recent_count = None
-            else:
-                self._change(message)
-        known = {uid for uid in changes.vanished if self.number(uid) is not None}
+            self._put(message.uid, message.flags)
+        self._vanish(changes.vanished)
+
+    def compare(self, listing: Listing) -> None:
+        """Takes in a mailbox as a whole, where its changes are not known."""
+        self.modseq = listing.modseq
+        for uid, flags in zip(listing.uids, listing.flags, strict=True):
+            self._put(uid, flags)
+        self._vanish(set(self.uids).difference(listing.uids))
+
+    def _put(self, uid: int, flags: Flags) -> None:
+        if uid > self.highest_uid:
+            self.uids.append(uid)
+            self.flags.append(flags)
+            self._recent_count = None
+        else:
+            self._change(uid, flags)
+
+    def _change(self, uid: int, flags: Flags) -> None:
+        number = self.number(uid)
+        if number is not None and self.flags[number - 1] != flags:
+            self.flags[number - 1] = flags
+            self._changed.add(uid)
+
+    def _vanish(self, uids: Iterable[int]) -> None:
+        known = {uid for uid in uids if self.number(uid) is not None}
         if not known:
             return
         # what the client was never told of may leave without a word
-        untold = {message.uid for message in self.messages[self._exists_told :]} & known
+        untold = known.intersection(self.uids[self._exists_told :])
         if untold:
             self._remove(untold)
         self.gone |= known - untold
 
-    def compare(self, messages: Sequence[Message], modseq: int) -> None:
-        """Takes in a mailbox as a whole, where its changes are not known."""
-        here = {message.uid for message in messages}
-        vanished = [message.uid for message in self.messages if message.uid not in here]
-        self.take(Changes(list(messages), [], vanished, modseq))
-
-    def _change(self, message: Message) -> None:
-        number = self.number(message.uid)
-        if number is None:
-            return
-        if self.messages[number - 1].flags != message.flags:
-            self._changed.add(message.uid)
-        self.messages[number - 1] = message
-
     def _remove(self, uids: set[int]) -> None:
-        self.messages = [message for message in self.messages if message.uid not in uids]
+        kept = bytearray(b"\1") * len(self.uids)
+        for uid in uids:
+            if (number := self.number(uid)) is not None:
+                kept[number - 1] = 0
+        self.uids = array("I", compress(self.uids, kept))
+        self.flags = list(compress(self.flags, kept))
         self.gone -= uids
         self._changed -= uids
-        self.recent -= uids
+        self._recent = array("I", (uid for uid in self._recent if uid not in uids))
         self._recent_count = None
 
     # telling
 
-    def told(self, message: Message) -> None:
-        """The client has been told, or has itself said, that `message` has these flags."""
-        number = self.number(message.uid)
+    def told(self, uid: int, flags: Flags) -> None:
+        """The client has been told, or has itself said, that the message has these flags."""
+        number = self.number(uid)
         if number is not None:
-            self.messages[number - 1] = message
-            self._changed.discard(message.uid)
+            self.flags[number - 1] = flags
+            self._changed.discard(uid)
 
     def is_recent(self, uid: int) -> bool:
-        return uid in self.recent
+        place = bisect_left(self._recent, uid)
+        return place < len(self._recent) and self._recent[place] == uid
 
     def add_recent(self, uids: Iterable[int]) -> None:
-        """They may be of messages that the view has not taken in yet."""
-        self.recent.update(uids)
+        r"""UIDs that are \Recent in this session; they may be of messages that the view has not taken in yet."""
+        self._recent = array("I", sorted({*self._recent, *uids}))
         self._recent_count = None
 
     def recent_count(self) -> int:
         """Counted only after a change: each command asks, and after an import all messages may be recent."""
         if self._recent_count is None:
-            self._recent_count = sum(self.number(uid) is not None for uid in self.recent)
+            self._recent_count = len(set(self._recent).intersection(self.uids)) if self._recent else 0
         return self._recent_count
 
     def first_unseen(self) -> int | None:
-        return next((number for number, message in enumerate(self.messages, 1) if "\\Seen" not in message.flags), None)
+        return next((number for number, flags in enumerate(self.flags, 1) if "\\Seen" not in flags), None)
+
+    def flag_lists(self, numbers: Sequence[int]) -> list[bytes]:
+        """The flags of these messages as they are sent; rendered once for each set of flags, as there are few."""
+        told = self.flags_of(numbers)
+        rendered = {each: responses.flag_list(each) for each in set(told)}
+        lists = list(map(rendered.__getitem__, told))
+        if self._recent:
+            for place, uid in enumerate(self.uids_of(numbers)):
+                if self.is_recent(uid):
+                    lists[place] = responses.flag_list(told[place], True)
+        return lists
+
+    def flag_answers(self, numbers: Sequence[int], *, with_uids: bool) -> list[bytes]:
+        """Untagged responses with the flags of these messages, as `news` gives them."""
+        lists = self.flag_lists(numbers)
+        if with_uids:
+            rows = zip(numbers, self.uids_of(numbers), lists, strict=True)
+            return [b"%d FETCH (UID %d FLAGS %b)" % row for row in rows]
+        return [b"%d FETCH (FLAGS %b)" % row for row in zip(numbers, lists, strict=True)]
 
     def greeting(self) -> list[bytes]:
         """FLAGS, EXISTS and RECENT for SELECT."""
         self._recent_told = self.recent_count()
-        return [self._flags(), b"%d EXISTS" % len(self.messages), b"%d RECENT" % self._recent_told]
+        return [self._known_flags(), b"%d EXISTS" % len(self), b"%d RECENT" % self._recent_told]
 
     def news(self, *, expunges: bool) -> list[bytes]:
         """Untagged responses for all that is new, without `* ` and line end."""
         news = self._expunges() if expunges and self.gone else []
-        if len(self.messages) != self._exists_told:
-            self._exists_told = len(self.messages)
+        if len(self) != self._exists_told:
+            self._exists_told = len(self)
             news.append(b"%d EXISTS" % self._exists_told)
         if (recent := self.recent_count()) != self._recent_told:
             self._recent_told = recent
@@ -161,26 +201,22 @@ class View:
         return [b"%d EXPUNGE" % (number - before) for before, number in enumerate(numbers)]
 
     def _flag_news(self) -> list[bytes]:
-        changed, self._changed = sorted(self._changed), set()
-        numbers = [(uid, number) for uid in changed if (number := self.number(uid)) is not None]
-        news = self.keyword_news(self.messages[number - 1] for _, number in numbers)
-        for uid, number in numbers:
-            flags = responses.flag_list(self.messages[number - 1].flags, self.is_recent(uid))
-            news.append(b"%d FETCH (UID %d FLAGS %b)" % (number, uid, flags))
-        return news
+        changed, self._changed = self._changed, set()
+        numbers = sorted(number for uid in changed if (number := self.number(uid)) is not None)
+        news = self.keyword_news(self.flags[number - 1] for number in numbers)
+        return news + self.flag_answers(numbers, with_uids=True)
 
-    def keyword_news(self, messages: Iterable[Message]) -> list[bytes]:
-        """FLAGS, when these messages, which changed, have a keyword that the client does not know."""
-        keywords = _keywords(messages)
-        if keywords <= self._keywords:
+    def keyword_news(self, changed: Iterable[Flags]) -> list[bytes]:
+        """FLAGS, when among these, of messages that changed, is a keyword that the client does not know."""
+        keywords = _keywords(changed)
+        if keywords <= self.keywords:
             return []
-        self._keywords |= keywords
-        return [self._flags()]
+        self.keywords |= keywords
+        return [self._known_flags()]
 
-    def _flags(self) -> bytes:
-        return b"FLAGS " + responses.flag_list(frozenset(responses.SYSTEM_FLAGS) | self._keywords)
+    def _known_flags(self) -> bytes:
+        return b"FLAGS " + responses.flag_list(frozenset(responses.SYSTEM_FLAGS) | self.keywords)
 
 
-def _keywords(messages: Iterable[Message]) -> frozenset[str]:
-    used = frozenset[str]().union(*{message.flags for message in messages})
-    return frozenset(flag for flag in used if not flag.startswith("\\"))
+def _keywords(sets: Iterable[Flags]) -> frozenset[str]:
+    return frozenset(flag for flag in chain.from_iterable(set(sets)) if not flag.startswith("\\"))

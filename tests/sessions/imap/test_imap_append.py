@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mailserver.config.model import Limits
-from mailserver.mail import Content
+from mailserver.mail import Content, Quota
 from tests.support.imap import Client, Server, fetched
 
 MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
@@ -67,7 +67,7 @@ def test_nul_and_an_empty_message_are_refused(client: Client) -> None:
 
 
 def test_a_full_account(server: Server, client: Client) -> None:
-    server.account.quota = 10
+    server.account.space.quota = Quota(10)
     assert client.append("INBOX", MESSAGE).startswith(b"t NO [OVERQUOTA]")
     assert client.lines("NOOP") == []
 
@@ -156,7 +156,7 @@ def test_move(client: Client, command: str) -> None:
 
 def test_copy_over_quota(server: Server, client: Client) -> None:
     client.append("INBOX", MESSAGE)
-    server.account.quota = 10
+    server.account.space.quota = Quota(10)
     assert client.command("COPY 1 INBOX").startswith(b"t NO [OVERQUOTA]")
     assert server_count(client, "INBOX") == 1
 

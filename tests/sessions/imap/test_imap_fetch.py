@@ -237,8 +237,8 @@ def test_many_large_slices_of_one_message_are_streamed(tmp_path: Path) -> None:
     loaded = []
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patched:
-        load = fetch._Fetching._load_sections
-        patched.setattr(fetch._Fetching, "_load_sections", lambda *args: loaded.append(load(*args)) or loaded[-1])
+        load = fetch._Fetching._cut_up
+        patched.setattr(fetch._Fetching, "_cut_up", lambda *args: loaded.append(load(*args)) or loaded[-1])
         answer = fetched(client.command(f"FETCH 1 ({items})"))[1]
     assert [len(octets) for octets in answer.values() if isinstance(octets, bytes)] == [900014 - n for n in range(5)]
     assert loaded[0] < 2 * fetch.BATCH_OCTETS

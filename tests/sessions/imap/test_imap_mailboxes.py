@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailserver.imap import Pattern
+from mailserver.imap.patterns import exchanged
 from tests.support.imap import Client, Server
 
 
@@ -162,3 +163,103 @@ def _furnished(factory: pytest.TempPathFactory) -> Client:
             client.command(f"CREATE {name}")
         _clients.append(client)
     return _clients[0]
+
+
+# Another separator
+
+
+def with_separator(tmp_path: Path, separator: str) -> Client:
+    return Server(tmp_path, separator=separator).login()
+
+
+@pytest.mark.parametrize("separator", [".", "|", "^", "\\"])
+def test_clients_see_the_configured_separator(tmp_path: Path, separator: str) -> None:
+    client = with_separator(tmp_path, separator)
+    quoted = separator.replace("\\", "\\\\")
+    shown = quoted.encode()
+    assert client.command(f'CREATE "Work{quoted}2024"').startswith(b"t OK")
+    assert client.lines('LIST "" ""') == [b'LIST (\\Noselect) "' + shown + b'" ""']
+    assert client.lines('LIST "" "W*"') == [
+        b'LIST (\\Noselect \\HasChildren) "' + shown + b'" "Work"',
+        b'LIST (\\HasNoChildren) "' + shown + b'" "Work' + shown + b'2024"',
+    ]
+    assert client.lines(f'LIST "Work{quoted}" %') == [
+        b'LIST (\\HasNoChildren) "' + shown + b'" "Work' + shown + b'2024"'
+    ]
+    assert client.lines('LIST "" %') == [
+        b'LIST (\\HasNoChildren) "' + shown + b'" "INBOX"',
+        b'LIST (\\Noselect \\HasChildren) "' + shown + b'" "Work"',
+    ]
+    assert client.lines("NAMESPACE") == [b'NAMESPACE (("" "' + shown + b'")) NIL NIL']
+    status = client.command(f'STATUS "Work{quoted}2024" (MESSAGES)')
+    assert b'STATUS "Work' + shown + b'2024" (MESSAGES 0)' in status
+    assert client.command(f'SUBSCRIBE "Work{quoted}2024"').startswith(b"t OK")
+    assert client.lines('LSUB "" *') == [b'LSUB () "' + shown + b'" "Work' + shown + b'2024"']
+    assert client.command(f'RENAME Work "Home{quoted}Old"').startswith(b"t OK")
+    assert b"OK [READ-WRITE]" in client.command(f'SELECT "Home{quoted}Old{quoted}2024"')
+    assert (tmp_path / "example.test/alice/.Home.Old.2024").is_dir()
+
+
+@pytest.mark.parametrize("separator", [".", "|"])
+def test_a_slash_is_no_separator_then_and_leads_nowhere(tmp_path: Path, separator: str) -> None:
+    client = with_separator(tmp_path, separator)
+    answer = client.command('CREATE "a/b"')
+    listed = client.lines('LIST "" a*')
+    if separator == ".":
+        assert answer.startswith(b"t NO")
+        assert listed == []
+    else:
+        assert answer.startswith(b"t OK")
+        assert listed == [b'LIST (\\HasNoChildren) "|" "a/b"']
+    for name in ("../x", "..", ".", "a/../../x", "/etc", f"..{separator}x", f"{separator}x"):
+        client.command(f'CREATE "{name}"')
+    inside = {path.name for path in (tmp_path / "example.test").iterdir()}
+    assert inside == {"alice"}
+    assert {path.name for path in tmp_path.iterdir()} == {"example.test"}
+
+
+@given(st.text("ab./|^\\", max_size=12), st.sampled_from("/.|^\\"))
+def test_a_name_and_what_a_client_sees_of_it_map_to_each_other(name: str, separator: str) -> None:
+    seen = exchanged(name, separator)
+    assert exchanged(seen, separator) == name
+    assert [part.replace(separator, "/") for part in seen.split(separator)] == [
+        part.replace("/", separator).replace(separator, "/") for part in name.split("/")
+    ]
+
+
+# Special use
+
+
+def test_create_with_a_special_use(client: Client) -> None:
+    assert b"SPECIAL-USE CREATE-SPECIAL-USE" in client.command("CAPABILITY")
+    assert client.command("CREATE Gesendet (USE (\\Sent))").startswith(b"t OK")
+    assert client.command("CREATE Alles (USE (\\Junk \\trash))").startswith(b"t OK")
+    assert client.lines('LIST "" *') == [
+        b'LIST (\\HasNoChildren) "/" "INBOX"',
+        b'LIST (\\HasNoChildren \\Junk \\Trash) "/" "Alles"',
+        b'LIST (\\HasNoChildren \\Sent) "/" "Gesendet"',
+    ]
+    assert client.command("CREATE Other (USE (\\Sent))").startswith(b"t NO [USEATTR]")
+    assert client.command("CREATE Other (USE (\\All))").startswith(b"t NO [USEATTR]")
+    assert client.command("CREATE Other (USE (\\Nonsense))").startswith(b"t NO [USEATTR]")
+    assert client.command("CREATE Other (USE ())").startswith(b"t OK")
+
+
+@pytest.mark.parametrize(
+    "arguments", ["(", "()", "(USE)", "(USE \\Sent)", "(USE (Sent))", "(USE (\\Sent)", "(SIZE (\\Sent))", "(USE (\\))"]
+)
+def test_create_parameters_that_are_none(client: Client, arguments: str) -> None:
+    assert client.command(f"CREATE Other {arguments}").startswith(b"t BAD")
+    assert names(client.lines('LIST "" *')) == ["INBOX"]
+
+
+def test_list_of_mailboxes_with_a_special_use(client: Client) -> None:
+    for name in ("Sent", "Work", "Mehr (USE (\\Junk))"):
+        client.command(f"CREATE {name}")
+    expected = [b'LIST (\\HasNoChildren \\Junk) "/" "Mehr"', b'LIST (\\HasNoChildren \\Sent) "/" "Sent"']
+    assert client.lines('LIST (SPECIAL-USE) "" *') == expected
+    assert client.lines('LIST (SPECIAL-USE) "" * RETURN (SPECIAL-USE)') == expected
+    assert client.lines('LIST () "" S* RETURN (SPECIAL-USE CHILDREN)') == expected[1:]
+    assert len(client.lines('LIST "" * RETURN ()')) == 4
+    for wrong in ('LIST (NONSENSE) "" *', 'LIST "" * RETURN (NONSENSE)', 'LIST "" * RETURN', 'LIST "" * (SPECIAL-USE)'):
+        assert client.command(wrong).startswith(b"t BAD"), wrong

@@ -50,7 +50,7 @@ def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     server = Server(tmp_path_factory.mktemp("search"))
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "unpacked":
-            patch.setattr(server.account._search, "append", lambda *_: (0, []))
+            patch.setattr(server.account._search, "append", lambda *_: None)
         yield fill(server)
 
 
@@ -252,8 +252,8 @@ def test_packing_of_a_deleted_mailbox_ends(tmp_path: Path) -> None:
 
 
 def test_search_in_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "BATCH", 3)
-    monkeypatch.setattr(search, "BATCH_OCTETS", 500)
+    monkeypatch.setattr(search, "FIRST_BATCH", 3)
+    monkeypatch.setattr(search, "GROWTH", 1)
     client = fill(Server(tmp_path))
     assert found(client, "TEXT needle") == [1, 2]
     assert found(client, "NOT TEXT needle") == [3, 4]

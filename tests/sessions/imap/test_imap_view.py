@@ -1,20 +1,32 @@
 """The view against a naive model of a client that believes every response."""
 
 import re
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailserver.imap import SequenceSet
 from mailserver.sessions.imap.view import View
-from mailserver.store import Changes, Message
+from mailserver.store import Changes, Listing, Message
 
 FLAG_SETS = [frozenset(), frozenset({"\\Seen"}), frozenset({"\\Deleted", "work"}), frozenset({"\\Seen", "$Junk"})]
 
 
 def message(uid: int, flags: frozenset[str] = frozenset(), modseq: int = 1) -> Message:
     return Message(uid, flags, modseq, 0.0, 100)
+
+
+def listing(messages: Iterable[Message], modseq: int = 1) -> Listing:
+    found = list(messages)
+    return Listing(array("I", [each.uid for each in found]), [each.flags for each in found], modseq)
+
+
+def view_of(*uids: int) -> View:
+    return View(listing(map(message, uids)))
 
 
 @dataclass
@@ -45,6 +57,9 @@ class NaiveMailbox:
             self.modseq += 1
             del self.messages[uid]
             self.vanished[uid] = self.modseq
+
+    def listing(self) -> Listing:
+        return listing(self.messages.values(), self.modseq)
 
     def changes(self, since: int) -> Changes:
         found = [m for m in self.messages.values() if m.modseq > since]
@@ -96,7 +111,7 @@ def test_a_client_that_believes_every_response_knows_the_mailbox(size: int, step
     mailbox = NaiveMailbox()
     for _ in range(size):
         mailbox.add(frozenset())
-    view = View(list(mailbox.messages.values()), mailbox.modseq)
+    view = View(mailbox.listing())
     client = NaiveClient()
     for line in view.greeting()[1:]:
         client.hear(line)
@@ -114,57 +129,57 @@ def test_a_client_that_believes_every_response_knows_the_mailbox(size: int, step
                 if complete:
                     view.take(mailbox.changes(view.modseq))
                 else:
-                    view.compare(list(mailbox.messages.values()), mailbox.modseq)
+                    view.compare(mailbox.listing())
             case "tell", expunges:
-                numbers_before = [m.uid for m in view.messages]
+                numbers_before = list(view.uids)
                 news = view.news(expunges=bool(expunges))
                 for line in news:
                     client.hear(line)
                 if not expunges:
                     assert not any(b"EXPUNGE" in line for line in news)
-                    assert [m.uid for m in view.messages][: len(numbers_before)] == numbers_before
+                    assert list(view.uids)[: len(numbers_before)] == numbers_before
                 assert len(client.flags) == len(view)
                 assert view.news(expunges=bool(expunges)) == [], "every change is told once"
 
-    assert [m.uid for m in view.messages] == list(mailbox.messages)
+    assert list(view.uids) == list(mailbox.messages)
     for known, actual in zip(client.flags, mailbox.messages.values(), strict=True):
         # a message that appeared is fetched by the client itself
         assert known is None or set(known.split()) == actual.flags
 
 
 def test_expunges_are_numbered_as_each_moves_the_rest() -> None:
-    view = View([message(uid) for uid in (10, 20, 30, 40, 50)], 1)
+    view = view_of(10, 20, 30, 40, 50)
     view.take(Changes([], [], [20, 30, 50], 2))
     assert view.news(expunges=False) == []
     assert len(view) == 5
     assert view.gone == {20, 30, 50}
     assert view.news(expunges=True) == [b"2 EXPUNGE", b"2 EXPUNGE", b"3 EXPUNGE"]
-    assert [m.uid for m in view.messages] == [10, 40]
+    assert list(view.uids) == [10, 40]
 
 
 def test_what_came_and_went_between_two_tellings_is_never_told() -> None:
-    view = View([message(1)], 1)
+    view = view_of(1)
     view.take(Changes([message(2)], [], [], 2))
     view.take(Changes([], [], [2], 3))
     assert view.news(expunges=True) == []
 
 
 def test_a_new_message_and_an_expunge_together() -> None:
-    view = View([message(1), message(2)], 1)
+    view = view_of(1, 2)
     view.take(Changes([message(3)], [], [1], 2))
     assert view.news(expunges=False) == [b"3 EXISTS"]
     assert view.news(expunges=True) == [b"1 EXPUNGE"]
 
 
 def test_flags_that_the_client_set_itself_are_no_news() -> None:
-    view = View([message(1)], 1)
-    view.told(message(1, frozenset({"\\Seen"}), 2))
+    view = view_of(1)
+    view.told(1, frozenset({"\\Seen"}))
     view.take(Changes([], [message(1, frozenset({"\\Seen"}), 2)], [], 2))
     assert view.news(expunges=True) == []
 
 
 def test_a_new_keyword_is_told_before_its_use() -> None:
-    view = View([message(1)], 1)
+    view = view_of(1)
     view.take(Changes([], [message(1, frozenset({"work"}), 2)], [], 2))
     assert view.news(expunges=True) == [
         b"FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft work)",
@@ -173,7 +188,7 @@ def test_a_new_keyword_is_told_before_its_use() -> None:
 
 
 def test_recent_is_told_when_it_changes() -> None:
-    view = View([message(1), message(2)], 1)
+    view = view_of(1, 2)
     view.add_recent({2})
     assert view.greeting()[1:] == [b"2 EXISTS", b"1 RECENT"]
     view.take(Changes([message(3)], [], [], 2))
@@ -184,15 +199,17 @@ def test_recent_is_told_when_it_changes() -> None:
 
 
 def test_uids_lead_to_numbers() -> None:
-    view = View([message(uid) for uid in (10, 20, 30)], 1)
-    assert view.numbers_of([(1, 9), (20, 4294967295)]) == [(2, 3)]
-    assert view.numbers_of([(11, 19)]) == []
+    view = view_of(10, 20, 30)
+    assert view.ranges(SequenceSet.parse("1:9,20:4294967295"), by_uid=True) == [(2, 3)]
+    assert view.ranges(SequenceSet.parse("11:19"), by_uid=True) == []
+    assert view.ranges(SequenceSet.parse("*"), by_uid=True) == [(3, 3)]
+    assert view.uids_of([2, 3]) == [20, 30]
     assert view.number(30) == 3
     assert view.number(31) is None
 
 
 def test_news_is_cheap_when_all_messages_are_recent(monkeypatch: pytest.MonkeyPatch) -> None:
-    view = View([message(uid) for uid in range(1, 1001)], 1)
+    view = view_of(*range(1, 1001))
     view.add_recent(range(1, 1011))
     assert view.greeting()[-1] == b"1000 RECENT"
     looked_up: list[int] = []
