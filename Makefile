@@ -32,6 +32,8 @@ fuzz: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.smtp
+	$(BIN)/python -m benchmarks.imap
+	$(BIN)/python -m benchmarks.store
 
 $(READY): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,7 +1,7 @@
-"""Servers to measure, each started in a directory of its own and stopped at the end.
+"""Servers to measure, each started in a directory of its own and stopped at the end of a `with` block.
 
-Needs      root for Postfix (it drops privileges itself); `postfix` with smtp-source from the distribution.
-On failure `Missing` says what to install.
+Needs      root for Postfix and Dovecot, which give up its rights themselves.
+On failure `Missing` says what to install; RuntimeError, with the server's log, when one does not answer.
 """
 
 from __future__ import annotations
@@ -14,86 +14,187 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Self
+
+from argon2 import PasswordHasher
 
 ACCOUNT = "u@bench.test"
+PASSWORD = "open-sesame"
+MAIL_OWNER = 5555
+"""The user id whose mail Postfix and Dovecot handle; they refuse root's."""
 
 
 class Missing(Exception):
     """A program is not installed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """A running server that takes mail for `ACCOUNT` on `port` and puts it below `maildir`."""
+class Peer(ABC):
+    """A server on loopback: `smtp` and `imap` are its ports, where it has them."""
 
     name: str
-    port: int
-    maildir: Path
+    greeting: bytes
+    smtp = 0
+    imap = 0
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True)
+        directory.chmod(0o755)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        self._run()
+        _wait_for(self.smtp or self.imap, self.greeting, self.directory / "log")
+
+    @abstractmethod
+    def _run(self) -> None: ...
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Returns when it has ended."""
+
+    @abstractmethod
+    def maildir(self, account: str) -> Path:
+        """Where the account's mail lies."""
 
     def messages(self) -> int:
-        """Files that are delivered, in new/ and cur/."""
-        directories = (self.maildir / "new", self.maildir / "cur")
+        """Files of `ACCOUNT` that are delivered, in new/ and cur/."""
+        directories = (self.maildir(ACCOUNT) / "new", self.maildir(ACCOUNT) / "cur")
         return sum(1 for directory in directories if directory.is_dir() for _ in directory.iterdir())
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+class _Process(Peer):
+    """A server that is one process with its children."""
+
+    process: subprocess.Popen[bytes]
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+
+    def memory(self) -> int:
+        """Octets of all its processes; what they share counts once (PSS)."""
+        return sum(proportional_set_size(process) for process in _family(self.process.pid))
 
 
-def wait_for_port(port: int, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as s:
-            if s.recv(3) == b"220":
-                return
-        time.sleep(0.05)
-    raise RuntimeError(f"nothing answers on port {port}")
+class Mailserver(_Process):
+    """This project's."""
 
+    name = "mailserver"
+    greeting = b"220"
 
-@contextlib.contextmanager
-def mailserver(directory: Path) -> Iterator[Peer]:
-    port = free_port()
-    directory.mkdir(parents=True)
-    (directory / "accounts.toml").write_text(
-        f'[domain."bench.test"]\n[account."{ACCOUNT}"]\npassword = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$'
-        'Kf3mHbcJqjTAMlYcAKmM4vkaGXWYbvSRKhmnMAF4pxI"\n'
-    )
-    config = directory / "mailserver.toml"
-    config.write_text(
-        f'hostname = "ms.bench.test"\ndata = "data"\n'
-        f'[[listener]]\nprotocol = "smtp"\nendpoint = "tcp:{port}:interface=127.0.0.1"\ntls = "none"\n'
-        f"[limits]\nconnections_per_address = 1000\n"
-    )
-    twistd = Path(sys.executable).parent / "twistd"
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [twistd, "-n", "--pidfile=", "mailserver", "--config", config], stdout=log, stderr=log, cwd=directory
+    def __init__(self, directory: Path, accounts: tuple[str, ...] = (ACCOUNT,)) -> None:
+        super().__init__(directory)
+        self.smtp, self.imap = free_port(), free_port()
+        password = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+        (directory / "accounts.toml").write_text(
+            '[domain."bench.test"]\n' + "".join(f'[account."{each}"]\npassword = "{password}"\n' for each in accounts)
         )
-        try:
-            wait_for_port(port)
-            yield Peer("mailserver", port, directory / "data/mail/bench.test/u")
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(20)
+        listeners = "".join(
+            f'[[listener]]\nprotocol = "{protocol}"\nendpoint = "tcp:{port}:interface=127.0.0.1"\ntls = "none"\n'
+            for protocol, port in (("smtp", self.smtp), ("imap", self.imap))
+        )
+        (directory / "mailserver.toml").write_text(
+            f'hostname = "ms.bench.test"\ndata = "data"\n{listeners}'
+            '[auth]\nwithout_tls = "loopback"\n[limits]\nconnections_per_address = 1000\n'
+        )
+
+    def _run(self) -> None:
+        twistd = Path(sys.executable).parent / "twistd"
+        config = self.directory / "mailserver.toml"
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [twistd, "-n", "--pidfile=", "mailserver", "--config", config],
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+            )
+
+    def maildir(self, account: str) -> Path:
+        local, _, domain = account.partition("@")
+        return self.directory / "data/mail" / domain / local
 
 
-@contextlib.contextmanager
-def postfix(directory: Path) -> Iterator[Peer]:
-    if not shutil.which("postfix") or os.geteuid():
-        raise Missing("Postfix: apt-get install postfix, and run as root")
-    port = free_port()
-    for part in ("etc", "queue", "data", "mail"):
-        (directory / part).mkdir(parents=True)
-    directory.chmod(0o755)
-    (directory / "mail").chmod(0o777)
-    shutil.chown(directory / "data", "postfix")
-    (directory / "etc/main.cf").write_text(
-        f"""compatibility_level=3.6
+class Dovecot(_Process):
+    """Dovecot 2.3, with what its distribution sets but for what must be told. It takes any account and password."""
+
+    name = "Dovecot"
+    greeting = b"* OK"
+
+    def __init__(self, directory: Path) -> None:
+        if not shutil.which("dovecot", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or os.geteuid():
+            raise Missing("Dovecot: apt-get install dovecot-imapd, and run as root")
+        super().__init__(directory)
+        self.imap = free_port()
+        (directory / "mail").mkdir()
+        (directory / "log").touch()
+        for part in ("mail", "log"):
+            shutil.chown(directory / part, MAIL_OWNER, MAIL_OWNER)
+        (directory / "dovecot.conf").write_text(
+            f"""base_dir = {directory}/run
+state_dir = {directory}/state
+log_path = {directory}/log
+protocols = imap
+listen = 127.0.0.1
+ssl = no
+disable_plaintext_auth = no
+mail_location = maildir:{directory}/mail/%n
+mail_max_userip_connections = 0
+default_process_limit = 2000
+default_client_limit = 8000
+passdb {{
+  driver = static
+  args = nopassword=y
+}}
+userdb {{
+  driver = static
+  args = uid={MAIL_OWNER} gid={MAIL_OWNER} home={directory}/mail/%n
+}}
+service imap-login {{
+  inet_listener imap {{
+    port = {self.imap}
+  }}
+  inet_listener imaps {{
+    port = 0
+  }}
+}}
+"""
+        )
+
+    def _run(self) -> None:
+        environment = os.environ | {"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin"}
+        self.process = subprocess.Popen(["dovecot", "-c", self.directory / "dovecot.conf", "-F"], env=environment)
+
+    def maildir(self, account: str) -> Path:
+        return self.directory / "mail" / account.partition("@")[0]
+
+
+class Postfix(Peer):
+    """Takes mail for any account of bench.test into one Maildir."""
+
+    name = "Postfix"
+    greeting = b"220"
+
+    def __init__(self, directory: Path) -> None:
+        if not shutil.which("postfix") or os.geteuid():
+            raise Missing("Postfix: apt-get install postfix, and run as root")
+        super().__init__(directory)
+        self.smtp = free_port()
+        for part in ("etc", "queue", "data", "mail"):
+            (directory / part).mkdir()
+        (directory / "mail").chmod(0o777)
+        shutil.chown(directory / "data", "postfix")
+        (directory / "etc/main.cf").write_text(
+            f"""compatibility_level=3.6
 inet_interfaces=loopback-only
 inet_protocols=ipv4
 myhostname=pf.bench.test
@@ -105,8 +206,8 @@ smtp_dns_support_level=disabled
 virtual_mailbox_domains=bench.test
 virtual_mailbox_base={directory}/mail
 virtual_mailbox_maps=static:Maildir/
-virtual_uid_maps=static:5555
-virtual_gid_maps=static:5555
+virtual_uid_maps=static:{MAIL_OWNER}
+virtual_gid_maps=static:{MAIL_OWNER}
 virtual_mailbox_limit=0
 alias_maps=
 local_recipient_maps=
@@ -118,28 +219,59 @@ data_directory={directory}/data
 maillog_file={directory}/log
 maillog_file_prefixes={directory}
 """
-    )
-    stock = Path("/usr/share/postfix/master.cf.dist").read_text()
-    services = [line for line in stock.splitlines() if line and not line.startswith(("#", " ", "smtp      inet"))]
-    services = [
-        " ".join([*fields[:4], "n", *fields[5:]])
-        for fields in (line.split() for line in services)
-        if fields[1] != "inet"
-    ]
-    services = [
-        line
-        for line in services
-        if not line.startswith(("maildrop", "uucp", "ifmail", "bsmtp", "scalemail", "mailman"))
-    ]
-    services.append(f"127.0.0.1:{port} inet n - n - - smtpd")
-    if not any(line.startswith("postlog") for line in services):
-        services.append("postlog unix-dgram n - n - 1 postlogd")
-    (directory / "etc/master.cf").write_text("\n".join(services) + "\n")
-    Path("/etc/postfix/main.cf").touch()
-    postfix = ["postfix", "-c", str(directory / "etc")]
-    subprocess.run([*postfix, "start"], check=True, capture_output=True)
-    try:
-        wait_for_port(port)
-        yield Peer("Postfix", port, directory / "mail/Maildir")
-    finally:
-        subprocess.run([*postfix, "stop"], check=False, capture_output=True)
+        )
+        stock = Path("/usr/share/postfix/master.cf.dist").read_text()
+        services = [line.split() for line in stock.splitlines() if line and not line.startswith(("#", " "))]
+        left_out = ("maildrop", "uucp", "ifmail", "bsmtp", "scalemail", "mailman")
+        lines = [
+            " ".join([*fields[:4], "n", *fields[5:]])  # not in a chroot
+            for fields in services
+            if fields[1] != "inet" and not fields[0].startswith(left_out)
+        ]
+        lines.append(f"127.0.0.1:{self.smtp} inet n - n - - smtpd")
+        if not any(line.startswith("postlog") for line in lines):
+            lines.append("postlog unix-dgram n - n - 1 postlogd")
+        (directory / "etc/master.cf").write_text("\n".join(lines) + "\n")
+        Path("/etc/postfix/main.cf").touch()
+
+    def _run(self) -> None:
+        subprocess.run(["postfix", "-c", self.directory / "etc", "start"], check=True, capture_output=True)
+
+    def stop(self) -> None:
+        subprocess.run(["postfix", "-c", self.directory / "etc", "stop"], check=False, capture_output=True)
+
+    def maildir(self, account: str) -> Path:
+        return self.directory / "mail/Maildir"
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def _wait_for(port: int, greeting: bytes, log: Path, seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as s:
+            if s.recv(len(greeting)) == greeting:
+                return
+        time.sleep(0.02)
+    raise RuntimeError(f"nothing answers on port {port}:\n{log.read_text()[-2000:] if log.exists() else ''}")
+
+
+def _family(process: int) -> list[int]:
+    """A process and all that come of it."""
+    with contextlib.suppress(OSError):
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        return [process, *(each for child in children for each in _family(int(child)))]
+    return []
+
+
+def proportional_set_size(process: int) -> int:
+    """Octets that a process holds, its share of what it shares included; 0: it is gone."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return 0

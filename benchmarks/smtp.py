@@ -8,9 +8,7 @@ Each server gets the same work from smtp-source in turn, A B A B; the table show
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,7 +17,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.peers import ACCOUNT, Missing, Peer, mailserver, postfix
+from benchmarks.peers import ACCOUNT, Mailserver, Missing, Peer, Postfix
+from benchmarks.report import RESULTS, Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ def rate(peer: Peer, work: Work, messages: int) -> float:
     if not work.one_a_connection:
         command.append("-d")  # send the next message over the same connection
     begin = time.monotonic()
-    subprocess.run([*command, f"127.0.0.1:{peer.port}"], check=True, timeout=600)
+    subprocess.run([*command, f"127.0.0.1:{peer.smtp}"], check=True, timeout=600)
     while peer.messages() < before + count:
         if time.monotonic() - begin > 600:
             raise RuntimeError(f"{peer.name} delivered {peer.messages() - before} of {count}")
@@ -57,34 +56,27 @@ def rate(peer: Peer, work: Work, messages: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results", help="where to keep them")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where to keep them")
     options = parser.parse_args()
     if not shutil.which("smtp-source"):
         sys.exit("smtp-source is missing: apt-get install postfix")
-    results: dict[str, dict[str, list[float]]] = {}
+    report = Report()
     with tempfile.TemporaryDirectory(prefix="bench-") as directory, ExitStack() as stack:
         Path(directory).chmod(0o755)
-        peers = [stack.enter_context(mailserver(Path(directory) / "ms"))]
+        peers: list[Peer] = [stack.enter_context(Mailserver(Path(directory) / "ms"))]
         try:
-            peers.append(stack.enter_context(postfix(Path(directory) / "pf")))
+            peers.append(stack.enter_context(Postfix(Path(directory) / "pf")))
         except Missing as missing:
             print(f"left out: {missing}")
         for work in WORK:
             for _ in range(options.rounds):
                 for peer in peers:
-                    result = rate(peer, work, options.messages)
-                    results.setdefault(work.name, {}).setdefault(peer.name, []).append(result)
-    print("| work | " + " | ".join(f"{peer.name}, messages/s" for peer in peers) + " | ratio |")
-    print("|---" * (len(peers) + 2) + "|")
-    for name, by_peer in results.items():
-        medians = [statistics.median(rates) for rates in by_peer.values()]
-        ratio = f"{medians[0] / medians[1]:.2f}" if len(medians) > 1 else ""
-        print(f"| {name} | " + " | ".join(f"{m:.0f}" for m in medians) + f" | {ratio} |")
-    options.results.mkdir(exist_ok=True)
-    (options.results / "smtp.json").write_text(json.dumps(results, indent=1))
+                    report.add(peer.name, {(work.name, "/s"): rate(peer, work, options.messages)})
+    print(report.table())
+    report.save(options.results, "smtp", messages=options.messages)
 
 
 if __name__ == "__main__":
