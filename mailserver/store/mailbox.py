@@ -49,7 +49,7 @@ from mailserver.store.writing import TMP, Written, discard, link_or_copy, write
 
 log = logging.getLogger(__name__)
 
-_TRIES = 3  # to catch a message whose flags others change
+_TRIES = 20  # to catch a message whose flags others change
 
 
 class Mailbox:
@@ -199,10 +199,11 @@ class Mailbox:
         with self._work():
             self._maildir.learn()
             flags = self._maildir.accept(flags, giving=action != "remove")
-            if not self._maildir.update_flags(wanted, action, flags):
+            for _ in range(_TRIES):
+                if self._maildir.update_flags(wanted, action, flags):
+                    return self._contents.select(wanted)
                 self._maildir.refresh(anyway=True)
-                self._maildir.update_flags(wanted, action, flags)
-            return self._contents.select(wanted)
+        raise Unavailable("The messages change too fast")
 
     def expunge(self, uids: Iterable[int]) -> list[int]:
         """Removes the files; the UIDs that are gone by that. Durable."""

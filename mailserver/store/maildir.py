@@ -13,6 +13,7 @@ On failure OSError; NoSuchMailbox when the folder is gone. What is known is then
 
 from __future__ import annotations
 
+import errno
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -175,6 +176,8 @@ class Maildir:
         put: dict[int, Row] = {}
         missing: set[int] = set()
         seen = Scan()
+        # What others move out of new/ meanwhile is seen in one of the two: files never go back.
+        found = regular_files(self._new.path) if read_new else []
         if read_cur:
             seen = self._scan()
             missing = seen.missing
@@ -183,13 +186,16 @@ class Maildir:
                 missing &= again.missing
                 seen = seen.then(again)
             self.cur.was_read(cur_stamp, began)
-        found = regular_files(self._new.path) if read_new else []
         newcomers = examine(self._new.path, found, self.host)
-        if newcomers or seen.fresh or seen.strays or self.last < self._floor:
-            with self._granting() as grants, self.changing():
-                strays = self._take_over(grants.last, seen, put, modseq)
-                readable = examine(self.cur.path, strays, self.host)
-                self._give(grants, [*readable, *newcomers], put, modseq)
+        if found or seen.fresh or seen.strays or self.last < self._floor:
+            try:
+                with self._granting() as grants, self.changing():
+                    strays = self._take_over(grants.last, seen, put, modseq)
+                    readable = examine(self.cur.path, strays, self.host)
+                    self._give(grants, [*readable, *newcomers], put, modseq)
+            except BaseException:
+                self.commit(put, {}, (), modseq)  # `last` tells that these are known
+                raise
             if len(readable) < len(strays):
                 self.cur.distrust()
         if read_new and len(newcomers) == len(found):
@@ -226,7 +232,7 @@ class Maildir:
         return accepted
 
     def update_flags(self, uids: Iterable[int], action: FlagAction, flags: frozenset[str]) -> bool:
-        """Gives the files their new flags, durably. False: some file was not where it should be."""
+        """Gives the messages their new flags, durably. False: some file was not where it should be. Raises OSError."""
         columns = self.contents.columns
         modseq = self.contents.next_modseq()
         moves: dict[int, _Move | None] = {}  # by the number of the state before
@@ -255,7 +261,9 @@ class Maildir:
                 if renamed:
                     cur.sync()
         finally:
-            self.commit({}, restated, (), modseq)
+            kept = self.commit({}, restated, (), modseq)
+        if not kept:
+            raise _not_kept()
         return complete
 
     def _move(self, number: int, action: FlagAction, flags: frozenset[str]) -> _Move | None:
@@ -332,7 +340,12 @@ class Maildir:
             put.clear()
             raise
         finally:
-            self.commit(others | put, {}, (), modseq)
+            kept = self.commit(others | put, {}, (), modseq)
+        if not kept:
+            for row in put.values():
+                discard(f"{self.cur.path}/{row.base}{row.state.info}")
+            self.commit({}, {}, put, self.contents.next_modseq())
+            raise _not_kept()
         return list(put)
 
     @contextmanager
@@ -385,18 +398,20 @@ class Maildir:
         """What other processes gave UIDs to, up to `upto`, while nobody gives. Returns the files that need one."""
         if upto == self.last:
             return seen.strays | set(seen.fresh.values())
+        taken: dict[int, Row] = {}
         covered, saved = self._index.mailboxes.above(self.key, self.last)
         for look in range(_LOOKS):
             seen = self._scan(saved, covered)
             given = {uid: name for uid, name in seen.fresh.items() if uid <= upto}
-            for uid in given.keys() - put.keys():
+            for uid in given.keys() - taken.keys():
                 row = self._given(uid, given[uid], saved.get(uid), modseq)
                 if row is not None:
-                    put[uid] = row
+                    taken[uid] = row
             # Others may set flags meanwhile: a file that was not there, or not seen, is looked for again.
-            if given.keys() <= put.keys() and (look or len(given) == upto - self.last):
+            if given.keys() <= taken.keys() and (look or len(given) == upto - self.last):
                 break
         self.last = upto
+        put |= taken
         return seen.strays | (set(seen.fresh.values()) - set(given.values()))
 
     def _given(self, uid: int, name: str, row: Row | None, modseq: int) -> Row | None:
@@ -431,15 +446,29 @@ class Maildir:
 
     def commit(
         self, added: Mapping[int, Row], restated: Mapping[int, int], vanished: Iterable[int], modseq: int
-    ) -> None:
-        """Makes changes known, in memory and to the index (see `Contents.change`)."""
-        gone = sorted(vanished)
-        if added or restated or gone:
-            rows = [added[uid] for uid in sorted(added)]
-            self.save(self.contents.change(rows, restated, gone, modseq))
+    ) -> bool:
+        """Makes changes known, in memory and to the index (see `Contents.change`).
 
-    def save(self, change: Change = _NOTHING) -> None:
-        """To the index; everything, when the index lost what it had."""
+        False: the index refused keywords without a letter, which stand nowhere else; messages have those of before.
+        """
+        gone = sorted(vanished)
+        if not (added or restated or gone):
+            return True
+        change = self.contents.change([added[uid] for uid in sorted(added)], restated, gone, modseq)
+        if self.save(change) or not (change.words or any(row.state.words for row in change.added)):
+            return True
+        if self.save(Change(words=change.words)):  # another file may have come into the index's place
+            return True
+        columns, before = self.contents.columns, {}
+        for uid, (words, _) in change.words.items():
+            place = columns.place(uid)
+            if place is not None:
+                before[place] = self.contents.number(State(columns.state(place).info, words))
+        self.contents.change((), before, (), self.contents.next_modseq())
+        return False
+
+    def save(self, change: Change = _NOTHING) -> bool:
+        """To the index; everything, when the index lost what it had. False: it was not written."""
         if self._saved != self._index.generation:
             rows = self.contents.rows()
             self._saved, change = None, Change(added=rows, words=change.words, vanished=change.vanished)
@@ -454,13 +483,14 @@ class Maildir:
             new_mtime=self._new.certain,
             cur_mtime=self.cur.certain,
         )
-        if header == self._saved_header and self._saved is not None:
-            return
+        if header == self._saved_header and self._saved is not None and change is _NOTHING:
+            return True
         saved = self._index.mailboxes.save(header, change, self._saved)
         self._saved, self._saved_header = saved.generation if saved is not None else None, header
         if saved is not None and saved.turn == self._turn + 1:
             self._turn = saved.turn  # nobody else wrote in between
         self._late += len(change.added) + len(change.flagged) + len(change.vanished)
+        return saved is not None
 
     def rest(self) -> None:
         """Leaves to the index what the next start can use."""
@@ -469,3 +499,7 @@ class Maildir:
         if count >= _SNAPSHOT_MINIMUM and self._late > count // _SNAPSHOT_SHARE:
             self._index.mailboxes.snapshot(self.key)
             self._late = 0
+
+
+def _not_kept() -> OSError:
+    return OSError(errno.EIO, "the index does not take the keywords that have no letter")

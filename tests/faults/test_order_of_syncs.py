@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +19,21 @@ from tests.support.strace import Call, read_calls
 pytestmark = pytest.mark.skipif(
     shutil.which("strace") is None, reason="strace is not installed: apt-get install strace"
 )
+
+KEYWORDS = """
+    import sys
+    from pathlib import Path
+    from mailserver.mail import Address, Content
+    from mailserver.store import Store
+
+    root = Path(sys.argv[1])
+    inbox = Store(root, hostname="mx.example.test").account(Address("alice", "example.test")).open("INBOX")
+    (root / "example.test/alice/dovecot-keywords").write_text("".join(f"{n} k{n}\\n" for n in range(26)))
+    uid = inbox.append(Content(b"Subject: x\\r\\n\\r\\n"))
+    for number in range(3):
+        inbox.update_flags([uid], "add", frozenset({f"late{number}"}))
+        print(f"acknowledged {number}", flush=True)
+"""
 
 CALLS = "trace=write,fsync,fdatasync,syncfs,rename,renameat,renameat2,link,linkat,sendto,sendmsg,openat,close"
 OK = '"250 2.0.0 Ok'
@@ -111,3 +129,21 @@ def test_a_message_for_elsewhere_is_in_the_queue_before_its_250(tmp_path: Path) 
     )
     commit = next(c for c in log if c.name in ("fsync", "fdatasync") and c.begin > directory_sync.end)
     assert file_sync.end < directory_sync.begin < commit.begin
+
+
+def test_keywords_that_only_the_index_has_are_synced_before_they_are_acknowledged(tmp_path: Path) -> None:
+    log, root = tmp_path / "strace.log", tmp_path / "mail"
+    strace = ["strace", "-f", "-y", "-s", "200", "-o", str(log), "-e", "trace=write,pwrite64,fsync,fdatasync"]
+    command = [*strace, sys.executable, "-c", textwrap.dedent(KEYWORDS), str(root)]
+    subprocess.run(command, cwd=Path(__file__).parents[2], check=True, capture_output=True)
+    calls = read_calls(log)
+    index = f"{root}/example.test/alice/mailserver.index-wal"
+    acknowledged = [call for call in calls if call.name == "write" and '"acknowledged ' in call.arguments]
+    assert len(acknowledged) == 3
+    since = 0
+    for answer in acknowledged:
+        here = [call for call in calls if since < call.begin < answer.begin and f"<{index}>" in call.arguments]
+        written = [call for call in here if call.name == "pwrite64"]
+        assert written
+        assert synced(calls, index, written[-1].end, answer.begin)
+        since = answer.end

@@ -282,3 +282,65 @@ def test_two_stores_over_one_directory_deliver_side_by_side(tmp_path):
     stores = [Store(tmp_path / "mail", hostname="mx.example.test") for _ in range(2)]
     results = [result for store in stores for result in store.deliver([job(), job()])]
     assert len({result.name for result in results}) == 4
+
+
+# The same octets for several
+
+
+def same(content: Content, *accounts: Address, header: bytes = HEADER) -> list[Delivery]:
+    return [Delivery(account, header, content) for account in accounts]
+
+
+def test_the_same_octets_for_several_are_one_file(store, root, way):
+    content = Content(BODY)
+    paths = store.deliver([*same(content, ALICE, BOB), job(BOB)])
+    assert [path.read_bytes() for path in paths] == [(HEADER + BODY).replace(b"\r\n", b"\n")] * 3
+    one, other, separate = (path.stat().st_ino for path in paths)
+    assert one == other != separate
+    assert len({path.name for path in paths}) == 3
+    assert [name for name in files(root) if "/tmp/" in name] == []
+    inboxes = [store.account(account).open("INBOX") for account in (ALICE, BOB)]
+    inboxes[0].update_flags([1], "add", frozenset({"\\Seen"}))
+    assert [message.flags for message in inboxes[1].messages()] == [frozenset()] * 2
+    inboxes[0].expunge([1])
+    assert inboxes[1].read(1) == HEADER + BODY
+
+
+def test_copies_with_a_header_of_their_own_are_files_of_their_own(store):
+    content = Content(BODY)
+    jobs = [*same(content, ALICE, header=b"X: 1\r\n"), *same(content, BOB, header=b"X: 2\r\n")]
+    one, other = (path.read_bytes() for path in store.deliver(jobs))
+    assert (one[:5], other[:5]) == (b"X: 1\n", b"X: 2\n")
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EMLINK, errno.EPERM])
+def test_where_there_can_be_no_links_it_is_written_again(store, root, monkeypatch, number):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    one, other = store.deliver(same(Content(BODY), ALICE, BOB))
+    assert one.read_bytes() == other.read_bytes()
+    assert not one.samefile(other)
+    assert len(files(root)) == 2
+
+
+def test_a_link_that_fails_is_that_copy_s_alone(store, root, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EIO, "I/O error")
+
+    monkeypatch.setattr(os, "link", refuse)
+    one, other = store.deliver(same(Content(BODY), ALICE, BOB))
+    assert isinstance(one, Path)
+    assert str(other.reply).startswith("451 4.3.0")
+    assert len(files(root)) == 1
+
+
+def test_a_file_that_was_not_synced_is_refused_to_all_that_share_it(store, root, monkeypatch):
+    for account in (ALICE, BOB):
+        store.account(account)
+    monkeypatch.setattr(syncing, "_may_syncfs", lambda fds: False)
+    monkeypatch.setattr(os, "fsync", lambda fd: (_ for _ in ()).throw(OSError(errno.EIO, "I/O error")))
+    results = store.deliver(same(Content(BODY), ALICE, BOB))
+    assert [str(result.reply)[:9] for result in results] == ["451 4.3.0"] * 2
+    assert files(root) == []

@@ -512,6 +512,57 @@ def test_a_file_that_could_not_be_read_is_tried_again(inbox, maildir, monkeypatc
     assert uids(inbox) == [1]
 
 
+@pytest.mark.parametrize(
+    ("name", "flags_of_it"),
+    [
+        ("new/:2,S", {"\\Seen"}),
+        ("cur/:2,FS", {"\\Flagged", "\\Seen"}),
+        ("cur/,S=5:2,", set()),
+        ("cur/1.x,X=7,S=17:2,R", {"\\Answered"}),
+        ("cur/1.x,S=1,W=2,S=3:2,R", {"\\Answered"}),
+        ("cur/1.x:2,SP", {"\\Seen"}),
+        ("cur/1.x:2,SzqZ", {"\\Seen"}),
+        ("cur/1.x:1,S", set()),
+        ("cur/1.x:", set()),
+        ("cur/1.x", set()),
+        ("new/1.x,U=77:2,", set()),
+        ("cur/1.x,U=0:2,D", {"\\Draft"}),
+        ("cur/1.x,U=4294967296:2,", set()),
+        ("cur/ü 1:2,F", {"\\Flagged"}),
+        ("cur/" + "x" * 250, set()),
+    ],
+)
+def test_names_of_other_programs_become_messages(hurry, inbox, post, maildir, name, flags_of_it):
+    """Letters that mean nothing here stay in the name."""
+    post()
+    inbox.sync()
+    (maildir / name).write_bytes(b"Subject: x\n\nbody\n")
+    inbox.sync()
+    assert flags(inbox) == {1: set(), 2: flags_of_it}
+    assert inbox.read(2) == b"Subject: x\r\n\r\nbody\r\n"
+    message = inbox.messages()[1]
+    assert message.size == 20
+    assert ",U=2" in message.name
+    assert set(message.name.partition(":2,")[2]) >= set(name.partition(":2,")[2])
+    assert (maildir / "cur" / message.name).exists()
+
+
+def test_the_same_base_name_in_new_and_cur_is_two_messages(hurry, inbox, maildir):
+    (maildir / "new/1.same").write_bytes(b"Subject: new\n\n")
+    (maildir / "cur/1.same:2,S").write_bytes(b"Subject: cur\n\n")
+    inbox.sync()
+    assert {inbox.read(uid)[9:12] for uid in uids(inbox)} == {b"new", b"cur"}
+    assert uids(inbox) == [1, 2]
+
+
+def test_crlf_files_and_lf_files_are_the_same_on_the_wire(hurry, inbox, maildir):
+    (maildir / "new/1.x").write_bytes(b"Subject: x\n\nbody\n")
+    (maildir / "new/2.x").write_bytes(b"Subject: x\r\n\r\nbody\r\n")
+    inbox.sync()
+    assert inbox.read(1) == inbox.read(2)
+    assert [message.size for message in inbox.messages()] == [20, 20]
+
+
 def test_a_wrong_size_in_a_name_is_not_believed(hurry, inbox, maildir):
     (maildir / "new/1234.x.other,S=5,W=6").write_bytes(b"Subject: x\n\nlonger\n")
     inbox.sync()
@@ -675,6 +726,26 @@ def test_keywords_beyond_the_letters_survive_in_the_index(account, post):
     inbox.close()
     inbox = account.open("INBOX")
     assert inbox.messages()[0].flags == every
+
+
+def test_keywords_beyond_the_letters_are_refused_when_the_index_cannot_keep_them(inbox, post, maildir, monkeypatch):
+    """They stand nowhere else, and OK means that it is on disk. All other flags need no index."""
+    (maildir / "dovecot-keywords").write_text("".join(f"{number} k{number}\n" for number in range(26)))
+    post(2)
+    inbox.sync()
+    inbox.update_flags([1], "add", frozenset({"early"}))
+    monkeypatch.setattr(inbox._index.mailboxes, "save", lambda *_: None)
+    with pytest.raises(Unavailable):
+        inbox.update_flags([1, 2], "set", frozenset({"late", "k3"}))
+    with pytest.raises(Unavailable):
+        inbox.append(Content(TEXT), frozenset({"late"}))
+    assert flags(inbox) == {1: {"early", "k3"}, 2: {"k3"}}
+    assert len(list((maildir / "cur").iterdir())) == 2
+    inbox.update_flags([2], "set", SEEN)
+    monkeypatch.undo()
+    inbox.update_flags([2], "add", frozenset({"late"}))
+    again = Store(maildir.parents[1], hostname="mx").account(ALICE).open("INBOX")
+    assert flags(again) == flags(inbox) == {1: {"early", "k3"}, 2: {"\\Seen", "late"}}
 
 
 # The disk refuses

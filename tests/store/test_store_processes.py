@@ -1,5 +1,6 @@
 """Several processes over one Maildir, and processes that are killed."""
 
+import errno
 import signal
 import subprocess
 import sys
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mailserver.mail import Address
-from mailserver.store import Store
+from mailserver.mail import Address, Content
+from mailserver.store import Delivery, Mailbox, Store, Unavailable, maildir
 
 ALICE = Address("alice", "example.test")
 
@@ -56,9 +57,9 @@ GIVE = """
 """
 
 
-def start(program: str, *arguments: object) -> subprocess.Popen[str]:
+def start(program: str, *arguments: object, stdin: int | None = None) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
 
 
 @pytest.mark.slow
@@ -126,3 +127,106 @@ def test_uids_stay_after_kill_9_with_and_without_the_index(tmp_path):
     assert len(seen[0]) >= given
     for uid, _flags, text in seen[0]:
         assert text == b"Subject: x %d\r\n\r\n" % (uid - 1)
+
+
+# Two stores in one process know of each other only through the disk, as two processes do.
+
+
+def deliver(store: Store, count: int) -> None:
+    content = [Content(b"Subject: %d\r\n\r\n" % number) for number in range(count)]
+    for result in store.deliver([Delivery(ALICE, b"", each) for each in content]):
+        assert isinstance(result, Path)
+
+
+def two_inboxes(root: Path) -> tuple[Store, Mailbox, Mailbox]:
+    stores = [Store(root, hostname="mx.example.test") for _ in range(2)]
+    one, other = (store.account(ALICE).open("INBOX") for store in stores)
+    return stores[0], one, other
+
+
+def test_a_refusal_while_uids_are_given_moves_none_that_others_gave(tmp_path, monkeypatch):
+    store, one, other = two_inboxes(tmp_path)
+    deliver(store, 2)
+    other.sync()
+    deliver(store, 3)
+    rename = Path.rename
+
+    def refused(path: Path, target: str) -> Path:
+        if ",U=4:" in str(target):
+            raise OSError(errno.EIO, "I/O error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(Unavailable):
+        one.sync()
+    monkeypatch.undo()
+    assert [message.uid for message in one.messages()] == [1, 2, 3]
+    one.sync()
+    other.sync()
+    uids = [message.uid for message in one.messages()]
+    assert uids[:3] == [1, 2, 3]
+    assert len(uids) == 5
+    assert [message.uid for message in other.messages()] == uids
+
+
+def test_what_another_process_moves_to_cur_in_the_middle_of_a_look_is_seen(tmp_path, monkeypatch, hurry):
+    """A message that is neither in the one nor in the other directory as each of them is read."""
+    store, one, other = two_inboxes(tmp_path)
+    look = maildir.regular_files
+    for moment in ("before", "after"):
+        deliver(store, 2)
+
+        def meddled(path: str, moment: str = moment) -> list[str]:
+            monkeypatch.setattr(maildir, "regular_files", look)
+            found = look(path) if moment == "after" else []
+            other.sync()
+            return found or look(path)
+
+        monkeypatch.setattr(maildir, "regular_files", meddled)
+        expected = one.message_count + 2
+        one.sync()
+        assert maildir.regular_files is look
+        assert one.message_count == expected, moment
+
+
+FLAG = """
+    import sys
+    from pathlib import Path
+    from mailserver.mail import Address
+    from mailserver.store import Store
+
+    root, own, rounds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    inbox = Store(root, hostname="mx.example.test").account(Address("alice", "example.test")).open("INBOX")
+    inbox.sync()
+    uids = [message.uid for message in inbox.messages()]
+    flags = frozenset({own, f"key-{own[1:]}", f"more-{own[1:]}"})
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for number in range(rounds):
+        inbox.update_flags(uids, "remove" if number % 2 else "add", flags)
+    inbox.update_flags(uids, "add", flags)
+"""
+
+
+@pytest.mark.slow
+def test_flags_and_keywords_that_processes_change_at_once_are_all_kept(tmp_path):
+    """Each changes its own on all messages. There are letters for four of the six keywords."""
+    store = Store(tmp_path, hostname="mx.example.test")
+    deliver(store, 30)
+    keywords = tmp_path / "example.test/alice/dovecot-keywords"
+    keywords.write_text("".join(f"{number} k{number}\n" for number in range(22)))
+    store.account(ALICE).open("INBOX").sync()
+    own = ["\\Seen", "\\Flagged", "\\Answered"]
+    workers = [start(FLAG, tmp_path, flag, 15, stdin=subprocess.PIPE) for flag in own]
+    for worker in workers:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    assert [worker.wait(60) for worker in workers] == [0, 0, 0]
+    expected = frozenset(own).union(f"{kind}-{flag[1:]}" for flag in own for kind in ("key", "more"))
+    for inbox in (store.account(ALICE).open("INBOX"), Store(tmp_path, hostname="mx").account(ALICE).open("INBOX")):
+        assert [message.flags for message in inbox.messages()] == [expected] * 30
+        assert [message.uid for message in inbox.messages()] == list(range(1, 31))

@@ -1,4 +1,4 @@
-"""One mailbox used by two processes' worth of stores and an outside hand, against a naive model."""
+"""One mailbox used by two processes and an outside hand, against a naive model."""
 
 from __future__ import annotations
 
@@ -15,15 +15,22 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from mailserver.mail import Address, Content
 from mailserver.store import Delivery, Mailbox, Store, syncing, watch
+from tests.support.otherprocess import OtherMailbox, OtherProcess
 
 ALICE = Address("alice", "example.test")
 LETTERS = {"S": "\\Seen", "F": "\\Flagged", "T": "\\Deleted"}
-FLAGS = st.sets(st.sampled_from([*LETTERS.values(), "$Key", "other"])).map(frozenset)
+KEYWORDS = frozenset({"$Key", "other", "more"})
+FLAGS = st.sets(st.sampled_from([*LETTERS.values(), *sorted(KEYWORDS)])).map(frozenset)
 SIDE = st.integers(0, 1)
 
 
 class MailboxMachine(RuleBasedStateMachine):
-    """The model knows each message by its text. Each of the two sides is told what it must have seen."""
+    """The model knows each message by its text. Each of the two sides is told what it must have seen.
+
+    One side is this process, the other another one. There are letters left for two keywords of three.
+    """
+
+    process: OtherProcess
 
     @initialize()
     def begin(self) -> None:
@@ -38,12 +45,14 @@ class MailboxMachine(RuleBasedStateMachine):
         self.uid_of: dict[bytes, int] = {}
         self.text_of: dict[int, bytes] = {}
         self.highest = [0, 0]
-        self.sides: list[Mailbox] = []
-        self.validity = 0
-        self.sides = [self.open(), self.open()]
+        self.maildir.mkdir(parents=True)
+        (self.maildir / "dovecot-keywords").write_text("".join(f"{number} k{number}\n" for number in range(24)))
+        self.sides = [self.open(0), self.open(1)]
         self.validity = self.sides[0].uidvalidity
 
-    def open(self) -> Mailbox:
+    def open(self, side: int) -> Mailbox | OtherMailbox:
+        if side:
+            return self.process.open(self.root, ALICE, "INBOX")
         return Store(self.root, hostname="mx.example.test").account(ALICE).open("INBOX")
 
     def text(self) -> bytes:
@@ -126,18 +135,24 @@ class MailboxMachine(RuleBasedStateMachine):
     @rule(side=SIDE)
     def reopen(self, side: int) -> None:
         self.sides[side].close()
-        self.sides[side] = self.open()
+        self.sides[side] = self.open(side)
         self.check(side)
 
     @rule()
     def restart_without_index(self) -> None:
-        """What the hand did to UIDs is put right before: nobody can know without the index."""
+        """What the hand did to UIDs is put right before: nobody can know without the index.
+
+        Keywords without a letter are lost with it.
+        """
         for mailbox in self.sides:
             mailbox.sync()
             mailbox.close()
         for path in self.maildir.glob("mailserver.index*"):
             path.unlink()
-        self.sides = [self.open(), self.open()]
+        keywords = self.maildir / "dovecot-keywords"
+        lost = KEYWORDS.difference(line.split()[1] for line in keywords.read_text().splitlines())
+        self.flags = {text: flags - lost for text, flags in self.flags.items()}
+        self.sides = [self.open(0), self.open(1)]
         self.check(0)
         self.check(1)
 
@@ -185,7 +200,16 @@ class MailboxMachine(RuleBasedStateMachine):
             self.patch.undo()
 
 
-TestMailbox = MailboxMachine.TestCase
+class TestMailbox(MailboxMachine.TestCase):
+    @classmethod
+    def setUpClass(cls) -> None:
+        MailboxMachine.process = OtherProcess()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        MailboxMachine.process.close()
+
+
 TestMailbox.settings = settings(max_examples=60, stateful_step_count=30, deadline=None, phases=[Phase.generate])
 
 

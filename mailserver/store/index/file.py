@@ -121,14 +121,22 @@ class IndexFile:
         with self._lock:
             self._disconnect()
 
-    def run(self, work: Callable[[sqlite3.Connection], R], default: R) -> R:
-        """The result of `work` as one transaction, or `default`. A damaged file is replaced and asked once more."""
+    def run(self, work: Callable[[sqlite3.Connection], R], default: R, *, durable: bool = False) -> R:
+        """The result of `work` as one transaction, or `default`. A damaged file is replaced and asked once more.
+
+        `durable`: it survives a power cut. Otherwise the last transactions may be lost by that.
+        """
         with self._lock:
             for attempt in (1, 2):
                 try:
                     db = self._connect()
+                    if durable:
+                        db.execute("PRAGMA synchronous = FULL")
                     with db:
-                        return work(db)
+                        result = work(db)
+                    if durable:
+                        db.execute("PRAGMA synchronous = NORMAL")
+                    return result
                 except (sqlite3.Error, sqlite3.Warning, UnicodeError, OSError) as error:
                     log.warning("store=index path=%r error=%r", str(self._path), error)
                     self._disconnect()

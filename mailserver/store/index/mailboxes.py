@@ -152,8 +152,10 @@ class Mailboxes:
         """One transaction. What vanished gets the header's MODSEQ. None: it was not written.
 
         The change is what is new since what the generation `since` has; all messages are added when that is None.
+        Keywords without a letter, which stand nowhere else, survive a power cut.
         """
         key = header.key
+        words = {row.uid: ("", row.state.words) for row in change.added if row.state.words} | dict(change.words)
 
         def work(db: sqlite3.Connection) -> Saved | None:
             db.execute("BEGIN IMMEDIATE")
@@ -172,7 +174,6 @@ class Mailboxes:
             flags += [(key, uid, info, modseq, turn) for uid, info, modseq in change.flagged]
             db.executemany("INSERT OR REPLACE INTO messages VALUES (?, ?, ?, ?, ?, ?)", rows)
             db.executemany("INSERT OR REPLACE INTO flags VALUES (?, ?, ?, ?, ?)", flags)
-            words = {row.uid: ("", row.state.words) for row in added if row.state.words} | dict(change.words)
             if words:
                 _merge_words(db, key, words)
             if since is None:
@@ -186,7 +187,7 @@ class Mailboxes:
                 _trim(db, key)
             return Saved(generation, turn)
 
-        return self._file.run(work, None)
+        return self._file.run(work, None, durable=bool(words))
 
     def vanished(self, key: int, since: int) -> list[int] | None:
         """UIDs expunged after a MODSEQ; None when not all of them are known any more."""

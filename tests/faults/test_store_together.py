@@ -1,0 +1,76 @@
+"""Several processes work in one account at once and are killed in the middle: each finds all that it was promised.
+
+Each performs a log of its own (`tests/support/storelog.py`), in INBOX, which all share, and in folders of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from mailserver.store import Store
+from tests.support.storeledger import Ledger
+from tests.support.storelog import ALICE, Observation, observe, read_records
+
+ROUNDS = 25 if os.environ.get("MAILSERVER_LONG") else 3
+PROCESSES = 3
+
+WORK = """
+    import sys
+    from pathlib import Path
+    from tests.support.storelog import Log, Recorder
+
+    root, name, seed, records = sys.argv[1:]
+    log = Log(Path(root), int(seed), Recorder(Path(records)), name=name, alone=False)
+    print("begun", flush=True)
+    log.perform(100_000)
+"""
+
+
+def seen(root: Path, name: str) -> Observation:
+    """By a process that has just begun."""
+    return observe(Store(root, hostname="mx.example.test").account(ALICE), name)
+
+
+def start(root: Path, name: str, seed: int, records: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", textwrap.dedent(WORK), *map(str, (root, name, seed, records))]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    return process
+
+
+@pytest.mark.slow
+def test_processes_that_share_an_account_and_are_killed_lose_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "mail"
+    chance = random.Random(1)
+    everyone: dict[str, Ledger] = {}
+    done = 0
+    for number in range(ROUNDS):
+        ledgers = {f"r{number}p{each}-": Ledger(seen(root, f"r{number}p{each}-")) for each in range(PROCESSES)}
+        everyone |= ledgers
+        records = {name: tmp_path / name for name in ledgers}
+        processes = [start(root, name, 10 * number + seed, records[name]) for seed, name in enumerate(ledgers)]
+        time.sleep(0.5 + chance.random())
+        for process in chance.sample(processes, PROCESSES):
+            assert process.poll() is None, "it ended by itself"
+            process.kill()
+            process.communicate(timeout=10)
+            time.sleep(0.2 * chance.random())
+        for name, ledger in ledgers.items():
+            told = list(read_records(records[name]))
+            done += len(told)
+            ledger.read(told)
+            ledger.settle(seen(root, name))
+            assert ledger.problems == [], name
+    for name, ledger in everyone.items():
+        ledger.settle(seen(root, name))
+        assert ledger.problems == [], name
+    assert done > 100 * ROUNDS
