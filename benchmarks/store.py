@@ -27,7 +27,7 @@ from benchmarks.report import RESULTS, Report
 from mailserver.mail import Address, Content
 from mailserver.message import Phrase, parse, searchable
 from mailserver.store import Addition, Delivery, Mailbox, Store
-from mailserver.store.preparing import prepare
+from mailserver.store.digest import prepare
 
 DOMAIN = "bench.test"
 MAIN = "main"

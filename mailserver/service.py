@@ -42,6 +42,7 @@ from mailserver.policy.failures import Failures
 from mailserver.ports import Channel
 from mailserver.queue import Queue, QueueError
 from mailserver.sessions import imap, pop3, smtp
+from mailserver.sessions.imap.appends import Appends
 from mailserver.sessions.login import Authenticator
 from mailserver.store import AccountStore, Store
 
@@ -115,6 +116,7 @@ class MailServer(MultiService):
         self._clock = ReactorClock(reactor)
         self._delivery = ThreadWorkers(reactor, DELIVERY_THREADS, "delivery")
         self._mailboxes = ThreadWorkers(reactor, MAILBOX_THREADS, "mailboxes")
+        self._appends = Appends(self._mailboxes)
         self._passwords = ThreadWorkers(reactor, PASSWORD_THREADS, "passwords")
         self._dns = ThreadWorkers(reactor, DNS_THREADS, "dns", abandon=True)
         self._workers = (self._mailboxes, self._passwords, self._dns, self._delivery)
@@ -261,6 +263,7 @@ class MailServer(MultiService):
             workers=self._mailboxes,
             clock=self._clock,
             tls_available=tls_available,
+            appends=self._appends,
             separator=self._configuration.imap.separator,
         )
 

@@ -10,6 +10,7 @@ import pkgutil
 import re
 from encodings import __path__ as _CODEC_PATH
 from encodings.aliases import aliases
+from functools import lru_cache
 
 NAME_LIMIT = 64
 
@@ -61,7 +62,7 @@ _FURTHER = {
 
 
 def _key(name: str) -> str:
-    return _NOT_IN_NAME.sub("", name[:NAME_LIMIT].lower())
+    return _NOT_IN_NAME.sub("", name.lower())
 
 
 def _table() -> dict[str, str]:
@@ -81,5 +82,10 @@ _CODECS = _table()
 
 def codec(charset: str) -> str | None:
     """The name of the codec, or None. A language after an asterisk (RFC 2231 §5) does not count."""
+    return _codec(charset[:NAME_LIMIT])
+
+
+@lru_cache(maxsize=1024)
+def _codec(charset: str) -> str | None:
     name = _key(charset.partition("*")[0])
     return _CODECS.get(name) or _CODECS.get(name.removeprefix("x"))

@@ -22,7 +22,7 @@ _READABLE = frozenset((b"plain", b"html", b"enriched", b"x-markdown", b"markdown
 _UNSEEN_ELEMENTS = re.compile(r"<(script|style|head|title)\b", re.IGNORECASE | re.ASCII)
 _ENDS = {name: re.compile(f"</{name}", re.IGNORECASE | re.ASCII) for name in ("script", "style", "head", "title")}
 _MARKUP = re.compile(r"<(?:!--.*?(?:-->|\Z)|(?:[!?/a-zA-Z][^>]*+)(?:>|\Z))", re.DOTALL)
-_CONTROL = dict.fromkeys([*range(9), *range(0x0E, 0x20), *range(0x7F, 0xA0), 0xFEFF])
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ufeff]+")
 _INVISIBLE = "\u00ad\u034f\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2060"
 _ARMOUR = "-----BEGIN PGP MESSAGE-----"
 
@@ -76,5 +76,7 @@ def _without_unseen(text: str) -> str:
 
 
 def _joined(text: str) -> str:
-    words = text.translate(_CONTROL).split()
-    return " ".join(word for word in words if word.strip(_INVISIBLE))
+    words = _CONTROL.sub("", text).split()
+    if text.isascii():
+        return " ".join(words)
+    return " ".join([word for word in words if word.strip(_INVISIBLE)])

@@ -18,7 +18,6 @@ from mailserver.message.structure import parse
 
 BORDER = b"\xff"
 
-_SPACES = re.compile(r"[^\S ]\s*| \s+")  # a lone space is right already, and most are
 _FIELD_NAME = re.compile(r"[^\x00-\x20:\x7f]+")  # as in `header`
 
 
@@ -55,7 +54,12 @@ class Phrase:
 
 def folded(text: str) -> str:
     """Case does not count, nor how space is written."""
-    return _SPACES.sub(" ", text).casefold()
+    words = text.split()
+    if not words:
+        return text and " "
+    start = " " if text[0].isspace() else ""
+    end = " " if text[-1].isspace() else ""
+    return f"{start}{' '.join(words)}{end}".casefold()
 
 
 def searchable(message: bytes) -> Searchable:

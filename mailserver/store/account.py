@@ -17,8 +17,10 @@ Locks      Taken in this order, each left out or not, never the other way round:
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +50,8 @@ log = logging.getLogger(__name__)
 LOCK_FILE = "mailserver.lock"
 """Its content is the highest UIDVALIDITY that the account ever had."""
 
+SWEEP_INTERVAL = 3600.0  # seconds
+
 
 class AccountStore:
     """Made by `Store.account`: one object for each account and process."""
@@ -61,6 +65,7 @@ class AccountStore:
         self._warm = warm
         self._index = Index(Path(path))
         self._search = SearchFile(Path(path), self._index)
+        self._swept: dict[str, float] = {}
         self.space = Space(path)
         """How much it holds; with its quota, which APPEND and COPY keep to."""
         layout.sweep(path)
@@ -104,7 +109,7 @@ class AccountStore:
         if key is not None:
             self._index.forget(key)
         with self._lock:
-            self._close_unused_index()
+            self._rest_index()
 
     def rename(self, old: str, new: str) -> None:
         """With the mailboxes below it. INBOX stays and is emptied into the new one (RFC 9051 §6.3.6)."""
@@ -123,7 +128,7 @@ class AccountStore:
             finally:
                 for before, after in moved:
                     self._follow(before, after)
-                self._close_unused_index()
+                self._rest_index()
 
     def subscribe(self, name: str) -> None:
         self._subscribe(name, add=True)
@@ -313,12 +318,20 @@ class AccountStore:
             if mailbox is None or not mailbox.alive or mailbox not in self._users:
                 if not layout.is_maildir(self._place(directory)):
                     raise NoSuchMailbox("No such mailbox")
-                layout.complete(self._place(directory))
-                writing.sweep(self._place(directory))
+                self._sweep(directory)
                 mailbox = self._still_warm(directory) or self._load(name, directory)
                 self._open[directory] = mailbox
             self._users[mailbox] = self._users.get(mailbox, 0) + 1
             return mailbox
+
+    def _sweep(self, directory: str) -> None:
+        """Once in a while. Also makes what a Maildir by another program lacks."""
+        now = time.monotonic()
+        if now - self._swept.get(directory, -math.inf) < SWEEP_INTERVAL:
+            return
+        self._swept[directory] = now
+        layout.complete(self._place(directory))
+        writing.sweep(self._place(directory))
 
     def _still_warm(self, directory: str) -> Mailbox | None:
         """The mailbox that was kept, if others have not put another folder in its place."""
@@ -359,7 +372,7 @@ class AccountStore:
                     self._warm.keep(mailbox, self._evict)
                 else:
                     self._remove(mailbox)
-            self._close_unused_index()
+            self._rest_index()
         self._warm.trim()
 
     def _evict(self, mailbox: Mailbox) -> None:
@@ -371,9 +384,9 @@ class AccountStore:
         for directory in [key for key, each in self._open.items() if each is mailbox]:
             del self._open[directory]
 
-    def _close_unused_index(self) -> None:
+    def _rest_index(self) -> None:
         if not self._users:
-            self._index.close()
+            self._warm.rest(self._index)
 
     def _drop(self, directory: str) -> None:
         mailbox = self._open.pop(directory, None)

@@ -19,14 +19,13 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from mailserver.store import names
 from mailserver.store.flags import WITHOUT_LETTER, Flags
 from mailserver.store.foreign import UidList
 from mailserver.store.model import InvalidFlag
 from mailserver.store.newcomers import Newcomer, examine
-from mailserver.store.syncing import sync_directory
+from mailserver.store.syncing import Directory, sync_directory
 from mailserver.store.watch import regular_files
 
 log = logging.getLogger(__name__)
@@ -57,18 +56,19 @@ def adopt(listed: UidList, directory: str, flags: Flags, host: str) -> list[Adop
     keywords = _accepted(flags, listed)
     bases = {uid: base for base, uid in listed.uids.items()}
     adopted = []
-    for uid in sorted(files):
-        newcomer = readable.get(files[uid])
-        if newcomer is None:
-            _must_not_be_hidden(files[uid])
-            continue
-        more = keywords.get(bases[uid], _NONE)
-        if more:
-            letters = flags.encode(flags.decode(newcomer.letters) | more, newcomer.letters)
-            newcomer = replace(newcomer, letters=letters, flags=more)
-        name = _move(newcomer, uid, listed, cur, host)
-        if name is not None:
-            adopted.append(Adopted(uid, newcomer, name))
+    with Directory(cur) as held:
+        for uid in sorted(files):
+            newcomer = readable.get(files[uid])
+            if newcomer is None:
+                _must_not_be_hidden(files[uid])
+                continue
+            more = keywords.get(bases[uid], _NONE)
+            if more:
+                letters = flags.encode(flags.decode(newcomer.letters) | more, newcomer.letters)
+                newcomer = replace(newcomer, letters=letters, flags=more)
+            name = _move(newcomer, uid, listed, held, host)
+            if name is not None:
+                adopted.append(Adopted(uid, newcomer, name))
     sync_directory(cur)
     sync_directory(new)
     log.info("store=adopted directory=%r uidvalidity=%d messages=%d", directory, listed.validity, len(adopted))
@@ -100,15 +100,15 @@ def _choose(listed: UidList, cur: Iterable[str], new: Iterable[str]) -> dict[int
     return chosen
 
 
-def _move(newcomer: Newcomer, uid: int, listed: UidList, cur: str, host: str) -> str | None:
+def _move(newcomer: Newcomer, uid: int, listed: UidList, cur: Directory, host: str) -> str | None:
     """The new name; None: the file was taken away meanwhile. It must not be taken for another message's later."""
     name = names.with_uid(newcomer.base, uid, newcomer.letters)
-    if newcomer.path == f"{cur}/{name}":
+    if newcomer.path == f"{cur.path}/{name}":
         return name
-    if os.path.lexists(f"{cur}/{name}") or listed.uids.get(names.base_of(name), uid) != uid:
+    if cur.has(name) or listed.uids.get(names.base_of(name), uid) != uid:
         name = names.with_uid(names.with_sizes_of(names.unique(host), newcomer.base), uid, newcomer.letters)
     try:
-        Path(newcomer.path).rename(f"{cur}/{name}")
+        cur.take(newcomer.path, name)
     except FileNotFoundError:
         return None
     return name

@@ -25,9 +25,9 @@ from typing import NamedTuple
 from mailserver.store import content, folders, layout, names, uids
 from mailserver.store.account import AccountStore
 from mailserver.store.columns import Columns
+from mailserver.store.digest import prepare
 from mailserver.store.index import INDEX_FILE, VERSION, Index, Packed, Words
 from mailserver.store.model import Unavailable
-from mailserver.store.preparing import prepare
 from mailserver.store.searchfile import Opened, SearchFile, is_sound
 from mailserver.store.watch import regular_files
 

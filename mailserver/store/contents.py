@@ -16,14 +16,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mailserver.store.columns import Change, Columns, Row, State
-from mailserver.store.model import Listing, Message
+from mailserver.store.model import Flagged, Listing, Message
 
 _JOURNAL_MINIMUM = 1000
 _STATES_MINIMUM = 1000
 
 Decode = Callable[[State], frozenset[str]]
 Interpret = Callable[[State, frozenset[str]], State]
-Flagged = tuple[int, str, int]
 
 
 class Journal:
@@ -113,7 +112,9 @@ class Contents:
             self.modseq = modseq
         return Change(added, flagged, words, vanished)
 
-    def _restate(self, restated: Mapping[int, int], modseq: int) -> tuple[list[Flagged], dict[int, tuple[str, str]]]:
+    def _restate(
+        self, restated: Mapping[int, int], modseq: int
+    ) -> tuple[list[tuple[int, str, int]], dict[int, tuple[str, str]]]:
         columns, flags, states = self.columns, self._flags, self.columns.states
         uids, numbers, modseqs = columns.uids, columns.numbers, columns.modseqs
         flagged, words, touched = [], {}, []
@@ -206,15 +207,34 @@ class Contents:
                 counted[self._flags[number]] += count
             return counted, sum(self.columns.sizes)
 
-    def changed_since(self, modseq: int) -> tuple[list[Message], set[int] | None, int]:
-        """Messages that appeared or changed; UIDs that vanished, None when too long ago; the MODSEQ now."""
+    def flagged(self, uids: Iterable[int]) -> list[Flagged]:
+        """The flags of those that exist, ascending."""
+        with self._lock:
+            return self._flagged(self.columns.places(uids))
+
+    def changed_since(self, modseq: int) -> tuple[list[Flagged], list[Flagged], set[int] | None, int]:
+        """Messages that appeared, and that changed; UIDs that vanished, None when too long ago; the MODSEQ now."""
         with self._lock:
             uids = self._changed.since(modseq)
             if uids is None:
                 places = [place for place, when in enumerate(self.columns.modseqs) if when > modseq]
             else:
                 places = self.columns.places(uids)
-            return [self._message(place) for place in places], self._vanished.since(modseq), self.modseq
+            born = self.columns.born
+            appeared = [place for place in places if born[place] > modseq]
+            changed = [place for place in places if born[place] <= modseq] if appeared else places
+            vanished = self._vanished.since(modseq)
+            return self._flagged(appeared), self._flagged(changed), vanished, self.modseq
+
+    def _flagged(self, places: list[int]) -> list[Flagged]:
+        columns, flags = self.columns, self._flags
+        rows = zip(
+            map(columns.uids.__getitem__, places),
+            map(flags.__getitem__, map(columns.numbers.__getitem__, places)),
+            map(columns.modseqs.__getitem__, places),
+            strict=True,
+        )
+        return list(map(Flagged._make, rows))
 
     def _message(self, place: int) -> Message:
         columns = self.columns

@@ -15,18 +15,23 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
-from pathlib import Path
+from typing import TypeVar
 
 from mailserver.mail import Content
 from mailserver.message.searchable import Phrase
 from mailserver.store import content, names
+from mailserver.store.digest import PIECES, TEXT, Digest
+from mailserver.store.helpers import helpers
 from mailserver.store.index import Index
 from mailserver.store.maildir import Maildir
 from mailserver.store.model import (
     Addition,
     Changes,
     FlagAction,
+    Flagged,
     Listing,
     Message,
     MessageGone,
@@ -35,6 +40,7 @@ from mailserver.store.model import (
     Prepared,
     SortKeys,
     Status,
+    StoreError,
     Unavailable,
     Usage,
 )
@@ -44,12 +50,38 @@ from mailserver.store.preparing import Preparation
 from mailserver.store.quota import Space
 from mailserver.store.searchfile import SearchFile
 from mailserver.store.searchtext import Found, SearchText
-from mailserver.store.syncing import sync_directory, sync_files
+from mailserver.store.syncing import Directory, sync_files
 from mailserver.store.writing import TMP, Written, discard, link_or_copy, write
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _TRIES = 20  # to catch a message whose flags others change
+FEW = 32  # messages that are not worth a helper
+PORTION_OCTETS = 4 * 2**20
+"""Of messages that what is made of is held at a time."""
+
+_NOTHING = Usage(0, 0)
+_NO_ROOM = "The account has no room for it"
+
+
+@dataclass(slots=True)
+class _Part:
+    """One of several jobs that are appended together. `taken` is the room that it holds."""
+
+    additions: Sequence[Addition]
+    written: list[Written] = field(default_factory=list)
+    newcomers: list[Newcomer] = field(default_factory=list)
+    taken: Usage = _NOTHING
+    stored: bool = False
+    error: StoreError | None = None
+
+    def close(self) -> None:
+        for file in self.written:
+            file.close()
+            if not self.stored:
+                discard(file.path)
 
 
 class Mailbox:
@@ -70,8 +102,8 @@ class Mailbox:
         self._maildir = maildir
         self._contents = maildir.contents
         self._index = index
-        self._text = SearchText(search, index, maildir.key)
-        self._preparation = Preparation(maildir.key, index.pieces, self.read)
+        self._text = SearchText(search, index, maildir.key, partial(self._made, TEXT))
+        self._preparation = Preparation(maildir.key, index.pieces, partial(self._made, PIECES))
         self._space = space
         self._release = release
         self._disk = threading.RLock()
@@ -149,13 +181,11 @@ class Mailbox:
 
     def changes(self, since_modseq: int) -> Changes:
         """What is different since. Asks the index only for expunges of long ago."""
-        found, vanished, modseq = self._contents.changed_since(since_modseq)
+        appeared, changed, vanished, modseq = self._contents.changed_since(since_modseq)
         complete = True
         if vanished is None:
             known = self._index.mailboxes.vanished(self._maildir.key, since_modseq)
             complete, vanished = known is not None, set(known or ())
-        appeared = [message for message in found if message.born > since_modseq]
-        changed = [message for message in found if message.born <= since_modseq]
         return Changes(appeared, changed, sorted(vanished), modseq, complete)
 
     def claim_recent(self) -> set[int]:
@@ -190,8 +220,8 @@ class Mailbox:
         with self._work():
             self._maildir.refresh()
 
-    def update_flags(self, uids: Iterable[int], action: FlagAction, flags: frozenset[str]) -> list[Message]:
-        r"""Returns the messages as they are now; those that are gone are left out. Durable.
+    def update_flags(self, uids: Iterable[int], action: FlagAction, flags: frozenset[str]) -> list[Flagged]:
+        r"""Returns the flags that the messages have now; those that are gone are left out. Durable.
 
         Raises InvalidFlag. `\Recent` is ignored.
         """
@@ -201,7 +231,7 @@ class Mailbox:
             flags = self._maildir.accept(flags, giving=action != "remove")
             for _ in range(_TRIES):
                 if self._maildir.update_flags(wanted, action, flags):
-                    return self._contents.select(wanted)
+                    return self._contents.flagged(wanted)
                 self._maildir.refresh(anyway=True)
         raise Unavailable("The messages change too fast")
 
@@ -210,10 +240,10 @@ class Mailbox:
         removed: list[Message] = []
         with self._work():
             try:
-                with self._maildir.changing():
-                    removed += filter(self._unlink, self._contents.select(uids))
-                if removed:
-                    sync_directory(self._maildir.cur.path)
+                with self._maildir.changing(), Directory(self._maildir.cur.path) as cur:
+                    removed.extend(each for each in self._contents.select(uids) if self._unlink(cur, each))
+                    if removed:
+                        cur.sync()
             finally:
                 gone = [message.uid for message in removed]
                 known = [uid for uid in gone if uid in self._contents]  # a refresh meanwhile may have missed some
@@ -228,25 +258,56 @@ class Mailbox:
 
     def append_many(self, additions: Sequence[Addition]) -> list[int]:
         """All or none (RFC 3502 §6.3.11); the new UIDs in order. Durable. Raises InvalidFlag, OverQuota."""
-        written: list[Written] = []
+        (uids,) = self.append_each([additions])
+        if isinstance(uids, StoreError):
+            raise uids
+        return uids
+
+    def append_each(self, jobs: Sequence[Sequence[Addition]]) -> list[list[int] | StoreError]:
+        """Several `append_many` at once, durable together. Raises what concerns the mailbox as a whole."""
+        parts = [_Part(additions) for additions in jobs]
         with self._work():
-            accepted = [self._maildir.accept(addition.flags) for addition in additions]
             try:
-                newcomers = []
-                for addition, flags in zip(additions, accepted, strict=True):
-                    date = addition.internal_date if addition.internal_date is not None else time.time()
-                    file = write(self._maildir.directory, self._maildir.host, addition.content.chunks, date)
-                    written.append(file)
-                    newcomers.append(of_written(file, self._maildir.flags.encode(flags), date, flags))
-                with self._taking(Usage(len(written), sum(file.size for file in written))):
-                    for error in sync_files([file.fd for file in written]):
-                        if error is not None:
-                            raise error
-                    return self._maildir.add(newcomers)
+                for part in parts:
+                    self._write(part)
+                self._sync([part for part in parts if part.error is None])
+                going = [part for part in parts if part.error is None]
+                uids = iter(self._maildir.add([newcomer for part in going for newcomer in part.newcomers]))
+                for part in going:
+                    part.stored = True
+            except BaseException:
+                self._space.add(-sum((part.taken for part in parts), _NOTHING))
+                raise
             finally:
-                for file in written:
-                    file.close()
-                    discard(file.path)
+                for part in parts:
+                    part.close()
+        return [part.error or [next(uids) for _ in part.written] for part in parts]
+
+    def _write(self, part: _Part) -> None:
+        """The messages of one job, into tmp/. What is wrong with them is theirs alone."""
+        try:
+            for addition in part.additions:
+                flags = self._maildir.accept(addition.flags)
+                date = addition.internal_date if addition.internal_date is not None else time.time()
+                file = write(self._maildir.directory, self._maildir.host, addition.content.chunks, date)
+                part.written.append(file)
+                part.newcomers.append(of_written(file, self._maildir.flags.encode(flags), date, flags))
+            usage = Usage(len(part.written), sum(file.size for file in part.written))
+            if not self._space.take(usage):
+                raise OverQuota(_NO_ROOM)
+            part.taken = usage
+        except StoreError as error:
+            part.error = error
+        except OSError as error:
+            part.error = self._unavailable(error)
+
+    def _sync(self, parts: list[_Part]) -> None:
+        files = [(part, file) for part in parts for file in part.written]
+        for (part, _), error in zip(files, sync_files([file.fd for _, file in files]), strict=True):
+            if error is not None and part.error is None:
+                part.error = self._unavailable(error)
+                self._space.add(-part.taken)
+                part.taken = _NOTHING
 
     def copy(self, uids: Iterable[int], target: Mailbox) -> list[tuple[int, int]]:
         """All that exist or none; pairs of the UID here and the UID there. Durable. Raises InvalidFlag, OverQuota."""
@@ -310,12 +371,12 @@ class Mailbox:
         """Those of these messages that have a text. What was not packed is read, and packed. Raises Unavailable."""
         wanted = set(uids)
         here = wanted & self._contents.uids()
-        found, gone = self._text.find(here, phrase, self.read)
+        found, gone = self._text.find(here, phrase)
         return Found(found, gone | (wanted - here))
 
     def pack(self, limit: int) -> int:
         """Packs the text of up to `limit` messages, so that they are searched fast; how many remain to be packed."""
-        return self._text.pack(self._contents.uids(), limit, self.read)
+        return self._text.pack(self._contents.uids(), limit)
 
     # Inside the store
 
@@ -350,6 +411,23 @@ class Mailbox:
                 raise self._unavailable(error) from error
         raise MessageGone("The message no longer exists")
 
+    def _made(self, digest: Digest[T], uids: Iterable[int]) -> Iterator[tuple[int, T | StoreError]]:
+        """What is made of these messages, those that exist, in order. Helpers make it where they are many."""
+        for portion in _portions(self.get(uids)):
+            made: list[T | None] = [None] * len(portion)
+            if len(portion) >= FEW:
+                made = helpers.made(digest.name, [self._maildir.path(message) for message in portion])
+            for message, each in zip(portion, made, strict=True):
+                if each is not None:
+                    yield message.uid, each
+                    continue
+                try:
+                    here = digest.make(self.read(message.uid))
+                except StoreError as error:
+                    yield message.uid, error
+                else:
+                    yield message.uid, here
+
     def _existing(self, uids: Iterable[int]) -> list[int]:
         return [message.uid for message in self.get(uids)]
 
@@ -377,18 +455,18 @@ class Mailbox:
     def _taking(self, more: Usage) -> Iterator[None]:
         """Room for messages, given back when they do not come."""
         if not self._space.take(more):
-            raise OverQuota("The account has no room for it")
+            raise OverQuota(_NO_ROOM)
         try:
             yield
         except BaseException:
             self._space.add(-more)
             raise
 
-    def _unlink(self, message: Message) -> bool:
+    def _unlink(self, cur: Directory, message: Message) -> bool:
         """False: somebody else removed it, or renames it faster than we look."""
         for _ in range(_TRIES):
             try:
-                Path(self._maildir.path(message)).unlink()
+                cur.remove(message.name)
             except FileNotFoundError:
                 self._maildir.refresh(anyway=True)
                 found = self._contents.get(message.uid)
@@ -427,6 +505,7 @@ class Mailbox:
                     letters = self._maildir.flags.encode(flags)
                     newcomers.append(Newcomer(there, base, letters, message.internal_date, message.size, flags))
                 added = self._maildir.add(newcomers)
+                made.clear()
             finally:
                 for there in made:
                     discard(there)
@@ -435,3 +514,16 @@ class Mailbox:
 
 def _usage(messages: Sequence[Message]) -> Usage:
     return Usage(len(messages), sum(names.size_of(message.name) for message in messages))
+
+
+def _portions(messages: Iterable[Message]) -> Iterator[list[Message]]:
+    portion: list[Message] = []
+    octets = 0
+    for message in messages:
+        octets += message.size
+        if portion and octets > PORTION_OCTETS:
+            yield portion
+            portion, octets = [], message.size
+        portion.append(message)
+    if portion:
+        yield portion

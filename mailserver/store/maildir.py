@@ -429,14 +429,15 @@ class Maildir:
             return
         uid = grants.take(len(newcomers))
         self.last = grants.last
-        for newcomer in newcomers:
-            name = names.with_uid(newcomer.base, uid, newcomer.letters)
-            try:
-                Path(newcomer.path).rename(f"{self.cur.path}/{name}")
-            except FileNotFoundError:
-                continue
-            put[uid] = self._row(uid, newcomer, name, modseq)
-            uid += 1
+        with Directory(self.cur.path) as cur:
+            for newcomer in newcomers:
+                name = names.with_uid(newcomer.base, uid, newcomer.letters)
+                try:
+                    cur.take(newcomer.path, name)
+                except FileNotFoundError:
+                    continue
+                put[uid] = self._row(uid, newcomer, name, modseq)
+                uid += 1
 
     def _row(self, uid: int, newcomer: Newcomer, name: str, modseq: int) -> Row:
         state = State(names.info_of(name), self._words(newcomer.flags))

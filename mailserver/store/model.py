@@ -35,12 +35,20 @@ class Message(NamedTuple):
     """The file's name in cur/."""
 
 
+class Flagged(NamedTuple):
+    """The flags of a message, as in `Message`."""
+
+    uid: int
+    flags: frozenset[str]
+    modseq: int
+
+
 @dataclass(frozen=True, slots=True)
 class Changes:
     """What is different since a MODSEQ; `modseq` is what to ask with next time. Lists ascend by UID."""
 
-    appeared: list[Message]
-    changed: list[Message]
+    appeared: list[Flagged]
+    changed: list[Flagged]
     vanished: list[int]
     modseq: int
     complete: bool = True
@@ -86,8 +94,7 @@ class Usage:
         return Usage(-self.messages, -self.octets)
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """Ready pieces of a FETCH answer (RFC 9051 §7.5.2)."""
 
     envelope: bytes
@@ -117,8 +124,7 @@ class SortKeys(NamedTuple):
     """The field References, else the first identifier in In-Reply-To (RFC 5256 §3)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pieces:
+class Pieces(NamedTuple):
     """All that is prepared of one message. `header` is its summary (CRLF form, with the final empty line)."""
 
     prepared: Prepared

@@ -114,7 +114,7 @@ def parse(name: str) -> FileName:
     base = base_of(name)
     size, wire_size = _SIZE.search(base), _WIRE_SIZE.search(base)
     return FileName(
-        base=_UID.sub("", base),
+        base=_UID.sub("", base) if ",U=" in base else base,
         uid=uid_of(name),
         size=int(size[1]) if size else None,
         wire_size=int(wire_size[1]) if wire_size else None,

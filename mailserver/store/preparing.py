@@ -13,20 +13,11 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import count, islice
+from itertools import count
 from typing import TypeAlias, TypeVar
 
-from mailserver.message.dates import sent_date
-from mailserver.message.display import display, local_part
-from mailserver.message.envelope import read_envelope
-from mailserver.message.imapdata import envelope, structures
-from mailserver.message.preview import preview
-from mailserver.message.structure import parse
-from mailserver.message.subject import base_subject
-from mailserver.message.summary import summary
-from mailserver.message.threading import ancestors, message_ids
 from mailserver.store.index import PieceTables
-from mailserver.store.model import MessageGone, Pieces, Prepared, SortKeys
+from mailserver.store.model import MessageGone, Pieces, Prepared, SortKeys, StoreError
 
 MEMORY_LIMIT = 32 * 2**20  # octets
 
@@ -35,30 +26,6 @@ _ENTRY = 300  # octets that a piece costs in memory beside its own
 
 Piece: TypeAlias = Prepared | SortKeys | bytes
 P = TypeVar("P", Prepared, SortKeys, bytes)
-
-
-def prepare(message: bytes) -> Pieces:
-    """`message` is whole and in CRLF form. Never fails: what cannot be understood is described as text."""
-    part = parse(message)
-    read = read_envelope(part)
-    body, bodystructure = structures(part)
-    subject = base_subject(read.subject or b"")
-    own = message_ids(read.message_id or b"")
-    references = part.fields.get(b"references")
-    keys = SortKeys(
-        sent=sent_date(read.date or b""),
-        subject=subject.text,
-        reply=subject.reply,
-        sender=local_part(read.author),
-        to=local_part(read.to),
-        cc=local_part(read.cc),
-        display_from=display(read.author),
-        display_to=display(read.to),
-        message_id=own[0] if own else "",
-        references=ancestors(references[0] if references else None, read.in_reply_to),
-    )
-    prepared = Prepared(envelope(read), body, bodystructure, preview(part))
-    return Pieces(prepared, keys, summary(message[: part.header[1]]))
 
 
 class Memory:
@@ -117,15 +84,23 @@ memory = Memory()
 """That of the process."""
 
 
-class Preparation:
-    """The pieces of one mailbox's messages. `read` gives a whole message in CRLF form, or raises MessageGone."""
+Make = Callable[[Iterable[int]], Iterable[tuple[int, Pieces | StoreError]]]
+"""Gives the UIDs that exist, in order, with what is made of the messages, or what hinders that."""
 
-    def __init__(self, key: int, pieces: PieceTables, read: Callable[[int], bytes], *, memory: Memory = memory) -> None:
+
+class Preparation:
+    """The pieces of one mailbox's messages."""
+
+    def __init__(self, key: int, pieces: PieceTables, make: Make, *, memory: Memory = memory) -> None:
         self._key = key
         self._index = pieces
-        self._read = read
+        self._make = make
         self._memory = memory
         self._owner = memory.owner()
+        self._filling = threading.Lock()
+        self._missing: list[int] = []
+        """What is to be filled yet of the messages up to the UID `_looked_up`."""
+        self._looked_up = 0
 
     def prepared(self, uids: Sequence[int]) -> dict[int, Prepared]:
         return self._pieces(Prepared, uids, self._index.prepared, lambda made: made.prepared)
@@ -142,11 +117,21 @@ class Preparation:
 
         None remain when the index does not keep them: to go on would do the same work again.
         """
-        missing = self._index.missing(self._key, uids)
-        for made in self._made(missing[:limit]):
-            if not self._index.store(self._key, made):
-                return 0
-        return max(0, len(missing) - limit)
+        if not self._filling.acquire(blocking=False):
+            return 0  # who is at it goes on
+        try:
+            if not self._missing:
+                newer = [uid for uid in uids if uid > self._looked_up]
+                self._missing = self._index.missing(self._key, newer)
+                self._looked_up = max(newer, default=self._looked_up)
+            batch, self._missing = self._missing[:limit], self._missing[limit:]
+            for made in self._made(self._index.missing(self._key, batch)):
+                if not self._index.store(self._key, made):
+                    self._missing = []
+                    break
+            return len(self._missing)
+        finally:
+            self._filling.release()
 
     def _pieces(
         self,
@@ -167,12 +152,15 @@ class Preparation:
 
     def _made(self, uids: Iterable[int]) -> Iterator[dict[int, Pieces]]:
         """The pieces, out of the messages, in batches."""
-        remaining = iter(uids)
-        while batch := list(islice(remaining, _BATCH)):
-            made = {}
-            for uid in batch:
-                try:
-                    made[uid] = prepare(self._read(uid))
-                except MessageGone:
-                    continue
+        made: dict[int, Pieces] = {}
+        for uid, pieces in self._make(uids):
+            if isinstance(pieces, MessageGone):
+                continue
+            if isinstance(pieces, StoreError):
+                raise pieces
+            made[uid] = pieces
+            if len(made) == _BATCH:
+                yield made
+                made = {}
+        if made:
             yield made

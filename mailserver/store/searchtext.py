@@ -19,7 +19,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Set
 from typing import NamedTuple
 
-from mailserver.message.searchable import BORDER, Phrase, Searchable, searchable
+from mailserver.message.searchable import BORDER, Phrase, Searchable
 from mailserver.store.index import Index, Packed
 from mailserver.store.model import MessageGone, StoreError
 from mailserver.store.searchfile import Opened, SearchFile
@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 CHUNK = 2**20  # octets that are read or written at once, unless one text is longer
 COMPACTION_INTERVAL = 60.0  # seconds
 
-Read = Callable[[int], bytes]
-"""Gives a whole message by its UID. Raises MessageGone, Unavailable."""
+Make = Callable[[Iterable[int]], Iterable[tuple[int, Searchable | StoreError]]]
+"""Gives the UIDs that exist, in order, with the text of the messages, or what hinders that."""
 
 
 class Found(NamedTuple):
@@ -44,28 +44,29 @@ class Found(NamedTuple):
 class SearchText:
     """One for each `Mailbox`."""
 
-    def __init__(self, file: SearchFile, index: Index, key: int) -> None:
+    def __init__(self, file: SearchFile, index: Index, key: int, make: Make) -> None:
         """`key` is what the index knows the mailbox by."""
         self._file = file
         self._index = index
         self._key = key
+        self._make = make
         self._lock = threading.Lock()
         self._filling = threading.Lock()
         self._table = Table(0)
         self._unreadable: set[int] = set()
         self._compaction_due = time.monotonic()
 
-    def find(self, uids: Set[int], phrase: Phrase, read: Read) -> Found:
+    def find(self, uids: Set[int], phrase: Phrase) -> Found:
         """Of these messages, those that have the phrase."""
         found, done = self._scan(uids, phrase)
         if len(done) == len(uids):
             return Found(found, set())
         with self._filling:  # another thread may have packed them meanwhile
             more, done_now = self._scan(uids - done, phrase)
-            rest, gone = self._fill(sorted(uids - done - done_now), phrase, read)
+            rest, gone = self._fill(sorted(uids - done - done_now), phrase)
         return Found(found | more | rest, gone)
 
-    def pack(self, uids: Set[int], limit: int, read: Read) -> int:
+    def pack(self, uids: Set[int], limit: int) -> int:
         """Packs up to `limit` of these messages; how many remain. Zero too when the disk refuses."""
         if not self._filling.acquire(blocking=False):
             return 0  # who is at it goes on
@@ -78,7 +79,7 @@ class SearchText:
                 found = self._look_up(opened, missing[:limit]) if opened is not None else []  # by other processes
             packed = {each.uid for each in found}
             unpacked = [uid for uid in missing[:limit] if uid not in packed]
-            tried, texts = self._readable(unpacked, read)
+            tried, texts = self._readable(unpacked)
             if texts and not self._keep(texts):
                 return 0
         finally:
@@ -138,19 +139,19 @@ class SearchText:
 
     # What is not
 
-    def _fill(self, uids: list[int], phrase: Phrase, read: Read) -> tuple[set[int], set[int]]:
+    def _fill(self, uids: list[int], phrase: Phrase) -> tuple[set[int], set[int]]:
         """Those that have the phrase, and those that are gone. The others are packed."""
         found: set[int] = set()
-        gone: set[int] = set()
+        gone = set(uids)
         texts: dict[int, Searchable] = {}
         octets = 0
         try:
-            for uid in uids:
-                try:
-                    text = searchable(read(uid))
-                except MessageGone:
-                    gone.add(uid)
+            for uid, text in self._make(uids):
+                if isinstance(text, MessageGone):
                     continue
+                if isinstance(text, StoreError):
+                    raise text
+                gone.discard(uid)
                 if _within(text, phrase):
                     found.add(uid)
                 texts[uid] = text
@@ -163,21 +164,20 @@ class SearchText:
                 self._keep(texts)
         return found, gone
 
-    def _readable(self, uids: list[int], read: Read) -> tuple[int, dict[int, Searchable]]:
+    def _readable(self, uids: list[int]) -> tuple[int, dict[int, Searchable]]:
         """The texts of the first ones, as many as shall be held at once; how many those are, with what has none."""
         texts: dict[int, Searchable] = {}
         octets = 0
-        for tried, uid in enumerate(uids):
-            if octets > CHUNK:
-                return tried, texts
-            try:
-                text = texts[uid] = searchable(read(uid))
-            except MessageGone:
+        for uid, text in self._make(uids):
+            if isinstance(text, MessageGone):
                 continue
-            except StoreError:
+            if isinstance(text, StoreError):
                 self._unreadable.add(uid)
                 continue
+            texts[uid] = text
             octets += len(text.header) + len(text.body)
+            if octets > CHUNK:
+                return uids.index(uid) + 1, texts
         return len(uids), texts
 
     def _keep(self, texts: dict[int, Searchable]) -> bool:

@@ -65,9 +65,10 @@ def sync_directory(directory: str | Path) -> None:
 
 
 class Directory:
-    """A directory held open, for many renames: the way to it is walked only once."""
+    """A directory held open, for work on many files: the way to it is walked only once. Raises OSError."""
 
     def __init__(self, path: str) -> None:
+        self.path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def __enter__(self) -> Self:
@@ -79,6 +80,21 @@ class Directory:
     def rename(self, old: str, new: str) -> None:
         """Both are names in it."""
         os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def has(self, name: str) -> bool:
+        """Whatever it is."""
+        try:
+            os.lstat(name, dir_fd=self._fd)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def take(self, path: str, name: str) -> None:
+        """A file from another directory comes into it."""
+        os.rename(path, name, dst_dir_fd=self._fd)
+
+    def remove(self, name: str) -> None:
+        os.unlink(name, dir_fd=self._fd)
 
     def sync(self) -> None:
         os.fsync(self._fd)

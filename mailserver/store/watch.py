@@ -24,6 +24,9 @@ class Watch:
     trusted: int | None = None
     _inode: int | None = None
     _recheck: float | None = None
+    """When to read it again, whatever the modification time says."""
+    _young: bool = False
+    """The modification time was younger than its grain when it was read."""
 
     def stamp(self) -> int:
         """The modification time now, in nanoseconds."""
@@ -41,16 +44,18 @@ class Watch:
 
     def was_read(self, stamp: int, began: int) -> None:
         """The directory was read from the wall time `began` on (nanoseconds); `stamp` was its time before that."""
-        self.trusted = stamp if stamp < began - GRAIN else None
-        self._recheck = None
+        self.trusted = stamp
+        self._young = stamp >= began - GRAIN
+        self._recheck = time.monotonic() if self._young else None
 
     def changed_by_us(self, before: int, after: int) -> None:
         """Our own changes moved its time. If it was as known before, it is as known now, but for a doubt."""
         if before != self.trusted:
             return
         self.trusted = after
-        if self._recheck is None:
+        if self._recheck is None or self._young:
             self._recheck = time.monotonic() + RECHECK
+            self._young = False
 
     def distrust(self) -> None:
         self.trusted = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import os
@@ -65,6 +66,12 @@ class Host:
             for part in ("new", "cur"):
                 os.utime(directory / part, (time.time() - 100, time.time() - 100))
         self.fresh().open("INBOX").close()
+        self.rest()
+
+    def rest(self) -> None:
+        """Nobody has the index open."""
+        gc.collect()
+        self.account._index.close()
 
     def run(self, *arguments: str) -> Result:
         return CliRunner().invoke(main, ["--config", str(self.config), "index", *arguments])
@@ -287,6 +294,7 @@ def test_keywords_beyond_the_letters_stay(host: Host) -> None:
 def test_keywords_that_cannot_be_read_are_told(host: Host) -> None:
     many_keywords(host)
     host.account.open("INBOX").close()
+    host.rest()
     host.index.write_bytes(b"garbage" * 1000)
     assert f"{ALICE}: keywords beyond the 26" in host.bad("rebuild", ALICE)
     assert "; ok\n" in host.good("check")

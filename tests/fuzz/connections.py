@@ -22,6 +22,7 @@ from mailserver.ports import TLSState
 from mailserver.queue import Queue
 from mailserver.sessions import smtp
 from mailserver.sessions.imap import IMAPSession
+from mailserver.sessions.imap.appends import Appends
 from mailserver.sessions.login import Authenticator
 from mailserver.sessions.pop3 import POP3Session
 from mailserver.smtp.events import BodyChunk, Hello
@@ -251,7 +252,7 @@ class House:
         return self._reader(POP3Session, POP3Form(), tls=tls)
 
     def imap(self, *, tls: bool) -> Talk:
-        return self._reader(partial(IMAPSession, spool=self.root), IMAPForm(), tls=tls)
+        return self._reader(partial(IMAPSession, spool=self.root, appends=Appends(self.workers)), IMAPForm(), tls=tls)
 
     def _channel(self, *, tls: bool) -> WatchedChannel:
         return WatchedChannel(peer="192.0.2.1", loopback=False, tls=TLSState("TLSv1.3", "X") if tls else None)

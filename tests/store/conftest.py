@@ -37,6 +37,7 @@ def inbox(account: AccountStore) -> Mailbox:
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Directory times are never trusted, so that tests need not wait for the clock's grain."""
     monkeypatch.setattr(watch, "GRAIN", 10**18)
+    monkeypatch.setattr(watch, "RECHECK", 0.0)
 
 
 class Post:

@@ -18,6 +18,7 @@ from mailserver.store import (
     Unavailable,
     layout,
     uids,
+    warm,
 )
 
 ALICE = Address("alice", "example.test")
@@ -279,11 +280,16 @@ def test_a_subscription_must_be_a_possible_name(account, maildir):
     assert not (maildir / "subscriptions").exists()
 
 
-def test_deleting_leaves_no_index_open(account):
-    account.create("Work")
-    account.status("Work")
-    account.delete("Work")
-    assert account._index.file.connection is None
+def test_few_indexes_stay_open_that_nobody_uses(store, monkeypatch):
+    monkeypatch.setattr(warm, "INDEXES", 2)
+    accounts = [store.account(Address(name, "example.test")) for name in "abc"]
+    for account in accounts:
+        account.create("Work")
+        account.status("Work")
+        account.delete("Work")
+    assert [account._index.file.connection is not None for account in accounts] == [False, True, True]
+    accounts[0].status("INBOX")
+    assert [account._index.file.connection is not None for account in accounts] == [True, False, True]
 
 
 def test_what_a_crash_left_of_a_new_folder_is_swept_after_36_hours(tmp_path, account, maildir, monkeypatch):

@@ -302,22 +302,22 @@ def test_a_crash_at_any_rename_changes_nothing(tmp_path, monkeypatch, how):
             set(),
         ],
     )
-    real = Path.rename
+    real = os.rename
     crashes = 0
     for last in range(100):
         home = courier_home(tmp_path / f"cut-{last}")
         count = 0
 
-        def rename(path, target, last=last):
+        def rename(path, target, last=last, **options):
             nonlocal count
             count += 1
             if count <= last or (count == last + 1 and how == "after"):
-                real(path, target)
+                real(path, target, **options)
             if count > last:
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(Path, "rename", rename)
+            patch.setattr(os, "rename", rename)
             try:
                 home.open()
             except KeyboardInterrupt:
@@ -345,8 +345,8 @@ def test_the_renames_are_on_disk_before_the_folder_is_ours(home, monkeypatch):
     home.put("cur/1.a:2,", "new/2.b")
     home.write("dovecot-uidlist", V3, "7 :1.a", "8 :2.b")
     happened = []
-    rename, sync, reserve = Path.rename, adoption.sync_directory, uids.Grants._reserve
-    monkeypatch.setattr(Path, "rename", lambda path, to: happened.append("rename") or rename(path, to))
+    rename, sync, reserve = os.rename, adoption.sync_directory, uids.Grants._reserve
+    monkeypatch.setattr(os, "rename", lambda *paths, **more: happened.append("rename") or rename(*paths, **more))
     monkeypatch.setattr(adoption, "sync_directory", lambda path: happened.append(Path(path).name) or sync(path))
     monkeypatch.setattr(uids.Grants, "_reserve", lambda self, upto: happened.append("ours") or reserve(self, upto))
     home.open()
@@ -392,7 +392,7 @@ def test_adoption_happens_once(home):
 def test_names_that_differ_in_foreign_uids_are_not_mixed_up(home, monkeypatch, renames):
     home.put(*(f"cur/{name}:2,S" for name in SWAPPED))
     home.write("dovecot-uidlist", V3, f"2 :{SWAPPED[0]}", f"1 :{SWAPPED[1]}")
-    real, reserve = Path.rename, uids.Grants._reserve
+    real, reserve = os.rename, uids.Grants._reserve
     count = 0
 
     def step():
@@ -402,7 +402,7 @@ def test_names_that_differ_in_foreign_uids_are_not_mixed_up(home, monkeypatch, r
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", lambda path, to: step() or real(path, to))
+        patch.setattr(os, "rename", lambda *paths, **options: step() or real(*paths, **options))
         patch.setattr(uids.Grants, "_reserve", lambda self, upto: step() or reserve(self, upto))
         with pytest.raises(KeyboardInterrupt):
             home.open()
@@ -557,17 +557,17 @@ def test_no_message_is_lost_and_each_listed_one_has_its_uid(tmp_path_factory, fi
     listed = foreign.uid_list(home.path)
     assert listed is not None
     budget = cut
-    real = Path.rename
+    real = os.rename
 
-    def rename(path, target):
+    def rename(path, target, **options):
         nonlocal budget
         if budget == 0:
             raise KeyboardInterrupt
         budget -= 1
-        return real(path, target)
+        return real(path, target, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "rename", rename)
+        patch.setattr(os, "rename", rename)
         try:
             home.open()
         except KeyboardInterrupt:

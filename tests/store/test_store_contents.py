@@ -73,8 +73,11 @@ def test_contents_are_what_a_dictionary_would_be(data):
         assert (counted.total(), size) == (len(known), sum(10 * uid for uid in known))
         assert all(count == sum(m.flags == flags for m in found) for flags, count in counted.items())
         since = data.draw(st.integers(1, modseq))
-        messages, lost, now = contents.changed_since(since)
-        assert (messages, now) == ([m for m in found if m.modseq > since], modseq)
+        appeared, changed, lost, now = contents.changed_since(since)
+        newer = [m for m in found if m.modseq > since]
+        assert appeared == [(m.uid, m.flags, m.modseq) for m in newer if m.born > since]
+        assert changed == [(m.uid, m.flags, m.modseq) for m in newer if m.born <= since]
+        assert now == modseq
         assert lost == {uid for uid, when in vanished.items() if when > since}
 
 
@@ -92,7 +95,7 @@ def test_letters_that_mean_something_else_change_their_messages_only():
         (frozenset({"\\Flagged"}), 2),
         (frozenset(), 2),
     ]
-    assert [m.uid for m in contents.changed_since(2)[0]] == [1]
+    assert [m.uid for m in contents.changed_since(2)[1]] == [1]
 
 
 def test_a_journal_forgets_what_is_long_ago_and_says_so():
@@ -112,7 +115,7 @@ def test_what_was_forgotten_is_found_by_looking_at_all(monkeypatch):
     contents.change([row(uid, 2, State(":2,")) for uid in range(1, 11)], {}, (), 2)
     for modseq in range(3, 40):
         contents.change((), {modseq % 10: contents.number(State(INFOS[1 if modseq % 2 else 3]))}, (), modseq)
-    assert [m.uid for m in contents.changed_since(2)[0]] == [m.uid for m in contents.all() if m.modseq > 2]
+    assert [m.uid for m in contents.changed_since(2)[1]] == [m.uid for m in contents.all() if m.modseq > 2]
 
 
 def test_states_that_no_message_has_any_more_are_forgotten():

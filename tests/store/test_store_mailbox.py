@@ -280,7 +280,7 @@ def test_prepared_pieces_are_made_once_and_kept(account, inbox, post, monkeypatc
     assert pieces[1].bodystructure.lower().startswith(b'("text" "plain"')
     inbox.close()
     inbox = account.open("INBOX")
-    monkeypatch.setattr("mailserver.store.preparing.prepare", None)
+    monkeypatch.setattr(inbox, "read", None)
     assert inbox.prepared([1, 2]) == pieces
 
 
@@ -759,11 +759,11 @@ def test_append_that_fails_leaves_nothing(inbox, maildir, monkeypatch, name):
         real = getattr(os, name)
         before = uids(inbox)
 
-        def call(*args, when=when, calls=calls, real=real):
+        def call(*args, when=when, calls=calls, real=real, **options):
             calls.append(args)
             if len(calls) == when:
                 raise OSError(errno.ENOSPC, "full")
-            return real(*args)
+            return real(*args, **options)
 
         with monkeypatch.context() as patch:
             patch.setattr(os, name, call)
@@ -804,11 +804,11 @@ def test_copy_that_fails_half_way_is_undone(account, inbox, post, maildir, monke
     archive = account.open("Archive")
     real, calls = os.rename, []
 
-    def rename(*args):
+    def rename(*args, **options):
         calls.append(args)
         if len(calls) == 3:
             raise OSError(errno.EIO, "I/O error")
-        real(*args)
+        real(*args, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", rename)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailserver.store import preparing
+from mailserver.store.digest import prepare
 from mailserver.store.index import INDEX_FILE, Index
-from mailserver.store.model import MessageGone, Pieces, Prepared, SortKeys
-from mailserver.store.preparing import Memory, Preparation, prepare
+from mailserver.store.model import MessageGone, Pieces, Prepared, SortKeys, StoreError
+from mailserver.store.preparing import Memory, Preparation
 
 KEY = 1_700_000_000
 MESSAGE = b"""\
@@ -31,6 +32,10 @@ here it is.
 """.replace(b"\n", b"\r\n")
 
 
+def text_of(uid: int) -> bytes:
+    return b"Subject: %d\r\n\r\nbody %d\r\n" % (uid, uid)
+
+
 class Messages:
     """Numbered messages of a mailbox; counts how often each is read."""
 
@@ -38,11 +43,13 @@ class Messages:
         self.gone = gone
         self.reads: list[int] = []
 
-    def __call__(self, uid: int) -> bytes:
-        self.reads.append(uid)
-        if uid in self.gone:
-            raise MessageGone
-        return b"Subject: %d\r\n\r\nbody %d\r\n" % (uid, uid)
+    def __call__(self, uids: Iterable[int]) -> Iterator[tuple[int, Pieces | StoreError]]:
+        for uid in uids:
+            self.reads.append(uid)
+            if uid in self.gone:
+                yield uid, MessageGone()
+            else:
+                yield uid, prepare(text_of(uid))
 
 
 @pytest.fixture
@@ -98,9 +105,9 @@ def test_pieces_are_made_once_and_those_of_messages_gone_are_left_out(
     assert messages.reads == [1, 2, 13]
     second = again()
     assert second.prepared([1, 2]) == prepared
-    assert second.sort_keys([2]) == {2: prepare(messages(2)).keys}
+    assert second.sort_keys([2]) == {2: prepare(text_of(2)).keys}
     assert second.headers([1]) == {1: b"Subject: 1\r\n\r\n"}
-    assert messages.reads == [1, 2, 13, 2]
+    assert messages.reads == [1, 2, 13]
 
 
 def test_filling_takes_the_newest_first_and_tells_what_remains(
@@ -128,7 +135,7 @@ def test_an_index_that_keeps_nothing_costs_only_time(
 ) -> None:
     monkeypatch.setattr("mailserver.store.index.PieceTables.store", lambda *_: False)
     preparation = again()
-    assert preparation.prepared([1]) == {1: prepare(messages(1)).prepared}
+    assert preparation.prepared([1]) == {1: prepare(text_of(1)).prepared}
     assert sorted(preparation.headers([1, 2])) == [1, 2]
 
 
@@ -180,7 +187,7 @@ def test_no_text_spoils_the_index(index: Index, again: Callable[[], Preparation]
     message = b"From: %b <%b@b>\r\nSubject: =?utf-7?Q?%b?= %b\r\nMessage-ID: <%b>\r\n" % ((octets,) * 5)
     message += b"Content-Type: text/plain; charset=utf-7\r\n\r\n" + octets
     generation = index.generation
-    Preparation(KEY, index.pieces, lambda _: message, memory=Memory()).prepared([1])
+    Preparation(KEY, index.pieces, lambda _: [(1, prepare(message))], memory=Memory()).prepared([1])
     generation = index.generation
     found = again()
     assert found.prepared([1]) == {1: prepare(message).prepared}

@@ -36,6 +36,7 @@ class MailboxMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(watch, "GRAIN", 10**18)
+        self.patch.setattr(watch, "RECHECK", 0.0)
         for module, name in ((os, "fsync"), (syncing, "syncfs")):  # other tests see to durability
             self.patch.setattr(module, name, lambda fd: None)
         self.root = Path(tempfile.mkdtemp())

@@ -9,7 +9,7 @@ import pytest
 
 from mailserver.mail import Address
 from mailserver.store import NoSuchMailbox, Store, warm
-from mailserver.store.index import Mailboxes
+from mailserver.store.index import INDEX_FILE, Mailboxes
 
 ALICE, BOB = Address("alice", "example.test"), Address("bob", "example.test")
 SEEN = frozenset({"\\Seen"})
@@ -41,10 +41,11 @@ def test_a_mailbox_used_again_is_not_read_again(account, post, monkeypatch):
     assert uids(again) == [1, 2, 3]
 
 
-def test_nothing_stays_open_for_a_warm_mailbox(account, post, maildir):
+def test_only_the_index_stays_open_for_a_warm_mailbox(account, post, maildir):
     post()
     used(account)
-    assert not [link for link in map(_target, Path("/proc/self/fd").iterdir()) if str(maildir) in link]
+    links = [link for link in map(_target, Path("/proc/self/fd").iterdir()) if str(maildir) in link]
+    assert {Path(link).name for link in links} <= {f"{INDEX_FILE}{suffix}" for suffix in ("", "-wal", "-shm")}
 
 
 def _target(path: Path) -> str:
@@ -186,9 +187,12 @@ def test_a_mailbox_in_use_is_never_let_go(account, post, monkeypatch):
     assert account.open("INBOX") is one
 
 
-def test_leftovers_in_tmp_are_swept_though_the_mailbox_is_warm(account, maildir, monkeypatch):
+def test_leftovers_in_tmp_are_swept_now_and_then_though_the_mailbox_is_warm(account, maildir, monkeypatch):
     used(account)
     (maildir / "tmp/left").touch()
     monkeypatch.setattr("mailserver.store.writing.TMP_LIFETIME", -10)
+    used(account)
+    assert any((maildir / "tmp").iterdir())
+    monkeypatch.setattr("mailserver.store.account.SWEEP_INTERVAL", 0.0)
     used(account)
     assert not any((maildir / "tmp").iterdir())

@@ -12,6 +12,7 @@ from mailserver.mail import Address, Content
 from mailserver.policy.failures import Failures
 from mailserver.ports import TLSState
 from mailserver.sessions.imap import IMAPSession
+from mailserver.sessions.imap.appends import Appends
 from mailserver.sessions.login import Authenticator
 from mailserver.store import AccountStore, Delivery, Store
 from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, converse, run
@@ -60,6 +61,7 @@ class Server:
             workers=workers,
             clock=self.clock,
             tls_available=tls_available,
+            appends=Appends(workers),
             separator=self.separator,
         )
         channel.engine = session.engine

@@ -13,8 +13,9 @@ import logging
 from mailserver.imap import AppendEnded, AppendStarted, Event, LiteralChunk
 from mailserver.imap.commands import Append
 from mailserver.mail import Content
+from mailserver.sessions.imap.appends import Job
 from mailserver.sessions.imap.core import Core, Refused
-from mailserver.store import AccountStore, NoSuchMailbox
+from mailserver.store import AccountStore, Addition, NoSuchMailbox
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,8 @@ class Incoming:
         if self._content is None:
             raise Refused("the message cannot be kept now", "UNAVAILABLE")
         try:
-            validity, uid = await core.workers.run(_append, core.account, self._command, self._content)
+            addition = Addition(self._content, self._command.flags, self._command.internal_date)
+            validity, uid = await core.appends.store(Job(core.account, self._command.mailbox, addition))
         except NoSuchMailbox as error:
             raise Refused(str(error), "TRYCREATE") from error
         await core.look()
@@ -74,12 +76,3 @@ async def start(core: Core, event: AppendStarted) -> None:
 
 def _probe(account: AccountStore, name: str) -> None:
     account.open(name).close()
-
-
-def _append(account: AccountStore, command: Append, content: Content) -> tuple[int, int]:
-    """Blocking. Returns UIDVALIDITY and UID."""
-    mailbox = account.open(command.mailbox)
-    try:
-        return mailbox.uidvalidity, mailbox.append(content, command.flags, command.internal_date)
-    finally:
-        mailbox.close()

@@ -20,7 +20,8 @@ from mailserver.imap import SEPARATOR, Event, SequenceSet, ServerConnection
 from mailserver.imap import Limits as EngineLimits
 from mailserver.mail import Address
 from mailserver.ports import Channel, Clock, Workers
-from mailserver.sessions.imap import packing
+from mailserver.sessions.imap import indexing
+from mailserver.sessions.imap.appends import Appends
 from mailserver.sessions.imap.view import View
 from mailserver.sessions.login import Authenticator
 from mailserver.store import (
@@ -78,8 +79,8 @@ class Selected:
     mailbox: Mailbox
     view: View
     read_only: bool
-    packing: bool = False
-    """Its search text is being packed."""
+    indexing: bool = False
+    """It is being indexed."""
 
     def pick(self, messages: SequenceSet, *, by_uid: bool) -> array[int]:
         """The sequence numbers of the messages that a command means, ascending. Raises Refused.
@@ -130,9 +131,11 @@ class Core:
         workers: Workers,
         clock: Clock,
         tls_available: bool,
+        appends: Appends,
         separator: str = SEPARATOR,
     ) -> None:
-        """`open_account` may block. Large messages lie in `spool`, nameless, while they are appended.
+        """`open_account` may block; `appends` is shared by all sessions. Large messages lie in `spool`, nameless,
+        while they are appended.
 
         `separator` stands between the parts of a mailbox name as the client knows it.
         """
@@ -145,6 +148,7 @@ class Core:
         self.clock = clock
         self.tls_available = tls_available
         self.spool = spool
+        self.appends = appends
         self.engine = ServerConnection(
             EngineLimits(line=limits.imap_line, literal=limits.imap_literal, message=limits.message_size),
             separator,
@@ -195,7 +199,7 @@ class Core:
 
     def select(self, selected: Selected) -> None:
         self._selected = selected
-        self._pack(selected)
+        self._index(selected)
 
     async def release(self) -> None:
         """Lets the selected mailbox go, if there is one."""
@@ -203,15 +207,15 @@ class Core:
         if previous is not None:
             await self.workers.run(previous.mailbox.close)
 
-    def _pack(self, selected: Selected) -> None:
+    def _index(self, selected: Selected) -> None:
         """In the background, unless it goes on already."""
-        if not selected.packing:
-            selected.packing = True
-            self.workers.spawn(self._keep_packing(selected))
+        if not selected.indexing:
+            selected.indexing = True
+            self.workers.spawn(self._keep_indexing(selected))
 
-    async def _keep_packing(self, selected: Selected) -> None:
+    async def _keep_indexing(self, selected: Selected) -> None:
         try:
-            await packing.pack(
+            await indexing.index(
                 self.account,
                 selected.mailbox.name,
                 wanted=lambda: self._selected is selected,
@@ -219,7 +223,7 @@ class Core:
                 clock=self.clock,
             )
         finally:
-            selected.packing = False
+            selected.indexing = False
 
     # answering
 
@@ -229,7 +233,7 @@ class Core:
             before = len(self._selected.view)
             self._selected.take_changes()
             if len(self._selected.view) > before:
-                self._pack(self._selected)
+                self._index(self._selected)
 
     def catch_up(self) -> None:
         """Tells what is known in memory, but for expunges: before a command whose answer is about messages.

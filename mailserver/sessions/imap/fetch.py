@@ -23,7 +23,7 @@ from mailserver.imap.commands import Attribute, Fetch, Item, Section
 from mailserver.sessions.imap.core import Core, Refused, Selected
 from mailserver.sessions.imap.reading import HEADERS, header_batches, read_header
 from mailserver.sessions.imap.sections import Source, Span, clipped, in_summary, is_span, needs_header_only
-from mailserver.store import Mailbox, Message, MessageGone, Prepared, StoreError
+from mailserver.store import Flagged, Mailbox, Message, MessageGone, Prepared, StoreError
 
 METADATA_BATCH = 1000
 BATCH = 200
@@ -58,7 +58,7 @@ class _Batch:
     """Name and octets of each, in the order asked for."""
     places: dict[int, dict[Section, Span]] = field(default_factory=dict)
     """Of a large message, which is the last: where its sections lie; they are empty above."""
-    seen: list[Message] = field(default_factory=list)
+    seen: list[Flagged] = field(default_factory=list)
     r"""Messages that became \Seen by this."""
 
     def end_with(self, uid: int) -> None:
@@ -161,8 +161,7 @@ class _Fetching:
                 position += await self._core.workers.run(self._load, batch)
             else:
                 position += self._load(batch)
-            for message in batch.seen:
-                self._view.told(message.uid, message.flags)
+            self._view.told(batch.seen)
             await self._answer(batch)
             await self._core.clock.sleep(0)  # others have their turn
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from mailserver.imap.commands import FlagAction, Store
 from mailserver.sessions.imap.core import Core
 
-BATCH = 1000
+BATCH = 5000
 
 
 async def store(core: Core, tag: str, command: Store) -> None:
@@ -20,15 +20,11 @@ async def store(core: Core, tag: str, command: Store) -> None:
     for start in range(0, len(picked), BATCH):
         batch = picked[start : start + BATCH]
         uids = view.uids_of(batch)
-        numbers = dict(zip(uids, batch, strict=True))
         updated = await core.workers.run(mailbox.update_flags, uids, command.action, command.flags)
-        telling = []
-        for message in updated:
-            number = numbers[message.uid]
-            expected = applied(view.flags[number - 1], command.action, command.flags)
-            view.told(message.uid, message.flags)
-            if not command.silent or message.flags != expected:
-                telling.append(number)
+        expected = {flags: applied(flags, command.action, command.flags) for flags in set(view.flags_of(batch))}
+        telling = [
+            number for number, before, flags in view.told(updated) if not command.silent or flags != expected[before]
+        ]
         core.untagged(view.keyword_news(message.flags for message in updated))
         core.untagged(view.flag_answers(telling, with_uids=command.by_uid))
         await core.drain_if_much()

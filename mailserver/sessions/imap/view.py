@@ -17,7 +17,7 @@ from itertools import chain, compress
 
 from mailserver.imap import responses
 from mailserver.imap.sequence import Range, SequenceSet
-from mailserver.store import Changes, Listing
+from mailserver.store import Changes, Flagged, Listing
 
 Flags = frozenset[str]
 
@@ -131,12 +131,19 @@ class View:
 
     # telling
 
-    def told(self, uid: int, flags: Flags) -> None:
-        """The client has been told, or has itself said, that the message has these flags."""
-        number = self.number(uid)
-        if number is not None:
-            self.flags[number - 1] = flags
-            self._changed.discard(uid)
+    def told(self, messages: Sequence[Flagged]) -> list[tuple[int, Flags, Flags]]:
+        """The client has been told, or has itself said, that messages have these flags.
+
+        Of those in the view: the number, the flags that it knew before, and these.
+        """
+        found = []
+        for uid, flags, _ in messages:
+            number = self.number(uid)
+            if number is not None:
+                found.append((number, self.flags[number - 1], flags))
+                self.flags[number - 1] = flags
+        self._changed.difference_update([message.uid for message in messages])
+        return found
 
     def is_recent(self, uid: int) -> bool:
         place = bisect_left(self._recent, uid)

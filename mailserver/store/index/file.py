@@ -23,6 +23,7 @@ R = TypeVar("R")
 INDEX_FILE = "mailserver.index"
 VERSION = 3
 BUSY_TIMEOUT = 5.0  # seconds
+CACHE = 256  # KiB, for each open index
 
 _MESSAGES = (
     """
@@ -170,6 +171,7 @@ class IndexFile:
         with closing(db.cursor()) as cursor:
             cursor.execute("PRAGMA journal_mode = WAL")
             cursor.execute("PRAGMA synchronous = NORMAL")
+            cursor.execute(f"PRAGMA cache_size = -{CACHE}")
             (version,) = cursor.execute("PRAGMA user_version").fetchone()
             if version != VERSION:
                 with db:

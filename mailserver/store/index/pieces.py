@@ -18,6 +18,7 @@ _PREPARED = """
 SELECT uid, envelope, body, bodystructure, preview FROM prepared
 WHERE key = ? AND uid IN (SELECT value FROM json_each(?))
 """
+_KNOWN = "SELECT uid FROM prepared WHERE key = ? AND uid IN (SELECT value FROM json_each(?))"
 _SORTING = """
 SELECT uid, sent, subject, reply, sender, "to", cc, display_from, display_to, message_id, "references" FROM sorting
 WHERE key = ? AND uid IN (SELECT value FROM json_each(?))
@@ -79,10 +80,10 @@ class PieceTables:
         """Those of these messages without pieces, the newest first."""
 
         def work(db: sqlite3.Connection) -> set[int]:
-            return {uid for (uid,) in db.execute("SELECT uid FROM prepared WHERE key = ?", (key,))}
+            return {uid for (uid,) in db.execute(_KNOWN, (key, json.dumps(asked)))}
 
-        nothing: set[int] = set()
-        return sorted(set(uids) - self._file.run(work, nothing), reverse=True)
+        asked, nothing = list(uids), set[int]()
+        return sorted(set(asked) - self._file.run(work, nothing), reverse=True) if asked else []
 
 
 def _are_pieces(row: Sequence[object]) -> bool:

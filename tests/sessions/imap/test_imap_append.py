@@ -1,5 +1,7 @@
 """APPEND, COPY and MOVE: durable, with the UIDs that RFC 4315 promises."""
 
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -7,6 +9,8 @@ import pytest
 
 from mailserver.config.model import Limits
 from mailserver.mail import Content, Quota
+from mailserver.sessions.imap.appends import Job, Stored, store_together
+from mailserver.store import Addition, InvalidFlag, NoSuchMailbox, OverQuota, Unavailable
 from tests.support.imap import Client, Server, fetched
 
 MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
@@ -174,3 +178,43 @@ def test_by_numbers_it_fails_when_another_has_expunged_one(server: Server, clien
     assert server_count(client, "target") == 0
     assert b"* 1 EXPUNGE\r\n" in client.command("NOOP")
     assert client.command(f"UID {command} 1:2 target").count(b"[COPYUID ") == 1, "a UID that is not there is no error"
+
+
+# Of several sessions together
+
+
+def test_each_of_several_is_stored_or_refused_by_itself(server: Server) -> None:
+    server.account.create("Work")
+    server.account.space.quota = Quota(messages=3)
+    small, large = Content(b"Subject: x\r\n\r\n"), Content(b"Subject: y\r\n\r\n" + b"x" * 100)
+    jobs = [
+        Job(server.account, "INBOX", Addition(small)),
+        Job(server.account, "Gone", Addition(small)),
+        Job(server.account, "INBOX", Addition(large, frozenset({"\\Nonsense"}))),
+        Job(server.account, "Work", Addition(large, frozenset({"\\Seen"}))),
+        Job(server.account, "INBOX", Addition(large)),
+        Job(server.account, "INBOX", Addition(small)),
+    ]
+    results = store_together(jobs)
+    kinds = [type(result) for result in results]
+    assert kinds == [Stored, NoSuchMailbox, InvalidFlag, OverQuota, Stored, Stored]
+    inbox = server.account.open("INBOX")
+    assert [results[place].uid for place in (0, 4, 5)] == [message.uid for message in inbox.messages()] == [1, 2, 3]
+    assert inbox.read(2).endswith(b"x" * 100)
+    assert server.account.status("Work").messages == 0
+    assert not any((server.root / "example.test/alice/tmp").iterdir())
+
+
+def test_what_fails_for_all_is_told_to_each(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [Job(server.account, "INBOX", Addition(Content(b"Subject: x\r\n\r\n"))) for _ in range(3)]
+    server.account.status("INBOX")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refuse)
+        assert [type(result) for result in store_together(jobs)] == [Unavailable] * 3
+    assert server.account.status("INBOX").messages == 0
+    assert not any((server.root / "example.test/alice/tmp").iterdir())
+    assert [type(result) for result in store_together(jobs)] == [Stored] * 3

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailserver.sessions.imap import packing, search
+from mailserver.sessions.imap import indexing, search
 from tests.support.fakes import FakeWorkers, run
 from tests.support.imap import Client, Server
 
@@ -226,8 +226,8 @@ def unpacked(server: Server) -> int:
 
 def test_a_selected_mailbox_is_packed_in_the_background(tmp_path: Path) -> None:
     server = Server(tmp_path)
-    server.deliver(MESSAGES[0][0], count=2 * packing.BATCH + 1)
-    assert unpacked(server) == 2 * packing.BATCH + 1
+    server.deliver(MESSAGES[0][0], count=2 * indexing.BATCH + 1)
+    assert unpacked(server) == 2 * indexing.BATCH + 1
     client = server.login(select="INBOX")
     assert unpacked(server) == 0
     server.deliver(MESSAGES[1][0])
@@ -235,20 +235,22 @@ def test_a_selected_mailbox_is_packed_in_the_background(tmp_path: Path) -> None:
     assert unpacked(server) == 0
     client.append("INBOX", MESSAGES[2][0])
     assert unpacked(server) == 0
-    assert found(client, "BODY needles") == [2 * packing.BATCH + 2]
+    assert found(client, "BODY needles") == [2 * indexing.BATCH + 2]
 
 
-def test_packing_ends_when_the_session_left(tmp_path: Path) -> None:
+def test_indexing_ends_when_the_session_left(tmp_path: Path) -> None:
     server = Server(tmp_path)
-    server.deliver(MESSAGES[0][0], count=3 * packing.BATCH)
-    answers = iter([True, True, False])
-    run(packing.pack(server.account, "INBOX", wanted=lambda: next(answers), workers=FakeWorkers(), clock=server.clock))
-    assert unpacked(server) == packing.BATCH
+    server.deliver(MESSAGES[0][0], count=3 * indexing.BATCH)
+    answers = iter([True, True, False, True, False])
+    workers = FakeWorkers()
+    run(indexing.index(server.account, "INBOX", wanted=lambda: next(answers), workers=workers, clock=server.clock))
+    inbox = server.account.open("INBOX")
+    assert (inbox.prepare(0), inbox.pack(0)) == (indexing.BATCH, 2 * indexing.BATCH)
 
 
-def test_packing_of_a_deleted_mailbox_ends(tmp_path: Path) -> None:
+def test_indexing_of_a_deleted_mailbox_ends(tmp_path: Path) -> None:
     server = Server(tmp_path)
-    run(packing.pack(server.account, "Gone", wanted=lambda: True, workers=FakeWorkers(), clock=server.clock))
+    run(indexing.index(server.account, "Gone", wanted=lambda: True, workers=FakeWorkers(), clock=server.clock))
 
 
 def test_search_in_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

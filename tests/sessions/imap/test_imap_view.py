@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from mailserver.imap import SequenceSet
 from mailserver.sessions.imap.view import View
-from mailserver.store import Changes, Listing, Message
+from mailserver.store import Changes, Flagged, Listing
 
 FLAG_SETS = [frozenset(), frozenset({"\\Seen"}), frozenset({"\\Deleted", "work"}), frozenset({"\\Seen", "$Junk"})]
 
 
-def message(uid: int, flags: frozenset[str] = frozenset(), modseq: int = 1) -> Message:
-    return Message(uid, flags, modseq, 0.0, 100)
+def message(uid: int, flags: frozenset[str] = frozenset(), modseq: int = 1) -> Flagged:
+    return Flagged(uid, flags, modseq)
 
 
-def listing(messages: Iterable[Message], modseq: int = 1) -> Listing:
+def listing(messages: Iterable[Flagged], modseq: int = 1) -> Listing:
     found = list(messages)
     return Listing(array("I", [each.uid for each in found]), [each.flags for each in found], modseq)
 
@@ -33,7 +33,7 @@ def view_of(*uids: int) -> View:
 class NaiveMailbox:
     """Keeps everything that ever happened."""
 
-    messages: dict[int, Message] = field(default_factory=dict)
+    messages: dict[int, Flagged] = field(default_factory=dict)
     vanished: dict[int, int] = field(default_factory=dict)
     born: dict[int, int] = field(default_factory=dict)
     modseq: int = 1
@@ -173,7 +173,7 @@ def test_a_new_message_and_an_expunge_together() -> None:
 
 def test_flags_that_the_client_set_itself_are_no_news() -> None:
     view = view_of(1)
-    view.told(1, frozenset({"\\Seen"}))
+    assert view.told([Flagged(1, frozenset({"\\Seen"}), 2)]) == [(1, frozenset(), frozenset({"\\Seen"}))]
     view.take(Changes([], [message(1, frozenset({"\\Seen"}), 2)], [], 2))
     assert view.news(expunges=True) == []
 

@@ -1,0 +1,155 @@
+"""Processes that help when much is to be made of many messages: computation holds up all threads of a process.
+
+Theory     A helper reads the files itself and sends back what it made (`helper`). Helpers are started when they are
+           first needed, as many as there are processors, up to `HELPERS`. They end when nothing was asked of them for
+           a while, or when this process ends, however that happens.
+Promises   Any thread may ask. A helper has one portion of `PORTION` files at a time.
+On failure Logged. What helpers did not make is None; the caller makes it by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from multiprocessing import Pipe
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+HELPERS = 4
+PORTION = 50
+IDLE = 60.0  # seconds
+
+_PATIENCE = 5.0  # seconds for a helper to end by itself
+
+
+class _Helper:
+    """One process. Raises OSError, EOFError when it is gone."""
+
+    def __init__(self) -> None:
+        self._pipe, theirs = Pipe()
+        with theirs:
+            command = [sys.executable, "-P", "-m", "mailserver.store.helper", str(theirs.fileno())]
+            # In a session of its own, so that Control-C at a terminal leaves its end to us.
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)  # noqa: S603
+
+    def ask(self, name: str, paths: Sequence[str]) -> None:
+        self._pipe.send((name, paths))
+
+    def answer(self, count: int) -> list[Any]:
+        made = self._pipe.recv()
+        if not isinstance(made, list) or len(made) != count:
+            raise OSError("not as many answers as files")
+        return made
+
+    def close(self) -> None:
+        self._pipe.close()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class Helpers:
+    """`limit` processes at most."""
+
+    def __init__(self, limit: int) -> None:
+        self._slots = threading.BoundedSemaphore(limit)
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._free: list[_Helper] = []
+        self._used = 0.0
+        self._closing: threading.Timer | None = None
+
+    def made(self, name: str, paths: Sequence[str]) -> list[Any]:
+        """What the digest of that name makes of each file; None: it was not made."""
+        portions = [paths[start : start + PORTION] for start in range(0, len(paths), PORTION)]
+        results: list[list[Any]] = [[None] * len(portion) for portion in portions]
+        helpers = self._take(min(len(portions), self._limit))
+        try:
+            waiting: deque[tuple[int, _Helper]] = deque()
+            for number, portion in enumerate(portions if helpers else ()):
+                helper = helpers[number % len(helpers)]
+                if len(waiting) == len(helpers):
+                    _fetch(waiting, results)
+                helper.ask(name, portion)
+                waiting.append((number, helper))
+            while waiting:
+                _fetch(waiting, results)
+        except BaseException as error:
+            self._give_back(helpers, broken=True)
+            if not isinstance(error, OSError | EOFError | pickle.UnpicklingError):
+                raise
+            log.error("store=helpers error=%r", error)
+        else:
+            self._give_back(helpers)
+        return [each for portion in results for each in portion]
+
+    def close(self) -> None:
+        """Those that nobody uses end."""
+        with self._lock:
+            free, self._free = self._free, []
+        for helper in free:
+            helper.close()
+
+    def _take(self, wanted: int) -> list[_Helper]:
+        """Waits for one, and has more of those that nobody uses. None when no process can be started."""
+        self._slots.acquire()
+        slots = 1
+        while slots < wanted and self._slots.acquire(blocking=False):
+            slots += 1
+        helpers: list[_Helper] = []
+        try:
+            for _ in range(slots):
+                with self._lock:
+                    helper = self._free.pop() if self._free else None
+                helpers.append(helper or _Helper())
+        except OSError as error:
+            log.error("store=helpers error=%r", error)
+            for _ in range(slots - len(helpers)):
+                self._slots.release()
+        return helpers
+
+    def _give_back(self, helpers: list[_Helper], *, broken: bool = False) -> None:
+        for helper in helpers:
+            if broken:
+                helper.close()
+            else:
+                with self._lock:
+                    self._free.append(helper)
+            self._slots.release()
+        with self._lock:
+            self._used = time.monotonic()
+            if self._closing is None:
+                self._close_later(IDLE)
+
+    def _close_later(self, seconds: float) -> None:
+        self._closing = threading.Timer(seconds, self._close_if_idle)
+        self._closing.daemon = True
+        self._closing.start()
+
+    def _close_if_idle(self) -> None:
+        with self._lock:
+            left = self._used + IDLE - time.monotonic()
+            if left > 0:
+                self._close_later(left)
+                return
+            self._closing = None
+        self.close()
+
+
+def _fetch(waiting: deque[tuple[int, _Helper]], results: list[list[Any]]) -> None:
+    number, helper = waiting.popleft()
+    results[number] = helper.answer(len(results[number]))
+
+
+helpers = Helpers(max(1, min(os.cpu_count() or 1, HELPERS)))
+"""Those of this process."""

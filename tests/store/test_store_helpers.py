@@ -1,0 +1,192 @@
+"""Processes that help with many messages: the same results, whatever becomes of them."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mailserver.mail import Address, Content
+from mailserver.message import Phrase
+from mailserver.store import Addition, Mailbox, Store, helpers, mailbox
+from mailserver.store.digest import DIGESTS, PIECES, TEXT
+from mailserver.store.helpers import PORTION, Helpers
+
+ALICE = Address("alice", "example.test")
+
+
+def text_of(number: int) -> bytes:
+    return b"Subject: message %d\r\nFrom: a@b.test\r\n\r\nsome words, and %d\r\n" % (number, number)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    paths = [tmp_path / str(number) for number in range(3 * PORTION + 7)]
+    for number, path in enumerate(paths):
+        path.write_bytes(text_of(number).replace(b"\r\n", b"\n"))
+    return list(map(str, paths))
+
+
+@pytest.fixture
+def pool() -> Iterator[Helpers]:
+    pool = Helpers(2)
+    yield pool
+    pool.close()
+
+
+def children() -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "store.helper"], capture_output=True, check=False)
+    return [int(line) for line in found.stdout.split()]
+
+
+@pytest.mark.parametrize("name", list(DIGESTS))
+def test_helpers_make_what_would_be_made_here(pool: Helpers, files: list[str], name: str) -> None:
+    assert pool.made(name, files) == [DIGESTS[name].make(text_of(number)) for number in range(len(files))]
+    assert pool.made(name, files[:3]) == [DIGESTS[name].make(text_of(number)) for number in range(3)]
+    assert pool.made(name, []) == []
+
+
+def test_what_cannot_be_read_is_left_to_the_caller(pool: Helpers, files: list[str], tmp_path: Path) -> None:
+    Path(files[1]).unlink()
+    Path(files[2]).unlink()
+    Path(files[2]).symlink_to(files[3])
+    os.mkfifo(tmp_path / "fifo")
+    made = pool.made(TEXT.name, [*files[:5], str(tmp_path / "fifo"), str(tmp_path)])
+    assert [each is None for each in made] == [False, True, True, False, False, True, True]
+
+
+def test_a_helper_that_dies_is_replaced(pool: Helpers, files: list[str]) -> None:
+    whole = pool.made(PIECES.name, files)
+    for pid in children():
+        os.kill(pid, signal.SIGKILL)
+    broken = pool.made(PIECES.name, files)
+    assert all(each in (None, expected) for each, expected in zip(broken, whole, strict=True))
+    assert None in broken
+    assert pool.made(PIECES.name, files) == whole
+
+
+def test_one_that_cannot_be_started_is_done_without(
+    pool: Helpers, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(helpers.sys, "executable", "/nonexistent")
+        assert pool.made(PIECES.name, files) == [None] * len(files)
+    assert None not in pool.made(PIECES.name, files)
+
+
+def test_a_job_that_breaks_a_helper_harms_no_other(pool: Helpers, files: list[str]) -> None:
+    assert pool.made("no such digest", files[:5]) == [None] * 5
+    assert None not in pool.made(PIECES.name, files)
+
+
+def test_many_threads_share_them(pool: Helpers, files: list[str]) -> None:
+    expected = pool.made(TEXT.name, files)
+    results: list[object] = []
+    threads = [threading.Thread(target=lambda: results.append(pool.made(TEXT.name, files))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert results == [expected] * 6
+    assert 1 <= len(children()) <= 2
+
+
+def test_they_end_when_nothing_is_asked_of_them(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(helpers, "IDLE", 0.1)
+    before = set(children())
+    pool = Helpers(2)
+    pool.made(TEXT.name, files)
+    assert set(children()) - before
+    deadline = time.monotonic() + 10
+    while set(children()) - before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not set(children()) - before
+    assert None not in pool.made(TEXT.name, files)
+    pool.close()
+
+
+def test_they_end_with_their_process(tmp_path: Path, files: list[str]) -> None:
+    """However it ends."""
+    program = f"""
+import os, signal
+from mailserver.store.helpers import Helpers
+pool = Helpers(2)
+pool.made("text", {files!r})
+print(*[helper._process.pid for helper in pool._free], flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert len(pids) == 2, done.stderr
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}/stat").exists() and not _ended(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("Z")
+    except FileNotFoundError:
+        return True
+
+
+@pytest.fixture
+def many(store: Store) -> Mailbox:
+    inbox = store.account(ALICE).open("INBOX")
+    inbox.append_many([Addition(Content(text_of(number))) for number in range(3 * mailbox.FEW)])
+    return inbox
+
+
+def test_a_mailbox_with_many_messages_has_help_and_the_same_answers(
+    many: Mailbox, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    uids = many.listing().uids
+    with monkeypatch.context() as patch:
+        patch.setattr(many, "read", None)  # helpers do it all
+        prepared, keys = many.prepared(uids), many.sort_keys(uids)
+        found = many.search_text(uids, Phrase("and 17"))
+    assert found.uids == {18}
+    assert len(prepared) == len(keys) == len(uids)
+    monkeypatch.setattr(mailbox, "FEW", 10**9)
+    for path in (tmp_path / "mail/example.test/alice").glob("mailserver.*"):
+        path.unlink()
+    again = Store(tmp_path / "mail", hostname="mx").account(ALICE).open("INBOX")
+    assert (again.prepared(uids), again.sort_keys(uids)) == (prepared, keys)
+    assert again.search_text(uids, Phrase("and 17")) == found
+
+
+def test_what_others_rename_or_remove_meanwhile_is_found_or_left_out(
+    many: Mailbox, hurry: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cur = tmp_path / "mail/example.test/alice/cur"
+    made = helpers.helpers.made
+
+    def meddled(name: str, paths: list[str]) -> list[object]:
+        Path(paths[0]).unlink()
+        Path(paths[1]).rename(cur / (Path(paths[1]).name + "F"))
+        return made(name, paths)
+
+    monkeypatch.setattr(helpers.helpers, "made", meddled)
+    uids = list(many.listing().uids)
+    assert sorted(many.prepared(uids)) == uids[1:]
+
+
+def test_one_large_message_is_not_held_with_others(many: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    many.append(Content(text_of(0) + b"x" * 70 + b"\r\n" + b"y" * 2_000_000))
+    asked: list[int] = []
+    made = helpers.helpers.made
+    monkeypatch.setattr(helpers.helpers, "made", lambda name, paths: asked.append(len(paths)) or made(name, paths))
+    monkeypatch.setattr(mailbox, "PORTION_OCTETS", 10_000)
+    assert len(many.prepared(many.listing().uids)) == 3 * mailbox.FEW + 1
+    assert sum(asked) == 3 * mailbox.FEW
+    assert max(asked) < 2 * mailbox.FEW + 60
+    gc.collect()
