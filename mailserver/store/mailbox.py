@@ -12,17 +12,16 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from typing import TypeVar
 
 from mailserver.mail import Content
 from mailserver.message.searchable import Phrase
-from mailserver.store import content, names
+from mailserver.store import content
+from mailserver.store.adding import Adding, unavailable, usage
 from mailserver.store.digest import PIECES, TEXT, Digest
 from mailserver.store.helpers import helpers
 from mailserver.store.index import Index
@@ -36,22 +35,18 @@ from mailserver.store.model import (
     Message,
     MessageGone,
     NoSuchMailbox,
-    OverQuota,
     Prepared,
     SortKeys,
     Status,
     StoreError,
     Unavailable,
-    Usage,
 )
-from mailserver.store.newcomers import Newcomer, of_written
 from mailserver.store.notify import notifier
 from mailserver.store.preparing import Preparation
 from mailserver.store.quota import Space
 from mailserver.store.searchfile import SearchFile
 from mailserver.store.searchtext import Found, SearchText
-from mailserver.store.syncing import Directory, sync_files
-from mailserver.store.writing import TMP, Written, discard, link_or_copy, write
+from mailserver.store.syncing import Directory
 
 log = logging.getLogger(__name__)
 
@@ -61,27 +56,6 @@ _TRIES = 20  # to catch a message whose flags others change
 FEW = 32  # messages that are not worth a helper
 PORTION_OCTETS = 4 * 2**20
 """Of messages that what is made of is held at a time."""
-
-_NOTHING = Usage(0, 0)
-_NO_ROOM = "The account has no room for it"
-
-
-@dataclass(slots=True)
-class _Part:
-    """One of several jobs that are appended together. `taken` is the room that it holds."""
-
-    additions: Sequence[Addition]
-    written: list[Written] = field(default_factory=list)
-    newcomers: list[Newcomer] = field(default_factory=list)
-    taken: Usage = _NOTHING
-    stored: bool = False
-    error: StoreError | None = None
-
-    def close(self) -> None:
-        for file in self.written:
-            file.close()
-            if not self.stored:
-                discard(file.path)
 
 
 class Mailbox:
@@ -105,6 +79,7 @@ class Mailbox:
         self._text = SearchText(search, index, maildir.key, partial(self._made, TEXT))
         self._preparation = Preparation(maildir.key, index.pieces, partial(self._made, PIECES))
         self._space = space
+        self._adding = Adding(maildir, space)
         self._release = release
         self._disk = threading.RLock()
         self.alive = True
@@ -249,7 +224,7 @@ class Mailbox:
                 known = [uid for uid in gone if uid in self._contents]  # a refresh meanwhile may have missed some
                 self._maildir.commit({}, {}, known, self._contents.next_modseq())
                 if removed:
-                    self._space.add(-_usage(removed))
+                    self._space.add(-usage(removed))
         return gone
 
     def append(self, message: Content, flags: frozenset[str] = frozenset(), internal_date: float | None = None) -> int:
@@ -265,54 +240,13 @@ class Mailbox:
 
     def append_each(self, jobs: Sequence[Sequence[Addition]]) -> list[list[int] | StoreError]:
         """Several `append_many` at once, durable together. Raises what concerns the mailbox as a whole."""
-        parts = [_Part(additions) for additions in jobs]
         with self._work():
-            try:
-                for part in parts:
-                    self._write(part)
-                self._sync([part for part in parts if part.error is None])
-                going = [part for part in parts if part.error is None]
-                uids = iter(self._maildir.add([newcomer for part in going for newcomer in part.newcomers]))
-                for part in going:
-                    part.stored = True
-            except BaseException:
-                self._space.add(-sum((part.taken for part in parts), _NOTHING))
-                raise
-            finally:
-                for part in parts:
-                    part.close()
-        return [part.error or [next(uids) for _ in part.written] for part in parts]
-
-    def _write(self, part: _Part) -> None:
-        """The messages of one job, into tmp/. What is wrong with them is theirs alone."""
-        try:
-            for addition in part.additions:
-                flags = self._maildir.accept(addition.flags)
-                date = addition.internal_date if addition.internal_date is not None else time.time()
-                file = write(self._maildir.directory, self._maildir.host, addition.content.chunks, date)
-                part.written.append(file)
-                part.newcomers.append(of_written(file, self._maildir.flags.encode(flags), date, flags))
-            usage = Usage(len(part.written), sum(file.size for file in part.written))
-            if not self._space.take(usage):
-                raise OverQuota(_NO_ROOM)
-            part.taken = usage
-        except StoreError as error:
-            part.error = error
-        except OSError as error:
-            part.error = self._unavailable(error)
-
-    def _sync(self, parts: list[_Part]) -> None:
-        files = [(part, file) for part in parts for file in part.written]
-        for (part, _), error in zip(files, sync_files([file.fd for _, file in files]), strict=True):
-            if error is not None and part.error is None:
-                part.error = self._unavailable(error)
-                self._space.add(-part.taken)
-                part.taken = _NOTHING
+            return self._adding.append(jobs)
 
     def copy(self, uids: Iterable[int], target: Mailbox) -> list[tuple[int, int]]:
         """All that exist or none; pairs of the UID here and the UID there. Durable. Raises InvalidFlag, OverQuota."""
         chosen = self.get(uids)
-        with target._taking(_usage(chosen)):
+        with target._adding.room(usage(chosen)):
             return self._copy(chosen, target)
 
     def move(self, uids: Iterable[int], target: Mailbox) -> list[tuple[int, int]]:
@@ -322,7 +256,7 @@ class Mailbox:
         """
         chosen = self.get(uids)
         pairs = self._copy(chosen, target)
-        target._space.add(_usage(chosen))
+        target._space.add(usage(chosen))
         self.expunge(uid for uid, _ in pairs)
         return pairs
 
@@ -448,19 +382,7 @@ class Mailbox:
                 self.notify()
 
     def _unavailable(self, error: OSError) -> Unavailable:
-        log.error("store=mailbox directory=%r error=%r", self._maildir.directory, error)
-        return Unavailable("The mailbox is not available now", error.errno)
-
-    @contextmanager
-    def _taking(self, more: Usage) -> Iterator[None]:
-        """Room for messages, given back when they do not come."""
-        if not self._space.take(more):
-            raise OverQuota(_NO_ROOM)
-        try:
-            yield
-        except BaseException:
-            self._space.add(-more)
-            raise
+        return unavailable(self._maildir.directory, error)
 
     def _unlink(self, cur: Directory, message: Message) -> bool:
         """False: somebody else removed it, or renames it faster than we look."""
@@ -479,41 +401,14 @@ class Mailbox:
 
     def _copy(self, chosen: list[Message], target: Mailbox) -> list[tuple[int, int]]:
         for _ in range(_TRIES):
-            pairs = target._take_copies(chosen, self._maildir.path)
-            if pairs is not None:
-                return pairs
+            with target._work():
+                added = target._adding.copies(chosen, self._maildir.path)
+            if added is not None:
+                return list(zip((message.uid for message in chosen), added, strict=True))
             with self._work():
                 self._maildir.refresh(anyway=True)
             chosen = self.get(message.uid for message in chosen)
         raise Unavailable("The messages change too fast")
-
-    def _take_copies(self, chosen: list[Message], path: Callable[[Message], str]) -> list[tuple[int, int]] | None:
-        """None: a message was not where it should be."""
-        made: list[str] = []
-        with self._work():
-            try:
-                newcomers = []
-                accepted = [self._maildir.accept(message.flags) for message in chosen]
-                for message, flags in zip(chosen, accepted, strict=True):
-                    base = names.with_sizes_of(names.unique(self._maildir.host), message.name)
-                    there = f"{self._maildir.directory}/{TMP}/{base}"
-                    made.append(there)
-                    try:
-                        link_or_copy(path(message), there)
-                    except FileNotFoundError:
-                        return None
-                    letters = self._maildir.flags.encode(flags)
-                    newcomers.append(Newcomer(there, base, letters, message.internal_date, message.size, flags))
-                added = self._maildir.add(newcomers)
-                made.clear()
-            finally:
-                for there in made:
-                    discard(there)
-        return [(message.uid, copy) for message, copy in zip(chosen, added, strict=True)]
-
-
-def _usage(messages: Sequence[Message]) -> Usage:
-    return Usage(len(messages), sum(names.size_of(message.name) for message in messages))
 
 
 def _portions(messages: Iterable[Message]) -> Iterator[list[Message]]:
