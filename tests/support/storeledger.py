@@ -24,8 +24,8 @@ class Known:
 
     validity: int = 0
     messages: dict[int, Seen] = field(default_factory=dict)
-    coming: dict[str, frozenset[str]] = field(default_factory=dict)
-    """Texts that are there and whose UID was not told yet."""
+    coming: dict[str, list[frozenset[str]]] = field(default_factory=dict)
+    """Texts that are there and whose UID was not told yet, with the flags of each message that has it."""
     told: dict[int, str] = field(default_factory=dict)
     """Every UID that was ever shown."""
     floor: int = 0
@@ -34,6 +34,19 @@ class Known:
     """Texts that got their UID by being shown."""
     modseq: dict[str, int] = field(default_factory=dict)
     """What each user was told last."""
+
+    def expect(self, text: str, flags: frozenset[str]) -> None:
+        self.coming.setdefault(text, []).append(flags)
+
+    def arrived(self, text: str, shown: frozenset[str] | None = None) -> frozenset[str] | None:
+        """The flags of a message that was expected, best with those that are shown; None: it was not expected."""
+        waiting = self.coming.pop(text, [])
+        if not waiting:
+            return None
+        flags = waiting.pop(waiting.index(shown) if shown in waiting else -1)
+        if waiting:
+            self.coming[text] = waiting
+        return flags
 
 
 class Fault(Enum):
@@ -144,10 +157,13 @@ class Ledger:
             for uid, flags in changed.items():
                 self.folders[name].messages[uid] = self.folders[name].messages[uid]._replace(flags=flags)
         for name, texts in effects.appear.items():
-            self.folders[name].coming |= texts
+            for text, flags in texts.items():
+                self.folders[name].expect(text, flags)
         for name, texts_by_uid in given.items():
             for uid, text in texts_by_uid.items():
-                self._new_uid(name, uid, Seen(text, self.folders[name].coming.pop(text)))
+                flags = self.folders[name].arrived(text)
+                assert flags is not None
+                self._new_uid(name, uid, Seen(text, flags))
         for name, wanted in effects.subscribed.items():
             self.subscriptions = self.subscriptions | {name} if wanted else self.subscriptions - {name}
 
@@ -179,7 +195,7 @@ class Ledger:
                     self._problem(f"{name!r} UID {uid} has {set(seen.flags)} instead of {set(before.flags)}")
                 known.messages[uid] = seen
                 continue
-            flags = known.coming.pop(seen.text, None)
+            flags = known.arrived(seen.text, seen.flags)
             if flags is not None:
                 known.delivered.add(seen.text)
             else:
@@ -212,7 +228,7 @@ class Ledger:
                 continue
             if known.messages[uid].text in known.delivered:
                 seen = known.messages.pop(uid)
-                known.coming[seen.text] = seen.flags
+                known.expect(seen.text, seen.flags)
 
     def _new_uid(self, name: str, uid: int, seen: Seen) -> None:
         known = self.folders[name]
