@@ -102,9 +102,10 @@ class AccountStore:
                     raise InvalidName("INBOX cannot be deleted")
                 self._must_exist(name, directory)
                 key = uids.key(Path(self._path, directory))
+                counts = self.space.counts
                 leftover = layout.remove_folder(self._path, directory, self._host)
             self._drop(directory)
-        self.space.add(-count_folder(str(leftover)))
+        self.space.removed(count_folder(str(leftover)), counts)
         layout.remove_tree(leftover)
         if key is not None:
             self._index.forget(key)

@@ -69,8 +69,9 @@ class Adding:
         try:
             yield
         except BaseException:
-            self._space.add(-more)
+            self._space.give_back(more)
             raise
+        self._space.stored(more)
 
     def append(self, jobs: Sequence[Sequence[Addition]]) -> list[list[int] | StoreError]:
         """The UIDs that the messages of each job got, or why it was refused."""
@@ -86,9 +87,7 @@ class Adding:
         finally:
             for part in parts:
                 part.close()
-            left = sum((part.taken for part in parts if not part.stored), _NOTHING)
-            if left != _NOTHING:
-                self._space.add(-left)
+                self._settle(part)
         return [part.error or [next(uids) for _ in part.written] for part in parts]
 
     def copies(self, chosen: Sequence[Message], path: Callable[[Message], str]) -> list[int] | None:
@@ -113,6 +112,12 @@ class Adding:
             for there in made:
                 discard(there)
         return added
+
+    def _settle(self, part: _Part) -> None:
+        if part.stored:
+            self._space.stored(part.taken)
+        elif part.taken != _NOTHING:
+            self._space.give_back(part.taken)
 
     def _take(self, more: Usage) -> None:
         if not self._space.take(more):

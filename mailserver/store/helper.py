@@ -34,7 +34,7 @@ def made(name: str, path: str) -> Any:
 
 def main() -> None:
     os.nice(NICENESS)
-    with Connection(int(sys.argv[1])) as pipe, suppress(EOFError):
+    with Connection(int(sys.argv[1])) as pipe, suppress(EOFError, ConnectionError):
         while True:
             name, paths = pipe.recv()
             pipe.send([made(name, path) for path in paths])

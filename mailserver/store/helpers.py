@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ log = logging.getLogger(__name__)
 HELPERS = 4
 PORTION = 50
 IDLE = 60.0  # seconds
+ANSWER_TIMEOUT = 60.0  # seconds for one portion
 
 _PATIENCE = 5.0  # seconds for a helper to end by itself
 
@@ -44,6 +44,8 @@ class _Helper:
         self._pipe.send((name, paths))
 
     def answer(self, count: int) -> list[Any]:
+        if not self._pipe.poll(ANSWER_TIMEOUT):
+            raise TimeoutError("no answer")
         made = self._pipe.recv()
         if not isinstance(made, list) or len(made) != count:
             raise OSError("not as many answers as files")
@@ -54,8 +56,12 @@ class _Helper:
         try:
             self._process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
+
+    def kill(self) -> None:
+        self._pipe.close()
+        self._process.kill()
+        self._process.wait()
 
 
 class Helpers:
@@ -84,11 +90,12 @@ class Helpers:
                 waiting.append((number, helper))
             while waiting:
                 _fetch(waiting, results)
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, a helper does not do what it should
             self._give_back(helpers, broken=True)
-            if not isinstance(error, OSError | EOFError | pickle.UnpicklingError):
-                raise
             log.error("store=helpers error=%r", error)
+        except BaseException:
+            self._give_back(helpers, broken=True)
+            raise
         else:
             self._give_back(helpers)
         return [each for portion in results for each in portion]
@@ -112,8 +119,9 @@ class Helpers:
                 with self._lock:
                     helper = self._free.pop() if self._free else None
                 helpers.append(helper or _Helper())
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - it is done without
             log.error("store=helpers error=%r", error)
+        finally:
             for _ in range(slots - len(helpers)):
                 self._slots.release()
         return helpers
@@ -121,7 +129,7 @@ class Helpers:
     def _give_back(self, helpers: list[_Helper], *, broken: bool = False) -> None:
         for helper in helpers:
             if broken:
-                helper.close()
+                helper.kill()
             else:
                 with self._lock:
                     self._free.append(helper)

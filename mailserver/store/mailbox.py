@@ -54,7 +54,7 @@ T = TypeVar("T")
 
 _TRIES = 20  # to catch a message whose flags others change
 FEW = 32  # messages that are not worth a helper
-PORTION_OCTETS = 4 * 2**20
+PORTION_OCTETS = 2**20
 """Of messages that what is made of is held at a time."""
 
 
@@ -213,6 +213,7 @@ class Mailbox:
     def expunge(self, uids: Iterable[int]) -> list[int]:
         """Removes the files; the UIDs that are gone by that. Durable."""
         removed: list[Message] = []
+        counts = self._space.counts
         with self._work():
             try:
                 with self._maildir.changing(), Directory(self._maildir.cur.path) as cur:
@@ -224,7 +225,7 @@ class Mailbox:
                 known = [uid for uid in gone if uid in self._contents]  # a refresh meanwhile may have missed some
                 self._maildir.commit({}, {}, known, self._contents.next_modseq())
                 if removed:
-                    self._space.add(-usage(removed))
+                    self._space.removed(usage(removed), counts)
         return gone
 
     def append(self, message: Content, flags: frozenset[str] = frozenset(), internal_date: float | None = None) -> int:

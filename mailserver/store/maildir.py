@@ -82,6 +82,7 @@ class Maildir:
         self._saved: int | None = None  # the index's generation that has all we know
         self._saved_header: Header | None = None
         self._turn = 0  # the index's, up to which we know its keywords without a letter
+        self._alone = True  # nobody else saved since the index had all we know: its rows are as we know them
         self._late = 0  # rows of the index that no snapshot has
         self._place_at(folder)
         self.key = 0
@@ -194,6 +195,7 @@ class Maildir:
                     readable = examine(self.cur.path, strays, self.host)
                     self._give(grants, [*readable, *newcomers], put, modseq)
             except BaseException:
+                self.distrust()
                 self.commit(put, {}, (), modseq)  # `last` tells that these are known
                 raise
             if len(readable) < len(strays):
@@ -305,6 +307,7 @@ class Maildir:
         turn = mailboxes.turn(self.key)
         if turn is None or turn == self._turn or self._saved != self._index.generation:
             return
+        self._alone = False
         known = mailboxes.words(self.key)
         if known is None or self._saved != self._index.generation:
             return
@@ -470,7 +473,8 @@ class Maildir:
 
     def save(self, change: Change = _NOTHING) -> bool:
         """To the index; everything, when the index lost what it had. False: it was not written."""
-        if self._saved != self._index.generation:
+        anew = self._saved != self._index.generation
+        if anew:
             rows = self.contents.rows()
             self._saved, change = None, Change(added=rows, words=change.words, vanished=change.vanished)
             self.horizon = self.contents.modseq
@@ -481,15 +485,18 @@ class Maildir:
             modseq=self.contents.modseq,
             horizon=self.horizon,
             told=self.told,
-            new_mtime=self._new.certain,
-            cur_mtime=self.cur.certain,
+            new_mtime=self._new.certain if anew or self._alone else None,
+            cur_mtime=self.cur.certain if anew or self._alone else None,
         )
         if header == self._saved_header and self._saved is not None and change is _NOTHING:
             return True
-        saved = self._index.mailboxes.save(header, change, self._saved)
+        saved = self._index.mailboxes.save(header, change, self._saved, self._turn)
         self._saved, self._saved_header = saved.generation if saved is not None else None, header
-        if saved is not None and saved.turn == self._turn + 1:
-            self._turn = saved.turn  # nobody else wrote in between
+        if saved is not None:
+            in_order = saved.turn == self._turn + 1  # nobody else saved in between
+            self._alone = anew or (self._alone and in_order)
+            if in_order:
+                self._turn = saved.turn
         self._late += len(change.added) + len(change.flagged) + len(change.vanished)
         return saved is not None
 

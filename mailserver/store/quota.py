@@ -37,6 +37,7 @@ LENGTH = 5120
 
 _LINES = re.compile(rb"(?: *-?[0-9]{1,18} +-?[0-9]{1,18} *\n)*")
 _LIMIT = re.compile(rb"([0-9]{1,18})([SC])")
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NOTHING = Usage(0, 0)
 _PARTS = ("new", "cur")
 
@@ -75,15 +76,20 @@ class _Counted:
     usage: Usage = _NOTHING
 
     def count(self) -> Usage:
-        began = time.time_ns()
-        try:
-            stamp = self.watch.stamp()
-            if not self.watch.unchanged(stamp):
-                self.usage = _count(self.watch.path)
-                self.watch.was_read(stamp, began)
-        except OSError:
-            return _NOTHING
-        return self.usage
+        for last_try in (False, True):
+            began = time.time_ns()
+            try:
+                stamp = self.watch.stamp()
+                if not self.watch.unchanged(stamp):
+                    self.usage = _count(self.watch.path)
+                    self.watch.was_read(stamp, began)
+            except OSError:
+                if last_try:
+                    break
+                self.watch = Watch(self.watch.path)  # another directory may have come into its place
+            else:
+                return self.usage
+        return _NOTHING
 
 
 @dataclass(slots=True)
@@ -93,6 +99,10 @@ class Space:
     account: str
     quota: Quota = UNLIMITED
     """What `take` keeps to; delivery brings its own."""
+    counts: int = 0
+    """How often all was counted."""
+    _held: Usage = _NOTHING
+    """What was taken for messages that are on their way: no count sees them yet."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _directories: dict[str, _Counted] = field(default_factory=dict)
     _book: _Book | None = None
@@ -110,12 +120,32 @@ class Space:
             return self._has_room(more, quota)
 
     def take(self, more: Usage) -> bool:
-        """Adds so much if it stays within the account's quota; False: it does not."""
+        """Holds room for messages if they stay within the account's quota, until `stored` or `give_back`."""
         with self._lock:
             if self.quota != UNLIMITED and not self._has_room(more, self.quota):
                 return False
+            self._held += more
             self._add(more)
             return True
+
+    def stored(self, held: Usage) -> None:
+        """The messages that room was held for are there."""
+        with self._lock:
+            self._held += -held
+
+    def give_back(self, held: Usage) -> None:
+        """They do not come."""
+        with self._lock:
+            self._held += -held
+            self._add(-held)
+
+    def removed(self, less: Usage, counts: int) -> None:
+        """So much is gone since `counts` was as given. What was counted meanwhile may have seen that, or not."""
+        with self._lock:
+            if counts == self.counts:
+                self._add(-less)
+            else:
+                discard(f"{self.account}/{FILE}")
 
     def add(self, more: Usage) -> None:
         """So much was stored or, negative, removed."""
@@ -127,14 +157,15 @@ class Space:
         noted = self._book.usage if self._book is not None and self._book.quota == quota else None
         if noted is not None and min(noted.octets, noted.messages) >= 0 and _fits(noted + more, quota):
             return True
-        counted = self._count()
-        if counted != noted:
-            self._write(quota, counted)
-        return _fits(counted + more, quota)
+        self.counts += 1
+        known = self._count() + self._held
+        if known != noted:
+            self._write(quota, known)
+        return _fits(known + more, quota)
 
     def _add(self, more: Usage) -> None:
         try:
-            fd = os.open(f"{self.account}/{FILE}", os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = os.open(f"{self.account}/{FILE}", _APPEND)
             try:
                 if os.lseek(fd, 0, os.SEEK_END) <= LENGTH:
                     write_all(fd, b"%d %d\n" % (more.octets, more.messages))

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 GRAIN = 50_000_000  # nanoseconds
 RECHECK = 2.0  # seconds
+COARSE = 10_000_000  # nanoseconds; times that are multiples of it may come from a file system that keeps no finer ones
+COARSE_GRAIN = 2_000_000_000
 
 
 @dataclass(slots=True)
@@ -45,7 +47,7 @@ class Watch:
     def was_read(self, stamp: int, began: int) -> None:
         """The directory was read from the wall time `began` on (nanoseconds); `stamp` was its time before that."""
         self.trusted = stamp
-        self._young = stamp >= began - GRAIN
+        self._young = stamp >= began - (GRAIN if stamp % COARSE else max(GRAIN, COARSE_GRAIN))
         self._recheck = time.monotonic() if self._young else None
 
     def changed_by_us(self, before: int, after: int) -> None:

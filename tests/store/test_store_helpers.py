@@ -65,8 +65,8 @@ def test_what_cannot_be_read_is_left_to_the_caller(pool: Helpers, files: list[st
 
 def test_a_helper_that_dies_is_replaced(pool: Helpers, files: list[str]) -> None:
     whole = pool.made(PIECES.name, files)
-    for pid in children():
-        os.kill(pid, signal.SIGKILL)
+    for helper in pool._free:
+        os.kill(helper._process.pid, signal.SIGKILL)
     broken = pool.made(PIECES.name, files)
     assert all(each in (None, expected) for each, expected in zip(broken, whole, strict=True))
     assert None in broken
@@ -96,7 +96,7 @@ def test_many_threads_share_them(pool: Helpers, files: list[str]) -> None:
     for thread in threads:
         thread.join(30)
     assert results == [expected] * 6
-    assert 1 <= len(children()) <= 2
+    assert 1 <= len(pool._free) <= 2
 
 
 def test_they_end_when_nothing_is_asked_of_them(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,3 +190,26 @@ def test_one_large_message_is_not_held_with_others(many: Mailbox, monkeypatch: p
     assert sum(asked) == 3 * mailbox.FEW
     assert max(asked) < 2 * mailbox.FEW + 60
     gc.collect()
+
+
+def test_one_that_does_not_answer_is_ended(pool: Helpers, files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = pool.made(TEXT.name, files)
+    monkeypatch.setattr(helpers, "ANSWER_TIMEOUT", 0.3)
+    stopped = {helper._process.pid for helper in pool._free}
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    assert None in pool.made(TEXT.name, files)
+    assert not stopped & set(children())
+    monkeypatch.undo()
+    assert pool.made(TEXT.name, files) == whole
+
+
+@pytest.mark.parametrize("executable", [None, ""])
+def test_without_an_interpreter_no_slot_is_lost(
+    pool: Helpers, files: list[str], monkeypatch: pytest.MonkeyPatch, executable: str | None
+) -> None:
+    monkeypatch.setattr(helpers.sys, "executable", executable)
+    for _ in range(5):
+        assert pool.made(TEXT.name, files[:3]) == [None] * 3
+    monkeypatch.undo()
+    assert None not in pool.made(TEXT.name, files[:3])

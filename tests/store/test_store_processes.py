@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mailserver.mail import Address, Content
-from mailserver.store import Delivery, Mailbox, Store, Unavailable, maildir
+from mailserver.store import Delivery, Mailbox, Store, Unavailable, maildir, watch
 
 ALICE = Address("alice", "example.test")
 
@@ -231,3 +231,30 @@ def test_flags_and_keywords_that_processes_change_at_once_are_all_kept(tmp_path)
     for inbox in (store.account(ALICE).open("INBOX"), Store(tmp_path, hostname="mx").account(ALICE).open("INBOX")):
         assert [message.flags for message in inbox.messages()] == [expected] * 30
         assert [message.uid for message in inbox.messages()] == list(range(1, 31))
+
+
+@pytest.mark.parametrize("closes_first", [0, 1])
+def test_an_index_row_that_a_slower_process_wrote_over_is_put_right(tmp_path, monkeypatch, closes_first):
+    """It renames the file, and before it saves that another one finds it, goes on, and saves."""
+    store, one, other = two_inboxes(tmp_path)
+    deliver(store, 2)
+    one.sync()
+    other.sync()
+    save = one._index.mailboxes.save
+
+    def late(*arguments: object) -> object:
+        monkeypatch.setattr(one._index.mailboxes, "save", save)
+        other.sync()
+        other.update_flags([1], "add", frozenset({"\\Flagged"}))
+        other.expunge([2])
+        return save(*arguments)
+
+    monkeypatch.setattr(watch, "RECHECK", 0.0)
+    monkeypatch.setattr(one._index.mailboxes, "save", late)
+    one.update_flags([1, 2], "add", frozenset({"\\Seen"}))
+    time.sleep(2 * watch.GRAIN / 1e9)
+    for mailbox in (one, other) if closes_first == 0 else (other, one):
+        mailbox.sync()
+        mailbox.close()
+    again = Store(tmp_path, hostname="mx").account(ALICE).open("INBOX")
+    assert [(message.uid, message.flags) for message in again.messages()] == [(1, {"\\Seen", "\\Flagged"})]

@@ -262,3 +262,59 @@ def test_a_mailbox_keeps_to_it_through_any_user(store: Store, limited: AccountSt
     inbox.sync()
     inbox.expunge([1])
     assert deliver(store, limited.space.quota) == ["2"]
+
+
+# Work that goes on while it is counted
+
+
+def test_messages_on_their_way_are_counted(limited: AccountStore) -> None:
+    """Those that are appended together, where the second does not fit by the book and all is counted."""
+    limited.space.quota = Quota(3 * STORED)
+    inbox = limited.open("INBOX")
+    results = inbox.append_each([[Addition(Content(BODY))]] * 20)
+    assert [isinstance(result, list) for result in results] == [True] * 3 + [False] * 17
+    assert limited.usage() == Usage(3, 3 * STORED)
+
+
+def test_a_folder_in_the_place_of_another_is_counted(
+    store: Store, limited: AccountStore, maildir: Path, hurry: None
+) -> None:
+    for name in ("A", "C"):
+        limited.create(name)
+        deliver(store, limited.space.quota, folder=name)
+    assert limited.usage() == Usage(2, 2 * STORED)
+    limited.rename("A", "A2")
+    limited.rename("C", "A")
+    deliver(store, limited.space.quota, folder="A")
+    assert limited.usage() == Usage(3, 3 * STORED)
+
+
+@pytest.mark.parametrize("how", ["expunge", "delete"])
+def test_what_is_removed_while_all_is_counted_is_not_taken_off_twice(
+    store: Store, limited: AccountStore, maildir: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited.create("Work")
+    deliver(store, limited.space.quota, count=5, folder="Work")
+    deliver(store, limited.space.quota)
+    work = limited.open("Work")
+    removed = Space.removed
+
+    def counted_before(self: Space, less: Usage, counts: int) -> None:
+        assert not self.has_room(Usage(10**6, 1), limited.space.quota)  # which counts what is left
+        removed(self, less, counts)
+
+    monkeypatch.setattr(Space, "removed", counted_before)
+    if how == "expunge":
+        work.expunge(range(1, 6))
+    else:
+        work.close()
+        limited.delete("Work")
+    monkeypatch.undo()
+    deliver(store, limited.space.quota)
+    assert summed(maildir) == limited.usage() == Usage(2, 2 * STORED)
+
+
+def test_a_fifo_in_its_place_stalls_nobody(store: Store, account: AccountStore, maildir: Path) -> None:
+    os.mkfifo(maildir / "maildirsize")
+    assert deliver(store) == ["2"]
+    assert deliver(store, Quota(messages=3), count=3) == ["2", "2", "4.2.2"]

@@ -59,7 +59,7 @@ class Incoming:
             validity, uid = await core.appends.store(Job(core.account, self._command.mailbox, addition))
         except NoSuchMailbox as error:
             raise Refused(str(error), "TRYCREATE") from error
-        await core.look()
+        await core.glance()
         core.tell_news(expunges=True)
         core.end()
         core.engine.done(tag, "OK", "Appended", f"APPENDUID {validity} {uid}")

@@ -63,4 +63,6 @@ def _into(account: AccountStore, name: str, additions: Sequence[Addition]) -> li
         finally:
             mailbox.close()
     except StoreError as error:
-        return [error] * len(additions)
+        if len(additions) > 1:  # it may be the fault of one of them
+            return [result for addition in additions for result in _into(account, name, [addition])]
+        return [error]

@@ -46,6 +46,6 @@ async def copy(core: Core, tag: str, command: Copy) -> None:
     if command.move and code:
         core.engine.status("OK", "Moving", code)  # RFC 6851 §4.3: it stands before the expunges
         code = None
-    await core.look()
+    await core.glance()
     core.tell_news(expunges=True)
     core.engine.done(tag, "OK", "Moved" if command.move else "Copied", code)

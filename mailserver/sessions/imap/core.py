@@ -249,6 +249,13 @@ class Core:
             await self.workers.run(self._selected.mailbox.sync)
             self.take_changes()
 
+    async def glance(self) -> None:
+        """As `look`, when the command is done already: what hinders it is for the next one to tell."""
+        try:
+            await self.look()
+        except StoreError as error:
+            log.info("session=%s the selected mailbox: %s", self.channel.id, error)
+
     def tell_news(self, *, expunges: bool) -> None:
         if self._selected is not None:
             self.untagged(self._selected.view.news(expunges=expunges))

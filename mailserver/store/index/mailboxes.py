@@ -25,12 +25,14 @@ log = logging.getLogger(__name__)
 
 EXPUNGES = 10_000
 
-# Of two processes one may know less than the other.
+# Of two processes one may know less than the other. When another one saved in between, a row may be as neither of them
+# knows it: then the directories must be read again.
 _SAVE_HEADER = """
-INSERT INTO mailboxes VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1)
+INSERT INTO mailboxes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1)
 ON CONFLICT DO UPDATE SET directory = excluded.directory, last = max(last, excluded.last),
     modseq = max(modseq, excluded.modseq), horizon = max(horizon, excluded.horizon), told = max(told, excluded.told),
-    new_mtime = excluded.new_mtime, cur_mtime = excluded.cur_mtime, turn = turn + 1
+    new_mtime = CASE WHEN ?9 IS NULL OR turn = ?9 THEN excluded.new_mtime END,
+    cur_mtime = CASE WHEN ?9 IS NULL OR turn = ?9 THEN excluded.cur_mtime END, turn = turn + 1
 RETURNING turn
 """
 _LOAD_HEADER = """
@@ -148,10 +150,11 @@ class Mailboxes:
 
         return self._file.run(work, None)
 
-    def save(self, header: Header, change: Change, since: int | None) -> Saved | None:
+    def save(self, header: Header, change: Change, since: int | None, turn: int | None = None) -> Saved | None:
         """One transaction. What vanished gets the header's MODSEQ. None: it was not written.
 
-        The change is what is new since what the generation `since` has; all messages are added when that is None.
+        The change is what is new since what the generation `since` has, where it was turn `turn` of the mailbox; all
+        messages are added when `since` is None.
         Keywords without a letter, which stand nowhere else, survive a power cut.
         """
         key = header.key
@@ -167,11 +170,12 @@ class Mailboxes:
             elif since != generation:
                 _merge_words(db, key, change.words)  # nothing else knows of those that were removed
                 return None
-            (turn,) = db.execute(_SAVE_HEADER, astuple(header)).fetchone()
+            expected = turn if since is not None else None
+            (now,) = db.execute(_SAVE_HEADER, (*astuple(header), expected)).fetchone()
             added = change.added
             rows = [(key, row.uid, row.base, row.date, row.size, row.born) for row in added]
-            flags = [(key, row.uid, row.state.info, row.modseq, turn) for row in added]
-            flags += [(key, uid, info, modseq, turn) for uid, info, modseq in change.flagged]
+            flags = [(key, row.uid, row.state.info, row.modseq, now) for row in added]
+            flags += [(key, uid, info, modseq, now) for uid, info, modseq in change.flagged]
             db.executemany("INSERT OR REPLACE INTO messages VALUES (?, ?, ?, ?, ?, ?)", rows)
             db.executemany("INSERT OR REPLACE INTO flags VALUES (?, ?, ?, ?, ?)", flags)
             if words:
@@ -182,10 +186,10 @@ class Mailboxes:
                 pairs = [(key, uid) for uid in change.vanished]
                 for statement in _EXPUNGE:
                     db.executemany(statement, pairs)
-                expunges = [(key, header.modseq, uid, turn) for uid in change.vanished]
+                expunges = [(key, header.modseq, uid, now) for uid in change.vanished]
                 db.executemany("INSERT OR REPLACE INTO vanished VALUES (?, ?, ?, ?)", expunges)
                 _trim(db, key)
-            return Saved(generation, turn)
+            return Saved(generation, now)
 
         return self._file.run(work, None, durable=bool(words))
 

@@ -218,3 +218,24 @@ def test_what_fails_for_all_is_told_to_each(server: Server, monkeypatch: pytest.
     assert server.account.status("INBOX").messages == 0
     assert not any((server.root / "example.test/alice/tmp").iterdir())
     assert [type(result) for result in store_together(jobs)] == [Stored] * 3
+
+
+def test_what_is_stored_is_told_though_the_selected_mailbox_is_gone(server: Server) -> None:
+    """Else the client would store it again."""
+    client = server.login()
+    for command in ("CREATE A", "CREATE B", "SELECT A"):
+        client.command(command)
+    server.login().command("DELETE A")
+    assert b"t OK [APPENDUID" in client.append("B", MESSAGE)
+    assert server.account.status("B").messages == 1
+
+
+def test_a_job_that_cannot_be_spoils_no_other(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox = server.account.open("INBOX")
+    (server.root / "example.test/alice/dovecot-keywords").write_text("".join(f"{n} k{n}\n" for n in range(26)))
+    monkeypatch.setattr(inbox._index.mailboxes, "save", lambda *_: None)
+    jobs = [
+        Job(server.account, "INBOX", Addition(Content(MESSAGE), frozenset(flags))) for flags in ([], ["late"], ["k3"])
+    ]
+    assert [type(result) for result in store_together(jobs)] == [Stored, Unavailable, Stored]
+    assert [message.flags for message in inbox.messages()] == [set(), {"k3"}]
