@@ -26,6 +26,7 @@ HELPERS = 4
 PORTION = 50
 IDLE = 60.0  # seconds
 ANSWER_TIMEOUT = 60.0  # seconds for one portion
+RETRY = 60.0  # seconds after one could not be started
 
 _PATIENCE = 5.0  # seconds for a helper to end by itself
 
@@ -73,6 +74,7 @@ class Helpers:
         self._lock = threading.Lock()
         self._free: list[_Helper] = []
         self._used = 0.0
+        self._barred = 0.0  # nothing is started before this moment
         self._closing: threading.Timer | None = None
 
     def made(self, name: str, paths: Sequence[str]) -> list[Any]:
@@ -109,6 +111,8 @@ class Helpers:
 
     def _take(self, wanted: int) -> list[_Helper]:
         """Waits for one, and has more of those that nobody uses. None when no process can be started."""
+        if time.monotonic() < self._barred:
+            return []
         self._slots.acquire()
         slots = 1
         while slots < wanted and self._slots.acquire(blocking=False):
@@ -121,6 +125,7 @@ class Helpers:
                 helpers.append(helper or _Helper())
         except Exception as error:  # noqa: BLE001 - it is done without
             log.error("store=helpers error=%r", error)
+            self._barred = time.monotonic() + RETRY
         finally:
             for _ in range(slots - len(helpers)):
                 self._slots.release()

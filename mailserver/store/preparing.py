@@ -125,7 +125,7 @@ class Preparation:
                 self._missing = self._index.missing(self._key, newer)
                 self._looked_up = max(newer, default=self._looked_up)
             batch, self._missing = self._missing[:limit], self._missing[limit:]
-            for made in self._made(self._index.missing(self._key, batch)):
+            for made in self._made(self._index.missing(self._key, batch), readable_only=True):
                 if not self._index.store(self._key, made):
                     self._missing = []
                     break
@@ -150,11 +150,11 @@ class Preparation:
         self._memory.put(self._owner, kind, fresh)
         return found | fresh
 
-    def _made(self, uids: Iterable[int]) -> Iterator[dict[int, Pieces]]:
+    def _made(self, uids: Iterable[int], *, readable_only: bool = False) -> Iterator[dict[int, Pieces]]:
         """The pieces, out of the messages, in batches."""
         made: dict[int, Pieces] = {}
         for uid, pieces in self._make(uids):
-            if isinstance(pieces, MessageGone):
+            if isinstance(pieces, MessageGone) or (readable_only and isinstance(pieces, StoreError)):
                 continue
             if isinstance(pieces, StoreError):
                 raise pieces

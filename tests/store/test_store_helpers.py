@@ -36,7 +36,8 @@ def files(tmp_path: Path) -> list[str]:
 
 
 @pytest.fixture
-def pool() -> Iterator[Helpers]:
+def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Helpers]:
+    monkeypatch.setattr(helpers, "RETRY", 0.0)
     pool = Helpers(2)
     yield pool
     pool.close()
@@ -213,3 +214,14 @@ def test_without_an_interpreter_no_slot_is_lost(
         assert pool.made(TEXT.name, files[:3]) == [None] * 3
     monkeypatch.undo()
     assert None not in pool.made(TEXT.name, files[:3])
+
+
+def test_where_none_can_be_started_it_is_not_tried_all_the_time(
+    pool: Helpers, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[object] = []
+    monkeypatch.setattr(helpers, "RETRY", 60.0)
+    monkeypatch.setattr(helpers.subprocess, "Popen", lambda *_, **__: tried.append(1) or 1 / 0)
+    for _ in range(5):
+        assert pool.made(TEXT.name, files[:3]) == [None] * 3
+    assert len(tried) == 1

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mailserver.store import preparing
 from mailserver.store.digest import prepare
 from mailserver.store.index import INDEX_FILE, Index
-from mailserver.store.model import MessageGone, Pieces, Prepared, SortKeys, StoreError
+from mailserver.store.model import MessageGone, Pieces, Prepared, SortKeys, StoreError, Unavailable
 from mailserver.store.preparing import Memory, Preparation
 
 KEY = 1_700_000_000
@@ -119,6 +119,17 @@ def test_filling_takes_the_newest_first_and_tells_what_remains(
     assert preparation.fill(range(1, 8), 5) == 0
     assert preparation.fill(range(1, 8), 5) == 0
     assert messages.reads == [7, 6, 5, 4, 3, 2, 1]
+
+
+def test_a_message_that_cannot_be_read_stops_no_filling(index: Index, messages: Messages) -> None:
+    def make(uids: Iterable[int]) -> Iterator[tuple[int, Pieces | StoreError]]:
+        return ((uid, Unavailable("no") if uid == 3 else pieces) for uid, pieces in messages(uids))
+
+    preparation = Preparation(KEY, index.pieces, make, memory=Memory())
+    assert [preparation.fill(range(1, 8), 3) for _ in range(3)] == [4, 1, 0]
+    assert sorted(index.pieces.prepared(KEY, range(1, 8))) == [1, 2, 4, 5, 6, 7]
+    with pytest.raises(Unavailable):
+        preparation.prepared([3])
 
 
 def test_filling_ends_when_the_index_keeps_nothing(

@@ -13,6 +13,8 @@ from weakref import WeakKeyDictionary
 from mailserver.ports import Workers
 from mailserver.store import AccountStore, Addition, StoreError
 
+TOGETHER = 50  # messages; each holds two files open
+
 
 class Job(NamedTuple):
     """One message for one mailbox."""
@@ -55,6 +57,8 @@ def store_together(jobs: Sequence[Job]) -> list[Stored | Exception]:
 
 
 def _into(account: AccountStore, name: str, additions: Sequence[Addition]) -> list[Stored | Exception]:
+    if len(additions) > TOGETHER:
+        return [*_into(account, name, additions[:TOGETHER]), *_into(account, name, additions[TOGETHER:])]
     try:
         mailbox = account.open(name)
         try:

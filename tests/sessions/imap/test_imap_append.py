@@ -9,6 +9,7 @@ import pytest
 
 from mailserver.config.model import Limits
 from mailserver.mail import Content, Quota
+from mailserver.sessions.imap import appends
 from mailserver.sessions.imap.appends import Job, Stored, store_together
 from mailserver.store import Addition, InvalidFlag, NoSuchMailbox, OverQuota, Unavailable
 from tests.support.imap import Client, Server, fetched
@@ -239,3 +240,9 @@ def test_a_job_that_cannot_be_spoils_no_other(server: Server, monkeypatch: pytes
     ]
     assert [type(result) for result in store_together(jobs)] == [Stored, Unavailable, Stored]
     assert [message.flags for message in inbox.messages()] == [set(), {"k3"}]
+
+
+def test_a_great_many_are_stored_in_portions(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(appends, "TOGETHER", 3)
+    jobs = [Job(server.account, "INBOX", Addition(Content(b"Subject: %d\r\n\r\n" % number))) for number in range(10)]
+    assert [result.uid for result in store_together(jobs)] == list(range(1, 11))
