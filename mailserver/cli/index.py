@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,10 @@ def check_indexes(context: Context, accounts: tuple[str, ...], as_json: bool) ->
 
     Exits with status 1 when something is wrong.
     """
-    reports = [(address, check(directory)) for address, directory in _chosen(context, accounts)]
+    reports = []
+    for address, directory in _chosen(context, accounts):
+        with _as_owner(directory):
+            reports.append((address, check(directory)))
     if as_json:
         print_json([_data(address, report) for address, report in reports])
     else:
@@ -56,7 +61,8 @@ def rebuild_indexes(context: Context, accounts: tuple[str, ...], every: bool) ->
     problems = []
     for address, directory in _chosen(context, accounts):
         try:
-            done = rebuild(store.account(address), directory)
+            with _as_owner(directory):
+                done = rebuild(store.account(address), directory)
         except StoreError as error:
             problems.append(f"{address}: {error}")
             continue
@@ -81,6 +87,23 @@ def _chosen(context: Context, names: Sequence[str]) -> Iterator[tuple[Address, P
             yield address, directory
         elif names:
             click.echo(f"{address}: no mail yet")
+
+
+@contextmanager
+def _as_owner(directory: Path) -> Iterator[None]:
+    """What root does to an account is done as its owner, so that the server can go on with the files."""
+    owner = directory.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        yield
+        return
+    group = os.getegid()
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
 
 
 def _parse(name: str) -> Address:

@@ -189,7 +189,8 @@ class IMAP(Section):
     """What IMAP clients see."""
 
     separator: Literal["/", ".", "\\", "|", "^"] = Field(
-        default="/", description="stands between the parts of a mailbox name; in no part there can be `.` or `/`"
+        default="/",
+        description="stands between the parts of a mailbox name, which have no `.`; `/` and another one change places",
     )
 
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -343,3 +344,21 @@ def test_clients_of_a_running_server_keep_uids_and_flags(tmp_path: Path) -> None
         assert [line.split()[2] for line in other.fetch("1:*", "(UID)")[1]] == [b"1)", b"3)", b"4)", b"5)"]  # type: ignore[union-attr]
         other.logout()
         client.logout()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root works for others")
+def test_what_root_makes_belongs_to_the_owner_of_the_mail(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with tempfile.TemporaryDirectory() as place:  # where others may go
+        Path(place).chmod(0o755)
+        accounts = ACCOUNTS.replace("example.org", "example.test")
+        (Path(place) / "data/mail").mkdir(parents=True)
+        host = Host(write_configuration(Path(place), accounts=accounts), Path(place) / "data/mail")
+        host.fill()
+        for path in [*host.mail.rglob("*"), host.mail]:
+            os.chown(path, 12345, 12346)
+        for path in host.path.glob("mailserver.index*"):
+            path.unlink()
+        assert "5 messages in 1 mailbox indexed" in host.good("rebuild", ALICE)
+        host.good("check", ALICE)
+        assert os.geteuid() == 0
+        assert {(path.stat().st_uid, path.stat().st_gid) for path in host.mail.rglob("*")} == {(12345, 12346)}
