@@ -6,6 +6,7 @@ octets, made for another limit, negative, or says that there is no room.
 
 Promises   What does not fit by the file is refused only after the folders were counted: no room that was made, by
            whomever, is overlooked. A directory is read again only when its modification time moved.
+           Room that was taken for messages on their way is held: a count, which does not see them yet, keeps it.
            A crash, or another program that keeps no book, makes the sum wrong until the next count; nothing is lost.
            A file of another server stays where no limit is set here, and is kept up to date.
 On failure What cannot be written is logged. A folder that cannot be read counts as empty.

@@ -21,36 +21,18 @@ from mailserver.store import maildir as maildir_module
 from mailserver.store.columns import Change, Row, State
 from mailserver.store.contents import Contents
 from mailserver.store.index import INDEX_FILE, VERSION, Header, Index, Packed, mailboxes
+from tests.support.oldindex import SCHEMA_2
 
 ALICE = Address("alice", "example.test")
 KEY = 1_764_000_000
 SEEN = frozenset({"\\Seen"})
-
-SCHEMA_2 = """
-CREATE TABLE mailboxes (
-    validity INTEGER PRIMARY KEY, directory TEXT NOT NULL, last INTEGER NOT NULL, modseq INTEGER NOT NULL,
-    horizon INTEGER NOT NULL, told INTEGER NOT NULL, new_mtime INTEGER, cur_mtime INTEGER);
-CREATE TABLE messages (
-    validity INTEGER NOT NULL, uid INTEGER NOT NULL, name TEXT NOT NULL, extra TEXT NOT NULL, modseq INTEGER NOT NULL,
-    born INTEGER NOT NULL, date REAL NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (validity, uid)) WITHOUT ROWID;
-CREATE TABLE vanished (
-    validity INTEGER NOT NULL, uid INTEGER NOT NULL, modseq INTEGER NOT NULL,
-    PRIMARY KEY (validity, modseq, uid)) WITHOUT ROWID;
-CREATE TABLE prepared (
-    validity INTEGER NOT NULL, uid INTEGER NOT NULL, envelope BLOB NOT NULL, body BLOB NOT NULL,
-    bodystructure BLOB NOT NULL, PRIMARY KEY (validity, uid));
-CREATE TABLE packed (
-    validity INTEGER NOT NULL, uid INTEGER NOT NULL, mark INTEGER NOT NULL, start INTEGER NOT NULL,
-    body INTEGER NOT NULL, stop INTEGER NOT NULL, header_sum INTEGER NOT NULL, whole_sum INTEGER NOT NULL,
-    PRIMARY KEY (validity, uid)) WITHOUT ROWID;
-"""
 
 
 def version_2(directory: Path, count: int) -> None:
     """A file as the version before wrote it."""
     with closing(sqlite3.connect(directory / INDEX_FILE)) as db:
         db.execute("PRAGMA journal_mode = WAL")
-        db.executescript(SCHEMA_2 + "PRAGMA application_id = 77; PRAGMA user_version = 2;")
+        db.executescript(SCHEMA_2 + "PRAGMA application_id = 77;")
         db.execute("INSERT INTO mailboxes VALUES (?, '', ?, 5000, 100, 2, 7, 8)", (KEY, count))
         rows = (
             (KEY, uid, f"1.x,U={uid}{':2,S' if uid % 2 else ''}", "late" if uid == 3 else "", uid, uid, uid + 0.5, uid)

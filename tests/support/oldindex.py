@@ -12,7 +12,7 @@ from mailserver.store.index import INDEX_FILE
 ONLY_IN_INDEX = "only-in-index"
 """A keyword without a letter: the index alone knows it. Every third message has it."""
 
-_SCHEMA = """
+SCHEMA_2 = """
 CREATE TABLE mailboxes (
     validity INTEGER PRIMARY KEY, directory TEXT NOT NULL, last INTEGER NOT NULL, modseq INTEGER NOT NULL,
     horizon INTEGER NOT NULL, told INTEGER NOT NULL, new_mtime INTEGER, cur_mtime INTEGER);
@@ -40,7 +40,7 @@ def write_version_2(account: Path, modseq: int = 1_700_000_000_000_000) -> None:
         path.unlink()
     with closing(sqlite3.connect(account / INDEX_FILE)) as db:
         db.execute("PRAGMA journal_mode = WAL")
-        db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+        db.executescript(f"BEGIN; {SCHEMA_2} COMMIT;")
         for directory in ["", *(path.name for path in account.iterdir() if folders.name_of(path.name))]:
             key, known = uids.key(account / directory), uids.peek(account / directory)
             if key is None or known is None:
