@@ -129,6 +129,15 @@ class MailServer(MultiService):
             self._directory, self._passwords, self._clock, Failures(), configuration.auth.without_tls
         )
         self._store = Store(configuration.data / "mail", hostname=configuration.hostname)
+        self._pop3_rooms = pop3.POP3Rooms(
+            hostname=configuration.hostname,
+            limits=configuration.limits,
+            policy=configuration.pop3,
+            authenticator=self._authenticator,
+            open_account=self._open_account,
+            workers=self._mailboxes,
+            clock=self._clock,
+        )
         self._services = [self._service(listener) for listener in configuration.listener]
         for listener, service in zip(configuration.listener, self._services, strict=True):
             listen(reactor, listener.endpoint, service).setServiceParent(self)
@@ -241,16 +250,7 @@ class MailServer(MultiService):
         return lambda channel, tls_available: session(channel, self._smtp_rooms, tls_available=tls_available)
 
     def _pop3(self, channel: Channel, tls_available: bool) -> Session:
-        return pop3.POP3Session(
-            channel,
-            hostname=self._configuration.hostname,
-            limits=self._configuration.limits,
-            authenticator=self._authenticator,
-            open_account=self._open_account,
-            workers=self._mailboxes,
-            clock=self._clock,
-            tls_available=tls_available,
-        )
+        return pop3.POP3Session(channel, self._pop3_rooms, tls_available=tls_available)
 
     def _imap(self, channel: Channel, tls_available: bool) -> Session:
         return imap.IMAPSession(

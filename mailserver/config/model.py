@@ -24,7 +24,7 @@ from mailserver.config.network import (
     parse_server_name,
 )
 from mailserver.config.units import parse_duration, parse_size
-from mailserver.mail import Quota
+from mailserver.mail import Quota, UniqueIds
 
 MINUTE, HOUR, DAY, MIB = 60.0, 3600.0, 86400.0, 2**20
 
@@ -194,6 +194,30 @@ class IMAP(Section):
     )
 
 
+class POP3(Section):
+    """What POP3 clients see."""
+
+    unique_id: Annotated[str, _like(UniqueIds.parse)] = Field(
+        default="%08Xu%08Xv",
+        description="how UIDL names messages, in the notation of Dovecot's `pop3_uidl_format`: "
+        "%u UID, %v UIDVALIDITY, %f name of the file; 08X for eight hexadecimal digits",
+    )
+    mark_seen: bool = Field(
+        default=True, strict=True, description=r"messages that were retrieved become `\Seen` for IMAP"
+    )
+    exclusive: bool = Field(
+        default=False, strict=True, description="one session for each mailbox at a time; further ones are told IN-USE"
+    )
+    login_delay: Duration | None = Field(
+        default=None, description="from one login of an account to the next; absent: none is asked for"
+    )
+    utf8_only_when_asked: bool = Field(
+        default=False,
+        strict=True,
+        description="messages with UTF-8 in their header are refused to clients that did not send UTF8 (RFC 6856)",
+    )
+
+
 class Demo(Section):
     """Written by `--demo`, not meant for anything else."""
 
@@ -221,6 +245,7 @@ class Configuration(Section):
     relay: Relay = Relay()
     limits: Limits = Limits()
     imap: IMAP = IMAP()
+    pop3: POP3 = POP3()
     demo: Demo | None = None
 
 

@@ -73,7 +73,7 @@ def _kind(annotation: Any, metadata: list[Any]) -> str:
         return " or ".join(f'`"{c}"`' if isinstance(c, str) else f"`{c}`" for c in choices)
     if get_origin(annotation) is tuple:
         return f"list of {_kind(choices[0], [])}"
-    return {str: "text", int: "number", Path: "path"}[annotation]
+    return {str: "text", int: "number", bool: "`true` or `false`", Path: "path"}[annotation]
 
 
 def _quantity(metadata: list[Any]) -> str | None:

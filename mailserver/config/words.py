@@ -29,6 +29,7 @@ _TEXTS: Mapping[str, str] = {
     "string_type": "is not text; write it in double quotes",
     "path_type": "is not a path; write it in double quotes",
     "int_type": "is not a whole number; write digits without quotes",
+    "bool_type": "is neither true nor false; write one of these, without quotes",
     "tuple_type": 'is not a list; write it in brackets, as ["one", "two"]',
     "dict_type": "is not a section; write it as a header in brackets with keys below",
     "model_type": "is not a section; write it as a header in brackets with keys below",

@@ -1,4 +1,4 @@
-"""Values of the field: addresses, envelopes, replies, delivery status, trace fields, message content.
+"""Values of the field: addresses, envelopes, replies, delivery status, trace fields, message content, unique-ids.
 
 Promises   Everything here is plain data without I/O, but for `Content`, which spools large bodies to a nameless file.
 On failure A malformed value is refused by its parser with ValueError and a message for the one who sent it.
@@ -10,6 +10,7 @@ from mailserver.mail.envelope import Body, Envelope, Recipient
 from mailserver.mail.quota import UNLIMITED, Quota
 from mailserver.mail.reply import EnhancedCode, Reply
 from mailserver.mail.status import Action, DeliveryStatus
+from mailserver.mail.uniqueid import UniqueIds
 
 __all__ = [
     "UNLIMITED",
@@ -24,6 +25,7 @@ __all__ = [
     "Quota",
     "Recipient",
     "Reply",
+    "UniqueIds",
     "parse_forward_path",
     "parse_mailbox",
     "parse_reverse_path",

@@ -1,4 +1,4 @@
-"""What a POP3 client asks for: one event a command (RFC 1939 §9, RFC 2449 §5, RFC 2595 §4, RFC 5034 §4).
+"""What a POP3 client asks for: one event a command (RFC 1939 §9, RFC 2449 §5, RFC 2595 §4, RFC 5034 §4, RFC 6856).
 
 Promises   Plain data. A message number is as the client wrote it: not negative, else unchecked.
 On failure What is not of the grammar, or not of its state, is a `Rejected`.
@@ -34,6 +34,11 @@ class Auth(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Mechanisms(Event):
+    """AUTH alone. No RFC has it, yet it is how Outlook and Thunderbird ask which mechanisms there are."""
+
+
+@dataclass(frozen=True, slots=True)
 class AuthResponse(Event):
     """The client's decoded answer to a challenge."""
 
@@ -48,6 +53,18 @@ class StartTLS(Event):
 @dataclass(frozen=True, slots=True)
 class Capa(Event):
     pass
+
+
+@dataclass(frozen=True, slots=True)
+class UTF8(Event):
+    """RFC 6856 §2.1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lang(Event):
+    """RFC 6856 §3. `wanted` is a language range or "*"; None asks which languages there are."""
+
+    wanted: str | None
 
 
 @dataclass(frozen=True, slots=True)

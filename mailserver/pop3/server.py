@@ -19,12 +19,15 @@ from collections.abc import Callable, Mapping
 from enum import Enum, auto
 
 from mailserver.pop3.events import (
+    UTF8,
     Auth,
     AuthResponse,
     Capa,
     Dele,
     Event,
+    Lang,
     List,
+    Mechanisms,
     Noop,
     Pass,
     Quit,
@@ -59,15 +62,22 @@ AFTER_OK: Mapping[tuple[State, type[Event]], State] = {
     (State.AUTHORIZATION, StartTLS): State.AUTHORIZATION,
     (State.AUTHORIZATION, User): State.NAMED,
     (State.AUTHORIZATION, Auth): State.TRANSACTION,
+    (State.AUTHORIZATION, Mechanisms): State.AUTHORIZATION,
+    (State.AUTHORIZATION, UTF8): State.AUTHORIZATION,
+    (State.AUTHORIZATION, Lang): State.AUTHORIZATION,
     (State.AUTHORIZATION, Quit): State.UPDATE,
     (State.NAMED, Capa): State.NAMED,
     (State.NAMED, StartTLS): State.AUTHORIZATION,
     (State.NAMED, User): State.NAMED,
     (State.NAMED, Auth): State.TRANSACTION,
+    (State.NAMED, Mechanisms): State.NAMED,
+    (State.NAMED, UTF8): State.NAMED,
+    (State.NAMED, Lang): State.NAMED,
     (State.NAMED, Quit): State.UPDATE,
     (State.NAMED, Pass): State.TRANSACTION,
     (State.EXCHANGE, AuthResponse): State.TRANSACTION,
     (State.TRANSACTION, Capa): State.TRANSACTION,
+    (State.TRANSACTION, Lang): State.TRANSACTION,
     (State.TRANSACTION, Stat): State.TRANSACTION,
     (State.TRANSACTION, List): State.TRANSACTION,
     (State.TRANSACTION, Uidl): State.TRANSACTION,
@@ -99,7 +109,9 @@ def _text(make: Callable[[str], Event]) -> Callable[..., Event]:
     return lambda argument: make(argument.decode())
 
 
-def _auth(mechanism: bytes, initial: bytes | None) -> Event:
+def _auth(mechanism: bytes | None, initial: bytes | None) -> Event:
+    if mechanism is None:
+        return Mechanisms()
     if initial is not None:
         initial = b"" if initial == b"=" else decode_base64(initial)
     return Auth(mechanism.decode().upper(), initial)
@@ -110,25 +122,35 @@ _MSG = re.compile(rb"([0-9]{1,20})")
 _OPTIONAL_MSG = re.compile(rb"(?:([0-9]{1,20}))?")
 _MSG_N = re.compile(rb"([0-9]{1,20}) ([0-9]{1,20})")
 _STRING = re.compile(rb"(.+)", re.DOTALL)
-_MECHANISM = re.compile(rb"([A-Za-z0-9_-]{1,20})(?: ([A-Za-z0-9+/=]+))?")
+_OPTIONAL_MECHANISM = re.compile(rb"(?:([A-Za-z0-9_-]{1,20})(?: ([A-Za-z0-9+/=]+))?)?")
+_OPTIONAL_RANGE = re.compile(rb"(\*|[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8}){0,20})?")  # RFC 4647 §2.1
 
-GRAMMAR: Mapping[bytes, tuple[re.Pattern[bytes], Callable[..., Event]]] = {
-    b"USER": (_STRING, _text(User)),
-    b"PASS": (_STRING, _text(Pass)),  # spaces are part of the password, RFC 1939 §7
-    b"AUTH": (_MECHANISM, _auth),
-    b"STLS": (_NOTHING, StartTLS),
-    b"CAPA": (_NOTHING, Capa),
-    b"STAT": (_NOTHING, Stat),
-    b"LIST": (_OPTIONAL_MSG, _numbers(List)),
-    b"UIDL": (_OPTIONAL_MSG, _numbers(Uidl)),
-    b"RETR": (_MSG, _numbers(Retr)),
-    b"TOP": (_MSG_N, _numbers(Top)),
-    b"DELE": (_MSG, _numbers(Dele)),
-    b"NOOP": (_NOTHING, Noop),
-    b"RSET": (_NOTHING, Rset),
-    b"QUIT": (_NOTHING, Quit),
+
+def _lang(wanted: bytes | None) -> Event:
+    return Lang(None if wanted is None else wanted.decode())
+
+
+GRAMMAR: Mapping[bytes, tuple[re.Pattern[bytes], Callable[..., Event], str]] = {
+    b"USER": (_STRING, _text(User), "USER name"),
+    b"PASS": (_STRING, _text(Pass), "PASS password"),  # spaces are part of the password, RFC 1939 §7
+    b"AUTH": (_OPTIONAL_MECHANISM, _auth, "AUTH mechanism, and the initial response in base64"),
+    b"STLS": (_NOTHING, StartTLS, "STLS alone"),
+    b"CAPA": (_NOTHING, Capa, "CAPA alone"),
+    b"UTF8": (_NOTHING, UTF8, "UTF8 alone"),
+    b"LANG": (_OPTIONAL_RANGE, _lang, "LANG, and a language or *"),
+    b"STAT": (_NOTHING, Stat, "STAT alone"),
+    b"LIST": (_OPTIONAL_MSG, _numbers(List), "LIST, and a message number"),
+    b"UIDL": (_OPTIONAL_MSG, _numbers(Uidl), "UIDL, and a message number"),
+    b"RETR": (_MSG, _numbers(Retr), "RETR and a message number"),
+    b"TOP": (_MSG_N, _numbers(Top), "TOP, a message number and how many lines"),
+    b"DELE": (_MSG, _numbers(Dele), "DELE and a message number"),
+    b"NOOP": (_NOTHING, Noop, "NOOP alone"),
+    b"RSET": (_NOTHING, Rset, "RSET alone"),
+    b"QUIT": (_NOTHING, Quit, "QUIT alone"),
 }
-"""For each keyword the grammar of what follows it, and what makes the event of its groups (ValueError: malformed)."""
+"""For each keyword the grammar of what follows it, what makes the event of its groups (ValueError: malformed), and how
+it is written.
+"""
 
 _UNPRINTABLE = re.compile(rb"[\x00-\x1f\x7f]")
 
@@ -264,13 +286,13 @@ def _parse(line: bytes) -> Event:
     keyword, _, argument = line.partition(b" ")
     if (command := GRAMMAR.get(keyword.upper())) is None:
         return Rejected("unknown command")
-    grammar, make = command
+    grammar, make, usage = command
     try:
         if match := grammar.fullmatch(argument):
             return make(*match.groups())
     except ValueError:
         pass
-    return Rejected("invalid argument")
+    return Rejected(f"write {usage}")
 
 
 def _response(line: bytes) -> Event:

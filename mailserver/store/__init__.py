@@ -12,9 +12,11 @@ from mailserver.store.model import (
     Changes,
     Delivery,
     DeliveryError,
+    Drop,
     FlagAction,
     Flagged,
     Folder,
+    InUse,
     InvalidFlag,
     InvalidName,
     Listing,
@@ -30,11 +32,13 @@ from mailserver.store.model import (
     SpecialUseRefused,
     Status,
     StoreError,
+    TooSoon,
     Unavailable,
     Usage,
 )
 from mailserver.store.searchtext import Found
 from mailserver.store.store import Store
+from mailserver.store.turns import Turn
 
 __all__ = [
     "AccountStore",
@@ -42,10 +46,12 @@ __all__ = [
     "Changes",
     "Delivery",
     "DeliveryError",
+    "Drop",
     "FlagAction",
     "Flagged",
     "Folder",
     "Found",
+    "InUse",
     "InvalidFlag",
     "InvalidName",
     "Listing",
@@ -63,6 +69,8 @@ __all__ = [
     "Status",
     "Store",
     "StoreError",
+    "TooSoon",
+    "Turn",
     "Unavailable",
     "Usage",
 ]

@@ -43,6 +43,7 @@ from mailserver.store.model import (
 from mailserver.store.quota import Space, count_folder
 from mailserver.store.searchfile import SearchFile
 from mailserver.store.syncing import locked, sync_directory
+from mailserver.store.turns import Turn
 from mailserver.store.warm import Warm
 
 log = logging.getLogger(__name__)
@@ -151,6 +152,11 @@ class AccountStore:
             return self._enter_synced(name)
         except NoSuchMailbox:
             return self._enter_synced(name)  # another folder may have taken the place of the one that was known
+
+    def turn(self, *, delay: float, alone: bool) -> Turn:
+        """The right to open the maildrop for POP3, `delay` seconds after the last time; see `Turn`."""
+        with self._guarded():
+            return Turn(Path(self._path), delay=delay, alone=alone)
 
     def status(self, name: str) -> Status:
         """The numbers of a mailbox now, without claiming what is recent."""

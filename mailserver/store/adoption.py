@@ -102,11 +102,12 @@ def _choose(listed: UidList, cur: Iterable[str], new: Iterable[str]) -> dict[int
 
 def _move(newcomer: Newcomer, uid: int, listed: UidList, cur: Directory, host: str) -> str | None:
     """The new name; None: the file was taken away meanwhile. It must not be taken for another message's later."""
-    name = names.with_uid(newcomer.base, uid, newcomer.letters)
+    name = names.with_uid(newcomer.base, uid, newcomer.letters, newcomer.sizes)
     if newcomer.path == f"{cur.path}/{name}":
         return name
     if cur.has(name) or listed.uids.get(names.base_of(name), uid) != uid:
-        name = names.with_uid(names.with_sizes_of(names.unique(host), newcomer.base), uid, newcomer.letters)
+        base = names.with_sizes_of(names.unique(host), newcomer.base + newcomer.sizes)
+        name = names.with_uid(base, uid, newcomer.letters)
     try:
         cur.take(newcomer.path, name)
     except FileNotFoundError:

@@ -16,7 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mailserver.store.columns import Change, Columns, Row, State
-from mailserver.store.model import Flagged, Listing, Message
+from mailserver.store.model import Drop, Flagged, Listing, Message
+from mailserver.store.names import original
 
 _JOURNAL_MINIMUM = 1000
 _STATES_MINIMUM = 1000
@@ -193,6 +194,11 @@ class Contents:
         with self._lock:
             flags = list(map(self._flags.__getitem__, self.columns.numbers))
             return Listing(self.columns.uids[:], flags, self.modseq)
+
+    def drop(self, *, named: bool) -> Drop:
+        with self._lock:
+            bases = map(original, self.columns.bases()) if named else ()
+            return Drop(self.columns.uids[:], self.columns.sizes[:], list(bases))
 
     def above(self, uid: int) -> set[int]:
         """UIDs greater than this one."""

@@ -29,6 +29,7 @@ from mailserver.store.maildir import Maildir
 from mailserver.store.model import (
     Addition,
     Changes,
+    Drop,
     FlagAction,
     Flagged,
     Listing,
@@ -149,6 +150,10 @@ class Mailbox:
     def listing(self) -> Listing:
         """All messages in short, as they are at one moment."""
         return self._contents.listing()
+
+    def drop(self, *, named: bool = False) -> Drop:
+        """All messages as POP3 counts them; with the names of their files where `named`."""
+        return self._contents.drop(named=named)
 
     def get(self, uids: Iterable[int]) -> list[Message]:
         """Those that exist, ascending by UID."""

@@ -434,7 +434,7 @@ class Maildir:
         self.last = grants.last
         with Directory(self.cur.path) as cur:
             for newcomer in newcomers:
-                name = names.with_uid(newcomer.base, uid, newcomer.letters)
+                name = names.with_uid(newcomer.base, uid, newcomer.letters, newcomer.sizes)
                 try:
                     cur.take(newcomer.path, name)
                 except FileNotFoundError:

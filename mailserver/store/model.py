@@ -142,6 +142,16 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
+class Drop:
+    """All messages of a mailbox as POP3 counts them, ascending by UID; the columns are as long."""
+
+    uids: array[int]
+    sizes: array[int]
+    names: list[str]
+    """What the files were called before they got their UIDs; empty unless asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """One copy of one message. `header` (CRLF form) is put on top of the content."""
 
@@ -203,6 +213,14 @@ class Unavailable(StoreError):
     def __init__(self, text: str, errno: int | None = None) -> None:
         super().__init__(text)
         self.errno = errno
+
+
+class InUse(StoreError):
+    """Another session has the maildrop for itself."""
+
+
+class TooSoon(StoreError):
+    """The account was logged in a moment ago."""
 
 
 class DeliveryError(StoreError):

@@ -1,5 +1,8 @@
 """Names of message files: `secs.M<usec>P<pid>Q<n>.host,S=<size>,W=<crlf size>,U=<uid>:2,FLAGS`.
 
+Sizes that another program's name lacked stand behind the UID, so that the name that it had is known for ever: to some
+POP3 clients a message is known by it.
+
 Promises   `unique` never gives the same name twice, in no process of this host. Names made by other programs are
            understood as far as they say something, and never fail to parse.
 Layout     maildir(5); `S=` and `W=` as in Maildir++ and Dovecot, `U=` as in isync.
@@ -60,9 +63,14 @@ def with_sizes_of(base: str, name: str) -> str:
     return base + "".join(match[0] for match in found if match)
 
 
-def with_uid(base: str, uid: int, letters: str) -> str:
-    """The name that a message has in cur/."""
-    return f"{base},U={uid}:2,{letters}"
+def with_uid(base: str, uid: int, letters: str, sizes: str = "") -> str:
+    """The name that a message has in cur/. `sizes` are those that the base name does not tell, as ",S=10,W=12"."""
+    return f"{base},U={uid}{sizes}:2,{letters}"
+
+
+def original(name: str) -> str:
+    """The base name that the file had before it got its UID here: what we add stands behind that."""
+    return _UID.split(base_of(name), maxsplit=1)[0]
 
 
 def with_letters(name: str, letters: str) -> str:

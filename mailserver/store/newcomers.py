@@ -23,7 +23,10 @@ _BASE_LIMIT = 150  # octets; sizes, UID and flags come on top, and a file's name
 
 @dataclass(frozen=True, slots=True)
 class Newcomer:
-    """A file and what its message will start with. `base` is the name to be kept, without UID and flags."""
+    """A file and what its message will start with. `base` is the name to be kept, without UID and flags.
+
+    `sizes` are those that the base name does not tell (see `names.with_uid`).
+    """
 
     path: str
     base: str
@@ -32,6 +35,7 @@ class Newcomer:
     size: int
     flags: frozenset[str] = frozenset()
     """Those that have no letter are needed; the letters speak for the others."""
+    sizes: str = ""
 
 
 def of_written(written: Written, letters: str, date: float, flags: frozenset[str]) -> Newcomer:
@@ -46,7 +50,7 @@ def examine(directory: str, found: Iterable[str], host: str) -> list[Newcomer]:
 
 
 def _examine(path: str, name: names.FileName, host: str) -> Newcomer | None:
-    base, wire_size = name.base, name.wire_size
+    base, wire_size, sizes = name.base, name.wire_size, ""
     try:
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -60,10 +64,12 @@ def _examine(path: str, name: names.FileName, host: str) -> Newcomer | None:
         return None
     if not names.is_plain(base) or len(base) > _BASE_LIMIT:
         base, known = names.unique(host), False
-    if not known:
+    if not known and name.base == base and name.wire_size is None and name.size in (None, status.st_size):
+        sizes = f",W={wire_size}" if name.size is not None else f",S={status.st_size},W={wire_size}"
+    elif not known:
         base = names.with_sizes(base, status.st_size, wire_size)
     letters = "".join(sorted({letter for letter in name.letters if letter.isascii() and letter.isalpha()}))
-    return Newcomer(path, base, letters, status.st_mtime, wire_size)
+    return Newcomer(path, base, letters, status.st_mtime, wire_size, sizes=sizes)
 
 
 def _wire_size(path: str) -> int:

@@ -25,6 +25,7 @@ SLOW = 0.25  # seconds
 PENALTY = 30.0  # seconds
 
 _SYNC_FILE_RANGE_WRITE = 2
+_WHOLE_FILE = struct.pack("hhqqiq", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0, 0)
 _libc = ctypes.CDLL(None, use_errno=True)
 _avoid_syncfs_until = 0.0
 
@@ -131,12 +132,22 @@ def locked(path: Path) -> Iterator[int]:
 
     An open-file-description lock: it meets the fcntl locks of other Maildir programs and works on network file systems.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd = lock(path)
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, struct.pack("hhqqiq", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0, 0))
         yield fd
     finally:
         os.close(fd)
+
+
+def lock(path: Path, *, wait: bool = True) -> int:
+    """As `locked`, held until the descriptor is closed. Raises BlockingIOError when it is not to wait and has to."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, _WHOLE_FILE)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _fsync(fd: int) -> OSError | None:

@@ -18,7 +18,7 @@ from mailserver.config.words import section_in, sections
 ROOT = Path(__file__).parents[2]
 FILES: list[tuple[str, type[Section]]] = [("mailserver.toml", Configuration), ("accounts.toml", Accounts)]
 
-HEADER = re.compile(r"#?\[+([a-z.]+)")
+HEADER = re.compile(r"#?\[+([a-z0-9.]+)")
 KEY = re.compile(r"(#?)([a-z0-9_]+) *= *(.*)")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mailserver import imap
 from mailserver.accounts import Directory
-from mailserver.config.model import Limits
+from mailserver.config.model import POP3, Limits
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.router import Router
 from mailserver.imap.commands import Authenticate, Idle
@@ -24,7 +24,7 @@ from mailserver.sessions import smtp
 from mailserver.sessions.imap import IMAPSession
 from mailserver.sessions.imap.appends import Appends
 from mailserver.sessions.login import Authenticator
-from mailserver.sessions.pop3 import POP3Session
+from mailserver.sessions.pop3 import POP3Rooms, POP3Session
 from mailserver.smtp.events import BodyChunk, Hello
 from mailserver.store import Delivery, Store
 from tests.fuzz import grammar
@@ -154,13 +154,13 @@ class SMTPForm(Form):
 
 
 class POP3Form(Form):
-    LISTS = (pop3.Capa, pop3.Retr, pop3.Top)
+    LISTS = (pop3.Capa, pop3.Mechanisms, pop3.Retr, pop3.Top)
 
     def greeting(self, data: bytes) -> object:
         return grammar.pop3_answer(data, multiline=False, exchange=False)
 
     def answer(self, event: Any, data: bytes, closed: bool) -> object:
-        lists = isinstance(event, self.LISTS) or (isinstance(event, pop3.List | pop3.Uidl) and event.number is None)
+        lists = isinstance(event, self.LISTS) or event in (pop3.List(None), pop3.Uidl(None), pop3.Lang(None))
         exchange = isinstance(event, pop3.Auth | pop3.AuthResponse)
         return grammar.pop3_answer(data, multiline=lists, exchange=exchange), data.count(b"\r\n")
 
@@ -249,10 +249,30 @@ class House:
         return self._smtp(smtp.SubmissionSession, tls=tls)
 
     def pop3(self, *, tls: bool) -> Talk:
-        return self._reader(POP3Session, POP3Form(), tls=tls)
+        rooms = POP3Rooms(
+            hostname=HOSTNAME,
+            limits=LIMITS,
+            policy=POP3(),
+            authenticator=self.authenticator,
+            open_account=self.store.account,
+            workers=self.workers,
+            clock=self.clock,
+        )
+        return self._reader(partial(POP3Session, rooms=rooms), POP3Form(), tls=tls)
 
     def imap(self, *, tls: bool) -> Talk:
-        return self._reader(partial(IMAPSession, spool=self.root, appends=Appends(self.workers)), IMAPForm(), tls=tls)
+        session = partial(
+            IMAPSession,
+            hostname=HOSTNAME,
+            limits=LIMITS,
+            spool=self.root,
+            authenticator=self.authenticator,
+            open_account=self.store.account,
+            workers=self.workers,
+            clock=self.clock,
+            appends=Appends(self.workers),
+        )
+        return self._reader(session, IMAPForm(), tls=tls)
 
     def _channel(self, *, tls: bool) -> WatchedChannel:
         return WatchedChannel(peer="192.0.2.1", loopback=False, tls=TLSState("TLSv1.3", "X") if tls else None)
@@ -282,17 +302,7 @@ class House:
         for message in INBOX:
             self.store.deliver([Delivery(ALICE, b"", Content(message))])
         channel = self._channel(tls=tls)
-        session = kind(
-            channel,
-            hostname=HOSTNAME,
-            limits=LIMITS,
-            authenticator=self.authenticator,
-            open_account=self.store.account,
-            workers=self.workers,
-            clock=self.clock,
-            tls_available=True,
-        )
-        return Talk(session, channel, self.clock, form)
+        return Talk(kind(channel, tls_available=True), channel, self.clock, form)
 
     def close(self) -> None:
         if self.queue is not None:

@@ -112,6 +112,9 @@ POP3 = (
             b"QUIT\r\n",
         )
     ),
+    Dialogue(
+        (b"AUTH\r\n", b"UTF8\r\n", b"LANG\r\n", b"LANG *\r\n", b"LANG de-AT\r\n", b"STLS\r\n", b"LAST\r\n"), tls=False
+    ),
     Dialogue((b"USER alice@example.org\r\nPASS secret\r\nSTAT\r\nRETR 3\r\nTOP 3 0\r\nDELE 3\r\nLIST\r\nQUIT\r\n",)),
     Dialogue(
         (b"AUTH PLAIN\r\n", PLAIN + b"\r\n", b"TOP 1 99\r\n", b"RETR 9\r\n", b"DELE 1\r\nDELE 1\r\n", b"UIDL\r\n")
@@ -125,7 +128,7 @@ POP3 = (
 POP3_WORDS = (
     b"USER", b"PASS", b"RETR 1\r\n", b"TOP 1 0\r\n", b"TOP 3 1\r\n", b"LIST", b"UIDL", b"DELE 2\r\n", b"QUIT\r\n",
     b"STLS\r\n", b"AUTH PLAIN", b"=", b"*\r\n", b"RSET\r\n", b"A" * 300, b"A" * 3000, b"A" * 13000, b" ", b"+",
-    b"CAPA\r\n",
+    b"CAPA\r\n", b"UTF8\r\n", b"LANG\r\n", b"LANG x-", b"AUTH\r\n", b"RETR 1\r\nRETR 2\r\nRETR 3\r\n",
 )  # fmt: skip
 
 # IMAP

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mailserver.config.model import Limits
+from mailserver.config.model import POP3, Limits
 from mailserver.mail import Address, Content
 from mailserver.policy.failures import Failures
 from mailserver.ports import TLSState
 from mailserver.sessions.login import Authenticator
-from mailserver.sessions.pop3 import POP3Session
+from mailserver.sessions.pop3 import POP3Rooms, POP3Session
 from mailserver.store import Delivery, Store
 from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, converse, run
 
@@ -30,22 +31,24 @@ class AnyPassword:
 class Client:
     """A session and a client that speaks with it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, **settings: Any) -> None:
+        """`settings` are those of [pop3]. `greeting` is what login is answered with."""
         clock = FakeClock()
         self.channel = FakeChannel(tls=TLSState("TLSv1.3", "TLS_AES_256_GCM_SHA384"))
-        self.session = POP3Session(
-            self.channel,
+        rooms = POP3Rooms(
             hostname="mail.example.test",
             limits=Limits(),
+            policy=POP3(**settings),
             authenticator=Authenticator(AnyPassword(), FakeWorkers(), clock, Failures()),
             open_account=store.account,
             workers=FakeWorkers(),
             clock=clock,
-            tls_available=True,
         )
+        self.session = POP3Session(self.channel, rooms, tls_available=True)
         self.channel.engine = self.session.engine
         run(self.session.opened())
-        assert self.ask(b"USER alice@example.test\r\nPASS x").startswith(b"+OK mail.example.test")
+        self.greeting, self.answer = self.ask(b"USER alice@example.test\r\nPASS x").splitlines()[::2]
+        assert self.greeting == b"+OK mail.example.test POP3 ready"
 
     def ask(self, command: bytes) -> bytes:
         return converse(self.session, self.channel, command + b"\r\n")
@@ -148,5 +151,65 @@ def test_a_message_that_its_owner_cannot_read_is_an_error_and_the_session_goes_o
     (file,) = (tmp_path / "example.test" / "alice" / "cur").iterdir()
     file.unlink()
     file.symlink_to("/etc/passwd")
-    assert client.ask(b"RETR 1") == b"-ERR [SYS/TEMP] the message cannot be read now\r\n"
+    assert client.ask(b"RETR 1") == b"-ERR [SYS/PERM] the message cannot be read now\r\n"
     assert client.ask(b"NOOP") == b"+OK\r\n"
+
+
+def test_unique_ids_outlast_flags_and_the_index(store: Store, tmp_path: Path) -> None:
+    for message in (SMALL, LARGE, BINARY):
+        deliver(store, message)
+    listings = {}
+    for notation in ("%08Xu%08Xv", "%v.%u", "%f"):
+        client = Client(store, unique_id=notation)
+        listings[notation] = client.lines(b"UIDL")
+        client.leave()
+    mailbox = store.account(ALICE).open("INBOX")
+    mailbox.update_flags([1, 2], "add", frozenset({r"\Flagged", "work"}))
+    mailbox.close()
+    for file in (tmp_path / "example.test" / "alice").glob("mailserver.index*"):
+        file.unlink()
+    for notation, listing in listings.items():
+        client = Client(Store(tmp_path, hostname="mail.example.test"), unique_id=notation)
+        assert client.lines(b"UIDL") == listing
+        client.leave()
+
+
+def test_names_as_unique_ids_are_those_that_the_files_had_before(store: Store, tmp_path: Path) -> None:
+    inbox = tmp_path / "example.test" / "alice"
+    store.account(ALICE)
+    files = ["1.a.host", "2.b.host,S=17", "3.c.host,S=17,W=19", f"4.{'d' * 80}.host", "5.e.host,S=5"]
+    for name in files:
+        (inbox / "new" / name).write_bytes(b"Subject: x\n\nhallo")
+    client = Client(store, unique_id="%f")
+    names = [line.partition(b" ")[2].decode() for line in client.lines(b"UIDL")]
+    assert names == [*files[:4], "5.e.host,S=17,W=19"], "a size that is wrong is mended, also in the name"
+
+
+def test_what_was_retrieved_is_seen_by_imap(store: Store) -> None:
+    for message in (SMALL, LARGE, BINARY):
+        deliver(store, message)
+    client = Client(store)
+    client.ask(b"RETR 1\r\nRETR 2\r\nTOP 3 0\r\nDELE 1")
+    client.leave()
+    mailbox = store.account(ALICE).open("INBOX")
+    assert [message.uid for message in mailbox.messages() if r"\Seen" in message.flags] == [1, 2]
+
+
+def test_one_session_at_a_time_where_the_configuration_says_so(store: Store) -> None:
+    deliver(store, SMALL)
+    first = Client(store, exclusive=True)
+    second = Client(store, exclusive=True)
+    assert first.answer.startswith(b"+OK 1 messages")
+    assert second.answer.startswith(b"-ERR [IN-USE] ")
+    first.leave()
+    assert second.ask(b"USER alice@example.test\r\nPASS x").endswith(b"+OK 1 messages (%d octets)\r\n" % len(SMALL))
+    shared = Client(store)
+    assert shared.answer.startswith(b"+OK 1 messages")
+
+
+def test_a_second_login_waits_where_the_configuration_says_so(store: Store) -> None:
+    client = Client(store, login_delay="10 min")
+    assert client.answer.startswith(b"+OK 0 messages")
+    client.leave()
+    assert Client(store, login_delay="10 min").answer.startswith(b"-ERR [LOGIN-DELAY] ")
+    assert Client(store).answer.startswith(b"+OK 0 messages")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import tracemalloc
+from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,15 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.config.model import Limits
+from mailserver.config.model import POP3, Limits
 from mailserver.mail import Address
 from mailserver.policy.connections import Refusal
 from mailserver.policy.failures import Failures
 from mailserver.ports import TLSState
 from mailserver.sessions.login import Authenticator
-from mailserver.sessions.maildrop import BATCH, read_batch, top
-from mailserver.sessions.pop3 import POP3Session, refuse
-from mailserver.store import Message, MessageGone, Unavailable
+from mailserver.sessions.pop3 import POP3Rooms, POP3Session, refuse
+from mailserver.sessions.pop3.maildrop import AHEAD, BATCH, SMALL, header_of, read_batch, top
+from mailserver.store import Drop, InUse, Message, MessageGone, TooSoon, Unavailable
 from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, converse, run
 
 ALICE = Address("alice", "example.test")
@@ -40,6 +42,8 @@ class FakeMailbox:
         self.users = 0
         self.broken: set[str] = set()
         self.stuck: set[int] = set()
+        self.seen: set[int] = set()
+        self.reads: list[int] = []
         for content in contents:
             self.add(content)
 
@@ -54,12 +58,22 @@ class FakeMailbox:
     def sync(self) -> None:
         self.synced = [Message(uid, frozenset(), 1, 0.0, len(content)) for uid, content in self.contents.items()]
 
-    def messages(self) -> list[Message]:
-        return list(self.synced)
+    def drop(self, *, named: bool) -> Drop:
+        names = [f"name{m.uid}" for m in self.synced if named]
+        return Drop(array("I", [m.uid for m in self.synced]), array("Q", [m.size for m in self.synced]), names)
 
     def get(self, uids: Iterable[int]) -> list[Message]:
         wanted = set(uids)
         return [m for m in self.synced if m.uid in wanted and m.uid in self.contents]
+
+    def read(self, uid: int) -> bytes:
+        self.reads.append(uid)
+        return b"".join(self.chunks(uid))
+
+    def update_flags(self, uids: Iterable[int], action: str, flags: frozenset[str]) -> None:
+        self._try("update_flags")
+        assert (action, flags) == ("add", {"\\Seen"})
+        self.seen |= set(uids)
 
     def chunks(self, uid: int) -> Iterator[bytes]:
         self._try("chunks")
@@ -83,6 +97,7 @@ class FakeMailbox:
 @dataclass
 class FakeAccount:
     mailbox: FakeMailbox
+    refusal: Exception | None = None
 
     def open(self, name: str) -> FakeMailbox:
         assert name == "INBOX"
@@ -91,6 +106,11 @@ class FakeAccount:
         self.mailbox.sync()
         self.mailbox.users += 1
         return self.mailbox
+
+    def turn(self, *, delay: float, alone: bool) -> ExitStack:
+        if self.refusal is not None:
+            raise self.refusal
+        return ExitStack()
 
 
 class FakePasswords:
@@ -110,32 +130,34 @@ class World:
     tls: TLSState | None = TLS
     tls_available: bool = True
     limits: Limits = field(default_factory=Limits)
+    policy: POP3 = field(default_factory=POP3)
 
     def __post_init__(self) -> None:
         self.clock = FakeClock()
+        self.refusal: Exception | None = None
         self.passwords = FakePasswords()
         self.authenticator = Authenticator(self.passwords, FakeWorkers(), self.clock, Failures())
         self.connect()
 
     def connect(self) -> None:
         self.channel = FakeChannel(tls=self.tls)
-        self.session = POP3Session(
-            self.channel,
+        rooms = POP3Rooms(
             hostname="mail.example.test",
             limits=self.limits,
+            policy=self.policy,
             authenticator=self.authenticator,
             open_account=self.open_account,
             workers=FakeWorkers(),
             clock=self.clock,
-            tls_available=self.tls_available,
         )
+        self.session = POP3Session(self.channel, rooms, tls_available=self.tls_available)
         self.channel.engine = self.session.engine
         run(self.session.opened())
         assert self.says(b"") == b"+OK mail.example.test POP3 ready\r\n"
 
     def open_account(self, address: Address) -> Any:
         assert address == ALICE
-        return FakeAccount(self.mailbox)
+        return FakeAccount(self.mailbox, self.refusal)
 
     def says(self, data: bytes) -> bytes:
         """What the server answers to `data`."""
@@ -219,19 +241,28 @@ def test_unique_ids_have_dovecots_form_and_last() -> None:
 
 def test_capabilities_before_and_after_tls_and_login() -> None:
     world = World(tls=None)
-    common = {b"TOP", b"UIDL", b"RESP-CODES", b"AUTH-RESP-CODE", b"PIPELINING", b"EXPIRE NEVER"}
-    common.add(b"IMPLEMENTATION mailserver")
-
-    def capabilities() -> set[bytes]:
-        first, *lines, last, _ = world.says(b"CAPA\r\n").split(b"\r\n")
-        assert (first, last) == (b"+OK", b".")
-        return set(lines)
-
-    assert capabilities() == common | {b"STLS"}
+    common = [b"TOP", b"UIDL", b"RESP-CODES", b"AUTH-RESP-CODE", b"PIPELINING"]
+    last = [b"UTF8 USER", b"LANG", b"EXPIRE NEVER", b"IMPLEMENTATION mailserver"]
+    assert capabilities(world) == [*common, b"STLS", *last]
     assert world.says(b"STLS\r\n") == b"+OK begin TLS negotiation\r\n"
-    assert capabilities() == common | {b"USER", b"SASL PLAIN LOGIN"}
+    assert capabilities(world) == [*common, b"USER", b"SASL PLAIN LOGIN", *last]
     world.log_in()
-    assert capabilities() == common | {b"USER", b"SASL PLAIN LOGIN"}
+    assert capabilities(world) == [*common, b"USER", b"SASL PLAIN LOGIN", *last]
+
+
+def test_capabilities_in_clear_where_that_is_allowed_are_the_same_in_both_states() -> None:
+    world = World(tls=None, policy=POP3(login_delay="15 min"))
+    world.authenticator.without_tls = "loopback"
+    before = capabilities(world)
+    assert {b"STLS", b"USER", b"SASL PLAIN LOGIN", b"LOGIN-DELAY 900"} < set(before)
+    world.log_in()
+    assert capabilities(world) == before
+
+
+def capabilities(world: World) -> list[bytes]:
+    first, *lines, last, _ = world.says(b"CAPA\r\n").split(b"\r\n")
+    assert (first, last) == (b"+OK", b".")
+    return lines
 
 
 def test_top_gives_header_and_lines() -> None:
@@ -266,7 +297,7 @@ def test_ten_megabytes_go_out_in_batches() -> None:
             received.append(data)
 
     slow = SlowChannel(engine=world.session.engine, tls=TLS)
-    world.session._channel = slow
+    world.session._core.channel = slow
     tracemalloc.start()
     converse(world.session, slow, b"RETR 1\r\n")
     _, most = tracemalloc.get_traced_memory()
@@ -275,6 +306,158 @@ def test_ten_megabytes_go_out_in_batches() -> None:
     assert answer == b"+OK 10485760 octets\r\n" + content + b".\r\n"
     assert peak <= 2 * BATCH
     assert most <= len(content) + 8 * BATCH  # what this test collects, and a few batches
+
+
+# Reading ahead
+
+
+def test_messages_that_are_taken_one_after_another_are_read_ahead_ever_more_of_them() -> None:
+    contents = [b"message %d\r\n" % number for number in range(1, 40)]
+    world = logged_in(*contents)
+    hops = count_hops(world)
+    for number, content in enumerate(contents, 1):
+        assert world.says(b"RETR %d\r\n" % number) == b"+OK %d octets\r\n%b.\r\n" % (len(content), content)
+    assert world.mailbox.reads == list(range(1, 40)), "each is read once"
+    assert len(hops) == 6  # with 1, 2, 4, 8, 16 ahead
+
+
+def test_reading_ahead_is_bounded_and_takes_no_large_message() -> None:
+    world = logged_in(*[sized(AHEAD // 4)] * 20, sized(SMALL + 1), sized(100))
+    for number in range(1, 20):
+        world.says(b"RETR %d\r\n" % number)
+        assert sum(map(len, world.session._maildrop._ahead.values())) <= AHEAD
+    world.says(b"RETR 20\r\n")
+    assert world.mailbox.reads == list(range(1, 21)), "the large one is not among them"
+    assert len(world.says(b"RETR 21\r\n")) > SMALL
+
+
+def test_messages_that_are_marked_as_deleted_are_not_read_ahead() -> None:
+    world = logged_in(*[b"x\r\n"] * 6)
+    world.says(b"DELE 3\r\nDELE 4\r\nRETR 1\r\nRETR 2\r\nRETR 5\r\nRETR 6\r\n")
+    assert world.mailbox.reads == [1, 2, 5, 6]
+
+
+def test_taking_messages_at_random_reads_none_for_nothing_but_one() -> None:
+    world = logged_in(*[b"x\r\n"] * 100)
+    for number in (90, 10, 70, 30, 50):
+        world.says(b"RETR %d\r\n" % number)
+    assert world.mailbox.reads == [90, 91, 10, 11, 70, 71, 30, 31, 50, 51]
+
+
+def test_a_message_that_cannot_be_read_ahead_is_told_of_when_it_is_asked_for() -> None:
+    world = logged_in(*[b"x\r\n"] * 4)
+    del world.mailbox.contents[2]
+    ok, gone = b"+OK 3 octets\r\nx\r\n.\r\n", b"-ERR another session has removed the message\r\n"
+    assert world.says(b"RETR 1\r\nRETR 2\r\nRETR 3\r\n") == ok + gone + ok
+
+
+def count_hops(world: World) -> list[Any]:
+    hops: list[Any] = []
+    workers = FakeWorkers()
+    run_it = workers.run
+    workers.run = lambda *args, **kwargs: (hops.append(args), run_it(*args, **kwargs))[1]
+    world.session._core.rooms = replace(world.session._core.rooms, workers=workers)
+    return hops
+
+
+# Seen
+
+
+@pytest.mark.parametrize("end", [b"QUIT\r\n", b""])
+def test_what_was_retrieved_is_seen_at_the_end_however_it_ends(end: bytes) -> None:
+    world = logged_in(*[b"x\r\n"] * 4)
+    world.says(b"RETR 1\r\nTOP 2 1\r\nRETR 4\r\n")
+    assert world.mailbox.seen == set()
+    world.says(end)
+    world.disconnect()
+    assert world.mailbox.seen == {1, 4}
+
+
+def test_nothing_is_marked_where_the_configuration_says_so() -> None:
+    world = logged_in(b"x\r\n", policy=POP3(mark_seen=False))
+    world.says(b"RETR 1\r\nQUIT\r\n")
+    world.disconnect()
+    assert world.mailbox.seen == set()
+
+
+def test_flags_that_cannot_be_set_end_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    world = logged_in(b"x\r\n")
+    world.mailbox.broken = {"update_flags"}
+    assert world.says(b"RETR 1\r\nQUIT\r\n").endswith(b"(1 messages left)\r\n")
+    world.disconnect()
+    assert world.mailbox.users == 0
+    assert "cannot be marked as seen" in caplog.text
+
+
+# UTF8 and LANG (RFC 6856)
+
+INTERNATIONAL = "Subject: Grüße\r\n\r\nbody\r\n".encode()
+EIGHT_BIT_BODY = "Subject: x\r\n\r\nGrüße\r\n".encode()
+HIDDEN = b"-ERR [UTF8] the message has UTF-8 in its header; send UTF8 before you log in\r\n"
+
+
+def test_utf8_in_a_header_is_for_those_who_asked_where_the_configuration_says_so() -> None:
+    world = logged_in(INTERNATIONAL, EIGHT_BIT_BODY, policy=POP3(utf8_only_when_asked=True))
+    assert world.says(b"RETR 1\r\nTOP 1 0\r\n") == HIDDEN * 2
+    assert EIGHT_BIT_BODY in world.says(b"RETR 2\r\n")
+    world.says(b"QUIT\r\n")
+    world.disconnect()
+    assert world.mailbox.seen == {2}
+    world.connect()
+    assert world.says(b"UTF8\r\n") == b"+OK UTF-8 it is\r\n"
+    world.log_in()
+    assert world.says(b"LIST 1\r\nRETR 1\r\n") == b"+OK 1 %d\r\n+OK %d octets\r\n%b.\r\n" % (
+        len(INTERNATIONAL),
+        len(INTERNATIONAL),
+        INTERNATIONAL,
+    )
+
+
+def test_utf8_in_a_header_goes_to_all_unless_the_configuration_says_otherwise() -> None:
+    assert INTERNATIONAL in logged_in(INTERNATIONAL).says(b"RETR 1\r\n")
+
+
+def test_utf8_comes_after_stls_and_before_login() -> None:
+    world = World(tls=None)
+    assert world.says(b"UTF8\r\nSTLS\r\n") == b"+OK UTF-8 it is\r\n-ERR STLS comes before UTF8\r\n"
+    assert logged_in().says(b"UTF8\r\n") == b"-ERR you are logged in already\r\n"
+
+
+def test_languages() -> None:
+    world = World()
+    for _ in range(2):
+        assert world.says(b"LANG\r\n") == b"+OK languages follow\r\nen English\r\n.\r\n"
+        assert world.says(b"LANG EN\r\n") == world.says(b"LANG *\r\n") == b"+OK en answers are in English\r\n"
+        for unknown in (b"MUL", b"uga", b"en-GB", b"e"):
+            assert world.says(b"LANG " + unknown + b"\r\n") == (
+                b"-ERR that language is not known here; LANG lists those that are\r\n"
+            )
+        if world.session.awaits_login:
+            world.log_in()
+
+
+def test_auth_alone_lists_the_mechanisms() -> None:
+    assert World().says(b"AUTH\r\n") == b"+OK mechanisms follow\r\nPLAIN\r\nLOGIN\r\n.\r\n"
+    assert World(tls=None).says(b"AUTH\r\n") == b"+OK mechanisms follow\r\n.\r\n"
+
+
+# Turns
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code"),
+    [(InUse("held"), b"IN-USE"), (TooSoon("early"), b"LOGIN-DELAY"), (OSError(13, "x"), b"SYS/PERM")],
+)
+def test_why_a_maildrop_is_not_opened_has_its_code(refusal: Exception, code: bytes) -> None:
+    world = World(policy=POP3(exclusive=True, login_delay="1 min"))
+    world.refusal = refusal
+    wrong = world.says(b"USER alice@example.test\r\nPASS guess\r\n")
+    assert wrong.endswith(b"-ERR [AUTH] authentication failed\r\n"), "who does not know the password learns nothing"
+    answer = world.says(b"USER alice@example.test\r\nPASS secret phrase\r\n")
+    assert answer.startswith(b"+OK send the password\r\n-ERR [%b] " % code)
+    assert world.mailbox.users == 0
+    world.refusal = None
+    world.log_in()
 
 
 # Deletion
@@ -392,7 +575,7 @@ PLAIN = base64.b64encode(b"\0alice@example.test\0secret phrase")
         [(b"AUTH PLAIN", b"+ \r\n"), (b"*", b"-ERR authentication cancelled"), (b"STAT", b"-ERR log in first")],
         [(b"AUTH PLAIN", b"+ \r\n"), (b"!", b"-ERR the response is not base64"), (b"NOOP", b"-ERR")],
         [(b"AUTH PLAIN =", b"-ERR the response is malformed"), (b"AUTH PLAIN " + PLAIN, b"+OK")],
-        [(b"AUTH GSSAPI", b"-ERR unknown authentication mechanism")],
+        [(b"AUTH GSSAPI", b"-ERR unknown authentication mechanism; ")],
         [(b"AUTH PLAIN " + base64.b64encode(b"bob@example.test\0alice@example.test\0secret phrase"), b"-ERR [AUTH] ")],
         [(b"AUTH PLAIN " + PLAIN, b"+OK"), (b"AUTH PLAIN " + PLAIN, b"-ERR you are logged in already")],
     ],
@@ -465,11 +648,32 @@ def test_message_numbers_of_every_odd_shape(command: bytes, argument: bytes) -> 
 
 
 def test_too_many_bad_commands_end_the_connection() -> None:
-    world = logged_in(limits=Limits(errors=10))
-    assert world.says(b"DELE 9\r\n" * 20) == b"-ERR no such message\r\n" * 20, "that may happen to a good client"
-    answer = world.says(b"XYZZY\r\n" * 1000 + b"DELE 1\r\nQUIT\r\n")
-    assert answer == b"-ERR unknown command\r\n" * 10 + b"-ERR too many errors\r\n"
+    world = logged_in(b"a\r\n", limits=Limits(errors=10))
+    answer = world.says(b"DELE 9\r\n" * 2 + b"XYZZY\r\n" * 1000 + b"DELE 1\r\nQUIT\r\n")
+    refusals = b"-ERR no such message\r\n" * 2 + b"-ERR unknown command\r\n" * 8
+    assert answer == refusals + b"-ERR too many errors\r\n"
     assert world.channel.closed
+    world.disconnect()
+    assert list(world.mailbox.contents) == [1]
+
+
+def test_each_bad_command_is_answered_later_than_the_one_before() -> None:
+    world = logged_in(b"a\r\n", limits=Limits(errors=10))
+    pauses = []
+    for command in (b"XYZZY", b"RETR 9", b"DELE -1", b"TOP 1", b"USER a", b"A" * 5000, b"LIST \xd9\xa1", b"RETR 0"):
+        before = world.clock.monotonic()
+        assert world.says(b"NOOP\r\n" + command + b"\r\n").startswith(b"+OK\r\n-ERR ")
+        pauses.append(round(world.clock.monotonic() - before, 3))
+    assert pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4]
+
+
+def test_what_was_asked_before_a_bad_command_does_not_wait_for_its_pause() -> None:
+    world = logged_in(b"a\r\n")
+    sent_before_the_pause = []
+    pause = world.clock.sleep
+    world.clock.sleep = lambda seconds: (sent_before_the_pause.append(world.channel.sent), pause(seconds))[1]
+    world.says(b"STAT\r\nXYZZY\r\n")
+    assert sent_before_the_pause == [b"+OK 1 3\r\n"]
 
 
 def test_an_endless_line_is_one_error() -> None:
@@ -489,7 +693,7 @@ def test_a_flood_of_pipelined_answers_does_not_pile_up() -> None:
             written.append(self.engine.data_to_send())
 
     counting = CountingChannel(engine=world.session.engine, tls=TLS)
-    world.session._channel = counting
+    world.session._core.channel = counting
     converse(world.session, counting, b"RETR 1\r\n" * 100)
     assert sum(map(len, written)) > 5_000_000
     assert max(map(len, written)) < 200_000
@@ -560,6 +764,14 @@ def test_top_is_what_a_naive_reader_takes(content: bytes, lines: int, cuts: list
         in_body = in_body or line == b"\r\n"
     bounds = [0, *sorted(min(cut, len(content)) for cut in cuts), len(content)]
     assert b"".join(top((content[start:end] for start, end in pairwise(bounds)), lines)) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "header"),
+    [(b"a: b\r\n\r\nc", b"a: b\r\n\r\n"), (b"\r\n\xff", b"\r\n"), (b"a: b\r\n", b"a: b\r\n"), (b"", b"")],
+)
+def test_where_a_header_ends(content: bytes, header: bytes) -> None:
+    assert header_of(content) == header
 
 
 def test_batches_are_full_but_for_the_last() -> None:

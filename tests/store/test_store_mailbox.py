@@ -21,6 +21,7 @@ from mailserver.store import (
     StoreError,
     Unavailable,
     content,
+    names,
     warm,
     watch,
 )
@@ -54,7 +55,7 @@ def flags(mailbox):
 
 
 def in_cur(maildir: Path) -> list[Path]:
-    return sorted((maildir / "cur").iterdir(), key=lambda path: int(path.name.partition(",U=")[2].partition(":")[0]))
+    return sorted((maildir / "cur").iterdir(), key=lambda path: names.uid_of(path.name))
 
 
 def test_new_mail_gets_its_uid_and_moves_to_cur(inbox, post, maildir):
@@ -492,9 +493,9 @@ def test_files_that_others_add_get_a_uid_and_say_their_sizes(hurry, inbox, maild
     assert seen.flags == {"\\Seen"}
     assert inbox.read(seen.uid) == b"Subject: x\r\n\r\nby hand\r\n"
     assert seen.size == len(inbox.read(seen.uid))
-    names = [path.name for path in in_cur(maildir)]
-    assert all(",S=" in name and ",W=" in name and name.isascii() for name in names)
-    assert sum(name.endswith(":2,PS") for name in names) == 1
+    made = [path.name for path in in_cur(maildir)]
+    assert all(",S=" in name and ",W=" in name and name.isascii() for name in made)
+    assert sum(name.endswith(":2,PS") for name in made) == 1
 
 
 @pytest.mark.parametrize("place", ["new/hand", "cur/hand:2,"])

@@ -1,0 +1,71 @@
+"""The unique-ids of POP3's UIDL, in the notation of Dovecot's `pop3_uidl_format`.
+
+    %08Xu%08Xv   UID and UIDVALIDITY in hexadecimal, eight digits each: Dovecot's default
+    %v.%u        both in decimal, as UW-IMAP and Cyrus have it
+    %f           the name of the file without its flags: Courier's, and Dovecot's for those that came from it
+
+Promises   A client that knows a message by the id that another server gave it fetches it once only. An id is 1 to 70
+           visible ASCII characters (RFC 1939 §7, UIDL), but for names of files, which may be longer; where a name
+           is not visible ASCII a digest stands for it.
+On failure ValueError from `UniqueIds.parse`, with the remedy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+_LONGEST = 70
+_PIECE = re.compile(r"%(?:0(?P<width>[1-9][0-9]?))?(?P<hex>X?)(?P<what>[uvf])|(?P<text>[!-$&-~]+)|(?P<percent>%%)")
+_VISIBLE = re.compile(r"[!-~]+")
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueIds:
+    """Calling it with UID, UIDVALIDITY and file name, without UID and flags, gives the id."""
+
+    notation: str
+    template: str
+    named: bool
+    """Whether the file's name stands in it."""
+
+    @classmethod
+    def parse(cls, notation: str) -> UniqueIds:
+        """Raises ValueError."""
+        pieces, position, told = [], 0, set()
+        while position < len(notation):
+            match = _PIECE.match(notation, position)
+            if match is None:
+                raise ValueError(f"has {notation[position:]!r}, which is none of %u, %v, %f; {_EXAMPLE}")
+            pieces.append(_field(match))
+            told.add(match["what"])
+            position = match.end()
+        if not told & {"u", "f"}:
+            raise ValueError(f"gives all messages the same id; {_EXAMPLE}")
+        made = cls(notation, "".join(pieces), "f" in told)
+        if len(made(2**32 - 1, 2**32 - 1, "")) > _LONGEST:
+            raise ValueError(f"makes ids of more than {_LONGEST} characters; {_EXAMPLE}")
+        return made
+
+    def __call__(self, uid: int, uidvalidity: int, name: str) -> str:
+        text = self.template.format(u=uid, v=uidvalidity, f=name)
+        if self.named and not _VISIBLE.fullmatch(text):
+            return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+        return text
+
+
+_EXAMPLE = 'write "%08Xu%08Xv" as Dovecot has it, or what stands behind pop3_uidl_format in your dovecot.conf'
+
+
+def _field(match: re.Match[str]) -> str:
+    if match["percent"]:
+        return "%"
+    if match["text"]:
+        return match["text"].replace("{", "{{").replace("}", "}}")
+    if match["what"] == "f":
+        if match["width"] or match["hex"]:
+            raise ValueError(f"{match[0]} has digits or X, which are for numbers; write %f")
+        return "{f}"
+    padding = f"0{match['width']}" if match["width"] else ""
+    return f"{{{match['what']}:{padding}{'x' if match['hex'] else 'd'}}}"
