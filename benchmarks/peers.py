@@ -25,18 +25,21 @@ PASSWORD = "open-sesame"
 MAIL_OWNER = 5555
 """The user id whose mail Postfix and Dovecot handle; they refuse root's."""
 
+DOVECOT_POP3 = Path("/usr/lib/dovecot/pop3")
+
 
 class Missing(Exception):
     """A program is not installed."""
 
 
 class Peer(ABC):
-    """A server on loopback: `smtp` and `imap` are its ports, where it has them."""
+    """A server on loopback: `smtp`, `imap` and `pop3` are its ports, where it has them."""
 
     name: str
     greeting: bytes
     smtp = 0
     imap = 0
+    pop3 = 0
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -94,14 +97,14 @@ class Mailserver(_Process):
 
     def __init__(self, directory: Path, accounts: tuple[str, ...] = (ACCOUNT,)) -> None:
         super().__init__(directory)
-        self.smtp, self.imap = free_port(), free_port()
+        self.smtp, self.imap, self.pop3 = free_port(), free_port(), free_port()
         password = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
         (directory / "accounts.toml").write_text(
             '[domain."bench.test"]\n' + "".join(f'[account."{each}"]\npassword = "{password}"\n' for each in accounts)
         )
         listeners = "".join(
             f'[[listener]]\nprotocol = "{protocol}"\nendpoint = "tcp:{port}:interface=127.0.0.1"\ntls = "none"\n'
-            for protocol, port in (("smtp", self.smtp), ("imap", self.imap))
+            for protocol, port in (("smtp", self.smtp), ("imap", self.imap), ("pop3", self.pop3))
         )
         (directory / "mailserver.toml").write_text(
             f'hostname = "ms.bench.test"\ndata = "data"\n{listeners}'
@@ -135,6 +138,7 @@ class Dovecot(_Process):
             raise Missing("Dovecot: apt-get install dovecot-imapd, and run as root")
         super().__init__(directory)
         self.imap = free_port()
+        self.pop3 = free_port() if DOVECOT_POP3.exists() else 0
         (directory / "mail").mkdir()
         (directory / "log").touch()
         for part in ("mail", "log"):
@@ -143,7 +147,7 @@ class Dovecot(_Process):
             f"""base_dir = {directory}/run
 state_dir = {directory}/state
 log_path = {directory}/log
-protocols = imap
+protocols = imap{" pop3" if self.pop3 else ""}
 listen = 127.0.0.1
 ssl = no
 disable_plaintext_auth = no
@@ -164,6 +168,14 @@ service imap-login {{
     port = {self.imap}
   }}
   inet_listener imaps {{
+    port = 0
+  }}
+}}
+service pop3-login {{
+  inet_listener pop3 {{
+    port = {self.pop3}
+  }}
+  inet_listener pop3s {{
     port = 0
   }}
 }}

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _LONGEST = 70
@@ -23,10 +24,10 @@ _VISIBLE = re.compile(r"[!-~]+")
 
 @dataclass(frozen=True, slots=True)
 class UniqueIds:
-    """Calling it with UID, UIDVALIDITY and file name, without UID and flags, gives the id."""
+    """`of` gives the ids of one mailbox's messages."""
 
-    notation: str
     template: str
+    """For the % operator, with the keys u, v and f."""
     named: bool
     """Whether the file's name stands in it."""
 
@@ -43,16 +44,22 @@ class UniqueIds:
             position = match.end()
         if not told & {"u", "f"}:
             raise ValueError(f"gives all messages the same id; {_EXAMPLE}")
-        made = cls(notation, "".join(pieces), "f" in told)
-        if len(made(2**32 - 1, 2**32 - 1, "")) > _LONGEST:
+        made = cls("".join(pieces), "f" in told)
+        if len(made.template % {"u": 2**32 - 1, "v": 2**32 - 1, "f": ""}) > _LONGEST:
             raise ValueError(f"makes ids of more than {_LONGEST} characters; {_EXAMPLE}")
         return made
 
-    def __call__(self, uid: int, uidvalidity: int, name: str) -> str:
-        text = self.template.format(u=uid, v=uidvalidity, f=name)
-        if self.named and not _VISIBLE.fullmatch(text):
-            return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-        return text
+    def of(self, uidvalidity: int, uids: Sequence[int], names: Sequence[str] = ()) -> list[str]:
+        """In the order of `uids`; `names` are those of the files, where they are needed."""
+        template = self.template
+        if self.named:
+            rows = zip(uids, names, strict=True)
+            return [_visible(template % {"u": uid, "v": uidvalidity, "f": name}) for uid, name in rows]
+        return [template % {"u": uid, "v": uidvalidity} for uid in uids]
+
+
+def _visible(text: str) -> str:
+    return text if _VISIBLE.fullmatch(text) else hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 _EXAMPLE = 'write "%08Xu%08Xv" as Dovecot has it, or what stands behind pop3_uidl_format in your dovecot.conf'
@@ -60,12 +67,12 @@ _EXAMPLE = 'write "%08Xu%08Xv" as Dovecot has it, or what stands behind pop3_uid
 
 def _field(match: re.Match[str]) -> str:
     if match["percent"]:
-        return "%"
+        return "%%"
     if match["text"]:
-        return match["text"].replace("{", "{{").replace("}", "}}")
+        return match["text"]
     if match["what"] == "f":
         if match["width"] or match["hex"]:
             raise ValueError(f"{match[0]} has digits or X, which are for numbers; write %f")
-        return "{f}"
+        return "%(f)s"
     padding = f"0{match['width']}" if match["width"] else ""
-    return f"{{{match['what']}:{padding}{'x' if match['hex'] else 'd'}}}"
+    return f"%({match['what']}){padding}{'x' if match['hex'] else 'd'}"

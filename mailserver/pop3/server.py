@@ -57,52 +57,73 @@ class State(Enum):
     UPDATE = auto()  # after QUIT: nothing more is read
 
 
-AFTER_OK: Mapping[tuple[State, type[Event]], State] = {
-    (State.AUTHORIZATION, Capa): State.AUTHORIZATION,
-    (State.AUTHORIZATION, StartTLS): State.AUTHORIZATION,
-    (State.AUTHORIZATION, User): State.NAMED,
-    (State.AUTHORIZATION, Auth): State.TRANSACTION,
-    (State.AUTHORIZATION, Mechanisms): State.AUTHORIZATION,
-    (State.AUTHORIZATION, UTF8): State.AUTHORIZATION,
-    (State.AUTHORIZATION, Lang): State.AUTHORIZATION,
-    (State.AUTHORIZATION, Quit): State.UPDATE,
-    (State.NAMED, Capa): State.NAMED,
-    (State.NAMED, StartTLS): State.AUTHORIZATION,
-    (State.NAMED, User): State.NAMED,
-    (State.NAMED, Auth): State.TRANSACTION,
-    (State.NAMED, Mechanisms): State.NAMED,
-    (State.NAMED, UTF8): State.NAMED,
-    (State.NAMED, Lang): State.NAMED,
-    (State.NAMED, Quit): State.UPDATE,
-    (State.NAMED, Pass): State.TRANSACTION,
-    (State.EXCHANGE, AuthResponse): State.TRANSACTION,
-    (State.TRANSACTION, Capa): State.TRANSACTION,
-    (State.TRANSACTION, Lang): State.TRANSACTION,
-    (State.TRANSACTION, Stat): State.TRANSACTION,
-    (State.TRANSACTION, List): State.TRANSACTION,
-    (State.TRANSACTION, Uidl): State.TRANSACTION,
-    (State.TRANSACTION, Retr): State.TRANSACTION,
-    (State.TRANSACTION, Top): State.TRANSACTION,
-    (State.TRANSACTION, Dele): State.TRANSACTION,
-    (State.TRANSACTION, Noop): State.TRANSACTION,
-    (State.TRANSACTION, Rset): State.TRANSACTION,
-    (State.TRANSACTION, Quit): State.UPDATE,
+AFTER_OK: Mapping[State, Mapping[type[Event], State]] = {
+    State.AUTHORIZATION: {
+        Capa: State.AUTHORIZATION,
+        StartTLS: State.AUTHORIZATION,
+        User: State.NAMED,
+        Auth: State.TRANSACTION,
+        Mechanisms: State.AUTHORIZATION,
+        UTF8: State.AUTHORIZATION,
+        Lang: State.AUTHORIZATION,
+        Quit: State.UPDATE,
+    },
+    State.NAMED: {
+        Capa: State.NAMED,
+        StartTLS: State.AUTHORIZATION,
+        User: State.NAMED,
+        Auth: State.TRANSACTION,
+        Mechanisms: State.NAMED,
+        UTF8: State.NAMED,
+        Lang: State.NAMED,
+        Quit: State.UPDATE,
+        Pass: State.TRANSACTION,
+    },
+    State.EXCHANGE: {
+        AuthResponse: State.TRANSACTION,
+    },
+    State.TRANSACTION: {
+        Capa: State.TRANSACTION,
+        Lang: State.TRANSACTION,
+        Stat: State.TRANSACTION,
+        List: State.TRANSACTION,
+        Uidl: State.TRANSACTION,
+        Retr: State.TRANSACTION,
+        Top: State.TRANSACTION,
+        Dele: State.TRANSACTION,
+        Noop: State.TRANSACTION,
+        Rset: State.TRANSACTION,
+        Quit: State.UPDATE,
+    },
+    State.UPDATE: {},
 }
 """What may be asked in each state, and where a positive answer leads."""
 
-AFTER_ERROR: Mapping[tuple[State, type[Event]], State] = {
-    (State.NAMED, User): State.AUTHORIZATION,
-    (State.NAMED, Pass): State.AUTHORIZATION,
-    (State.NAMED, Auth): State.AUTHORIZATION,
-    (State.EXCHANGE, AuthResponse): State.AUTHORIZATION,
-    (State.EXCHANGE, Rejected): State.AUTHORIZATION,
-    (State.TRANSACTION, Quit): State.UPDATE,  # some deletion failed; the connection ends all the same
+AFTER_ERROR: Mapping[State, Mapping[type[Event], State]] = {
+    State.AUTHORIZATION: {},
+    State.NAMED: {
+        User: State.AUTHORIZATION,
+        Pass: State.AUTHORIZATION,
+        Auth: State.AUTHORIZATION,
+    },
+    State.EXCHANGE: {
+        AuthResponse: State.AUTHORIZATION,
+        Rejected: State.AUTHORIZATION,
+    },
+    State.TRANSACTION: {
+        Quit: State.UPDATE,  # some deletion failed; the connection ends all the same
+    },
+    State.UPDATE: {},
 }
 """Where a negative answer leads; what is absent stays where it is."""
 
 
 def _numbers(make: Callable[..., Event]) -> Callable[..., Event]:
-    return lambda *groups: make(*(None if group is None else int(group) for group in groups))
+    return lambda *groups: make(*map(int, groups))
+
+
+def _number_or_none(make: Callable[[int | None], Event]) -> Callable[..., Event]:
+    return lambda group: make(None if group is None else int(group))
 
 
 def _text(make: Callable[[str], Event]) -> Callable[..., Event]:
@@ -139,8 +160,8 @@ GRAMMAR: Mapping[bytes, tuple[re.Pattern[bytes], Callable[..., Event], str]] = {
     b"UTF8": (_NOTHING, UTF8, "UTF8 alone"),
     b"LANG": (_OPTIONAL_RANGE, _lang, "LANG, and a language or *"),
     b"STAT": (_NOTHING, Stat, "STAT alone"),
-    b"LIST": (_OPTIONAL_MSG, _numbers(List), "LIST, and a message number"),
-    b"UIDL": (_OPTIONAL_MSG, _numbers(Uidl), "UIDL, and a message number"),
+    b"LIST": (_OPTIONAL_MSG, _number_or_none(List), "LIST, and a message number"),
+    b"UIDL": (_OPTIONAL_MSG, _number_or_none(Uidl), "UIDL, and a message number"),
     b"RETR": (_MSG, _numbers(Retr), "RETR and a message number"),
     b"TOP": (_MSG_N, _numbers(Top), "TOP, a message number and how many lines"),
     b"DELE": (_MSG, _numbers(Dele), "DELE and a message number"),
@@ -153,6 +174,7 @@ it is written.
 """
 
 _UNPRINTABLE = re.compile(rb"[\x00-\x1f\x7f]")
+_DOT_LINE = re.compile(rb"\n\.")
 
 
 class ServerConnection:
@@ -207,7 +229,7 @@ class ServerConnection:
 
     def _command(self, line: bytes) -> Event:
         event = _parse(line)
-        if isinstance(event, Rejected) or (self.state, type(event)) in AFTER_OK:
+        if type(event) in AFTER_OK[self.state] or isinstance(event, Rejected):
             return event
         if self.state is State.TRANSACTION:
             return Rejected("you are logged in already")
@@ -248,7 +270,9 @@ class ServerConnection:
 
         So do those that follow a bare LF, for that ends a line to most clients: no content can fake the end.
         """
-        stuffed = (self._tail + chunk).replace(b"\n.", b"\n..")
+        stuffed = self._tail + chunk
+        if _DOT_LINE.search(stuffed):  # it finds out faster than `replace` does
+            stuffed = stuffed.replace(b"\n.", b"\n..")
         self._tail = stuffed[-2:]
         self._output += memoryview(stuffed)[2:]
 
@@ -272,11 +296,11 @@ class ServerConnection:
         line = f"{status} {text}".rstrip().encode("ascii", "replace")
         self._output += _UNPRINTABLE.sub(b"?", line)[: STATUS_LINE - len(CRLF)] + CRLF
 
-    def _answered(self, transitions: Mapping[tuple[State, type[Event]], State]) -> Event:
+    def _answered(self, transitions: Mapping[State, Mapping[type[Event], State]]) -> Event:
         event, self._pending = self._pending, None
         if event is None:
             raise RuntimeError("no event awaits an answer")
-        self.state = transitions.get((self.state, type(event)), self.state)
+        self.state = transitions[self.state].get(type(event), self.state)
         return event
 
 

@@ -174,6 +174,12 @@ class Contents:
             place = self.columns.place(uid)
             return self._message(place) if place is not None else None
 
+    def name(self, uid: int) -> str | None:
+        """That of the message's file in cur/."""
+        with self._lock:
+            place = self.columns.place(uid)
+            return self.columns.name(place) if place is not None else None
+
     def uids(self) -> set[int]:
         with self._lock:
             return set(self.columns.uids)

@@ -338,11 +338,11 @@ class Mailbox:
 
     def _open(self, uid: int) -> int:
         for last_try in (False, True):
-            message = self._contents.get(uid)
-            if message is None:
+            name = self._contents.name(uid)
+            if name is None:
                 break
             try:
-                return content.open_message(self._maildir.path(message))
+                return content.open_message(f"{self._maildir.cur.path}/{name}")
             except FileNotFoundError:
                 if not last_try:
                     with self._work():

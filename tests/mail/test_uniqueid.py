@@ -22,7 +22,7 @@ NAME = "1700000000.M123456P1.host,S=14,W=17"
     ],
 )
 def test_what_the_notations_mean(notation: str, text: str) -> None:
-    assert UniqueIds.parse(notation)(42, 0x55D0D5B5, NAME) == text
+    assert UniqueIds.parse(notation).of(0x55D0D5B5, [42], [NAME]) == [text]
 
 
 @pytest.mark.parametrize(
@@ -50,10 +50,10 @@ def test_what_cannot_be_a_notation_is_told_with_the_remedy(notation: str, words:
 
 @pytest.mark.parametrize("name", ["with space", "h\u00f6st", "\udcff", "a\nb", ""])
 def test_a_digest_stands_for_a_name_that_cannot_be_an_id(name: str) -> None:
-    digest = UniqueIds.parse("%f")(1, 2, name)
+    digest, other = UniqueIds.parse("%f").of(2, [1, 2], [name, name + "x"])
     assert digest.isalnum() and digest.isascii() and 1 <= len(digest) <= 70
-    assert digest != UniqueIds.parse("%f")(1, 2, name + "x")
+    assert digest != other
 
 
 def test_the_largest_numbers_fit() -> None:
-    assert UniqueIds.parse("%08Xu%08Xv")(2**32 - 1, 2**32 - 1, "") == "f" * 16
+    assert UniqueIds.parse("%08Xu%08Xv").of(2**32 - 1, [2**32 - 1]) == ["f" * 16]

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 256 * 1024  # octets of a large message that are held at a time
 SMALL = 64 * 1024  # octets of a message that is read at once
-AHEAD = 64 * 1024  # octets that are read before they are asked for
+AHEAD = 128 * 1024  # octets that are read before they are asked for
 LINES = 1000  # of a listing that are made at a time
 
 _SEEN = frozenset({r"\Seen"})
@@ -102,16 +102,15 @@ class Maildrop:
 
     def unique_id(self, number: int) -> str:
         """Lasts as long as the message and is never given to another."""
-        name = self._names[number - 1] if self._names else ""
-        return self._unique_ids(self._uids[number - 1], self._mailbox.uidvalidity, name)
+        return self._unique_ids_from(number - 1, number)[0]
 
     def scan_listing(self) -> Iterator[bytes]:
         """The lines of LIST, many at a time."""
-        return self._lines(lambda number: f"{number} {self._sizes[number - 1]}\r\n")
+        return self._lines(lambda start, end: self._sizes[start:end])
 
     def unique_id_listing(self) -> Iterator[bytes]:
         """The lines of UIDL, many at a time."""
-        return self._lines(lambda number: f"{number} {self.unique_id(number)}\r\n")
+        return self._lines(self._unique_ids_from)
 
     # Content
 
@@ -161,10 +160,16 @@ class Maildrop:
         except (StoreError, OSError) as error:
             log.error("pop3: retrieved messages cannot be marked as seen: %s", error)
 
-    def _lines(self, line: Callable[[int], str]) -> Iterator[bytes]:
-        for start in range(1, len(self._uids) + 1, LINES):
-            numbers = range(start, min(start + LINES, len(self._uids) + 1))
-            yield "".join([line(number) for number in numbers if number not in self._deleted]).encode()
+    def _unique_ids_from(self, start: int, end: int) -> list[str]:
+        return self._unique_ids.of(self._mailbox.uidvalidity, self._uids[start:end], self._names[start:end])
+
+    def _lines(self, values: Callable[[int, int], Iterable[object]]) -> Iterator[bytes]:
+        """`values` gives what stands behind the numbers, for places from a first one up to a last."""
+        for start in range(0, len(self._uids), LINES):
+            rows: Iterable[tuple[int, object]] = enumerate(values(start, start + LINES), start + 1)
+            if self._deleted:
+                rows = [row for row in rows if row[0] not in self._deleted]
+            yield "".join([f"{number} {value}\r\n" for number, value in rows]).encode()
 
     def _read_ahead(self, number: int) -> None:
         """The messages behind `number`, more of them the longer the client takes one after another."""

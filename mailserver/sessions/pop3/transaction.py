@@ -9,8 +9,9 @@ On failure What the store cannot do is answered with [SYS/TEMP], or [SYS/PERM] w
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from itertools import chain
+from typing import Any
 
 from mailserver.pop3.events import Dele, Event, List, Noop, Retr, Rset, Stat, Top, Uidl
 from mailserver.sessions.pop3.core import UTF8, Core
@@ -28,42 +29,61 @@ class Transaction:
         self._maildrop = maildrop
         self.removed = 0
         """Messages, by `update`."""
+        self._handlers: Mapping[type[Event], Callable[[Any], Awaitable[None]]] = {
+            Dele: self._dele,
+            List: self._list,
+            Noop: self._noop,
+            Retr: self._retr,
+            Rset: self._rset,
+            Stat: self._stat,
+            Top: self._top,
+            Uidl: self._uidl,
+        }
 
     async def handle(self, event: Event) -> None:
-        engine, maildrop = self._core.engine, self._maildrop
-        match event:
-            case Retr(number) | Top(number) | List(int(number)) | Uidl(int(number)) | Dele(number):
-                if number in maildrop:
-                    await self._about(event, number)
-                else:
-                    await self._core.refuse("no such message")
-            case Stat():
-                engine.ok(f"{maildrop.count} {maildrop.size}")
-            case List(None):
-                await self._core.answer_list(maildrop.scan_listing(), maildrop.summary)
-            case Uidl(None):
-                await self._core.answer_list(maildrop.unique_id_listing())
-            case Noop():
-                engine.ok()
-            case Rset():
-                maildrop.reset()
-                engine.ok(maildrop.summary)
+        await self._handlers[type(event)](event)
 
-    async def _about(self, event: Event, number: int) -> None:
-        """The commands that name one message."""
-        engine, maildrop = self._core.engine, self._maildrop
-        match event:
-            case Retr():
-                await self._send(number, f"{maildrop.size_of(number)} octets")
-            case Top(lines=lines):
-                await self._send(number, "top of message follows", lines)
-            case List():
-                engine.ok(f"{number} {maildrop.size_of(number)}")
-            case Uidl():
-                engine.ok(f"{number} {maildrop.unique_id(number)}")
-            case Dele():
-                maildrop.delete(number)
-                engine.ok(f"message {number} deleted")
+    async def _stat(self, _event: Stat) -> None:
+        self._core.engine.ok(f"{self._maildrop.count} {self._maildrop.size}")
+
+    async def _noop(self, _event: Noop) -> None:
+        self._core.engine.ok()
+
+    async def _rset(self, _event: Rset) -> None:
+        self._maildrop.reset()
+        self._core.engine.ok(self._maildrop.summary)
+
+    async def _list(self, event: List) -> None:
+        if event.number is None:
+            await self._core.answer_list(self._maildrop.scan_listing(), self._maildrop.summary)
+        elif await self._exists(event.number):
+            self._core.engine.ok(f"{event.number} {self._maildrop.size_of(event.number)}")
+
+    async def _uidl(self, event: Uidl) -> None:
+        if event.number is None:
+            await self._core.answer_list(self._maildrop.unique_id_listing())
+        elif await self._exists(event.number):
+            self._core.engine.ok(f"{event.number} {self._maildrop.unique_id(event.number)}")
+
+    async def _dele(self, event: Dele) -> None:
+        if await self._exists(event.number):
+            self._maildrop.delete(event.number)
+            self._core.engine.ok(f"message {event.number} deleted")
+
+    async def _retr(self, event: Retr) -> None:
+        if await self._exists(event.number):
+            await self._send(event.number, f"{self._maildrop.size_of(event.number)} octets")
+
+    async def _top(self, event: Top) -> None:
+        if await self._exists(event.number):
+            await self._send(event.number, "top of message follows", event.lines)
+
+    async def _exists(self, number: int) -> bool:
+        """False: the client was told so."""
+        if number in self._maildrop:
+            return True
+        await self._core.refuse("no such message")
+        return False
 
     async def _send(self, number: int, text: str, lines: int | None = None) -> None:
         engine, workers = self._core.engine, self._core.rooms.workers
