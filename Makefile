@@ -33,6 +33,7 @@ fuzz: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.smtp
 	$(BIN)/python -m benchmarks.imap
+	$(BIN)/python -m benchmarks.pop3
 	$(BIN)/python -m benchmarks.store
 
 $(READY): setup.cfg pyproject.toml

@@ -115,6 +115,12 @@ class Channel(Protocol):
     def loopback(self) -> bool:
         """The client is on this machine."""
 
+    def binding(self, kind: str) -> bytes | None:
+        """What binds to this TLS connection: "tls-exporter" (RFC 9266) or "tls-server-end-point" (RFC 5929 §4).
+
+        None: there is nothing of this kind.
+        """
+
     def flush(self) -> None:
         """Writes what the engine has to send, without waiting. For news that no command asked for."""
 

@@ -21,7 +21,7 @@ from twisted.internet.error import CannotListenError
 from twisted.python import usage
 
 from mailserver import demo
-from mailserver.accounts import Directory, Mailbox
+from mailserver.accounts import Directory, Mailbox, load_secret
 from mailserver.config.loader import ConfigurationError, load
 from mailserver.config.model import Configuration, Listener
 from mailserver.delivery.intake import Intake
@@ -162,6 +162,7 @@ class MailServer(MultiService):
             (data / "spool").mkdir(mode=0o700, parents=True, exist_ok=True)
             (data / "mail").mkdir(mode=0o700, exist_ok=True)
             self._queue = Queue(data / "queue")
+            self._authenticator.secret = load_secret(data / "secret")
         except OSError as error:
             _refuse(f"{error.filename or data}: the data directory cannot be used: {error.strerror}")
         except QueueError as error:

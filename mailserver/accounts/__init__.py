@@ -7,7 +7,14 @@ On failure ConfigurationError when the file cannot be used at the start; `EditEr
 
 from mailserver.accounts.directory import Directory, Mailbox, NotLocal, Resolution, Unknown
 from mailserver.accounts.editor import AccountsFile, EditError
-from mailserver.accounts.passwords import PasswordError, generate_password, hash_password, verify_password
+from mailserver.accounts.passwords import (
+    PasswordError,
+    generate_password,
+    hash_password,
+    scram_keys,
+    verify_password,
+)
+from mailserver.accounts.secret import load_secret
 
 __all__ = [
     "AccountsFile",
@@ -20,5 +27,7 @@ __all__ = [
     "Unknown",
     "generate_password",
     "hash_password",
+    "load_secret",
+    "scram_keys",
     "verify_password",
 ]

@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mailserver.accounts.passwords import generate_password, hash_password, verify_password
+from mailserver.accounts.passwords import generate_password, hash_password, scram_keys, verify_password
 from mailserver.config.loader import ConfigurationError, load_accounts
 from mailserver.config.model import Account, Accounts
 from mailserver.mail import Address, AddressError, Quota, parse_mailbox
+from mailserver.sasl import ScramKeys
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ Resolution = Mailbox | Unknown | NotLocal
 class _Snapshot:
     """One reading of the file, never changed after it was made."""
 
-    __slots__ = ("_catch_all", "_direct", "_passwords", "_postmaster", "domains")
+    __slots__ = ("_catch_all", "_direct", "_passwords", "_postmaster", "domains", "scram")
 
     def __init__(self, accounts: Accounts) -> None:
         self.domains = frozenset(name.lower() for name in accounts.domain)
@@ -74,6 +75,7 @@ class _Snapshot:
                 self._direct[known.key] = mailbox
             self._postmaster.setdefault(address.domain, mailbox)
             self._postmaster.setdefault("", mailbox)
+        self.scram = bool(self._passwords) and all(map(scram_keys, self._passwords.values()))
         self._catch_all = {
             name.lower(): self._direct[parse_mailbox(domain.catch_all).key]
             for name, domain in accounts.domain.items()
@@ -143,6 +145,16 @@ class Directory:
         """The account's own address when the password is right; blocking, some 50 ms."""
         account, stored = self._current().user(username) or (None, self._nobody)
         return account if verify_password(stored, password) else None
+
+    def offers_scram(self) -> bool:
+        """Whether all accounts have keys: a client takes the best that is offered, and could not fall back."""
+        return self._current().scram
+
+    def scram_keys(self, username: str) -> tuple[Address, ScramKeys] | None:
+        """Of an account; None: there is none of that name, or it has no keys."""
+        account, stored = self._current().user(username) or (None, "")
+        keys = scram_keys(stored)
+        return (account, keys) if account is not None and keys is not None else None
 
     def _current(self) -> _Snapshot:
         if self._monotonic() >= self._next_check and self._lock.acquire(blocking=False):

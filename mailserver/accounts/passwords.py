@@ -1,4 +1,7 @@
-"""Passwords: argon2id hashes (RFC 9106), made and checked.
+"""Passwords as they are kept: an argon2id hash (RFC 9106), and behind it, where that is wanted, keys for SCRAM-SHA-256.
+
+Both stand in one text, so that whoever replaces one replaces the other. The keys are of less strength than the hash
+against those who have got hold of the file, which is why they are made only where they are wanted.
 
 Promises   The same text in another Unicode composition is the same password (NFC, as RFC 8265 §4.2 has it).
 On failure PasswordError for one that nobody could type, that is too short or no password at all.
@@ -12,6 +15,8 @@ import unicodedata
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from mailserver.sasl import ScramKeys
+
 _HASHER = PasswordHasher()
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without characters that look alike
 _GROUPS, _GROUP = 4, 5  # 4 x 5 characters of 31: 99 bits
@@ -23,8 +28,8 @@ class PasswordError(ValueError):
     """The text says what is wrong with the password, without the password."""
 
 
-def hash_password(password: str) -> str:
-    """An argon2id hash in its text form. Takes some 50 ms and 64 MiB. Raises PasswordError."""
+def hash_password(password: str, *, scram: bool = False) -> str:
+    """The text to keep. Takes some 50 ms and 64 MiB. Raises PasswordError."""
     if not password:
         raise PasswordError("the password is empty")
     if len(password) < _SHORTEST:
@@ -33,15 +38,22 @@ def hash_password(password: str) -> str:
         raise PasswordError("the password has a control character")
     if len(_octets(password)) > _LIMIT:
         raise PasswordError(f"the password is longer than {_LIMIT} octets")
-    return _HASHER.hash(_octets(password))
+    hashed = _HASHER.hash(_octets(password))
+    return f"{hashed} {ScramKeys.of(_octets(password))}" if scram else hashed
 
 
 def verify_password(stored: str, password: str) -> bool:
     """Takes as long for a wrong password as for the right one."""
     try:
-        return _HASHER.verify(stored, _octets(password))
+        return _HASHER.verify(stored.partition(" ")[0], _octets(password))
     except (VerificationError, InvalidHashError):
         return False
+
+
+def scram_keys(stored: str) -> ScramKeys | None:
+    """None: there are none."""
+    keys = stored.partition(" ")[2]
+    return ScramKeys.parse(keys) if keys else None
 
 
 def generate_password() -> str:

@@ -48,6 +48,10 @@ def _first_line() -> str:
         raise Failure("the password on standard input is not UTF-8 text") from None
 
 
+def _hashed(context: Context, password: str) -> str:
+    return hash_password(password, scram=context.configuration.auth.scram)
+
+
 @click.group()
 def account() -> None:
     """Add, list and remove accounts; set passwords."""
@@ -60,7 +64,7 @@ def account() -> None:
 def add_account(context: Context, address: Address, from_stdin: bool, generate: bool) -> None:
     """Add an account; its domain must be there."""
     password = _new_password(from_stdin, generate)
-    context.accounts.add_account(address, hash_password(password))
+    context.accounts.add_account(address, _hashed(context, password))
     if generate:
         click.echo(password)
     click.echo(f"{address} is added; {_TAKEN_OVER}", err=generate)
@@ -77,7 +81,7 @@ def add_account(context: Context, address: Address, from_stdin: bool, generate: 
 def set_password(context: Context, address: Address, from_stdin: bool, generate: bool) -> None:
     """Give an account a new password."""
     password = _new_password(from_stdin, generate)
-    context.accounts.set_password(address, hash_password(password))
+    context.accounts.set_password(address, _hashed(context, password))
     if generate:
         click.echo(password)
     click.echo(f"{address} has a new password; {_TAKEN_OVER}", err=generate)

@@ -25,6 +25,7 @@ from mailserver.config.network import (
 )
 from mailserver.config.units import parse_duration, parse_size
 from mailserver.mail import Quota, UniqueIds
+from mailserver.sasl import ScramKeys
 
 MINUTE, HOUR, DAY, MIB = 60.0, 3600.0, 86400.0, 2**20
 
@@ -57,13 +58,21 @@ def _this_version(value: T, info: ValidationInfo) -> T:
     return value
 
 
-def _argon2id(text: str) -> str:
+def _stored_password(text: str) -> str:
+    argon2id, _, scram = text.partition(" ")
     try:
-        kind = extract_parameters(text).type.name
+        kind = extract_parameters(argon2id).type.name
     except InvalidHashError:
         kind = ""
-    if kind != "ID" or text.count("$") != 5 or not all(text.split("$")[4:]):
+    if kind != "ID" or argon2id.count("$") != 5 or not all(argon2id.split("$")[4:]):
         raise ValueError("is not an argon2id hash; let `mailserver account passwd ADDRESS` write it")
+    if scram:
+        try:
+            ScramKeys.parse(scram)
+        except ValueError as error:
+            raise ValueError(
+                f"has {error} behind its hash; let `mailserver account passwd ADDRESS` write it"
+            ) from error
     return text
 
 
@@ -113,6 +122,11 @@ class Auth(Section):
 
     without_tls: Literal["never", "loopback"] = Field(
         default="never", description='"loopback": passwords in clear are taken from this machine only'
+    )
+    scram: bool = Field(
+        default=False,
+        strict=True,
+        description="new passwords are kept for SCRAM-SHA-256 too; it is offered once all accounts have such keys",
     )
 
 
@@ -258,8 +272,8 @@ class Domain(Section):
 class Account(Section):
     """A mailbox and who may open it."""
 
-    password: Annotated[str, AfterValidator(_argon2id)] = Field(
-        description="an argon2id hash; `mailserver account passwd` writes it"
+    password: Annotated[str, AfterValidator(_stored_password)] = Field(
+        description="an argon2id hash, perhaps with keys for SCRAM behind it; `mailserver account passwd` writes it"
     )
     aliases: tuple[str, ...] = Field(default=(), description="further addresses of the account")
     quota: Size | None = Field(default=None, description="octets that the account may keep; absent: no limit")

@@ -25,7 +25,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mailserver.net.tls import CertificateStore, tls_state
+from mailserver.net.tls import CertificateStore, channel_binding, tls_state
 from mailserver.policy.connections import ConnectionLimits, Refusal
 from mailserver.ports import Channel, Clock, Disconnected, Timer, TLSState
 
@@ -185,6 +185,9 @@ class ServedConnection(protocol.Protocol):
     @property
     def loopback(self) -> bool:
         return is_loopback(self.peer)
+
+    def binding(self, kind: str) -> bytes | None:
+        return channel_binding(self.transport, kind)
 
     def flush(self) -> None:
         if self._connected and not self._closing and self._session is not None:

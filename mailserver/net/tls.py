@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from cryptography.x509 import load_pem_x509_certificates
+from cryptography.x509 import Certificate, load_pem_x509_certificates
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
 from twisted.internet.ssl import CertificateOptions, TLSVersion, optionsForClientTLS
@@ -157,3 +158,26 @@ def tls_state(transport: Any) -> TLSState | None:
     handle = transport.getHandle()
     cipher = handle.get_cipher_name() if isinstance(handle, SSL.Connection) else None
     return None if cipher is None else TLSState(handle.get_protocol_version_name(), cipher)
+
+
+def channel_binding(transport: Any, kind: str) -> bytes | None:
+    """See `Channel.binding`. An exporter is unique to its connection with TLS 1.3 alone (RFC 9266 §3)."""
+    handle = transport.getHandle()
+    if tls_state(transport) is None:
+        return None
+    match kind:
+        case "tls-exporter" if handle.get_protocol_version_name() == "TLSv1.3":
+            exported: bytes = handle.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
+            return exported
+        case "tls-server-end-point":
+            return _end_point(handle.get_certificate().to_cryptography())
+    return None
+
+
+def _end_point(certificate: Certificate) -> bytes | None:
+    """A digest of the certificate by the hash of its signature, SHA-256 in place of weaker ones (RFC 5929 §4.1)."""
+    algorithm = certificate.signature_hash_algorithm
+    if algorithm is None:  # Ed25519 has none, so that this binding is undefined
+        return None
+    weak = algorithm.name in ("md5", "sha1")
+    return certificate.fingerprint(SHA256() if weak else algorithm)

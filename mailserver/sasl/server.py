@@ -1,46 +1,19 @@
-"""The server's end of PLAIN and LOGIN.
+"""The server's end of all mechanisms; PLAIN and LOGIN themselves.
 
 A mechanism serves one exchange. The first `step` gets the client's initial response, or None when it sent none; each
-later one gets the answer to the challenge before. The exchange ends with `Credentials`, which somebody else has to
-check, or with `Malformed`; after its end every step is `Malformed`.
+later one gets the answer to the challenge before. The exchange of PLAIN and LOGIN ends with `Credentials`, which
+somebody else has to check, that of SCRAM (see there) with `Proven` or `Failed`, and each with `Malformed` where the
+client does not speak it; after its end every step is `Malformed`.
 
 Promises   User and password are valid UTF-8, not empty, without NUL and at most `LIMIT` octets each.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Protocol
 
-LIMIT = 1024  # RFC 4616 §2 asks for 255 octets at the least
-
-
-@dataclass(frozen=True, slots=True)
-class Challenge:
-    """Send this and step again with the response. Empty: the client is to begin (RFC 4422 §5, 2b)."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What the client claims. `authorize_as` is the authorisation identity; empty means: the user's own."""
-
-    user: str
-    password: str = field(repr=False)
-    authorize_as: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Malformed:
-    """The response is not of the mechanism; the text says why, without repeating it."""
-
-    reason: str
-
-
-Step = Challenge | Credentials | Malformed
-
-_OVER = Malformed("the exchange is over")
+from mailserver.sasl.scram import SCRAM, SCRAM_PLUS, Binding, Scram
+from mailserver.sasl.steps import LIMIT, OVER, Challenge, Credentials, Malformed, Step
 
 
 class Mechanism(Protocol):
@@ -58,7 +31,7 @@ class _Plain:
 
     def step(self, response: bytes | None) -> Step:
         if self._over:
-            return _OVER
+            return OVER
         if response is None:
             return Challenge(b"")
         self._over = True
@@ -78,7 +51,7 @@ class _Login:
 
     def step(self, response: bytes | None) -> Step:
         if self._over:
-            return _OVER
+            return OVER
         if response is None:
             return Challenge(b"Username:")
         if self._user is None:
@@ -102,12 +75,22 @@ def _credentials(user: bytes, password: bytes, authorize_as: bytes) -> Credentia
         return Malformed("a field is not UTF-8")
 
 
-_MECHANISMS: dict[str, type[_Plain] | type[_Login]] = {"PLAIN": _Plain, "LOGIN": _Login}
+SERVER_MECHANISMS = (SCRAM_PLUS, SCRAM, "PLAIN", "LOGIN")
+"""The best first."""
 
-SERVER_MECHANISMS = tuple(_MECHANISMS)
 
+def mechanism(name: str, binding: Binding | None = None) -> Mechanism | None:
+    """A new exchange, or None when there is no such mechanism. Case does not count.
 
-def mechanism(name: str) -> Mechanism | None:
-    """A new exchange, or None when there is no such mechanism. Case does not count."""
-    kind = _MECHANISMS.get(name.upper())
-    return kind() if kind else None
+    `binding` gives channel bindings, where the connection has any; SCRAM-SHA-256-PLUS needs them.
+    """
+    match name.upper():
+        case "PLAIN":
+            return _Plain()
+        case "LOGIN":
+            return _Login()
+        case "SCRAM-SHA-256":
+            return Scram(binding=None, plus_offered=binding is not None)
+        case "SCRAM-SHA-256-PLUS" if binding is not None:
+            return Scram(binding=binding, plus_offered=True)
+    return None

@@ -10,15 +10,35 @@ On failure `LoginRefused`: `temporary` when the directory cannot be asked now, `
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import Literal, Protocol
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeVar
 
 from mailserver.mail import Address
 from mailserver.policy.failures import Failures
 from mailserver.ports import Channel, Clock, Workers
-from mailserver.sasl import SERVER_MECHANISMS, Challenge, Credentials, Malformed, Mechanism, mechanism
+from mailserver.sasl import (
+    BINDINGS,
+    SCRAM,
+    SCRAM_PLUS,
+    SERVER_MECHANISMS,
+    Binding,
+    Challenge,
+    Credentials,
+    Failed,
+    Lookup,
+    Malformed,
+    Mechanism,
+    Proven,
+    Scram,
+    ScramKeys,
+    mechanism,
+)
 
 log = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 
 class LoginRefused(Exception):
@@ -34,34 +54,51 @@ class LoginRefused(Exception):
 
 
 class Passwords(Protocol):
-    """The part of the directory that checks passwords; blocking."""
+    """The part of the directory that knows passwords; blocking."""
 
     def authenticate(self, username: str, password: str) -> Address | None:
         """The account's own address, or None. Takes the same time for unknown users. Raises OSError."""
 
+    def offers_scram(self) -> bool:
+        """Whether every account may use SCRAM. From memory."""
+
+    def scram_keys(self, username: str) -> tuple[Address, ScramKeys] | None:
+        """The account's own address and its keys, or None. Raises OSError."""
+
 
 @dataclass(slots=True)
 class Authenticator:
-    """One for the whole server; sessions ask it."""
+    """One for the whole server; sessions ask it. `secret`: what SCRAM pretends of unknown users hangs on it."""
 
     directory: Passwords
     workers: Workers
     clock: Clock
     failures: Failures
     without_tls: Literal["never", "loopback"] = "never"
+    secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     def offered(self, channel: Channel) -> bool:
-        """May a password be sent on this channel?"""
+        """May a client log in on this channel?"""
         return channel.tls is not None or (self.without_tls == "loopback" and channel.loopback)
 
     def mechanisms(self, channel: Channel) -> tuple[str, ...]:
-        """What AUTH may name on this channel now."""
-        return SERVER_MECHANISMS if self.offered(channel) else ()
+        """What AUTH may name on this channel now, the best first."""
+        if not self.offered(channel):
+            return ()
+        left_out = []
+        if not self.directory.offers_scram():
+            left_out = [SCRAM, SCRAM_PLUS]
+        elif self._binding(channel) is None:
+            left_out = [SCRAM_PLUS]
+        return tuple(name for name in SERVER_MECHANISMS if name not in left_out)
 
     def begin(self, channel: Channel, name: str) -> Exchange | None:
         """An exchange of this mechanism, in upper case; None: it is not offered here."""
-        machine = mechanism(name) if name in self.mechanisms(channel) else None
+        machine = mechanism(name, self._binding(channel)) if name in self.mechanisms(channel) else None
         return Exchange(self, channel, machine) if machine is not None else None
+
+    def _binding(self, channel: Channel) -> Binding | None:
+        return channel.binding if any(map(channel.binding, BINDINGS)) else None
 
     async def login(self, channel: Channel, username: str, password: str, authorize_as: str = "") -> Address:
         """The account's address. `authorize_as`, the SASL authorisation identity, is empty or names the same account.
@@ -70,14 +107,17 @@ class Authenticator:
         """
         if not self.offered(channel):
             raise LoginRefused("encryption is required before a password is sent")
-        try:
-            account = await self.workers.run(self.directory.authenticate, username, password)
-            if account is not None and authorize_as and authorize_as != username:
-                account = None
-        except OSError as error:
-            log.error("session=%s login: the directory cannot be read: %s", channel.id, error)
-            raise LoginRefused("accounts cannot be looked up now", temporary=True) from error
-        if account is None:
+        account = await self._ask(channel, lambda: self.directory.authenticate(username, password))
+        return await self.decide(channel, username, authorize_as, account)
+
+    async def keys(self, channel: Channel, username: str) -> tuple[Address | None, ScramKeys]:
+        """Whom it would be, and the keys to prove it with; None, with keys that nothing fits, for unknown users."""
+        found = await self._ask(channel, lambda: self.directory.scram_keys(username))
+        return found or (None, ScramKeys.decoy(self.secret, username.lower().encode()))
+
+    async def decide(self, channel: Channel, username: str, authorize_as: str, account: Address | None) -> Address:
+        """The account, if there is one and it is the one to act as. Raises LoginRefused, after a while."""
+        if account is None or (authorize_as and authorize_as != username):
             self.failures.note(channel.peer, self.clock.monotonic())
             log.warning("session=%s peer=%s login refused user=%r", channel.id, channel.peer, username[:100])
             await self.clock.sleep(self.failures.delay(channel.peer, self.clock.monotonic()))
@@ -85,6 +125,13 @@ class Authenticator:
         self.failures.forget(channel.peer)
         log.info("session=%s peer=%s login user=%s", channel.id, channel.peer, account)
         return account
+
+    async def _ask(self, channel: Channel, question: Callable[[], R]) -> R:
+        try:
+            return await self.workers.run(question)
+        except OSError as error:
+            log.error("session=%s login: the directory cannot be read: %s", channel.id, error)
+            raise LoginRefused("accounts cannot be looked up now", temporary=True) from error
 
 
 class Exchange:
@@ -94,16 +141,31 @@ class Exchange:
         self._authenticator = authenticator
         self._channel = channel
         self._machine = machine
+        self._claim = Lookup("", "")
+        self._account: Address | None = None  # whom it will be when the claim is proven
 
     async def step(self, response: bytes | None) -> bytes | Address:
         """A challenge, or the account that is logged in. None: the client sent no initial response.
 
         Raises LoginRefused; then the exchange is over.
         """
-        match self._machine.step(response):
+        outcome = self._machine.step(response)
+        if isinstance(outcome, Lookup) and isinstance(self._machine, Scram):
+            self._claim = outcome
+            self._account, keys = await self._authenticator.keys(self._channel, outcome.user)
+            outcome = self._machine.supply(keys)
+        match outcome:
             case Challenge(data):
                 return data
             case Credentials(user, password, authorize_as):
                 return await self._authenticator.login(self._channel, user, password, authorize_as)
+            case Proven():
+                return await self._decide(self._account)
+            case Failed():
+                return await self._decide(None)
             case Malformed(reason):
                 raise LoginRefused(f"the response is malformed: {reason}", malformed=True)
+        raise AssertionError(f"no answer to {outcome}")
+
+    async def _decide(self, account: Address | None) -> Address:
+        return await self._authenticator.decide(self._channel, self._claim.user, self._claim.authorize_as, account)

@@ -23,8 +23,7 @@ from mailserver.mail.trace import Arrival, date_time
 from mailserver.message.header import fields, header_end
 from mailserver.policy.connections import Refusal
 from mailserver.ports import Channel, Clock
-from mailserver.sasl import SERVER_MECHANISMS, Challenge, Credentials, Mechanism, mechanism
-from mailserver.sessions.login import Authenticator, LoginRefused
+from mailserver.sessions.login import Authenticator, Exchange, LoginRefused
 from mailserver.smtp import events
 from mailserver.smtp.server import Limits as EngineLimits
 from mailserver.smtp.server import ServerConnection
@@ -91,7 +90,7 @@ class SMTPSession:
         )
         self._hello: events.Hello | None = None
         self._account: Address | None = None
-        self._mechanism: Mechanism | None = None
+        self._exchange: Exchange | None = None
         self._transaction: _Transaction | None = None
         self._errors = 0
         self._refused = 0
@@ -146,7 +145,7 @@ class SMTPSession:
     async def _on_hello(self, event: events.Hello) -> Reply:
         self._end_transaction()
         self._hello = event
-        self.engine.auth = SERVER_MECHANISMS if self._may_log_in() else ()
+        self.engine.auth = self._rooms.authenticator.mechanisms(self._channel) if self._may_log_in() else ()
         return Reply(250, f"greets {event.domain}")
 
     async def _on_mail(self, event: events.Mail) -> Reply:
@@ -229,7 +228,7 @@ class SMTPSession:
         self._end_transaction()
         self._hello = None
         self._account = None
-        self._mechanism = None
+        self._exchange = None
         self.engine.reply(Reply.of(220, "2.0.0", "Go ahead with TLS"))
         self._channel.start_tls()
 
@@ -239,36 +238,32 @@ class SMTPSession:
         return False
 
     async def _on_auth(self, event: events.Auth) -> Reply | None:
-        self._mechanism = mechanism(event.mechanism)
-        assert self._mechanism is not None, "the engine takes only mechanisms that were offered"
+        self._exchange = self._rooms.authenticator.begin(self._channel, event.mechanism)
+        if self._exchange is None:  # it was offered, and is no longer
+            return Reply.of(504, "5.5.4", "The mechanism is not supported")
         return await self._step(event.initial)
 
     async def _on_auth_response(self, event: events.AuthResponse) -> Reply | None:
         return await self._step(event.data)
 
     async def _on_auth_cancelled(self, event: events.AuthCancelled) -> Reply:
-        self._mechanism = None
+        self._exchange = None
         return event.reply
 
     async def _step(self, response: bytes | None) -> Reply | None:
-        assert self._mechanism is not None, "a response follows AUTH"
-        outcome = self._mechanism.step(response)
-        if isinstance(outcome, Challenge):
-            self.engine.challenge(outcome.data)
-            return None
-        self._mechanism = None
-        if not isinstance(outcome, Credentials):
-            return await self._on_rejected(
-                events.Rejected(Reply.of(501, "5.5.2", f"The response is malformed: {outcome.reason}"))
-            )
+        assert self._exchange is not None, "a response follows AUTH"
         try:
-            self._account = await self._rooms.authenticator.login(
-                self._channel, outcome.user, outcome.password, outcome.authorize_as
-            )
+            outcome = await self._exchange.step(response)
         except LoginRefused as refusal:
+            self._exchange = None
             if refusal.temporary:
                 return Reply.of(454, "4.7.0", str(refusal))
-            return await self._on_rejected(events.Rejected(Reply.of(535, "5.7.8", str(refusal))))
+            code, enhanced = (501, "5.5.2") if refusal.malformed else (535, "5.7.8")
+            return await self._on_rejected(events.Rejected(Reply.of(code, enhanced, str(refusal))))
+        if isinstance(outcome, bytes):
+            self.engine.challenge(outcome)
+            return None
+        self._exchange, self._account = None, outcome
         return Reply.of(235, "2.7.0", "Authenticated")
 
     # The transaction

@@ -238,34 +238,39 @@ class Maildir:
         columns = self.contents.columns
         modseq = self.contents.next_modseq()
         moves: dict[int, _Move | None] = {}  # by the number of the state before
+        changes: list[tuple[int, _Move]] = []  # by place, ascending
+        for place in columns.places(uids):
+            number = columns.numbers[place]
+            move = moves[number] if number in moves else moves.setdefault(number, self._move(number, action, flags))
+            if move is not None:
+                changes.append((place, move))
+        complete = True
         restated: dict[int, int] = {}
-        complete, renamed = True, False
         try:
-            with self.changing(), Directory(self.cur.path) as cur:
-                for place in columns.places(uids):
-                    number = columns.numbers[place]
-                    move = (
-                        moves[number]
-                        if number in moves
-                        else moves.setdefault(number, self._move(number, action, flags))
-                    )
-                    if move is None:
-                        continue
-                    if move.info != move.old:
-                        base = columns.base(place)
-                        try:
-                            cur.rename(base + move.old, base + move.info)
-                        except FileNotFoundError:
-                            complete = False
-                            continue
-                        renamed = True
-                    restated[place] = move.number
-                if renamed:
-                    cur.sync()
+            if any(move.info != move.old for _, move in changes):
+                complete = self._rename(changes, restated)
+            else:
+                restated = {place: move.number for place, move in changes}
         finally:
             kept = self.commit({}, restated, (), modseq)
         if not kept:
             raise _not_kept()
+        return complete
+
+    def _rename(self, changes: list[tuple[int, _Move]], restated: dict[int, int]) -> bool:
+        """Puts into `restated` what was changed, durably. False: some file was not where it should be."""
+        columns, complete = self.contents.columns, True
+        with self.changing(), Directory(self.cur.path) as cur:
+            for place, move in changes:
+                if move.info != move.old:
+                    base = columns.base(place)
+                    try:
+                        cur.rename(base + move.old, base + move.info)
+                    except FileNotFoundError:
+                        complete = False
+                        continue
+                restated[place] = move.number
+            cur.sync()
         return complete
 
     def _move(self, number: int, action: FlagAction, flags: frozenset[str]) -> _Move | None:

@@ -15,6 +15,7 @@ from mailserver.accounts import Directory, Mailbox, NotLocal, Resolution, Unknow
 from mailserver.accounts import directory as directory_module
 from mailserver.config.loader import ConfigurationError
 from mailserver.mail import UNLIMITED, Address, Quota, parse_mailbox
+from mailserver.sasl import ScramKeys
 from tests.support.configs import ACCOUNTS, SECRET, SECRET_HASH
 
 ALICE, BOB = parse_mailbox("alice@example.org"), parse_mailbox("bob@example.org")
@@ -276,3 +277,25 @@ def test_lookups_from_many_threads_while_the_file_changes(tmp_path: Path) -> Non
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+KEYS = ScramKeys.of(SECRET.encode(), iterations=4096)
+
+
+def test_scram_is_offered_once_all_accounts_have_keys(tmp_path: Path) -> None:
+    half = ACCOUNTS.replace(SECRET_HASH, f"{SECRET_HASH} {KEYS}", 1)
+    directory, path, moment = make(tmp_path, half)
+    assert not directory.offers_scram()
+    assert directory.scram_keys("Info@example.org") == (ALICE, KEYS)
+    assert directory.scram_keys("bob@example.org") is None
+    assert directory.scram_keys("nobody@example.org") is directory.scram_keys("@") is None
+    assert directory.authenticate("alice@example.org", SECRET) == ALICE
+    edit(path, ACCOUNTS.replace(SECRET_HASH, f"{SECRET_HASH} {KEYS}"))
+    moment.now += 10
+    assert directory.offers_scram()
+
+
+@pytest.mark.parametrize("tail", [" x", f" {KEYS} x", f"  {KEYS}", f" {str(KEYS)[:-5]}"])
+def test_damaged_keys_are_a_fault_of_the_file(tmp_path: Path, tail: str) -> None:
+    with pytest.raises(ConfigurationError, match="behind its hash; let `mailserver account passwd"):
+        make(tmp_path, ACCOUNTS.replace(SECRET_HASH, SECRET_HASH + tail, 1))

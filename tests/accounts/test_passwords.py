@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from mailserver.accounts import PasswordError, generate_password, hash_password, verify_password
+from mailserver.accounts import PasswordError, generate_password, hash_password, scram_keys, verify_password
+from mailserver.sasl import ScramKeys
 from tests.support.configs import SECRET, SECRET_HASH
 
 
@@ -37,3 +38,13 @@ def test_generated_passwords_are_long_and_never_the_same() -> None:
     made = {generate_password() for _ in range(100)}
     assert len(made) == 100
     assert all(len(password) == 23 and password.replace("-", "").isalnum() for password in made)
+
+
+def test_keys_for_scram_stand_behind_the_hash_and_belong_to_the_same_password() -> None:
+    stored = hash_password("p\u00e4ssword", scram=True)
+    keys = scram_keys(stored)
+    assert keys is not None
+    assert keys == ScramKeys.of("p\u00e4ssword".encode(), salt=keys.salt)
+    assert verify_password(stored, "pa\u0308ssword")
+    assert not verify_password(stored, "passw\u00f6rd")
+    assert scram_keys(hash_password("p\u00e4ssword")) is None

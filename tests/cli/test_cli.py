@@ -15,7 +15,7 @@ import pytest
 import trustme
 from click.testing import CliRunner, Result
 
-from mailserver.accounts import verify_password
+from mailserver.accounts import scram_keys, verify_password
 from mailserver.cli import main
 from mailserver.config.loader import load_accounts
 from mailserver.config.reference import page
@@ -115,6 +115,15 @@ def test_a_new_password_from_standard_input(command: Command) -> None:
     said = command.good("account", "passwd", "bob@example.org", "--password-stdin", stdin="pass word\n")
     assert said == "bob@example.org has a new password; a running server takes it over within a second or two\n"
     assert verify_password(command.password_of("bob@example.org"), "pass word")
+
+
+def test_keys_for_scram_where_the_configuration_wants_them(command: Command) -> None:
+    command.good("account", "passwd", "bob@example.org", "--password-stdin", stdin="new-secret\n")
+    assert scram_keys(command.password_of("bob@example.org")) is None
+    command.path.write_text(MINIMAL + "[auth]\nscram = true\n")
+    command.good("account", "passwd", "bob@example.org", "--password-stdin", stdin="new-secret\n")
+    assert scram_keys(command.password_of("bob@example.org")) is not None
+    assert verify_password(command.password_of("bob@example.org"), "new-secret")
 
 
 def test_an_account_whose_mailbox_is_there_already(command: Command) -> None:

@@ -55,6 +55,14 @@ def test_store_benchmark_prints_a_row_for_each_work(tmp_path: Path) -> None:
     assert all(float(row[2]) > 0 for row in rows if row[1] != "octets")
 
 
+@pytest.mark.skipif(bool(dovecot.missing()), reason=dovecot.missing())
+def test_pop3_benchmark_finds_both_servers_of_one_mind_and_prints_a_row_for_each_work(tmp_path: Path) -> None:
+    rows = _run("pop3", tmp_path, 100)
+    works = ["login and STAT", "LIST", "UIDL", "100 RETR, pipelined", "100 RETR, one after another"]
+    assert [row[0] for row in rows] == works
+    assert all(float(row[2]) > 0 for row in rows)
+
+
 def test_the_same_number_makes_the_same_message() -> None:
     assert corpus.message(7) == corpus.message(7) != corpus.message(8)
 

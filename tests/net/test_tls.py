@@ -14,13 +14,15 @@ from typing import Any
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.hashes import SHA256
+from OpenSSL import SSL
 from twisted.internet import endpoints
 from twisted.internet.protocol import Factory, Protocol
 
 from mailserver.config.model import TLS, ServerName
 from mailserver.net import tls
 from mailserver.net.connector import ReactorConnector
-from mailserver.net.tls import CertificateError, CertificateStore, client_tls
+from mailserver.net.tls import CertificateError, CertificateStore, channel_binding, client_tls
 from mailserver.ports import ConnectFailure
 from tests.support.reactor import in_reactor
 
@@ -268,3 +270,56 @@ def test_what_is_no_host_name_is_not_asked_for(name: str) -> None:
 def test_a_host_name_is_asked_for() -> None:
     connection = client_tls("mx_1.example.net", verify=False).clientConnectionForTLS(None)
     assert connection.get_servername() == b"mx_1.example.net"
+
+
+# Channel bindings
+
+
+class _Pair:
+    """Both ends of a TLS connection in memory, after the handshake."""
+
+    def __init__(self, settings: TLS, version: int) -> None:
+        self.server = SSL.Connection(CertificateStore(settings)._options.getContext(), None)
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_min_proto_version(version)
+        context.set_max_proto_version(version)
+        self.client = SSL.Connection(context, None)
+        self.server.set_accept_state()
+        self.client.set_connect_state()
+        for _ in range(5):
+            for mine, other in ((self.client, self.server), (self.server, self.client)):
+                with contextlib.suppress(SSL.WantReadError):
+                    mine.do_handshake()
+                with contextlib.suppress(SSL.WantReadError):
+                    other.bio_write(mine.bio_read(65536))
+
+    def getHandle(self) -> Any:
+        return self.server
+
+
+def test_both_ends_know_the_same_binding(settings: TLS) -> None:
+    one, other = (_Pair(settings, SSL.TLS1_3_VERSION) for _ in range(2))
+    exported = channel_binding(one, "tls-exporter")
+    assert exported == one.client.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
+    assert exported is not None and len(exported) == 32
+    assert exported != channel_binding(other, "tls-exporter")
+    certificate = one.client.get_peer_certificate()
+    assert certificate is not None
+    digest = certificate.to_cryptography().fingerprint(SHA256())
+    assert channel_binding(one, "tls-server-end-point") == digest == channel_binding(other, "tls-server-end-point")
+
+
+def test_an_exporter_binds_with_tls_1_3_alone(settings: TLS) -> None:
+    pair = _Pair(settings, SSL.TLS1_2_VERSION)
+    assert channel_binding(pair, "tls-exporter") is None
+    assert channel_binding(pair, "tls-server-end-point") is not None
+
+
+def test_nothing_binds_without_tls_nor_in_unknown_ways(settings: TLS) -> None:
+    class Plain:
+        def getHandle(self) -> None:
+            return None
+
+    for kind in ("tls-exporter", "tls-server-end-point", "tls-unique", ""):
+        assert channel_binding(Plain(), kind) is None
+    assert channel_binding(_Pair(settings, SSL.TLS1_3_VERSION), "tls-unique") is None

@@ -70,7 +70,7 @@ def test_base64_malformed(line: bytes) -> None:
 
 
 def test_mechanisms_by_name() -> None:
-    assert SERVER_MECHANISMS == ("PLAIN", "LOGIN")
+    assert SERVER_MECHANISMS == ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN")
     assert mechanism("plain") is not None
     assert mechanism("CRAM-MD5") is None
     assert begin("LOGIN") is not begin("LOGIN")
@@ -141,7 +141,7 @@ def test_login_malformed(user: bytes, password: bytes) -> None:
     assert isinstance(server.step(password), Malformed)
 
 
-@given(st.sampled_from(SERVER_MECHANISMS), st.lists(st.none() | st.binary(max_size=20), max_size=6))
+@given(st.sampled_from(["PLAIN", "LOGIN"]), st.lists(st.none() | st.binary(max_size=20), max_size=6))
 def test_a_server_mechanism_never_raises(name: str, responses: list[bytes | None]) -> None:
     server = begin(name)
     for response in responses:

@@ -498,6 +498,19 @@ def test_files_that_others_add_get_a_uid_and_say_their_sizes(hurry, inbox, maild
     assert sum(name.endswith(":2,PS") for name in made) == 1
 
 
+def test_flags_that_change_nothing_leave_no_doubt_of_what_is_known(inbox, post, monkeypatch):
+    post()
+    inbox.sync()
+    inbox.update_flags([1], "add", SEEN)
+    time.sleep(2 * watch.GRAIN / 1e9)
+    monkeypatch.setattr(watch.time, "monotonic", later)
+    inbox.sync()
+    known = inbox._maildir.cur.certain
+    assert known is not None
+    inbox.update_flags([1], "add", SEEN)
+    assert inbox._maildir.cur.certain == known
+
+
 @pytest.mark.parametrize("place", ["new/hand", "cur/hand:2,"])
 def test_a_file_that_could_not_be_read_is_tried_again(inbox, maildir, monkeypatch, place):
     def refuse(path: str) -> int:

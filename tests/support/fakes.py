@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -110,6 +110,7 @@ class FakeChannel:
     local_port: int = 25
     tls: TLSState | None = None
     loopback: bool = True
+    bindings: Mapping[str, bytes] = field(default_factory=dict)
     sent: bytes = b""
     closed: bool = False
 
@@ -119,6 +120,9 @@ class FakeChannel:
     async def drain(self) -> None:
         self.flush()
 
+    def binding(self, kind: str) -> bytes | None:
+        return self.bindings.get(kind)
+
     def start_tls(self) -> None:
         self.flush()
         self.tls = TLSState("TLSv1.3", "TLS_AES_256_GCM_SHA384")
@@ -126,6 +130,16 @@ class FakeChannel:
     def close(self) -> None:
         self.flush()
         self.closed = True
+
+
+class WithoutScram:
+    """The part of a directory whose accounts have passwords only."""
+
+    def offers_scram(self) -> bool:
+        return False
+
+    def scram_keys(self, username: str) -> None:
+        return None
 
 
 def converse(session: Any, channel: FakeChannel, data: bytes) -> bytes:

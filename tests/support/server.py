@@ -27,6 +27,7 @@ import tomlkit
 import trustme
 from argon2 import PasswordHasher
 
+from mailserver.sasl import ScramKeys
 from tests.support.sink import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
@@ -67,6 +68,7 @@ LISTENERS: Mapping[str, tuple[str, str]] = {
 class RunningServer:
     """`accounts` maps addresses to aliases. `sections` is merged into the configuration:
     `{"relay": {"port": 2525}, "limits": {...}}`. `wrapper` goes before the command, as `["strace", "-f"]`.
+    `scram`: the accounts have keys for SCRAM.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class RunningServer:
         sections: Mapping[str, Mapping[str, Any]] | None = None,
         environment: Mapping[str, str] | None = None,
         wrapper: Sequence[str] = (),
+        scram: bool = False,
     ) -> None:
         self.directory = directory
         self.hostname = hostname
@@ -90,6 +93,7 @@ class RunningServer:
         self.process: subprocess.Popen[bytes] | None = None
         self._environment = dict(environment or {})
         self._wrapper = list(wrapper)
+        self._scram = scram
         directory.mkdir(parents=True, exist_ok=True)
         self._make_certificates()
         self.write_accounts()
@@ -111,11 +115,15 @@ class RunningServer:
         """Writes `self.accounts` into the file that the server re-reads."""
         domains = {address.partition("@")[2]: {} for address in self.accounts}  # type: dict[str, dict[str, str]]
         table = {
-            address: {"password": _CHEAP.hash(PASSWORD), "aliases": list(aliases)}
+            address: {"password": self._stored_password(), "aliases": list(aliases)}
             for address, aliases in self.accounts.items()
         }
         text = tomlkit.dumps({"domain": domains, "account": table})
         (self.directory / "accounts.toml").write_text(text, encoding="utf-8")
+
+    def _stored_password(self) -> str:
+        keys = f" {ScramKeys.of(PASSWORD.encode(), iterations=4096)}" if self._scram else ""
+        return _CHEAP.hash(PASSWORD) + keys
 
     def write_configuration(self, sections: Mapping[str, Mapping[str, Any]]) -> None:
         configuration: dict[str, Any] = {

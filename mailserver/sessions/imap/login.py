@@ -8,12 +8,14 @@ On failure A refused login is answered with AUTHENTICATIONFAILED or UNAVAILABLE 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from mailserver.imap import AuthResponse, Event
 from mailserver.imap.commands import Authenticate, Capability, Identify, Login, Logout, Noop, StartTLS
-from mailserver.sasl import SERVER_MECHANISMS, Challenge, Credentials, Malformed, Mechanism, Step, mechanism
+from mailserver.mail import Address
 from mailserver.sessions.imap.core import Core, Refused
-from mailserver.sessions.login import LoginRefused
+from mailserver.sessions.login import Exchange, LoginRefused
 from mailserver.store import StoreError
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ def capabilities(core: Core) -> str:
         if core.tls_available and core.channel.tls is None:
             names.append("STARTTLS")
         if core.authenticator.offered(core.channel):
-            names += [f"AUTH={name}" for name in SERVER_MECHANISMS]
+            names += [f"AUTH={name}" for name in core.authenticator.mechanisms(core.channel)]
         else:
             names.append("LOGINDISABLED")
     return " ".join(names)
@@ -90,31 +92,31 @@ async def identify(core: Core, tag: str, command: Identify) -> None:
 
 async def login(core: Core, tag: str, command: Login) -> None:
     _require_privacy(core)
-    await _log_in(core, tag, Credentials(command.user, command.password))
+    with _refusing():
+        user = await core.authenticator.login(core.channel, command.user, command.password)
+    await _enter(core, tag, user)
 
 
-class Exchange:
+class Authentication:
     """An AUTHENTICATE under way."""
 
-    def __init__(self, core: Core, tag: str, machine: Mechanism) -> None:
+    def __init__(self, core: Core, tag: str, exchange: Exchange) -> None:
         self._core = core
         self._tag = tag
-        self._machine = machine
+        self._exchange = exchange
 
     async def go_on(self, event: Event) -> None:
         assert isinstance(event, AuthResponse)
         await self.step(event.data)
 
     async def step(self, response: bytes | None) -> None:
-        step: Step = self._machine.step(response)
-        match step:
-            case Challenge(data):
-                self._core.engine.challenge(data)
-            case Credentials():
-                self._core.end()
-                await _log_in(self._core, self._tag, step)
-            case Malformed(reason):
-                raise Refused(reason, "AUTHENTICATIONFAILED")
+        with _refusing():
+            outcome = await self._exchange.step(response)
+        if isinstance(outcome, bytes):
+            self._core.engine.challenge(outcome)
+        else:
+            self._core.end()
+            await _enter(self._core, self._tag, outcome)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -122,12 +124,20 @@ class Exchange:
 
 async def authenticate(core: Core, tag: str, command: Authenticate) -> None:
     _require_privacy(core)
-    machine = mechanism(command.mechanism)
-    if machine is None:
+    exchange = core.authenticator.begin(core.channel, command.mechanism)
+    if exchange is None:
         raise Refused("no such mechanism", "CANNOT")
-    exchange = Exchange(core, tag, machine)
-    core.begin(exchange)
-    await exchange.step(command.initial)
+    authentication = Authentication(core, tag, exchange)
+    core.begin(authentication)
+    await authentication.step(command.initial)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except LoginRefused as refused:
+        raise Refused(str(refused), "UNAVAILABLE" if refused.temporary else "AUTHENTICATIONFAILED") from refused
 
 
 def _require_privacy(core: Core) -> None:
@@ -135,13 +145,7 @@ def _require_privacy(core: Core) -> None:
         raise Refused("encryption is required before a password is sent", "PRIVACYREQUIRED")
 
 
-async def _log_in(core: Core, tag: str, credentials: Credentials) -> None:
-    try:
-        user = await core.authenticator.login(
-            core.channel, credentials.user, credentials.password, credentials.authorize_as
-        )
-    except LoginRefused as refused:
-        raise Refused(str(refused), "UNAVAILABLE" if refused.temporary else "AUTHENTICATIONFAILED") from refused
+async def _enter(core: Core, tag: str, user: Address) -> None:
     try:
         account = await core.workers.run(core.open_account, user)
     except (StoreError, OSError) as error:

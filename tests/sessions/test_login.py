@@ -1,0 +1,135 @@
+"""Authentication as all protocols share it: which mechanisms there are, and how an exchange ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mailserver.mail import Address
+from mailserver.policy.failures import Failures
+from mailserver.ports import TLSState
+from mailserver.sasl import ScramKeys
+from mailserver.sessions.login import Authenticator, LoginRefused
+from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, run
+from tests.support.scram import ScramClient
+
+ALICE = Address("alice", "example.test")
+TLS = TLSState("TLSv1.3", "TLS_AES_256_GCM_SHA384")
+BINDINGS = {"tls-exporter": b"\1" * 32}
+KEYS = ScramKeys.of(b"secret", iterations=4096)
+
+
+class Directory:
+    scram = True
+    broken = False
+
+    def authenticate(self, username: str, password: str) -> Address | None:
+        return ALICE if (username, password) == (str(ALICE), "secret") else None
+
+    def offers_scram(self) -> bool:
+        return self.scram
+
+    def scram_keys(self, username: str) -> tuple[Address, ScramKeys] | None:
+        if self.broken:
+            raise OSError("the disk is gone")
+        return (ALICE, KEYS) if username == str(ALICE) else None
+
+
+def authenticator(**directory: bool) -> Authenticator:
+    made = Directory()
+    for name, value in directory.items():
+        setattr(made, name, value)
+    return Authenticator(made, FakeWorkers(), FakeClock(), Failures(), secret=b"x" * 32)
+
+
+def encrypted() -> FakeChannel:
+    return FakeChannel(tls=TLS, bindings=BINDINGS)
+
+
+@pytest.mark.parametrize(
+    ("channel", "scram", "offered"),
+    [
+        (FakeChannel(), True, ()),
+        (FakeChannel(tls=TLS), False, ("PLAIN", "LOGIN")),
+        (FakeChannel(tls=TLS), True, ("SCRAM-SHA-256", "PLAIN", "LOGIN")),
+        (encrypted(), True, ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN")),
+        (encrypted(), False, ("PLAIN", "LOGIN")),
+    ],
+)
+def test_what_is_offered_is_what_can_be_begun(channel: FakeChannel, scram: bool, offered: tuple[str, ...]) -> None:
+    asked = authenticator(scram=scram)
+    assert asked.mechanisms(channel) == offered
+    for name in ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN", "CRAM-MD5", ""):
+        assert (asked.begin(channel, name) is not None) == (name in offered)
+
+
+def prove(asked: Authenticator, client: ScramClient, name: str = "SCRAM-SHA-256") -> tuple[Any, bytes]:
+    """How it ended, and what the server said first."""
+    exchange = asked.begin(encrypted(), name)
+    assert exchange is not None
+    first = run(exchange.step(client.first))
+    assert isinstance(first, bytes)
+    last = run(exchange.step(client.final(first)))
+    assert isinstance(last, bytes) and client.trusts(last)
+    return run(exchange.step(b"")), first
+
+
+def test_scram_with_and_without_binding() -> None:
+    bound = ScramClient(str(ALICE), "secret", binding=("tls-exporter", BINDINGS["tls-exporter"]))
+    assert prove(authenticator(), ScramClient(str(ALICE), "secret"))[0] == ALICE
+    assert prove(authenticator(), bound, "SCRAM-SHA-256-PLUS")[0] == ALICE
+    assert prove(authenticator(), ScramClient(str(ALICE), "secret", authorize_as=str(ALICE)))[0] == ALICE
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        ScramClient(str(ALICE), "guess"),
+        ScramClient("nobody@example.test", "secret"),
+        ScramClient("../../etc/passwd", "secret"),
+    ],
+)
+def test_wrong_passwords_and_unknown_users_get_the_same_answers(client: ScramClient) -> None:
+    asked = authenticator()
+    exchange = asked.begin(encrypted(), "SCRAM-SHA-256")
+    assert exchange is not None
+    first = run(exchange.step(client.first))
+    assert isinstance(first, bytes) and b",s=" in first
+    before = asked.clock.monotonic()
+    with pytest.raises(LoginRefused, match="authentication failed") as refused:
+        run(exchange.step(client.final(first)))
+    assert not refused.value.malformed and not refused.value.temporary
+    assert asked.clock.monotonic() > before, "guessing costs time"
+
+
+def test_an_unknown_user_has_the_same_salt_each_time_in_every_process() -> None:
+    salts = set()
+    for name in ("nobody@example.test", "NOBODY@example.test"):
+        exchange = authenticator().begin(encrypted(), "SCRAM-SHA-256")
+        assert exchange is not None
+        first = run(exchange.step(ScramClient(name, "x").first))
+        assert isinstance(first, bytes)
+        salts.add(first.partition(b",")[2])
+    assert len(salts) == 1
+
+
+def test_another_identity_is_refused_even_with_the_right_password() -> None:
+    with pytest.raises(LoginRefused, match="authentication failed"):
+        prove(authenticator(), ScramClient(str(ALICE), "secret", authorize_as="bob@example.test"))
+
+
+def test_a_directory_that_cannot_be_read_is_temporary() -> None:
+    exchange = authenticator(broken=True).begin(encrypted(), "SCRAM-SHA-256")
+    assert exchange is not None
+    with pytest.raises(LoginRefused) as refused:
+        run(exchange.step(ScramClient(str(ALICE), "secret").first))
+    assert refused.value.temporary
+
+
+def test_what_is_not_scram_is_malformed() -> None:
+    exchange = authenticator().begin(encrypted(), "SCRAM-SHA-256")
+    assert exchange is not None
+    with pytest.raises(LoginRefused) as refused:
+        run(exchange.step(b"\0alice\0secret"))
+    assert refused.value.malformed
