@@ -21,7 +21,7 @@ from twisted.internet.error import CannotListenError
 from twisted.python import usage
 
 from mailserver import demo
-from mailserver.accounts import Directory, Mailbox, load_secret
+from mailserver.accounts import Directory, Mailbox, Tokens, TokensUnavailable, load_secret
 from mailserver.config.loader import ConfigurationError, load
 from mailserver.config.model import Configuration, Listener
 from mailserver.delivery.intake import Intake
@@ -77,7 +77,7 @@ def makeService(options: Options) -> MultiService:
         return MailServer(configuration, reactor)
     except ConfigurationError as error:
         _refuse(*error.problems)
-    except CertificateError as error:
+    except (CertificateError, TokensUnavailable) as error:
         _refuse(str(error))
 
 
@@ -124,9 +124,15 @@ class MailServer(MultiService):
             configuration.limits.connections, configuration.limits.connections_per_address
         )
         self._certificates = CertificateStore(configuration.tls) if configuration.tls else None
-        self._directory = Directory(configuration.accounts)
+        oauth = configuration.auth.oauth
+        self._directory = Directory(configuration.accounts, tokens=Tokens(oauth) if oauth else None)
         self._authenticator = Authenticator(
-            self._directory, self._passwords, self._clock, Failures(), configuration.auth.without_tls
+            self._directory,
+            self._passwords,
+            self._clock,
+            Failures(),
+            configuration.auth.without_tls,
+            openid_configuration=oauth.configuration if oauth else None,
         )
         self._store = Store(configuration.data / "mail", hostname=configuration.hostname)
         self._pop3_rooms = pop3.POP3Rooms(

@@ -15,6 +15,7 @@ from mailserver.accounts.passwords import (
     verify_password,
 )
 from mailserver.accounts.secret import load_secret
+from mailserver.accounts.tokens import Tokens, TokensUnavailable
 
 __all__ = [
     "AccountsFile",
@@ -24,6 +25,8 @@ __all__ = [
     "NotLocal",
     "PasswordError",
     "Resolution",
+    "Tokens",
+    "TokensUnavailable",
     "Unknown",
     "generate_password",
     "hash_password",

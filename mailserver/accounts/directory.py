@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mailserver.accounts.passwords import generate_password, hash_password, scram_keys, verify_password
+from mailserver.accounts.tokens import Tokens
 from mailserver.config.loader import ConfigurationError, load_accounts
 from mailserver.config.model import Account, Accounts
 from mailserver.mail import Address, AddressError, Quota, parse_mailbox
@@ -118,8 +119,11 @@ def _aliases(account: Account) -> Iterator[Address]:
 class Directory:
     """The accounts of one file. Raises ConfigurationError when the file cannot be used at first."""
 
-    def __init__(self, path: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, path: Path, *, tokens: Tokens | None = None, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._path = path
+        self._tokens = tokens
         self._monotonic = monotonic
         self._lock = threading.Lock()  # held by the one that looks whether the file has changed
         self._stamp = _stamp(path)
@@ -155,6 +159,18 @@ class Directory:
         account, stored = self._current().user(username) or (None, "")
         keys = scram_keys(stored)
         return (account, keys) if account is not None and keys is not None else None
+
+    @property
+    def offers_tokens(self) -> bool:
+        """Whether there is an issuer whose tokens are taken."""
+        return self._tokens is not None
+
+    def by_token(self, username: str, token: str) -> Address | None:
+        """The account that the token is for, if it is good and `username` leads there too or is empty. Blocking."""
+        address = self._tokens.address(token) if self._tokens is not None else None
+        owner = self._current().user(address) if address else None
+        user = self._current().user(username) if username else owner
+        return owner[0] if owner is not None and user is not None and owner[0] == user[0] else None
 
     def _current(self) -> _Snapshot:
         if self._monotonic() >= self._next_check and self._lock.acquire(blocking=False):

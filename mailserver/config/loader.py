@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from mailserver.config.accounts import account_faults
 from mailserver.config.certificates import expiry_fault, pair_fault
-from mailserver.config.model import TLS, Accounts, Configuration, Listener, Relay, Section
+from mailserver.config.model import TLS, Accounts, Configuration, Listener, OAuth, Relay, Section
 from mailserver.config.network import parse_endpoint
 from mailserver.config.syntax import parse
 from mailserver.config.units import format_duration
@@ -78,6 +78,7 @@ def load(path: Path, *, check_endpoint: EndpointCheck | None = None, valid_at: d
         _endpoint_faults(listeners, check_endpoint),
         _certificate_faults(tls, valid_at) if tls else (),
         _relay_faults(relay) if relay else (),
+        _oauth_faults(configuration.auth.oauth) if configuration and configuration.auth.oauth else (),
         _data_faults(path.parent / raw["data"]) if isinstance(raw.get("data"), str) else (),
     )
     for check in checks:
@@ -205,6 +206,11 @@ def _relay_faults(relay: Relay) -> Iterator[Fault]:
         yield ("relay", "delay_warning"), f"is longer than relay.lifetime, {remedy}"
     if relay.smarthost_password_file and (fault := _file_fault(relay.smarthost_password_file)):
         yield ("relay", "smarthost_password_file"), fault
+
+
+def _oauth_faults(oauth: OAuth) -> Iterator[Fault]:
+    if fault := _file_fault(oauth.keys):
+        yield ("auth", "oauth", "keys"), fault
 
 
 def _data_faults(data: Path) -> Iterator[Fault]:

@@ -117,6 +117,20 @@ class Listener(Section):
     tls: Literal["starttls", "implicit", "none"] = Field(default="starttls", description="how encryption begins")
 
 
+class OAuth(Section):
+    """Tokens of one issuer, for OAUTHBEARER and XOAUTH2. Needs `pip install 'mailserver[oauth]'`."""
+
+    issuer: str = Field(min_length=1, description="who issues the tokens: their `iss`")
+    audience: str = Field(min_length=1, description="for whom they are issued: their `aud`")
+    keys: FilePath = Field(description="file with the issuer's public keys, as it publishes them (JSON Web Key Set)")
+    address_claim: str = Field(
+        default="email", min_length=1, description="what in a token tells the account: an address or alias of it"
+    )
+    configuration: str | None = Field(
+        default=None, description="URL that clients with a bad token are told: the issuer's openid-configuration"
+    )
+
+
 class Auth(Section):
     """Logging in."""
 
@@ -128,6 +142,7 @@ class Auth(Section):
         strict=True,
         description="new passwords are kept for SCRAM-SHA-256 too; it is offered once all accounts have such keys",
     )
+    oauth: OAuth | None = None
 
 
 class Relay(Section):

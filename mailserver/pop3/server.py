@@ -216,7 +216,7 @@ class ServerConnection:
             del self._input[: end + 1]
             self._skipping = False
         exchange = self.state is State.EXCHANGE
-        limit = SASL_LINE if exchange else self._line_limit
+        limit = SASL_LINE if exchange or self._input[:5].upper() == b"AUTH " else self._line_limit
         end = self._input.find(b"\n", 0, limit)
         if end < 0:
             if len(self._input) < limit:

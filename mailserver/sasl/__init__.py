@@ -1,5 +1,5 @@
 """Authentication mechanisms as challenge and response (RFC 4422): PLAIN (RFC 4616) and LOGIN, both ends;
-SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677), the server's end.
+SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677), OAUTHBEARER (RFC 7628) and XOAUTH2, the server's end.
 
 Promises   Pure: octets in, a step out; nothing here knows a protocol, a password or a directory. No step raises on what
            the other side sent, and no secret stands in a `repr`.
@@ -8,15 +8,18 @@ On failure `Malformed` from a server mechanism, `ValueError` from `decode_base64
 
 from mailserver.sasl.base64 import decode_base64, encode_base64
 from mailserver.sasl.client import ClientMechanism, Login, Plain, choose
+from mailserver.sasl.oauth import OAUTHBEARER, XOAUTH2, OAuth
 from mailserver.sasl.scram import BINDINGS, SCRAM, SCRAM_PLUS, Binding, Scram, ScramKeys
 from mailserver.sasl.server import SERVER_MECHANISMS, Mechanism, mechanism
-from mailserver.sasl.steps import Challenge, Credentials, Failed, Lookup, Malformed, Proven, Step
+from mailserver.sasl.steps import Challenge, Credentials, Failed, Lookup, Malformed, Proven, Step, Token
 
 __all__ = [
     "BINDINGS",
+    "OAUTHBEARER",
     "SCRAM",
     "SCRAM_PLUS",
     "SERVER_MECHANISMS",
+    "XOAUTH2",
     "Binding",
     "Challenge",
     "ClientMechanism",
@@ -26,11 +29,13 @@ __all__ = [
     "Lookup",
     "Malformed",
     "Mechanism",
+    "OAuth",
     "Plain",
     "Proven",
     "Scram",
     "ScramKeys",
     "Step",
+    "Token",
     "choose",
     "decode_base64",
     "encode_base64",

@@ -2,8 +2,8 @@
 
 A mechanism serves one exchange. The first `step` gets the client's initial response, or None when it sent none; each
 later one gets the answer to the challenge before. The exchange of PLAIN and LOGIN ends with `Credentials`, which
-somebody else has to check, that of SCRAM (see there) with `Proven` or `Failed`, and each with `Malformed` where the
-client does not speak it; after its end every step is `Malformed`.
+somebody else has to check, those of SCRAM and OAuth as told there, and each with `Malformed` where the client does not
+speak it; after its end every step is `Malformed`.
 
 Promises   User and password are valid UTF-8, not empty, without NUL and at most `LIMIT` octets each.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from mailserver.sasl.oauth import OAUTHBEARER, XOAUTH2, OAuth
 from mailserver.sasl.scram import SCRAM, SCRAM_PLUS, Binding, Scram
 from mailserver.sasl.steps import LIMIT, OVER, Challenge, Credentials, Malformed, Step
 
@@ -75,14 +76,15 @@ def _credentials(user: bytes, password: bytes, authorize_as: bytes) -> Credentia
         return Malformed("a field is not UTF-8")
 
 
-SERVER_MECHANISMS = (SCRAM_PLUS, SCRAM, "PLAIN", "LOGIN")
+SERVER_MECHANISMS = (SCRAM_PLUS, SCRAM, OAUTHBEARER, XOAUTH2, "PLAIN", "LOGIN")
 """The best first."""
 
 
-def mechanism(name: str, binding: Binding | None = None) -> Mechanism | None:
+def mechanism(name: str, binding: Binding | None = None, *, configuration: str | None = None) -> Mechanism | None:
     """A new exchange, or None when there is no such mechanism. Case does not count.
 
-    `binding` gives channel bindings, where the connection has any; SCRAM-SHA-256-PLUS needs them.
+    `binding` gives channel bindings, where the connection has any; SCRAM-SHA-256-PLUS needs them. `configuration`: a
+    URL for those whose token is refused.
     """
     match name.upper():
         case "PLAIN":
@@ -93,4 +95,6 @@ def mechanism(name: str, binding: Binding | None = None) -> Mechanism | None:
             return Scram(binding=None, plus_offered=binding is not None)
         case "SCRAM-SHA-256-PLUS" if binding is not None:
             return Scram(binding=binding, plus_offered=True)
+        case "OAUTHBEARER" | "XOAUTH2":
+            return OAuth(name.upper(), configuration)
     return None

@@ -32,6 +32,14 @@ class Lookup:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """What somebody else issued for a user, empty where the client named none; `OAuth.refuse` if it is not good."""
+
+    user: str
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Proven:
     """The client is who it claimed to be when it was looked up."""
 
@@ -48,6 +56,6 @@ class Malformed:
     reason: str
 
 
-Step = Challenge | Credentials | Lookup | Proven | Failed | Malformed
+Step = Challenge | Credentials | Lookup | Token | Proven | Failed | Malformed
 
 OVER = Malformed("the exchange is over")

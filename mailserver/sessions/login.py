@@ -20,9 +20,11 @@ from mailserver.policy.failures import Failures
 from mailserver.ports import Channel, Clock, Workers
 from mailserver.sasl import (
     BINDINGS,
+    OAUTHBEARER,
     SCRAM,
     SCRAM_PLUS,
     SERVER_MECHANISMS,
+    XOAUTH2,
     Binding,
     Challenge,
     Credentials,
@@ -30,9 +32,11 @@ from mailserver.sasl import (
     Lookup,
     Malformed,
     Mechanism,
+    OAuth,
     Proven,
     Scram,
     ScramKeys,
+    Token,
     mechanism,
 )
 
@@ -65,6 +69,13 @@ class Passwords(Protocol):
     def scram_keys(self, username: str) -> tuple[Address, ScramKeys] | None:
         """The account's own address and its keys, or None. Raises OSError."""
 
+    @property
+    def offers_tokens(self) -> bool:
+        """Whether there is an issuer whose tokens are taken."""
+
+    def by_token(self, username: str, token: str) -> Address | None:
+        """The account that the token is for, if it is good and that is the user's; an empty name is anybody's."""
+
 
 @dataclass(slots=True)
 class Authenticator:
@@ -76,6 +87,8 @@ class Authenticator:
     failures: Failures
     without_tls: Literal["never", "loopback"] = "never"
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    openid_configuration: str | None = None
+    """Where clients whose token is refused learn how to get one."""
 
     def offered(self, channel: Channel) -> bool:
         """May a client log in on this channel?"""
@@ -85,16 +98,18 @@ class Authenticator:
         """What AUTH may name on this channel now, the best first."""
         if not self.offered(channel):
             return ()
-        left_out = []
+        left_out = set() if self.directory.offers_tokens else {OAUTHBEARER, XOAUTH2}
         if not self.directory.offers_scram():
-            left_out = [SCRAM, SCRAM_PLUS]
+            left_out |= {SCRAM, SCRAM_PLUS}
         elif self._binding(channel) is None:
-            left_out = [SCRAM_PLUS]
+            left_out |= {SCRAM_PLUS}
         return tuple(name for name in SERVER_MECHANISMS if name not in left_out)
 
     def begin(self, channel: Channel, name: str) -> Exchange | None:
         """An exchange of this mechanism, in upper case; None: it is not offered here."""
-        machine = mechanism(name, self._binding(channel)) if name in self.mechanisms(channel) else None
+        if name not in self.mechanisms(channel):
+            return None
+        machine = mechanism(name, self._binding(channel), configuration=self.openid_configuration)
         return Exchange(self, channel, machine) if machine is not None else None
 
     def _binding(self, channel: Channel) -> Binding | None:
@@ -114,6 +129,10 @@ class Authenticator:
         """Whom it would be, and the keys to prove it with; None, with keys that nothing fits, for unknown users."""
         found = await self._ask(channel, lambda: self.directory.scram_keys(username))
         return found or (None, ScramKeys.decoy(self.secret, username.lower().encode()))
+
+    async def by_token(self, channel: Channel, claim: Token) -> Address | None:
+        """Raises LoginRefused when it cannot be known now."""
+        return await self._ask(channel, lambda: self.directory.by_token(claim.user, claim.token))
 
     async def decide(self, channel: Channel, username: str, authorize_as: str, account: Address | None) -> Address:
         """The account, if there is one and it is the one to act as. Raises LoginRefused, after a while."""
@@ -154,6 +173,12 @@ class Exchange:
             self._claim = outcome
             self._account, keys = await self._authenticator.keys(self._channel, outcome.user)
             outcome = self._machine.supply(keys)
+        elif isinstance(outcome, Token) and isinstance(self._machine, OAuth):
+            self._claim = Lookup(outcome.user, "")
+            account = await self._authenticator.by_token(self._channel, outcome)
+            if account is not None:
+                return await self._decide(account)
+            outcome = self._machine.refuse()
         match outcome:
             case Challenge(data):
                 return data

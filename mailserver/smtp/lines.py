@@ -36,6 +36,10 @@ class LineBuffer:
         if self._unwanted:
             self.discard(self._unwanted)
 
+    def begins_with(self, word: bytes) -> bool:
+        """Whether the next line does, in upper or lower case."""
+        return not self._skipped and self._data[: len(word)].upper() == word
+
     def discard(self, count: int) -> None:
         """Throws the next octets away, those in the buffer and then those to come."""
         self._unwanted = max(0, count - len(self._data))

@@ -296,7 +296,8 @@ class ServerConnection:
 
     def _read_line(self) -> Event | None:
         exchange = self._state is State.AUTH
-        line = self._input.line(self.limits.auth_line if exchange else self.limits.command_line)
+        with_secret = exchange or self._input.begins_with(b"AUTH ")  # RFC 4954 §4: the initial response counts
+        line = self._input.line(self.limits.auth_line if with_secret else self.limits.command_line)
         if line is None:
             return None
         if isinstance(line, Overlong):

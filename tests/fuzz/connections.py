@@ -29,7 +29,7 @@ from mailserver.smtp.events import BodyChunk, Hello
 from mailserver.store import Delivery, Store
 from tests.fuzz import grammar
 from tests.fuzz.dialogues import MESSAGE
-from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, WithoutScram, run
+from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, PasswordsOnly, run
 
 ALICE = Address("alice", "example.org")
 HOSTNAME = "mx.example.org"
@@ -221,7 +221,7 @@ class IMAPForm(Form):
         return [(response.split(maxsplit=3)[:2], len(response)) for response in grammar.imap_responses(data)]
 
 
-class Passwords(WithoutScram):
+class Passwords(PasswordsOnly):
     """Without the time that hashing takes."""
 
     def authenticate(self, username: str, password: str) -> Address | None:

@@ -256,6 +256,14 @@ def test_an_overlong_line_is_refused_once_and_thrown_away() -> None:
     assert answer_ok(engine, b"\r\nCAPA\r\n") == [Capa()]
 
 
+def test_a_command_with_a_secret_in_it_may_be_longer_than_others() -> None:
+    token = b"x" * 6000
+    (event,) = answer_ok(connection(), b"auth XOAUTH2 " + base64.b64encode(token) + b"\r\n")
+    assert event == Auth("XOAUTH2", token)
+    for command in (b"AUTH X " + b"A" * 12288, b"USER " + b"A" * 600, b"AUTHOR " + b"A" * 600):
+        assert answer_ok(connection(), command + b"\r\n") == [Rejected("line too long")]
+
+
 def test_the_longest_line_is_taken() -> None:
     line = b"USER " + b"a" * (512 - 7) + b"\r\n"
     assert answer_ok(connection(line_limit=512), line) == [User("a" * 505)]

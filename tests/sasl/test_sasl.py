@@ -70,7 +70,7 @@ def test_base64_malformed(line: bytes) -> None:
 
 
 def test_mechanisms_by_name() -> None:
-    assert SERVER_MECHANISMS == ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN")
+    assert SERVER_MECHANISMS == ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2", "PLAIN", "LOGIN")
     assert mechanism("plain") is not None
     assert mechanism("CRAM-MD5") is None
     assert begin("LOGIN") is not begin("LOGIN")

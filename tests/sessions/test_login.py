@@ -11,7 +11,7 @@ from mailserver.policy.failures import Failures
 from mailserver.ports import TLSState
 from mailserver.sasl import ScramKeys
 from mailserver.sessions.login import Authenticator, LoginRefused
-from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, run
+from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, PasswordsOnly, run
 from tests.support.scram import ScramClient
 
 ALICE = Address("alice", "example.test")
@@ -20,7 +20,7 @@ BINDINGS = {"tls-exporter": b"\1" * 32}
 KEYS = ScramKeys.of(b"secret", iterations=4096)
 
 
-class Directory:
+class Directory(PasswordsOnly):
     scram = True
     broken = False
 

@@ -15,7 +15,7 @@ from mailserver.ports import TLSState
 from mailserver.sessions.login import Authenticator
 from mailserver.sessions.pop3 import POP3Rooms, POP3Session
 from mailserver.store import Delivery, Store
-from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, WithoutScram, converse, run
+from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, PasswordsOnly, converse, run
 
 ALICE = Address("alice", "example.test")
 SMALL = b"Subject: small\r\n\r\nhello\r\n.\r\n..dots\r\n"
@@ -23,7 +23,7 @@ LARGE = b"Subject: large\r\n\r\n" + b".0123456789abcdef" * 58 + b"\r\n" + (b"y" 
 BINARY = b"Subject: odd\r\n\r\na bare \r and a bare \n and 8 bits \xe4\xff"
 
 
-class AnyPassword(WithoutScram):
+class AnyPassword(PasswordsOnly):
     def authenticate(self, username: str, password: str) -> Address | None:
         return ALICE
 

@@ -24,7 +24,7 @@ from mailserver.sessions.login import Authenticator
 from mailserver.sessions.pop3 import POP3Rooms, POP3Session, refuse
 from mailserver.sessions.pop3.maildrop import AHEAD, BATCH, SMALL, header_of, read_batch, top
 from mailserver.store import Drop, InUse, Message, MessageGone, TooSoon, Unavailable
-from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, WithoutScram, converse, run
+from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, PasswordsOnly, converse, run
 
 ALICE = Address("alice", "example.test")
 TLS = TLSState("TLSv1.3", "TLS_AES_256_GCM_SHA384")
@@ -113,7 +113,7 @@ class FakeAccount:
         return ExitStack()
 
 
-class FakePasswords(WithoutScram):
+class FakePasswords(PasswordsOnly):
     broken = False
 
     def authenticate(self, username: str, password: str) -> Address | None:

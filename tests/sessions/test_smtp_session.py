@@ -21,13 +21,13 @@ from mailserver.ports import TLSState
 from mailserver.sessions import smtp
 from mailserver.sessions.login import Authenticator
 from mailserver.store.model import Delivery, DeliveryError
-from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, Ready, WithoutScram, converse, run
+from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, PasswordsOnly, Ready, converse, run
 
 ALICE, BOB = Address("alice", "example.org"), Address("bob", "example.org")
 TLS = TLSState("TLSv1.3", "TLS_AES_256_GCM_SHA384")
 
 
-class FakeDirectory(WithoutScram):
+class FakeDirectory(PasswordsOnly):
     broken = False
 
     def resolve(self, address: Address) -> Resolution:

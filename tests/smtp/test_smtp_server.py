@@ -415,6 +415,14 @@ def test_a_line_of_the_limit_is_taken_and_one_more_octet_is_not() -> None:
     assert host.feed(b"NOOP " + b"x" * 506 + b"\r\n") == b"500 5.5.2 The line is too long\r\n"
 
 
+def test_auth_with_an_initial_response_may_be_longer_than_other_commands() -> None:
+    host = Host().greeted()
+    host.feed(b"EHLO a\r\n")
+    assert host.codes(b"auth plain " + b"A" * 6000 + b"\r\n") != [500]
+    assert host.codes(b"AUTH PLAIN " + b"A" * 12288 + b"\r\n") == [500]
+    assert host.codes(b"AUTHOR " + b"A" * 6000 + b"\r\n") == [500]
+
+
 def test_an_overlong_line_is_skipped_in_constant_memory_and_answered_once() -> None:
     host = Host().greeted()
     for _ in range(1000):

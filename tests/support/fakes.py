@@ -132,8 +132,13 @@ class FakeChannel:
         self.closed = True
 
 
-class WithoutScram:
+class PasswordsOnly:
     """The part of a directory whose accounts have passwords only."""
+
+    offers_tokens = False
+
+    def by_token(self, username: str, token: str) -> None:
+        return None
 
     def offers_scram(self) -> bool:
         return False

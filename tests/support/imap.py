@@ -15,12 +15,12 @@ from mailserver.sessions.imap import IMAPSession
 from mailserver.sessions.imap.appends import Appends
 from mailserver.sessions.login import Authenticator
 from mailserver.store import AccountStore, Delivery, Store
-from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, WithoutScram, converse, run
+from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, PasswordsOnly, converse, run
 
 ALICE = Address("alice", "example.test")
 
 
-class Passwords(WithoutScram):
+class Passwords(PasswordsOnly):
     """alice and bob, both with the password `secret`."""
 
     broken = False

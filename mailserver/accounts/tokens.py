@@ -1,0 +1,102 @@
+"""OAuth 2.0 bearer tokens: JWTs (RFC 7519) that an issuer has signed, checked against its keys in a file.
+
+Promises   A token is good only if it is signed by one of the issuer's keys, with an algorithm that has a public key; if
+           it is of that issuer, for this audience, not expired and not for later. The file is read again when it
+           changes; while a new one cannot be read the old keys stay.
+On failure TokensUnavailable from the constructor, with the remedy. A bad token is no address, whatever is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mailserver.config.model import OAuth
+
+if TYPE_CHECKING:
+    from jwt import PyJWK
+
+log = logging.getLogger(__name__)
+
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+LEEWAY = 30.0  # seconds that the issuer's clock may be off
+
+
+class TokensUnavailable(ValueError):
+    """Tokens cannot be checked; the text says why."""
+
+
+class Tokens:
+    """Of one issuer. Any thread may call. Raises TokensUnavailable."""
+
+    def __init__(self, settings: OAuth) -> None:
+        try:
+            import jwt
+        except ImportError as error:
+            raise TokensUnavailable(
+                "auth.oauth: PyJWT is missing; install it with: pip install 'mailserver[oauth]'"
+            ) from error
+        self._jwt = jwt
+        self._settings = settings
+        self._stamp = _stamp(settings.keys)
+        self._keys = self._load()
+
+    def address(self, token: str) -> str | None:
+        """The address that the token was issued for; None: it is not good. Blocking, well below a millisecond."""
+        self._refresh()
+        try:
+            header: Mapping[str, Any] = self._jwt.get_unverified_header(token)
+            key = self._key(header.get("kid"))
+            if key is None:
+                return None
+            claims: Mapping[str, Any] = self._jwt.decode(
+                token,
+                key,
+                algorithms=[name for name in ALGORITHMS if name == header.get("alg")],
+                audience=self._settings.audience,
+                issuer=self._settings.issuer,
+                leeway=LEEWAY,
+                options={"require": ["exp", "iss", "aud"]},
+            )
+        except self._jwt.PyJWTError as error:
+            log.info("auth=oauth refused=%s", type(error).__name__)
+            return None
+        address = claims.get(self._settings.address_claim)
+        return address if isinstance(address, str) else None
+
+    def _key(self, key_id: object) -> PyJWK | None:
+        """The key of that name; where the token names none, the only one."""
+        if key_id is None and len(self._keys) == 1:
+            return next(iter(self._keys.values()))
+        return self._keys.get(key_id) if isinstance(key_id, str) else None
+
+    def _refresh(self) -> None:
+        stamp = _stamp(self._settings.keys)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._keys = self._load()
+            log.info("auth=oauth keys=%d read again", len(self._keys))
+        except TokensUnavailable as error:
+            log.error("the former keys stay in use: %s", error)
+
+    def _load(self) -> Mapping[str, PyJWK]:
+        path = self._settings.keys
+        try:
+            keys = self._jwt.PyJWKSet.from_dict(json.loads(path.read_bytes())).keys
+        except (OSError, ValueError, TypeError, AttributeError, self._jwt.PyJWTError) as error:
+            remedy = "save what the issuer publishes as its jwks_uri there"
+            raise TokensUnavailable(f"{path}: no JSON Web Key Set can be read: {error}; {remedy}") from error
+        return {key.key_id or str(number): key for number, key in enumerate(keys)}
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino

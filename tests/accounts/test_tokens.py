@@ -1,0 +1,163 @@
+"""OAuth tokens: which are good, and whose they are."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailserver.accounts import Directory, Tokens, TokensUnavailable
+from mailserver.config.model import OAuth
+from mailserver.mail import parse_mailbox
+from tests.support.configs import ACCOUNTS
+from tests.support.issuer import AUDIENCE, ISSUER, Issuer
+
+ALICE = "alice@example.org"
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Issuer:
+    return Issuer("one", "two")
+
+
+def settings(path: Path, **more: Any) -> OAuth:
+    return OAuth(issuer=ISSUER, audience=AUDIENCE, keys=path, **more)
+
+
+@pytest.fixture
+def tokens(issuer: Issuer, tmp_path: Path) -> Tokens:
+    return Tokens(settings(issuer.publish(tmp_path / "keys.json")))
+
+
+@pytest.mark.parametrize("key", ["one", "two"])
+def test_a_token_by_each_kind_of_key_is_good(issuer: Issuer, tokens: Tokens, key: str) -> None:
+    assert tokens.address(issuer.token(ALICE, key=key)) == ALICE
+
+
+def test_several_audiences_and_another_claim(issuer: Issuer, tmp_path: Path) -> None:
+    tokens = Tokens(settings(issuer.publish(tmp_path / "keys.json"), address_claim="preferred_username"))
+    assert tokens.address(issuer.token("", aud=["other", AUDIENCE], preferred_username=ALICE)) == ALICE
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"iss": "https://evil.example"},
+        {"iss": None},
+        {"aud": "another"},
+        {"aud": None},
+        {"exp": 1},
+        {"exp": None},
+        {"exp": "soon"},
+        {"nbf": 4_000_000_000},
+        {"email": None},
+        {"email": [ALICE]},
+        {"headers": {"kid": "three"}},
+        {"headers": {"kid": "two"}},
+        {"headers": {"kid": None}},
+        {"headers": {}},
+    ],
+)
+def test_what_makes_a_token_bad(issuer: Issuer, tokens: Tokens, wrong: dict[str, Any]) -> None:
+    assert tokens.address(issuer.token(ALICE, key="one", **wrong)) is None
+
+
+def test_a_key_needs_no_name_where_it_is_the_only_one(tmp_path: Path) -> None:
+    issuer = Issuer("only")
+    tokens = Tokens(settings(issuer.publish(tmp_path / "keys.json")))
+    assert tokens.address(issuer.token(ALICE, headers={})) == ALICE
+
+
+def test_another_issuers_key_of_the_same_name_is_another_key(tokens: Tokens) -> None:
+    assert tokens.address(Issuer("one").token(ALICE)) is None
+
+
+def encoded(value: object) -> bytes:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=")
+
+
+def test_no_token_without_a_signature_nor_with_one_by_the_public_key(
+    issuer: Issuer, tokens: Tokens, tmp_path: Path
+) -> None:
+    claims = encoded({"iss": ISSUER, "aud": AUDIENCE, "exp": int(time.time()) + 600, "email": ALICE})
+    unsigned = b".".join((encoded({"alg": "none", "kid": "one"}), claims, b""))
+    assert tokens.address(unsigned.decode()) is None
+    signed = encoded({"alg": "HS256", "kid": "one"}) + b"." + claims
+    for secret in (b"", (tmp_path / "keys.json").read_bytes()):
+        signature = base64.urlsafe_b64encode(hmac.digest(secret, signed, hashlib.sha256)).rstrip(b"=")
+        assert tokens.address((signed + b"." + signature).decode()) is None
+
+
+@pytest.mark.parametrize("garbage", ["", "x", "a.b.c", "....", "e30.e30.e30", "\0", "eyJhbGciOiJSUzI1NiJ9..", "é"])
+def test_garbage_is_no_token(tokens: Tokens, garbage: str) -> None:
+    assert tokens.address(garbage) is None
+
+
+def test_new_keys_are_taken_up_and_broken_ones_are_not(issuer: Issuer, tmp_path: Path) -> None:
+    path = issuer.publish(tmp_path / "keys.json")
+    tokens = Tokens(settings(path))
+    path.write_text("{")
+    os.utime(path, (1, 1))
+    assert tokens.address(issuer.token(ALICE)) == ALICE
+    new = Issuer("one")
+    new.publish(path)
+    os.utime(path, (2, 2))
+    assert tokens.address(new.token(ALICE)) == ALICE
+    assert tokens.address(issuer.token(ALICE)) is None
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"keys": []}', '{"keys": [{"kty": "x"}]}', "3"])
+def test_a_file_without_keys_stops_the_start(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "keys.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(TokensUnavailable, match="save what the issuer publishes"):
+        Tokens(settings(path))
+
+
+def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jwt", None)
+    with pytest.raises(TokensUnavailable, match="pip install 'mailserver\\[oauth\\]'"):
+        Tokens(settings(tmp_path / "keys.json"))
+
+
+@pytest.mark.parametrize(
+    ("username", "address", "account"),
+    [
+        (ALICE, ALICE, ALICE),
+        ("", ALICE, ALICE),
+        ("info@example.org", ALICE, ALICE),
+        (ALICE, "INFO@example.org", ALICE),
+        ("bob@example.org", ALICE, None),
+        (ALICE, "bob@example.org", None),
+        ("nobody@example.org", "nobody@example.org", None),
+        ("", "nobody@example.org", None),
+        ("", "alice+detail@example.org", None),
+        ("", "", None),
+        ("", "\0", None),
+    ],
+)
+def test_a_token_opens_the_account_that_it_is_for(
+    issuer: Issuer, tmp_path: Path, username: str, address: str, account: str | None
+) -> None:
+    (tmp_path / "accounts.toml").write_text(ACCOUNTS)
+    tokens = Tokens(settings(issuer.publish(tmp_path / "keys.json")))
+    directory = Directory(tmp_path / "accounts.toml", tokens=tokens)
+    assert directory.offers_tokens
+    found = directory.by_token(username, issuer.token(address))
+    assert found == (parse_mailbox(account) if account else None)
+
+
+def test_no_issuer_no_tokens(issuer: Issuer, tmp_path: Path) -> None:
+    (tmp_path / "accounts.toml").write_text(ACCOUNTS)
+    directory = Directory(tmp_path / "accounts.toml")
+    assert not directory.offers_tokens
+    assert directory.by_token(ALICE, issuer.token(ALICE)) is None
