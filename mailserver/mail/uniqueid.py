@@ -2,7 +2,7 @@
 
     %08Xu%08Xv   UID and UIDVALIDITY in hexadecimal, eight digits each: Dovecot's default
     %v.%u        both in decimal, as UW-IMAP and Cyrus have it
-    %f           the name of the file without its flags: Courier's, and Dovecot's for those that came from it
+    %f, %g       the name of the file without its flags: Courier's, and Dovecot's for those that came from it
 
 Promises   A client that knows a message by the id that another server gave it fetches it once only. An id is 1 to 70
            visible ASCII characters (RFC 1939 §7, UIDL), but for names of files, which may be longer; where a name
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _LONGEST = 70
-_PIECE = re.compile(r"%(?:0(?P<width>[1-9][0-9]?))?(?P<hex>X?)(?P<what>[uvf])|(?P<text>[!-$&-~]+)|(?P<percent>%%)")
+_PIECE = re.compile(r"%(?:0(?P<width>[1-9][0-9]?))?(?P<hex>X?)(?P<what>[uvfg])|(?P<text>[!-$&-~]+)|(?P<percent>%%)")
 _VISIBLE = re.compile(r"[!-~]+")
 
 
@@ -38,13 +38,13 @@ class UniqueIds:
         while position < len(notation):
             match = _PIECE.match(notation, position)
             if match is None:
-                raise ValueError(f"has {notation[position:]!r}, which is none of %u, %v, %f; {_EXAMPLE}")
+                raise ValueError(f"has {notation[position:]!r}, which is none of %u, %v, %f, %g; {_EXAMPLE}")
             pieces.append(_field(match))
             told.add(match["what"])
             position = match.end()
-        if not told & {"u", "f"}:
+        if not told & {"u", "f", "g"}:
             raise ValueError(f"gives all messages the same id; {_EXAMPLE}")
-        made = cls("".join(pieces), "f" in told)
+        made = cls("".join(pieces), bool(told & {"f", "g"}))
         if len(made.template % {"u": 2**32 - 1, "v": 2**32 - 1, "f": ""}) > _LONGEST:
             raise ValueError(f"makes ids of more than {_LONGEST} characters; {_EXAMPLE}")
         return made
@@ -62,7 +62,7 @@ def _visible(text: str) -> str:
     return text if _VISIBLE.fullmatch(text) else hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-_EXAMPLE = 'write "%08Xu%08Xv" as Dovecot has it, or what stands behind pop3_uidl_format in your dovecot.conf'
+_EXAMPLE = 'write "%08Xu%08Xv", which is the default of Dovecot\'s pop3_uidl_format, or another of its forms'
 
 
 def _field(match: re.Match[str]) -> str:
@@ -70,7 +70,7 @@ def _field(match: re.Match[str]) -> str:
         return "%%"
     if match["text"]:
         return match["text"]
-    if match["what"] == "f":
+    if match["what"] in "fg":
         if match["width"] or match["hex"]:
             raise ValueError(f"{match[0]} has digits or X, which are for numbers; write %f")
         return "%(f)s"

@@ -55,19 +55,20 @@ def _examine(path: str, name: names.FileName, host: str) -> Newcomer | None:
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode):
             return None
-        known = wire_size is not None and name.size == status.st_size
-        if wire_size is None or not known:
+        if wire_size is None or name.size != status.st_size:
             wire_size = _wire_size(path)
     except OSError as error:
         if not isinstance(error, FileNotFoundError):
             log.warning("store=unreadable path=%r error=%r", path, error)
         return None
     if not names.is_plain(base) or len(base) > _BASE_LIMIT:
-        base, known = names.unique(host), False
-    if not known and name.base == base and name.wire_size is None and name.size in (None, status.st_size):
-        sizes = f",W={wire_size}" if name.size is not None else f",S={status.st_size},W={wire_size}"
-    elif not known:
+        base = names.unique(host)
+    told_wrong = name.size not in (None, status.st_size) or name.wire_size not in (None, wire_size)
+    if base != name.base or told_wrong:
         base = names.with_sizes(base, status.st_size, wire_size)
+    else:
+        sizes += f",S={status.st_size}" if name.size is None else ""
+        sizes += f",W={wire_size}" if name.wire_size is None else ""
     letters = "".join(sorted({letter for letter in name.letters if letter.isascii() and letter.isalpha()}))
     return Newcomer(path, base, letters, status.st_mtime, wire_size, sizes=sizes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import shutil
 import subprocess
 import threading
@@ -121,19 +122,97 @@ def unix(message: bytes) -> bytes:
     return message.replace(b"\r\n", b"\n")
 
 
-def fetchmail(protocol: str, port: int, transport: str, user: str, *, ca: Path, home: Path) -> list[bytes]:
-    """What fetchmail hands to its delivery agent, in a sorted list, without trace fields."""
-    (home / "got").mkdir()
-    (home / "deliver").write_text('#!/bin/sh\nexec cat > "$(mktemp "$HOME/got/XXXXXXXX")"\n')
+def take(folder: Path, added: bytes = b"") -> list[bytes]:
+    """Empties a Maildir that a client has written: the messages in a sorted list, without trace fields and what the
+    client has `added`.
+    """
+    files = [file for part in ("cur", "new") for file in (folder / part).iterdir()]
+    messages = sorted(re.sub(added, b"", without_trace(file.read_bytes()), count=1) for file in files)
+    for file in files:
+        file.unlink()
+    return messages
+
+
+def delivery(home: Path) -> tuple[Path, Path]:
+    """A Maildir, and a program that puts into it what it reads."""
+    for part in ("cur", "new", "tmp"):
+        (home / "got" / part).mkdir(parents=True, exist_ok=True)
+    (home / "deliver").write_text(f'#!/bin/sh\nexec cat > "$(mktemp "{home}/got/new/XXXXXXXX")"\n')
     (home / "deliver").chmod(0o700)
+    return home / "got", home / "deliver"
+
+
+def fetchmail(
+    protocol: str, port: int, transport: str, user: str, *, ca: Path, home: Path, known: bool = False
+) -> list[bytes]:
+    """What one run of fetchmail hands to its delivery agent, in a sorted list, without trace fields; not what an
+    earlier run took, where that is `known` by its unique-ids.
+    """
+    maildir, deliver = delivery(home)
     tls = {"plain": "sslproto ''", "starttls": "sslproto 'tls1.2+'", "implicit": "ssl"}[transport]
     (home / "fetchmailrc").write_text(
         "set invisible\n"
         "set no bouncemail\n"
-        f"poll localhost protocol {protocol} port {port} auth password\n"
+        f"poll localhost protocol {protocol} port {port} auth password {'uidl' if known else ''}\n"
         f'user "{user}" password "{PASSWORD}" {tls} sslcertck sslcertfile "{ca}"\n'
-        f'keep fetchall no rewrite no mimedecode pass8bits mda "{home}/deliver"\n'
+        f'keep {"" if known else "fetchall"} no rewrite no mimedecode pass8bits mda "{deliver}"\n'
     )
     (home / "fetchmailrc").chmod(0o600)
-    run(program("fetchmail"), "--fetchmailrc", "fetchmailrc", "--pidfile", home / "pid", "--nosyslog", home=home)
-    return sorted(without_trace(file.read_bytes()) for file in (home / "got").iterdir())
+    command = ("--fetchmailrc", "fetchmailrc", "--pidfile", home / "pid", "--nosyslog")
+    run(program("fetchmail"), *command, home=home, expect=(0, 1) if known else (0,))  # 1: no mail
+    return take(maildir)
+
+
+def mpop(
+    port: int, transport: str, user: str, *, ca: Path, home: Path, pipelining: bool = True, keep: bool = True
+) -> list[bytes]:
+    """What one run of mpop fetches, in a sorted list, without trace fields; not what an earlier run took."""
+    maildir, _ = delivery(home)
+    settings = {
+        "host": "localhost",
+        "port": port,
+        "user": user,
+        "password": PASSWORD,
+        "auth": "user" if transport == "plain" else "on",  # by itself it sends no password in clear
+        "tls": "off" if transport == "plain" else "on",
+        "tls_starttls": "on" if transport == "starttls" else "off",
+        "tls_trust_file": ca,
+        "pipelining": "on" if pipelining else "off",
+        "keep": "on" if keep else "off",
+        "uidls_file": home / "uidls",
+        "received_header": "off",
+        "delivery": f"maildir {maildir}",
+    }
+    lines = [f"{name} {value}\n" for name, value in settings.items()]
+    (home / "mpoprc").write_text("account default\n" + "".join(lines))
+    (home / "mpoprc").chmod(0o600)
+    run(program("mpop"), "--file", "mpoprc", home=home)
+    return take(maildir)
+
+
+def getmail(port: int, transport: str, user: str, *, ca: Path, home: Path) -> list[bytes]:
+    """What one run of getmail fetches, in a sorted list, without trace fields; not what an earlier run took.
+
+    It would not write to a Maildir itself as root.
+    """
+    maildir, deliver = delivery(home)
+    kind = {"plain": "SimplePOP3Retriever", "implicit": "SimplePOP3SSLRetriever"}[transport]
+    (home / "getmailrc").write_text(
+        "[retriever]\n"
+        f"type = {kind}\n"
+        "server = localhost\n"
+        f"port = {port}\n"
+        f"username = {user}\n"
+        f"password = {PASSWORD}\n"
+        f"{f'ca_certs = {ca}' if transport == 'implicit' else ''}\n"
+        "[destination]\n"
+        "type = MDA_external\n"
+        f"path = {deliver}\n"
+        "allow_root_commands = true\n"
+        "[options]\n"
+        "read_all = false\n"
+        "delivered_to = false\n"
+        "received = false\n"
+    )
+    run(program("getmail"), "--getmaildir", home, "--rcfile", "getmailrc", home=home)
+    return take(maildir)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import imaplib
 import os
+import poplib
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+from tests.support.sink import free_ports
+
+T = TypeVar("T")
 
 UID = 5555  # of the mail, when root runs the tests: Dovecot refuses to handle mail as root
 
@@ -33,9 +39,23 @@ userdb {{
 }}
 service imap-login {{
   inet_listener imap {{
-    port = {port}
+    port = {imap_port}
   }}
   inet_listener imaps {{
+    port = 0
+  }}
+}}
+"""
+
+_POP3 = """
+protocols = imap pop3
+pop3_uidl_format = {pop3_uidl_format}
+service pop3-login {{
+  chroot =
+  inet_listener pop3 {{
+    port = {pop3_port}
+  }}
+  inet_listener pop3s {{
     port = 0
   }}
 }}
@@ -54,30 +74,44 @@ service imap-login {{
 """
 
 
-def missing() -> str:
-    """Why there is no Dovecot to talk to; empty when there is one."""
-    program = shutil.which("dovecot", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+def missing(*protocols: str) -> str:
+    """Why there is no Dovecot to talk to, by IMAP or by those protocols; empty when there is one."""
+    path = _environment()["PATH"]
+    program = shutil.which("dovecot", path=path)
     if program is None:
         return "dovecot is not installed"
-    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
-    return "" if version.startswith("2.3.") else f"this configuration is for Dovecot 2.3, not {version.strip()}"
+    version = _output(program, "--version")
+    if not version.startswith("2.3."):
+        return f"this configuration is for Dovecot 2.3, not {version}"
+    programs = Path(_output(shutil.which("doveconf", path=path) or "doveconf", "-d", "-h", "libexec_dir"))
+    absent = [protocol for protocol in protocols if not (programs / protocol).exists()]
+    return f"dovecot-{absent[0]}d is not installed" if absent else ""
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 class Dovecot:
-    """`with Dovecot() as dovecot:` it serves `dovecot.maildir` until the block ends; `stop` ends it before that."""
+    """`with Dovecot() as dovecot:` it serves `dovecot.maildir` until the block ends; `stop` ends it before that.
 
-    def __init__(self) -> None:
+    By IMAP, and by POP3 as well where it is told what unique-ids look like. Any password is right.
+    """
+
+    def __init__(self, *, pop3_uidl_format: str | None = None) -> None:
         # Not below pytest's directory, which only root may enter.
         self.home = Path(tempfile.mkdtemp(prefix="dovecot-", dir="/tmp"))
         self.maildir = self.home / "Maildir"
+        self.imap_port, self.pop3_port = free_ports(2)
+        self._pop3_uidl_format = pop3_uidl_format
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
 
     def __enter__(self) -> Dovecot:
         root = os.getuid() == 0
         uid, gid = (UID, UID) if root else (os.getuid(), os.getgid())
-        config = _CONFIG.format(home=self.home, uid=uid, gid=gid, port=self._port)
+        config = _CONFIG.format(home=self.home, uid=uid, gid=gid, imap_port=self.imap_port)
+        if self._pop3_uidl_format is not None:
+            config += _POP3.format(pop3_uidl_format=self._pop3_uidl_format, pop3_port=self.pop3_port)
         if not root:
             import grp
             import pwd
@@ -110,17 +144,26 @@ class Dovecot:
 
     def imap(self) -> imaplib.IMAP4:
         """A connection, logged in. Waits until Dovecot serves."""
+        client = self._when_served(lambda: imaplib.IMAP4("127.0.0.1", self.imap_port, timeout=60))
+        client.login("alice", "any")
+        return client
+
+    def pop3(self) -> poplib.POP3:
+        """A connection, logged in. Waits until Dovecot serves."""
+        client = self._when_served(lambda: poplib.POP3("127.0.0.1", self.pop3_port, timeout=60))
+        client.user("alice")
+        client.pass_("any")
+        return client
+
+    def _when_served(self, connect: Callable[[], T]) -> T:
         deadline = time.monotonic() + 20
         while True:
             try:
-                client = imaplib.IMAP4("127.0.0.1", self._port, timeout=60)
-                break
+                return connect()
             except OSError as error:
                 if time.monotonic() > deadline:
                     raise AssertionError((self.home / "log").read_text()) from error
                 time.sleep(0.05)
-        client.login("alice", "any")
-        return client
 
 
 def _environment() -> dict[str, str]:
