@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.clients import SAMPLES, mpop, program, run_on_terminal, unix
 from tests.support.scram import ScramClient
-from tests.support.server import ALICE, PASSWORD, RunningServer
+from tests.support.server import ALICE, BOB, PASSWORD, RunningServer
 
 NAMES = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256")
 
@@ -99,6 +100,28 @@ def test_submission(server: RunningServer, name: str) -> None:
     assert client.docmd("") == (235, b"2.7.0 Authenticated")
     client.sendmail(ALICE, [ALICE], b"Subject: x\r\n\r\nx\r\n")
     client.quit()
+
+
+@pytest.mark.parametrize("auth", ["scram-sha-256", ""])
+def test_mpop(server: RunningServer, tmp_path: Path, auth: str) -> None:
+    with server.smtp() as sender:
+        sender.sendmail("sender@example.net", [BOB], SAMPLES["usual"])
+    got = mpop(server.ports.pop3s, "implicit", BOB, ca=server.ca_file, home=tmp_path, auth=auth)
+    assert unix(SAMPLES["usual"]) in got
+
+
+@pytest.mark.parametrize("protocol", ["pop", "imap"])
+def test_mutt(server: RunningServer, tmp_path: Path, protocol: str) -> None:
+    (tmp_path / "muttrc").write_text(
+        f'set {protocol}_pass={PASSWORD} {protocol}_authenticators="scram-sha-256" ssl_force_tls=no\n'
+        f'set ssl_ca_certificates_file="{server.ca_file}" folder={tmp_path} quit=yes pop_delete=no\n'
+        'push "<quit>"\n'
+    )
+    port = server.ports.pop3s if protocol == "pop" else server.ports.imaps
+    url = f"{protocol}s://{BOB.replace('@', '%40')}@localhost:{port}/"
+    before = server.log().count(f"login user={BOB}")
+    run_on_terminal(program("mutt"), "-n", "-R", "-F", "muttrc", "-f", url, home=tmp_path)
+    assert server.log().count(f"login user={BOB}") == before + 1
 
 
 def test_it_is_offered_only_when_all_accounts_have_keys(tmp_path: Path) -> None:

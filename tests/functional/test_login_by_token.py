@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.clients import program, run
+from tests.support.clients import SAMPLES, mpop, program, run, unix
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer
 from tests.support.server import ALICE, BOB, RunningServer
 
@@ -97,3 +97,12 @@ def test_curl(server: RunningServer, issuer: Issuer, tmp_path: Path, service: st
     got = run(*command, "--oauth2-bearer", issuer.token(BOB), home=tmp_path)
     assert b"Subject: token" in got
     run(*command, "--oauth2-bearer", issuer.token(ALICE), home=tmp_path, expect=(67,))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mpop(server: RunningServer, issuer: Issuer, tmp_path: Path, name: str) -> None:
+    with server.smtp() as sender:
+        sender.sendmail("sender@example.net", [ALICE], SAMPLES["usual"])
+    token = issuer.token(ALICE)
+    got = mpop(server.ports.pop3s, "implicit", ALICE, ca=server.ca_file, home=tmp_path, auth=name.lower(), secret=token)
+    assert unix(SAMPLES["usual"]) in got

@@ -164,16 +164,28 @@ def fetchmail(
 
 
 def mpop(
-    port: int, transport: str, user: str, *, ca: Path, home: Path, pipelining: bool = True, keep: bool = True
+    port: int,
+    transport: str,
+    user: str,
+    *,
+    ca: Path,
+    home: Path,
+    pipelining: bool = True,
+    keep: bool = True,
+    auth: str = "",
+    secret: str = PASSWORD,
 ) -> list[bytes]:
-    """What one run of mpop fetches, in a sorted list, without trace fields; not what an earlier run took."""
+    """What one run of mpop fetches, in a sorted list, without trace fields; not what an earlier run took.
+
+    `auth` is what mpop calls a mechanism; it chooses by itself without one.
+    """
     maildir, _ = delivery(home)
     settings = {
         "host": "localhost",
         "port": port,
         "user": user,
-        "password": PASSWORD,
-        "auth": "user" if transport == "plain" else "on",  # by itself it sends no password in clear
+        "passwordeval": "cat secret",  # a line of the file takes 500 characters
+        "auth": auth or ("user" if transport == "plain" else "on"),  # by itself it sends no password in clear
         "tls": "off" if transport == "plain" else "on",
         "tls_starttls": "on" if transport == "starttls" else "off",
         "tls_trust_file": ca,
@@ -186,6 +198,7 @@ def mpop(
     lines = [f"{name} {value}\n" for name, value in settings.items()]
     (home / "mpoprc").write_text("account default\n" + "".join(lines))
     (home / "mpoprc").chmod(0o600)
+    (home / "secret").write_text(f"{secret}\n")
     run(program("mpop"), "--file", "mpoprc", home=home)
     return take(maildir)
 
