@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from mailserver.accounts.tokens import Tokens
 from mailserver.config.loader import ConfigurationError, load_accounts
 from mailserver.config.model import Account, Accounts
 from mailserver.mail import Address, AddressError, Quota, parse_mailbox
+from mailserver.mail.address import domain_in_ascii
 from mailserver.sasl import ScramKeys
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ Resolution = Mailbox | Unknown | NotLocal
 class _Snapshot:
     """One reading of the file, never changed after it was made."""
 
-    __slots__ = ("_catch_all", "_direct", "_passwords", "_postmaster", "domains", "scram")
+    __slots__ = ("_catch_all", "_direct", "_passwords", "_postmaster", "domains", "iterations", "scram")
 
     def __init__(self, accounts: Accounts) -> None:
         self.domains = frozenset(name.lower() for name in accounts.domain)
@@ -76,7 +77,9 @@ class _Snapshot:
                 self._direct[known.key] = mailbox
             self._postmaster.setdefault(address.domain, mailbox)
             self._postmaster.setdefault("", mailbox)
-        self.scram = bool(self._passwords) and all(map(scram_keys, self._passwords.values()))
+        keys = [scram_keys(stored) for stored in self._passwords.values()]
+        self.scram = bool(keys) and all(keys)
+        self.iterations = sorted(each.iterations for each in keys if each is not None)
         self._catch_all = {
             name.lower(): self._direct[parse_mailbox(domain.catch_all).key]
             for name, domain in accounts.domain.items()
@@ -85,6 +88,7 @@ class _Snapshot:
 
     def resolve(self, address: Address) -> Resolution:
         local, domain = address.key
+        domain = domain_in_ascii(domain) or domain  # the file has them so
         if not domain:
             return self._bare_postmaster() if local == POSTMASTER else NotLocal()
         if domain not in self.domains:
@@ -149,6 +153,15 @@ class Directory:
         """The account's own address when the password is right; blocking, some 50 ms."""
         account, stored = self._current().user(username) or (None, self._nobody)
         return account if verify_password(stored, password) else None
+
+    def account_of(self, username: str) -> Address | None:
+        """The account that somebody of this name logs in to."""
+        found = self._current().user(username)
+        return found[0] if found else None
+
+    def scram_iterations(self) -> Sequence[int]:
+        """Those of all accounts, ascending."""
+        return self._current().iterations
 
     def offers_scram(self) -> bool:
         """Whether all accounts have keys: a client takes the best that is offered, and could not fall back."""

@@ -15,7 +15,7 @@ import unicodedata
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from mailserver.sasl import ScramKeys
+from mailserver.sasl import ScramKeys, saslprep
 
 _HASHER = PasswordHasher()
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without characters that look alike
@@ -39,7 +39,12 @@ def hash_password(password: str, *, scram: bool = False) -> str:
     if len(_octets(password)) > _LIMIT:
         raise PasswordError(f"the password is longer than {_LIMIT} octets")
     hashed = _HASHER.hash(_octets(password))
-    return f"{hashed} {ScramKeys.of(_octets(password))}" if scram else hashed
+    if not scram:
+        return hashed
+    try:
+        return f"{hashed} {ScramKeys.of(saslprep(password).encode())}"
+    except ValueError as error:
+        raise PasswordError(f"the password cannot be used with SCRAM: {error}; take another one") from error
 
 
 def verify_password(stored: str, password: str) -> bool:

@@ -1,7 +1,8 @@
 """OAuth 2.0 bearer tokens: JWTs (RFC 7519) that an issuer has signed, checked against its keys in a file.
 
 Promises   A token is good only if it is signed by one of the issuer's keys, with an algorithm that has a public key; if
-           it is of that issuer, for this audience, not expired and not for later. The file is read again when it
+           it is of that issuer, for this audience, not expired and not for later, and its address is not one that the
+           issuer calls unverified. The file is read again when it
            changes; while a new one cannot be read the old keys stay.
 On failure TokensUnavailable from the constructor, with the remedy. A bad token is no address, whatever is wrong.
 """
@@ -61,10 +62,14 @@ class Tokens:
                 leeway=LEEWAY,
                 options={"require": ["exp", "iss", "aud"]},
             )
-        except self._jwt.PyJWTError as error:
+        except (self._jwt.PyJWTError, TypeError, ValueError, OverflowError) as error:
             log.info("auth=oauth refused=%s", type(error).__name__)
             return None
-        address = claims.get(self._settings.address_claim)
+        claim = self._settings.address_claim
+        if claim == "email" and claims.get("email_verified", True) is not True:
+            log.info("auth=oauth refused=email-not-verified")
+            return None
+        address = claims.get(claim)
         return address if isinstance(address, str) else None
 
     def _key(self, key_id: object) -> PyJWK | None:

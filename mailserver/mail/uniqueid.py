@@ -1,8 +1,8 @@
 """The unique-ids of POP3's UIDL, in the notation of Dovecot's `pop3_uidl_format`.
 
     %08Xu%08Xv   UID and UIDVALIDITY in hexadecimal, eight digits each: Dovecot's default
-    %v.%u        both in decimal, as UW-IMAP and Cyrus have it
-    %f, %g       the name of the file without its flags: Courier's, and Dovecot's for those that came from it
+    %v.%u        both in decimal: Cyrus's
+    %f, %g       the name of the file without its flags: Courier's, where that has not %v-%u
 
 Promises   A client that knows a message by the id that another server gave it fetches it once only. An id is 1 to 70
            visible ASCII characters (RFC 1939 §7, UIDL), but for names of files, which may be longer; where a name

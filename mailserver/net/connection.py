@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 READ_AHEAD = 256 * 1024
 EVENTS_AT_ONCE = 256  # whose answers leave in one write
 FAREWELL = 10.0  # seconds for the last octets to leave
+STOP_FAREWELL = 2.0  # seconds for clients to close at the stop of the server
 STOP_GRACE = 20.0  # seconds for commands at work at the stop of the server: a slow disk is worth the wait
 
 
@@ -230,6 +231,10 @@ class ServedConnection(protocol.Protocol):
         if not self.busy:
             self._part()
 
+    def abandon(self) -> None:
+        """Closed without a word; what the session holds is let go at once."""
+        self._abort()
+
     def _part(self) -> None:
         if self._session is None:
             self._abort()
@@ -337,13 +342,21 @@ class ServedConnection(protocol.Protocol):
 
 
 async def stop_connections(services: Sequence[Service], clock: Clock) -> None:
-    """Ends all that are open; waits a little for those that are at work."""
-    for service in services:
-        for connection in tuple(service.open):
-            connection.stop()
+    """Ends all that are open; waits a little for those that are at work, and less for clients to take their leave."""
+
+    def left() -> list[ServedConnection]:
+        return [connection for service in services for connection in service.open]
+
+    for connection in left():
+        connection.stop()
     deadline = clock.monotonic() + STOP_GRACE
-    while any(c.busy for service in services for c in service.open) and clock.monotonic() < deadline:
+    while any(connection.busy for connection in left()) and clock.monotonic() < deadline:
         await clock.sleep(0.02)
+    deadline = clock.monotonic() + STOP_FAREWELL
+    while left() and clock.monotonic() < deadline:
+        await clock.sleep(0.02)
+    for connection in left():
+        connection.abandon()
 
 
 class ServiceFactory(protocol.Factory):

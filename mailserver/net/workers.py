@@ -34,6 +34,8 @@ class ThreadWorkers:
         self._abandon = abandon
         self._pool = ThreadPool(minthreads=0, maxthreads=threads, name=name)
         self._pool.threadFactory = _AbandonedThread if abandon else Thread
+        self.spawned = 0
+        """Tasks of `spawn` that have not ended."""
 
     def start(self) -> None:
         self._pool.start()
@@ -53,7 +55,11 @@ class ThreadWorkers:
         self._reactor.callFromThread(call)
 
     def spawn(self, task: Coroutine[Any, Any, object]) -> None:
-        Deferred.fromCoroutine(task).addErrback(_log_failure)
+        self.spawned += 1
+        Deferred.fromCoroutine(task).addErrback(_log_failure).addBoth(self._ended)
+
+    def _ended(self, _: object) -> None:
+        self.spawned -= 1
 
 
 class _AbandonedThread(Thread):

@@ -9,6 +9,7 @@ On failure `Malformed` from a server mechanism, `ValueError` from `decode_base64
 from mailserver.sasl.base64 import decode_base64, encode_base64
 from mailserver.sasl.client import ClientMechanism, Login, Plain, choose
 from mailserver.sasl.oauth import OAUTHBEARER, XOAUTH2, OAuth
+from mailserver.sasl.prep import saslprep
 from mailserver.sasl.scram import BINDINGS, SCRAM, SCRAM_PLUS, Binding, Scram, ScramKeys
 from mailserver.sasl.server import SERVER_MECHANISMS, Mechanism, mechanism
 from mailserver.sasl.steps import Challenge, Credentials, Failed, Lookup, Malformed, Proven, Step, Token
@@ -40,4 +41,5 @@ __all__ = [
     "decode_base64",
     "encode_base64",
     "mechanism",
+    "saslprep",
 ]

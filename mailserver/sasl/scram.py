@@ -14,7 +14,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from mailserver.sasl.base64 import decode_base64, encode_base64
@@ -30,8 +30,8 @@ _MOST_ITERATIONS = 10_000_000
 _SALT = 16  # octets
 _NONCE = 18  # octets
 
-_GS2 = re.compile(rb"(?:([ny])|p=([A-Za-z0-9.-]{1,50})),(?:a=([^,]*))?,")
-_BARE = re.compile(rb"n=([^,]+),r=([!-+\--~]{1,512})(?:,.*)?", re.DOTALL)
+_GS2 = re.compile(rb"(?:([ny])|p=([A-Za-z0-9.-]{1,50})),(?:a=([^,\0]*))?,")
+_BARE = re.compile(rb"n=([^,\0]+),r=([!-+\--~]{1,512})(?:,.*)?", re.DOTALL)
 _FINAL = re.compile(rb"(c=([A-Za-z0-9+/=]+),r=([!-+\--~]+)(?:,[A-Za-z]=[^,]*)*),p=([A-Za-z0-9+/=]+)")
 _NAME = re.compile(rb"(?:[^=]|=2C|=3D)*")  # saslname: no other use of "="
 _TEXT = re.compile(r"SCRAM-SHA-256\$([0-9]{1,8}):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)")
@@ -55,10 +55,14 @@ class ScramKeys:
         return cls(iterations, salt, stored_key, _mac(salted, b"Server Key"))
 
     @classmethod
-    def decoy(cls, secret: bytes, user: bytes) -> ScramKeys:
-        """For somebody who does not exist: always the same salt, and no password that fits."""
+    def decoy(cls, secret: bytes, user: bytes, iterations: Sequence[int] = (ITERATIONS,)) -> ScramKeys:
+        """For somebody who does not exist: always the same salt, and no password that fits.
+
+        `iterations`: those of all who do exist; a decoy has one of them as often as they do.
+        """
         salt = _mac(secret, b"salt " + user)[:_SALT]
-        return cls(ITERATIONS, salt, _mac(secret, b"stored " + user), _mac(secret, b"server " + user))
+        count = iterations[int.from_bytes(_mac(secret, b"count " + user)[:8], "big") % len(iterations)]
+        return cls(count, salt, _mac(secret, b"stored " + user), _mac(secret, b"server " + user))
 
     @classmethod
     def parse(cls, text: str) -> ScramKeys:

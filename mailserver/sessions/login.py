@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
 
-from mailserver.mail import Address
+from mailserver.mail import Address, AddressError, parse_mailbox
 from mailserver.policy.failures import Failures
 from mailserver.ports import Channel, Clock, Workers
 from mailserver.sasl import (
@@ -63,8 +63,14 @@ class Passwords(Protocol):
     def authenticate(self, username: str, password: str) -> Address | None:
         """The account's own address, or None. Takes the same time for unknown users. Raises OSError."""
 
+    def account_of(self, username: str) -> Address | None:
+        """The account that somebody of this name logs in to. From memory."""
+
     def offers_scram(self) -> bool:
         """Whether every account may use SCRAM. From memory."""
+
+    def scram_iterations(self) -> Sequence[int]:
+        """Those of all accounts; there are some where SCRAM is offered."""
 
     def scram_keys(self, username: str) -> tuple[Address, ScramKeys] | None:
         """The account's own address and its keys, or None. Raises OSError."""
@@ -127,17 +133,25 @@ class Authenticator:
 
     async def keys(self, channel: Channel, username: str) -> tuple[Address | None, ScramKeys]:
         """Whom it would be, and the keys to prove it with; None, with keys that nothing fits, for unknown users."""
+        await self.clock.sleep(self.failures.delay(channel.peer, self.clock.monotonic()))
+        self.failures.note(channel.peer, self.clock.monotonic())  # also for those who ask and never come back
         found = await self._ask(channel, lambda: self.directory.scram_keys(username))
-        return found or (None, ScramKeys.decoy(self.secret, username.lower().encode()))
+        return found or (None, ScramKeys.decoy(self.secret, _canonical(username), self.directory.scram_iterations()))
 
     async def by_token(self, channel: Channel, claim: Token) -> Address | None:
         """Raises LoginRefused when it cannot be known now."""
         return await self._ask(channel, lambda: self.directory.by_token(claim.user, claim.token))
 
-    async def decide(self, channel: Channel, username: str, authorize_as: str, account: Address | None) -> Address:
-        """The account, if there is one and it is the one to act as. Raises LoginRefused, after a while."""
-        if account is None or (authorize_as and authorize_as != username):
-            self.failures.note(channel.peer, self.clock.monotonic())
+    async def decide(
+        self, channel: Channel, username: str, authorize_as: str, account: Address | None, *, noted: bool = False
+    ) -> Address:
+        """The account, if there is one and it is the one to act as. Raises LoginRefused, after a while.
+
+        `noted`: the attempt was counted when it began.
+        """
+        if account is None or (authorize_as and self.directory.account_of(authorize_as) != account):
+            if not noted:
+                self.failures.note(channel.peer, self.clock.monotonic())
             log.warning("session=%s peer=%s login refused user=%r", channel.id, channel.peer, username[:100])
             await self.clock.sleep(self.failures.delay(channel.peer, self.clock.monotonic()))
             raise LoginRefused("authentication failed")
@@ -151,6 +165,14 @@ class Authenticator:
         except OSError as error:
             log.error("session=%s login: the directory cannot be read: %s", channel.id, error)
             raise LoginRefused("accounts cannot be looked up now", temporary=True) from error
+
+
+def _canonical(username: str) -> bytes:
+    """The same for all spellings of a name that lead to the same account, if there is one."""
+    try:
+        return "@".join(parse_mailbox(username).key).encode()
+    except AddressError:
+        return username.encode()
 
 
 class Exchange:
@@ -193,4 +215,6 @@ class Exchange:
         raise AssertionError(f"no answer to {outcome}")
 
     async def _decide(self, account: Address | None) -> Address:
-        return await self._authenticator.decide(self._channel, self._claim.user, self._claim.authorize_as, account)
+        noted = isinstance(self._machine, Scram)
+        claim = self._claim
+        return await self._authenticator.decide(self._channel, claim.user, claim.authorize_as, account, noted=noted)

@@ -55,7 +55,7 @@ def _examine(path: str, name: names.FileName, host: str) -> Newcomer | None:
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode):
             return None
-        if wire_size is None or name.size != status.st_size:
+        if wire_size is None or name.size != status.st_size or not name.size <= wire_size <= 2 * name.size:
             wire_size = _wire_size(path)
     except OSError as error:
         if not isinstance(error, FileNotFoundError):

@@ -299,3 +299,14 @@ def test_scram_is_offered_once_all_accounts_have_keys(tmp_path: Path) -> None:
 def test_damaged_keys_are_a_fault_of_the_file(tmp_path: Path, tail: str) -> None:
     with pytest.raises(ConfigurationError, match="behind its hash; let `mailserver account passwd"):
         make(tmp_path, ACCOUNTS.replace(SECRET_HASH, SECRET_HASH + tail, 1))
+
+
+def test_a_domain_is_known_in_both_of_its_forms(tmp_path: Path) -> None:
+    text = (
+        ACCOUNTS
+        + f'''[domain."xn--bcher-kva.example"]\n[account."carl@xn--bcher-kva.example"]\npassword = "{SECRET_HASH}"\n'''
+    )
+    directory, _, _ = make(tmp_path, text)
+    carl = parse_mailbox("carl@xn--bcher-kva.example")
+    for spelled in ("carl@xn--bcher-kva.example", "carl@bücher.example", "CARL@BÜCHER.example"):
+        assert directory.resolve(parse_mailbox(spelled)) == Mailbox(carl, UNLIMITED)

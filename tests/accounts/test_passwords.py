@@ -48,3 +48,11 @@ def test_keys_for_scram_stand_behind_the_hash_and_belong_to_the_same_password() 
     assert verify_password(stored, "pa\u0308ssword")
     assert not verify_password(stored, "passw\u00f6rd")
     assert scram_keys(hash_password("p\u00e4ssword")) is None
+
+
+def test_keys_for_scram_are_of_the_password_as_clients_prepare_it() -> None:
+    keys = scram_keys(hash_password("pass\u00a0word-\ufb01", scram=True))
+    assert keys is not None
+    assert keys == ScramKeys.of(b"pass word-fi", salt=keys.salt)
+    with pytest.raises(PasswordError, match="cannot be used with SCRAM"):
+        hash_password("password\ue000", scram=True)

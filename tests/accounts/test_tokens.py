@@ -44,7 +44,9 @@ def test_a_token_by_each_kind_of_key_is_good(issuer: Issuer, tokens: Tokens, key
 
 def test_several_audiences_and_another_claim(issuer: Issuer, tmp_path: Path) -> None:
     tokens = Tokens(settings(issuer.publish(tmp_path / "keys.json"), address_claim="preferred_username"))
-    assert tokens.address(issuer.token("", aud=["other", AUDIENCE], preferred_username=ALICE)) == ALICE
+    claims = {"aud": ["other", AUDIENCE], "preferred_username": ALICE, "email_verified": False}
+    assert tokens.address(issuer.token("", **claims)) == ALICE
+    assert Tokens(settings(tmp_path / "keys.json")).address(issuer.token(ALICE, email_verified=True)) == ALICE
 
 
 @pytest.mark.parametrize(
@@ -60,6 +62,8 @@ def test_several_audiences_and_another_claim(issuer: Issuer, tmp_path: Path) -> 
         {"nbf": 4_000_000_000},
         {"email": None},
         {"email": [ALICE]},
+        {"email_verified": False},
+        {"email_verified": "false"},
         {"headers": {"kid": "three"}},
         {"headers": {"kid": "two"}},
         {"headers": {}},

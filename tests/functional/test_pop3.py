@@ -94,6 +94,31 @@ def test_a_hundred_megabytes_go_out_in_constant_memory(server: RunningServer) ->
     assert peak(server) - before < 4 * MIB
 
 
+def test_what_was_retrieved_is_seen_also_when_the_server_stops_meanwhile(tmp_path: Path) -> None:
+    with RunningServer(tmp_path / "server") as server:
+        send(server, ALICE, "one", "two")
+        pop = server.pop3(ALICE)
+        pop.retr(1)
+        server.stop()
+        (seen,) = (server.maildir(ALICE) / "cur").glob("*:2,S")
+        assert b"Subject: one" in seen.read_bytes()
+
+
+def test_who_hears_of_the_end_may_come_again_at_once(tmp_path: Path) -> None:
+    with RunningServer(tmp_path / "server", sections={"pop3": {"exclusive": True}}) as server:
+        send(server, ALICE, *map(str, range(300)))
+        for _ in range(2):
+            pop = server.pop3(ALICE)
+            for number in range(1, 301):
+                pop.retr(number)
+            pop._shortcmd("QUIT")
+            again = server.pop3(ALICE)
+            assert again.stat()[0] == 300
+            again.quit()
+            pop.close()
+        assert len(list((server.maildir(ALICE) / "cur").glob("*:2,S"))) == 300
+
+
 def peak(server: RunningServer) -> int:
     """Octets of memory that the server ever had."""
     assert server.process is not None

@@ -14,6 +14,7 @@ from twisted.internet.testing import StringTransport
 
 from mailserver.net.connection import (
     READ_AHEAD,
+    STOP_FAREWELL,
     STOP_GRACE,
     RefusedConnection,
     ServedConnection,
@@ -341,7 +342,7 @@ def test_the_stop_does_not_wait_for_ever(served: Served) -> None:
     served.connection.dataReceived(b"wait\n")
     begun = served.clock.monotonic()
     stop(served)
-    assert served.clock.monotonic() - begun < STOP_GRACE + 1
+    assert served.clock.monotonic() - begun < STOP_GRACE + STOP_FAREWELL + 1
 
 
 def test_a_connection_that_has_ended_is_forgotten(served: Served) -> None:

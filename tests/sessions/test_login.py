@@ -17,6 +17,7 @@ from tests.support.scram import ScramClient
 ALICE = Address("alice", "example.test")
 TLS = TLSState("TLSv1.3", "TLS_AES_256_GCM_SHA384")
 BINDINGS = {"tls-exporter": b"\1" * 32}
+ALIAS = "postmaster@example.test"
 KEYS = ScramKeys.of(b"secret", iterations=4096)
 
 
@@ -29,6 +30,12 @@ class Directory(PasswordsOnly):
 
     def offers_scram(self) -> bool:
         return self.scram
+
+    def account_of(self, username: str) -> Address | None:
+        return ALICE if username in (str(ALICE), ALIAS) else None
+
+    def scram_iterations(self) -> list[int]:
+        return [4096, 4096, 50_000]
 
     def scram_keys(self, username: str) -> tuple[Address, ScramKeys] | None:
         if self.broken:
@@ -105,13 +112,48 @@ def test_wrong_passwords_and_unknown_users_get_the_same_answers(client: ScramCli
 
 def test_an_unknown_user_has_the_same_salt_each_time_in_every_process() -> None:
     salts = set()
-    for name in ("nobody@example.test", "NOBODY@example.test"):
+    for name in ("nobody@example.test", "NOBODY@example.test", '"nobody"@example.test'):
         exchange = authenticator().begin(encrypted(), "SCRAM-SHA-256")
         assert exchange is not None
         first = run(exchange.step(ScramClient(name, "x").first))
         assert isinstance(first, bytes)
         salts.add(first.partition(b",")[2])
     assert len(salts) == 1
+
+
+def test_unknown_users_have_iterations_as_known_ones_have() -> None:
+    counts = []
+    for number in range(300):
+        exchange = authenticator().begin(encrypted(), "SCRAM-SHA-256")
+        assert exchange is not None
+        first = run(exchange.step(ScramClient(f"nobody{number}@example.test", "x").first))
+        assert isinstance(first, bytes)
+        counts.append(int(first.rpartition(b"i=")[2]))
+    assert set(counts) == {4096, 50_000}
+    assert 150 < counts.count(4096) < 250
+
+
+def test_who_asks_for_many_salts_and_never_answers_is_slowed_down() -> None:
+    asked = authenticator()
+    waits = []
+    for number in range(5):
+        before = asked.clock.monotonic()
+        exchange = asked.begin(encrypted(), "SCRAM-SHA-256")
+        assert exchange is not None
+        run(exchange.step(ScramClient(f"nobody{number}@example.test", "x").first))
+        waits.append(asked.clock.monotonic() - before)
+    assert waits == [0, 1, 2, 4, 8]
+    prove(asked, ScramClient(str(ALICE), "secret"))
+    before = asked.clock.monotonic()
+    prove(asked, ScramClient(str(ALICE), "secret"))
+    assert asked.clock.monotonic() == before, "who gets in has a clean slate"
+
+
+@pytest.mark.parametrize("identity", [str(ALICE), ALIAS])
+def test_an_identity_may_be_spelled_in_another_way(identity: str) -> None:
+    asked = authenticator()
+    assert run(asked.login(encrypted(), str(ALICE), "secret", identity)) == ALICE
+    assert prove(asked, ScramClient(str(ALICE), "secret", authorize_as=identity))[0] == ALICE
 
 
 def test_another_identity_is_refused_even_with_the_right_password() -> None:

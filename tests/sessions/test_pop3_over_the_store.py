@@ -14,7 +14,7 @@ from mailserver.policy.failures import Failures
 from mailserver.ports import TLSState
 from mailserver.sessions.login import Authenticator
 from mailserver.sessions.pop3 import POP3Rooms, POP3Session
-from mailserver.store import Delivery, Store
+from mailserver.store import Delivery, Mailbox, Store
 from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, PasswordsOnly, converse, run
 
 ALICE = Address("alice", "example.test")
@@ -213,3 +213,33 @@ def test_a_second_login_waits_where_the_configuration_says_so(store: Store) -> N
     client.leave()
     assert Client(store, login_delay="10 min").answer.startswith(b"-ERR [LOGIN-DELAY] ")
     assert Client(store).answer.startswith(b"+OK 0 messages")
+
+
+def test_nothing_is_held_when_a_maildrop_cannot_be_made(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Mailbox, **_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Mailbox, "drop", fail)
+        with pytest.raises(MemoryError):
+            Client(store, exclusive=True)
+    assert Client(store, exclusive=True).answer.startswith(b"+OK 0 messages")
+
+
+def test_files_that_once_had_the_same_name_have_unique_ids(store: Store, tmp_path: Path) -> None:
+    inbox = tmp_path / "example.test" / "alice"
+    store.account(ALICE)
+    for place, text in (("new/1.a.host", b"Subject: one\n\n"), ("cur/1.a.host:2,S", b"Subject: two\n\n")):
+        (inbox / place).write_bytes(text)
+    client = Client(store, unique_id="%f")
+    assert client.lines(b"UIDL") == [b"1 1.a.host", b"2 1.a.host.2"]
+    assert client.retrieve(1) != client.retrieve(2)
+
+
+@pytest.mark.parametrize("told", [b"W=3", b"W=400"])
+def test_a_size_that_cannot_be_is_not_believed(store: Store, tmp_path: Path, told: bytes) -> None:
+    content = b"Subject: x\n\nhallo\n"
+    store.account(ALICE)
+    (tmp_path / "example.test" / "alice" / "new" / f"1.a.host,S={len(content)},{told.decode()}").write_bytes(content)
+    client = Client(store)
+    assert client.lines(b"LIST") == [b"1 %d" % len(client.retrieve(1))]

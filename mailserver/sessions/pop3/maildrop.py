@@ -13,12 +13,13 @@ Exclusive  As configured: one session at a time, or several that read and delete
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain
 
 from mailserver.config.model import POP3
 from mailserver.mail import UniqueIds
+from mailserver.message.header import header_end
 from mailserver.store import AccountStore, Mailbox, StoreError
 
 log = logging.getLogger(__name__)
@@ -34,14 +35,14 @@ _SEEN = frozenset({r"\Seen"})
 class Maildrop:
     """Numbers are those of RFC 1939: from 1, in the order in which the messages came."""
 
-    def __init__(self, mailbox: Mailbox, policy: POP3, held: ExitStack | None = None) -> None:
-        """`held` is closed with it."""
+    def __init__(self, mailbox: Mailbox, policy: POP3) -> None:
         self._mailbox = mailbox
         self._mark_seen = policy.mark_seen
         self._unique_ids = UniqueIds.parse(policy.unique_id)
-        self._held = held or ExitStack()
+        self._held = ExitStack()
         drop = mailbox.drop(named=self._unique_ids.named)
-        self._uids, self._sizes, self._names = drop.uids, drop.sizes, drop.names
+        self._uids, self._sizes = drop.uids, drop.sizes
+        self._names = _told_apart(drop.names, drop.uids)
         self._deleted: set[int] = set()
         self._retrieved: set[int] = set()
         self._size = self._whole_size = sum(drop.sizes)
@@ -60,7 +61,9 @@ class Maildrop:
                     held.close()
             mailbox = account.open("INBOX")
             held.callback(mailbox.close)
-            return cls(mailbox, policy, held.pop_all())
+            made = cls(mailbox, policy)
+            made._held = held.pop_all()
+            return made
 
     def close(self) -> None:
         """Lets the mailbox go; what was marked as deleted stays. Blocking."""
@@ -180,13 +183,25 @@ class Maildrop:
         while self._next <= min(number + self._window, len(self._uids)):
             if self._next not in self._deleted:
                 room -= self.size_of(self._next)
-                if room < 0:
+                if room < 0 or self.size_of(self._next) > SMALL:
                     return
                 try:
                     self._ahead[self._next] = self._mailbox.read(self._uids[self._next - 1])
                 except (StoreError, OSError):
                     return  # it will be told when the message is asked for
             self._next += 1
+
+
+def _told_apart(names: list[str], uids: Sequence[int]) -> list[str]:
+    """Of files that once had the same name, in new/ and cur/, say, all but the first get their UID as well."""
+    if len(set(names)) == len(names):
+        return names
+    known: set[str] = set()
+    for place, name in enumerate(names):
+        if name in known:
+            names[place] = f"{name}.{uids[place]}"
+        known.add(name)
+    return names
 
 
 def top(chunks: Iterable[bytes], lines: int) -> Iterator[bytes]:
@@ -215,10 +230,7 @@ def top(chunks: Iterable[bytes], lines: int) -> Iterator[bytes]:
 
 def header_of(content: bytes) -> bytes:
     """The header of the message that begins so, as far as it goes; with the empty line."""
-    if content.startswith(b"\r\n"):
-        return b"\r\n"
-    head, blank, _ = content.partition(b"\r\n\r\n")
-    return head + blank
+    return content[: header_end(content)]
 
 
 def read_batch(chunks: Iterator[bytes]) -> bytes:

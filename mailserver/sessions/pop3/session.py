@@ -91,8 +91,12 @@ class POP3Session:
         farewell = f"{self._core.rooms.hostname} signs off"
         if self._transaction is None or self._maildrop is None:
             self.engine.ok(farewell)
-        elif await self._transaction.update():
-            self.engine.ok(f"{farewell} ({self._maildrop.count} messages left)")
         else:
-            self.engine.error("some deleted messages not removed", TEMPORARY)
+            removed = await self._transaction.update()
+            maildrop, self._maildrop = self._maildrop, None
+            await self._release(maildrop)  # so that who hears of the end may come again at once (RFC 1939 §6)
+            if removed:
+                self.engine.ok(f"{farewell} ({maildrop.count} messages left)")
+            else:
+                self.engine.error("some deleted messages not removed", TEMPORARY)
         channel.close()
