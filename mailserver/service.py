@@ -39,6 +39,7 @@ from mailserver.net.tls import CertificateError, CertificateStore
 from mailserver.net.workers import ThreadWorkers
 from mailserver.policy.connections import ConnectionLimits
 from mailserver.policy.failures import Failures
+from mailserver.policy.space import FreeSpace
 from mailserver.ports import Channel
 from mailserver.queue import Queue, QueueError
 from mailserver.sessions import imap, pop3, smtp
@@ -52,6 +53,7 @@ DELIVERY_THREADS = 4
 MAILBOX_THREADS = 8  # for POP3 and IMAP: however much they read, delivery does not wait for them
 PASSWORD_THREADS = 2  # argon2id takes 64 MiB for each
 DNS_THREADS = 10
+RELEASE_GRACE = 10.0  # seconds, at the stop, for what sessions do when they have ended
 
 
 class Options(usage.Options):
@@ -183,6 +185,9 @@ class MailServer(MultiService):
     async def _stop(self) -> None:
         await MultiService.stopService(self)
         await stop_connections(self._services, self._clock)
+        deadline = self._clock.monotonic() + RELEASE_GRACE
+        while self._mailboxes.spawned and self._clock.monotonic() < deadline:
+            await self._clock.sleep(0.02)  # flags that sessions set at their end
         await self._manager.stop()
         for workers in self._workers:
             workers.stop()
@@ -218,6 +223,7 @@ class MailServer(MultiService):
         self._smtp_rooms = smtp.SMTPRooms(
             hostname=configuration.hostname,
             limits=configuration.limits,
+            policy=configuration.smtp,
             spool=configuration.data / "spool",
             router=router,
             intake=Intake(
@@ -229,6 +235,9 @@ class MailServer(MultiService):
             ),
             senders=self._directory,
             authenticator=self._authenticator,
+            has_room=self._store.has_room,
+            free_octets=FreeSpace(configuration.data),
+            workers=self._delivery,
             clock=self._clock,
         )
 
@@ -238,6 +247,7 @@ class MailServer(MultiService):
         open_session, refuse = {
             "smtp": (self._smtp(smtp.SMTPSession), smtp.refuse),
             "submission": (self._smtp(smtp.SubmissionSession), smtp.refuse),
+            "lmtp": (self._smtp(smtp.LMTPSession), smtp.refuse),
             "pop3": (self._pop3, pop3.refuse),
             "imap": (self._imap, imap.refuse),
         }[listener.protocol]

@@ -164,7 +164,7 @@ def _tls_faults(listeners: Mapping[int, Listener], have_tls: bool, without_tls: 
         if listener.tls != "none" and not have_tls:
             remedy = "add that section with certificate and private_key"
             yield ("listener", i, "tls"), f'is "{listener.tls}", but there is no [tls] section; {remedy}'
-        if listener.tls == "none" and listener.protocol != "smtp" and without_tls == "never":
+        if listener.tls == "none" and listener.protocol not in ("smtp", "lmtp") and without_tls == "never":
             remedy = 'write tls = "starttls", or auth.without_tls = "loopback"'
             yield ("listener", i, "tls"), f'is "none", and without TLS nobody may log in there; {remedy}'
 

@@ -51,8 +51,8 @@ def _like(parse: Callable[[str], object]) -> AfterValidator:
 
 def _this_version(value: T, info: ValidationInfo) -> T:
     """What the design has a word for and this version does not do deserves a clear answer."""
-    if info.field_name == "protocol" and value in ("lmtp", "managesieve", "http"):
-        raise ValueError('is not served by this version; write "smtp", "submission", "pop3" or "imap"')
+    if info.field_name == "protocol" and value in ("managesieve", "http"):
+        raise ValueError('is not served by this version; write "smtp", "submission", "lmtp", "pop3" or "imap"')
     if info.field_name == "workers" and (value == "auto" or type(value) is not int or value != 1):
         raise ValueError("is not possible: this version serves all from one process; write 1 or leave it out")
     return value
@@ -108,7 +108,7 @@ class TLS(Section):
 class Listener(Section):
     """A port and what is spoken there. One section for each."""
 
-    protocol: Annotated[Literal["smtp", "submission", "pop3", "imap"], BeforeValidator(_this_version)] = Field(
+    protocol: Annotated[Literal["smtp", "submission", "lmtp", "pop3", "imap"], BeforeValidator(_this_version)] = Field(
         description="what is spoken"
     )
     endpoint: Annotated[str, _like(parse_endpoint)] = Field(
@@ -124,7 +124,9 @@ class OAuth(Section):
     audience: str = Field(min_length=1, description="for whom they are issued: their `aud`")
     keys: FilePath = Field(description="file with the issuer's public keys, as it publishes them (JSON Web Key Set)")
     address_claim: str = Field(
-        default="email", min_length=1, description="what in a token tells the account: an address or alias of it"
+        default="email",
+        min_length=1,
+        description="what in a token tells the account: an address of it that users cannot set themselves",
     )
     configuration: str | None = Field(
         default=None, description="URL that clients with a bad token are told: the issuer's openid-configuration"
@@ -196,6 +198,10 @@ class Limits(Section):
         default=50 * MIB, description="largest message taken by SMTP, submission and IMAP APPEND"
     )
     recipients: Count = Field(default=1000, description="recipients of one message")
+    transactions: Count = Field(default=1000, description="messages in one SMTP connection")
+    header: Annotated[Size, Field(ge=65536)] = Field(
+        default=256 * 1024, description="largest header of a message taken by SMTP and submission"
+    )
     command_line: Annotated[int, Field(ge=512, strict=True)] = Field(
         default=2048, description="octets of one SMTP or POP3 command line"
     )
@@ -220,6 +226,24 @@ class IMAP(Section):
     separator: Literal["/", ".", "\\", "|", "^"] = Field(
         default="/",
         description="stands between the parts of a mailbox name, which have no `.`; `/` and another one change places",
+    )
+
+
+class SMTP(Section):
+    """What SMTP clients must keep to."""
+
+    greeting_pause: Duration | None = Field(
+        default=None,
+        description="how long clients of port 25 wait for the greeting; who speaks before is sent away; absent: none",
+    )
+    bare_lf: Literal["normalize", "refuse"] = Field(
+        default="normalize", description="line feeds without a carriage return: made line ends, or refused with 550"
+    )
+    bare_cr_and_nul: Literal["refuse", "accept"] = Field(
+        default="refuse", description="carriage returns without a line feed, and NUL: refused with 554, or kept"
+    )
+    long_lines: Literal["accept", "refuse"] = Field(
+        default="accept", description="lines of more than 998 octets: kept, or refused with 554"
     )
 
 
@@ -274,6 +298,7 @@ class Configuration(Section):
     relay: Relay = Relay()
     limits: Limits = Limits()
     imap: IMAP = IMAP()
+    smtp: SMTP = SMTP()
     pop3: POP3 = POP3()
     demo: Demo | None = None
 

@@ -8,7 +8,7 @@ On failure `SessionFailed`: the message was not taken by this server, another ad
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from mailserver.mail import Action, Address, Body, Content, DeliveryStatus, Reply
@@ -45,12 +45,13 @@ class _AnswerLost(SessionFailed):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """What is sent: `header` on top of `content`. `eight_bit`: it has octets above 127."""
+    """What is sent: `header` on top of `content`, `body` what it needs. `utf8_header`: its own header is in UTF-8."""
 
     sender: Address | None
     header: bytes
     content: Content
-    eight_bit: bool
+    body: Body
+    utf8_header: bool = False
 
     @property
     def size(self) -> int:
@@ -126,7 +127,17 @@ class Conversation:
         refusal = self._unfit(mail)
         if refusal is not None:
             return [DeliveryStatus(recipient, Action.FAILED, refusal) for recipient in recipients]
-        replies = await self._envelope(mail, recipients)
+        spelled = [self._spelled(recipient) for recipient in recipients]
+        if None in spelled:
+            statuses = iter(await self.send(mail, sendable) if (sendable := list(filter(None, spelled))) else [])
+            unsendable = self._not_ascii()
+            return [
+                DeliveryStatus(recipient, Action.FAILED, unsendable)
+                if address is None
+                else replace(next(statuses), recipient=recipient)
+                for recipient, address in zip(recipients, spelled, strict=True)
+            ]
+        replies = await self._envelope(mail, [address for address in spelled if address is not None])
         final: Reply | None = None
         host: str | None = self._name
         if any(reply.positive for reply in replies):
@@ -155,15 +166,34 @@ class Conversation:
         limit = self._client.size_limit
         if limit is not None and mail.size > limit:
             return Reply.of(552, "5.3.4", f"{self._name} takes messages of at most {limit} octets")
-        if mail.eight_bit and "8BITMIME" not in self._client.extensions:
-            # RFC 6152 §3: neither sent as it is nor converted, which would break signatures.
+        # RFC 6152 §3, RFC 3030 §3: neither sent as it is nor converted, which would break signatures.
+        if mail.body is Body.BINARY and not {"CHUNKING", "BINARYMIME"} <= self._client.extensions.keys():
+            return Reply.of(554, "5.6.3", f"{self._name} takes no binary content, and the message has some")
+        if mail.body is Body.EIGHT_BIT and "8BITMIME" not in self._client.extensions:
             return Reply.of(554, "5.6.3", f"{self._name} takes no 8-bit content, and the message has some")
+        if not self._takes_utf8 and (mail.utf8_header or (mail.sender and self._spelled(mail.sender) is None)):
+            return self._not_ascii()
         return None
+
+    @property
+    def _takes_utf8(self) -> bool:
+        return "SMTPUTF8" in self._client.extensions
+
+    def _spelled(self, address: Address) -> Address | None:
+        """As this server can be told it; None: it cannot (RFC 6531 §3.2)."""
+        return address if self._takes_utf8 else address.in_ascii()
+
+    def _not_ascii(self) -> Reply:
+        return Reply.of(
+            553, "5.6.7", f"{self._name} takes ASCII addresses and headers only, and the message has others"
+        )
 
     async def _envelope(self, mail: Outgoing, recipients: Sequence[Address]) -> list[Reply]:
         """MAIL and RCPTs, in one write where the server offers PIPELINING (RFC 2920)."""
         pipelining = "PIPELINING" in self._client.extensions
-        self._client.mail(mail.sender, size=mail.size, body=Body.EIGHT_BIT if mail.eight_bit else Body.SEVEN_BIT)
+        sender = self._spelled(mail.sender) if mail.sender is not None else None
+        smtputf8 = mail.utf8_header or any(each.needs_smtputf8 for each in (*recipients, *filter(None, [sender])))
+        self._client.mail(sender, size=mail.size, body=mail.body, smtputf8=smtputf8)
         if pipelining:
             for recipient in recipients:
                 self._client.rcpt(recipient)
@@ -180,6 +210,8 @@ class Conversation:
         return replies
 
     async def _content(self, mail: Outgoing) -> Reply:
+        if mail.body is Body.BINARY:
+            return await self._binary_content(mail)
         self._client.data()
         reply = await self._answer(DATA)
         if not reply.positive:
@@ -195,6 +227,23 @@ class Conversation:
         except ConnectFailure as error:
             raise await self._cut_off(error) from error
         self._client.end_body()
+        try:
+            return await self._answer(END_OF_DATA)
+        except SessionFailed as failure:
+            raise _AnswerLost(failure.reply, said=failure.said) from failure
+
+    async def _binary_content(self, mail: Outgoing) -> Reply:
+        """RFC 3030: each chunk has its answer."""
+        deadline = self._clock.monotonic() + CONTENT
+        chunks = chain(filter(None, [mail.header]), mail.content.chunks())
+        while chunk := await self._workers.run(_next, chunks):
+            self._client.bdat(chunk)
+            reply = await self._answer(BLOCK)
+            if not reply.positive:
+                return reply
+            if self._clock.monotonic() > deadline:
+                raise self._broken(ConnectFailure("the remote is too slow to read"))
+        self._client.bdat(b"", last=True)
         try:
             return await self._answer(END_OF_DATA)
         except SessionFailed as failure:

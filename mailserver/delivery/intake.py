@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mailserver.delivery.dsn import HEAD_LIMIT, Problem, Subject, failure_report
 from mailserver.delivery.local import Deliver, deliver_copies
@@ -22,6 +22,15 @@ from mailserver.ports import Clock
 from mailserver.queue import NewEntry, QueueError
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`reply` is for the whole message, `each` for its recipients in order."""
+
+    reply: Reply
+    each: tuple[Reply, ...]
+
 
 Enqueue = Callable[[NewEntry], Awaitable[str]]
 """`Workers.grouped(queue.add)`: gives the id, raises QueueError."""
@@ -42,10 +51,21 @@ class Intake:
         self._queued = queued
 
     async def accept(
-        self, envelope: Envelope, content: Content, arrival: Arrival, routes: Sequence[Route], *, prepend: bytes = b""
-    ) -> Reply:
+        self,
+        envelope: Envelope,
+        content: Content,
+        arrival: Arrival,
+        routes: Sequence[Route],
+        *,
+        prepend: bytes = b"",
+        each: bool = False,
+    ) -> Outcome:
         """`routes`: where each recipient leads, in their order, at least one. `prepend`: header fields in CRLF form
-        that are put on top of the content, below the trace fields."""
+        that are put on top of the content, below the trace fields.
+
+        `each`: the client is told what became of each recipient (LMTP, PRDR), so a mailbox that refuses its copy is the
+        client's to try again: nothing is queued for it, and no report is made.
+        """
         now = self._clock.wall()
         single = envelope.recipients[0].address if len(envelope.recipients) == 1 else None
         header = received_field(arrival, by=self._hostname, when=now, recipient=single) + prepend
@@ -58,15 +78,17 @@ class Intake:
                 self._deliver, [route for _, route in here], envelope.sender, header, content
             )
             if not away and all(status.action is not Action.DELIVERED for status in statuses):
-                return self._refused(arrival, statuses)
-            local = [(recipient, status) for (recipient, _), status in zip(here, statuses, strict=True)]
-            ids += await self._queue(self._follow_ups(envelope, content, header, local, now))
+                refused = self._refused(arrival, statuses)
+                return Outcome(refused, tuple(status.reply for status in statuses))
+            if not each:
+                local = [(recipient, status) for (recipient, _), status in zip(here, statuses, strict=True)]
+                ids += await self._queue(self._follow_ups(envelope, content, header, local, now))
         except QueueError as error:
             log.error("message=%s not accepted: %s", arrival.id, error)
-            return TROUBLE
+            return Outcome(TROUBLE, (TROUBLE,) * len(pairs))
         except Exception:
             log.exception("message=%s not accepted", arrival.id)
-            return TROUBLE
+            return Outcome(TROUBLE, (TROUBLE,) * len(pairs))
         log.info(
             "message=%s accepted from=<%s> size=%d queue=%s",
             arrival.id,
@@ -78,7 +100,10 @@ class Intake:
             log.info("message=%s to=<%s> %s reply=%r", arrival.id, status.recipient, status.action, str(status.reply))
         for recipient in away:
             log.info("message=%s to=<%s> queue=%s", arrival.id, recipient.address, ids[0])
-        return Reply.of(250, "2.0.0", f"Ok, queued as {ids[0]}" if ids else f"Ok, delivered as {arrival.id}")
+        reply = Reply.of(250, "2.0.0", f"Ok, queued as {ids[0]}" if ids else f"Ok, delivered as {arrival.id}")
+        told = iter(statuses)
+        replies = (next(told).reply if isinstance(route, Local) else reply for _, route in pairs)
+        return Outcome(reply, tuple(reply if each_reply.positive else each_reply for each_reply in replies))
 
     def _entry(
         self, envelope: Envelope, recipients: Sequence[Recipient], content: Content, header: bytes, now: float

@@ -53,7 +53,14 @@ class Transport(Protocol):
     def next_hop(self, domain: str) -> str: ...
 
     async def deliver(
-        self, next_hop: str, sender: Address | None, recipients: Sequence[Address], header: bytes, content: Content
+        self,
+        next_hop: str,
+        sender: Address | None,
+        recipients: Sequence[Address],
+        header: bytes,
+        content: Content,
+        *,
+        smtputf8: bool = False,
     ) -> list[DeliveryStatus]: ...
 
     def abort(self) -> None: ...
@@ -251,7 +258,9 @@ class QueueManager:
         try:
             if hop is None:
                 return await self._deliver_here(entry, addresses, content)
-            return await self._relay.deliver(hop, entry.sender, addresses, entry.header, content)
+            return await self._relay.deliver(
+                hop, entry.sender, addresses, entry.header, content, smtputf8=entry.smtputf8
+            )
         except Exception:
             log.exception("queue=%s delivery failed", entry.id)
             return _delayed(addresses, INTERNAL_ERROR)

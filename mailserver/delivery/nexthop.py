@@ -12,6 +12,7 @@ import random
 from dataclasses import dataclass
 
 from mailserver.mail import Reply
+from mailserver.mail.address import domain_in_ascii
 from mailserver.ports import DNSFailure, NoSuchDomain, Resolver
 
 ADDRESS_LIMIT = 10
@@ -46,8 +47,11 @@ async def find_targets(resolver: Resolver, domain: str, *, port: int, hostname: 
     if domain.startswith("["):
         address = domain[1:-1].removeprefix("IPv6:")
         return [Target(address, address, port)]
+    ascii_domain = domain_in_ascii(domain)
+    if ascii_domain is None:
+        raise Unroutable(NO_DOMAIN)
     try:
-        hosts = await _exchangers(resolver, domain, hostname.lower())
+        hosts = await _exchangers(resolver, ascii_domain, hostname.lower())
     except DNSFailure as error:
         raise Unroutable(_unknown_now(error)) from error
     except NoSuchDomain as error:

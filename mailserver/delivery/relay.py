@@ -14,15 +14,16 @@ from collections.abc import Sequence
 from mailserver.config.model import Relay as Settings
 from mailserver.config.network import parse_host_port
 from mailserver.delivery.conversation import Conversation, Outgoing, SessionFailed, TLSFailed
+from mailserver.delivery.dsn import HEAD_LIMIT
 from mailserver.delivery.nexthop import Target, Unroutable, find_addresses, find_targets
-from mailserver.mail import Action, Address, Content, DeliveryStatus, Reply
+from mailserver.mail import Address, Body, Content, DeliveryStatus, Reply
+from mailserver.message.header import header_end
 from mailserver.ports import Clock, ConnectFailure, Connection, Connector, Resolver, Workers
 
 log = logging.getLogger(__name__)
 
 IMPLICIT_TLS_PORT = 465  # RFC 8314 §3.3
 
-NOT_ASCII = Reply.of(553, "5.6.7", "Addresses that are not ASCII cannot be sent on")
 STOPPED = Reply.of(451, "4.3.2", "There was no time to ask further servers")
 
 PATIENCE = 900.0  # seconds; after that no further address is tried
@@ -62,27 +63,28 @@ class Relay:
             connection.close()
 
     async def deliver(
-        self, next_hop: str, sender: Address | None, recipients: Sequence[Address], header: bytes, content: Content
+        self,
+        next_hop: str,
+        sender: Address | None,
+        recipients: Sequence[Address],
+        header: bytes,
+        content: Content,
+        *,
+        smtputf8: bool = False,
     ) -> list[DeliveryStatus]:
         """One status for each recipient, in order; `header` goes on top of the content. `host` is set in a status
-        when a remote server gave the reply."""
-        sendable = [r for r in recipients if not (r.needs_smtputf8 or (sender is not None and sender.needs_smtputf8))]
-        statuses = {r: DeliveryStatus(r, Action.FAILED, NOT_ASCII) for r in recipients}
-        if sendable:
-            once = list(dict.fromkeys(sendable))  # the second answer to the same address is not the one that counts
-            done = await self._deliver(next_hop, sender, once, header, content)
-            statuses |= {status.recipient: status for status in done}
+        when a remote server gave the reply. `smtputf8`: the message's header may be in UTF-8 (RFC 6531)."""
+        once = list(dict.fromkeys(recipients))  # the second answer to the same address is not the one that counts
+        body, utf8 = await self._workers.run(_needs, header, content)
+        done = await self._deliver(next_hop, once, Outgoing(sender, header, content, body, utf8 and smtputf8))
+        statuses = {status.recipient: status for status in done}
         return [statuses[recipient] for recipient in recipients]
 
-    async def _deliver(
-        self, next_hop: str, sender: Address | None, recipients: Sequence[Address], header: bytes, content: Content
-    ) -> list[DeliveryStatus]:
+    async def _deliver(self, next_hop: str, recipients: Sequence[Address], mail: Outgoing) -> list[DeliveryStatus]:
         try:
             targets = await self._targets(next_hop)
         except Unroutable as error:
             return [DeliveryStatus.of_reply(recipient, error.reply, None) for recipient in recipients]
-        eight_bit = await self._workers.run(_is_eight_bit, header, content)
-        mail = Outgoing(sender, header, content, eight_bit)
         failures: list[tuple[Reply, str | None]] = []
         deadline = self._clock.monotonic() + PATIENCE
         for target in targets:
@@ -162,5 +164,19 @@ class Relay:
         await conversation.log_in(user or "", password)
 
 
-def _is_eight_bit(header: bytes, content: Content) -> bool:
-    return not (header.isascii() and all(chunk.isascii() for chunk in content.chunks()))
+def _needs(header: bytes, content: Content) -> tuple[Body, bool]:
+    """What the content asks of a transport, and whether the message's own header has octets above 127."""
+    head = content.head(HEAD_LIMIT)
+    utf8 = not head[: header_end(head)].isascii()
+    eight_bit, pairs, returns, feeds, last = not header.isascii(), 0, 0, 0, b""
+    for chunk in content.chunks():
+        if b"\0" in chunk:
+            return Body.BINARY, utf8
+        eight_bit = eight_bit or not chunk.isascii()
+        pairs += chunk.count(b"\r\n") + (last == b"\r" and chunk.startswith(b"\n"))
+        returns += chunk.count(b"\r")
+        feeds += chunk.count(b"\n")
+        last = chunk[-1:]
+    if not pairs == returns == feeds:
+        return Body.BINARY, utf8
+    return Body.EIGHT_BIT if eight_bit else Body.SEVEN_BIT, utf8

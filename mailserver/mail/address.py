@@ -13,6 +13,8 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
+import idna
+
 # RFC 5321 §4.5.3.1: octets.
 LOCAL_PART_LIMIT = 64
 DOMAIN_LIMIT = 255
@@ -50,6 +52,13 @@ class Address:
     def needs_smtputf8(self) -> bool:
         return not (self.local.isascii() and self.domain.isascii())
 
+    def in_ascii(self) -> Address | None:
+        """With its domain in A-labels (RFC 5890 §2.3.2.1); None: there is no such form."""
+        if not self.local.isascii():
+            return None
+        domain = domain_in_ascii(self.domain)
+        return Address(self.local, domain) if domain is not None else None
+
     def __str__(self) -> str:
         local = self.local
         if not _DOT_STRING.fullmatch(local):
@@ -75,6 +84,16 @@ def parse_mailbox(text: str) -> Address:
     if not rest.startswith("@"):
         raise AddressError("the address has no domain" if not rest else "the local part is malformed")
     return Address(local, parse_domain(rest[1:]))
+
+
+def domain_in_ascii(domain: str) -> str | None:
+    """In A-labels; None for what is no internationalised domain name (RFC 5891)."""
+    if domain.isascii():
+        return domain
+    try:
+        return idna.encode(domain, uts46=True).decode()
+    except idna.IDNAError:
+        return None
 
 
 def parse_domain(text: str) -> str:

@@ -56,14 +56,13 @@ class Content:
         while view:
             view = view[os.write(self._fd, view) :]
 
-    def chunks(self) -> Iterator[bytes]:
-        """The octets in order, in pieces of at most `CHUNK` when they lie in a file."""
+    def chunks(self, offset: int = 0) -> Iterator[bytes]:
+        """The octets in order, from `offset` on, in pieces of at most `CHUNK` when they lie in a file."""
         if self._fd is None:
             if len(self._pieces) > 1:
                 self._pieces = [b"".join(self._pieces)]
-            yield from tuple(self._pieces)
+            yield from (piece[offset:] for piece in tuple(self._pieces))
             return
-        offset = 0
         while data := os.pread(self._fd, CHUNK, offset):
             offset += len(data)
             yield data

@@ -9,10 +9,12 @@ from mailserver.mail.address import Address
 
 
 class Body(StrEnum):
-    """The BODY parameter of MAIL (RFC 6152 §2)."""
+    """The BODY parameter of MAIL (RFC 6152 §2, RFC 3030 §3)."""
 
     SEVEN_BIT = "7BIT"
     EIGHT_BIT = "8BITMIME"
+    BINARY = "BINARYMIME"
+    """RFC 3030 §3: octets that are no lines."""
 
 
 @dataclass(frozen=True, slots=True)

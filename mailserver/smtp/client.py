@@ -48,13 +48,14 @@ class Command(StrEnum):
     MAIL = "MAIL"
     RCPT = "RCPT"
     DATA = "DATA"
+    BDAT = "BDAT"
     BODY = "end of data"
     RSET = "RSET"
     NOOP = "NOOP"
     QUIT = "QUIT"
 
 
-ALONE = frozenset(Command) - {Command.MAIL, Command.RCPT, Command.RSET, Command.BODY}
+ALONE = frozenset(Command) - {Command.MAIL, Command.RCPT, Command.RSET, Command.BODY, Command.BDAT}
 """Nothing is sent after these until they are answered (RFC 2920 §3.1)."""
 
 INTERMEDIATE = {Command.DATA: 354, Command.AUTH: 334}
@@ -82,6 +83,7 @@ class ClientConnection:
         self._mechanism: ClientMechanism | None = None
         self._initial: bytes | None = None
         self._broken: ProtocolError | None = None
+        self._utf8 = False  # the transaction may have addresses in UTF-8
 
     # Octets
 
@@ -135,19 +137,37 @@ class ClientConnection:
         self._command(Command.AUTH, line, alone=True)
         self._mechanism, self._initial = mechanism, initial
 
-    def mail(self, sender: Address | None, *, size: int | None = None, body: Body = Body.SEVEN_BIT) -> None:
-        """`size` and `body` are told to a server that offers SIZE and 8BITMIME; whether to send it 8-bit content at all
-        is the caller's question. Raises ValueError for an address that is not ASCII."""
+    def mail(
+        self,
+        sender: Address | None,
+        *,
+        size: int | None = None,
+        body: Body = Body.SEVEN_BIT,
+        smtputf8: bool = False,
+    ) -> None:
+        """`size`, `body` and `smtputf8` are told to a server that offers SIZE, 8BITMIME, BINARYMIME and SMTPUTF8.
+
+        Whether to send it such a message at all is the caller's question. Raises ValueError for an address that is not
+        ASCII when SMTPUTF8 is not told.
+        """
         line = f"MAIL FROM:<{sender if sender is not None else ''}>"
         if size is not None and "SIZE" in self.extensions:
             line += f" SIZE={size}"
         if body is Body.EIGHT_BIT and "8BITMIME" in self.extensions:
             line += f" BODY={body}"
-        self._command(Command.MAIL, line)
+        if body is Body.BINARY and "BINARYMIME" in self.extensions:
+            line += f" BODY={body}"
+        self._utf8 = smtputf8 and "SMTPUTF8" in self.extensions
+        self._command(Command.MAIL, line + (" SMTPUTF8" if self._utf8 else ""))
 
     def rcpt(self, address: Address) -> None:
-        """Raises ValueError for an address that is not ASCII."""
+        """Raises ValueError for an address that is not ASCII when MAIL did not tell SMTPUTF8."""
         self._command(Command.RCPT, f"RCPT TO:<{address}>")
+
+    def bdat(self, chunk: bytes, *, last: bool = False) -> None:
+        """A chunk of the content as it is (RFC 3030); each has its answer."""
+        self._command(Command.BDAT, f"BDAT {len(chunk)}{' LAST' if last else ''}")
+        self._output.append(chunk)
 
     def data(self) -> None:
         self._command(Command.DATA, "DATA")
@@ -174,7 +194,7 @@ class ClientConnection:
     def _command(self, command: Command, line: str, *, alone: bool = False) -> None:
         if _UNSENDABLE.search(line):
             raise ValueError("a command must not hold control characters")
-        octets = line.encode("ascii") + b"\r\n"
+        octets = line.encode("utf-8" if self._utf8 else "ascii") + b"\r\n"
         if self._body is not None:
             raise ProtocolMisuse("the body is not complete")
         if self._outstanding and (alone or self._outstanding[-1] in ALONE):

@@ -1,6 +1,6 @@
 """What a client did, as the server engine tells it. Each event but `BodyChunk` awaits an answer before the next comes.
 
-Promises   Text fields hold printable ASCII only. Secrets do not stand in a `repr`.
+Promises   Text fields hold no control characters. Secrets do not stand in a `repr`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from mailserver.mail import Address, Body, Reply
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """EHLO (`extended`) or HELO. `domain` is one word as the client wrote it, at most 255 octets: not to be trusted.
+    """EHLO or LHLO (`extended`), or HELO. `domain` is one word as the client wrote it, at most 255 octets.
 
+    It is not to be trusted.
     Accepting it ends an open mail transaction, as RSET does (RFC 5321 §4.1.4).
     """
 
@@ -29,6 +30,7 @@ class Mail:
     size: int | None = None
     body: Body = Body.SEVEN_BIT
     smtputf8: bool = False
+    prdr: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,12 @@ class Rcpt:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """DATA, with one accepted recipient at least. Answer with 354 to get the body, else with 4xx or 5xx."""
+    """DATA, with one accepted recipient at least. Answer with 354 to get the body, else with 4xx or 5xx.
+
+    `chunked`: it is the first BDAT (RFC 3030), whose octets are on their way already; a 354 is not said then.
+    """
+
+    chunked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,17 @@ class BodyChunk:
     """The next octets of the content: dots unstuffed, lines ended by CRLF. Cut anywhere. Needs no answer."""
 
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkEnd:
+    """A chunk of `size` octets is complete and is not the last one.
+
+    With a `fault` answer with it and forget the message: the transaction is over.
+    """
+
+    size: int
+    fault: Reply | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +150,7 @@ Event = (
     | Rcpt
     | Data
     | BodyChunk
+    | ChunkEnd
     | BodyEnd
     | Reset
     | Noop

@@ -49,6 +49,12 @@ class LineBuffer:
         self._data.clear()
         self._skipped = self._unwanted = 0
 
+    def take(self, count: int) -> bytes:
+        """The next octets, at most so many."""
+        data = bytes(self._data[:count])
+        del self._data[:count]
+        return data
+
     def take_all(self) -> bytes:
         data = bytes(self._data)
         self._data.clear()

@@ -9,7 +9,12 @@ Theory of operation
     buffer after DATA becomes content only by a 354, and is commands again after a 4xx or 5xx. The answer commits the
     transition: a positive one always, a negative one only for the events in `ENDING`, which end something either way.
 
-    Between a 354 and the end of the content the octets belong to a `BodyReader`, and events are chunks of it.
+    Between a 354 and the end of the content the octets belong to a `BodyReader`, and events are chunks of it. BDAT
+    (RFC 3030) does not ask for leave: its octets follow its line whatever is answered. The first one makes a `Data`
+    event as DATA does; then a `ChunkReader` takes what each announces. Where it is refused they are dropped.
+
+    LMTP (RFC 2033) is SMTP with LHLO in place of EHLO, and after the content one answer for each recipient
+    (`reply_each`), as PRDR has it where the client asks for it.
 
     What the client does wrong becomes a `Rejected` event with the reply that it deserves; the session sends that reply
     and may count. Nothing that a client sends raises.
@@ -24,34 +29,30 @@ On failure ProtocolMisuse is raised for an answer that cannot be given: a fault 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 
-from mailserver.mail import Reply
+from mailserver.mail import Body, Reply
 from mailserver.sasl import encode_base64
-from mailserver.smtp.body import BodyReader
+from mailserver.smtp.body import STRICTNESS, BodyReader, ChunkReader, Strictness
 from mailserver.smtp.events import (
     Auth,
     AuthCancelled,
     AuthResponse,
     BodyChunk,
     BodyEnd,
+    ChunkEnd,
     Data,
     Event,
     Hello,
-    Help,
     Mail,
-    Noop,
-    Quit,
     Rcpt,
     Rejected,
-    Reset,
     StartTLS,
-    Verify,
 )
 from mailserver.smtp.lines import LineBuffer, Overlong
 from mailserver.smtp.misuse import ProtocolMisuse
+from mailserver.smtp.states import ENDING, OUT_OF_ORDER, TRANSITIONS, State
 from mailserver.smtp.syntax import (
     COMMANDS,
     HTTP_VERBS,
@@ -71,77 +72,17 @@ class Limits:
     command_line: int = 2048
     auth_line: int = 12288
     message_size: int = 50 * 2**20
+    recipients: int = 1000
+    """Of one message; told by LIMITS (RFC 9422), and for the session to see to, as `transactions`."""
+    transactions: int = 1000
+    strictness: Strictness = STRICTNESS
 
-
-class State(Enum):
-    CONNECTED = auto()  # not greeted yet; what comes meanwhile waits
-    REFUSED = auto()  # greeted with 554: only QUIT is left, §3.1
-    START = auto()
-    READY = auto()  # EHLO or HELO was accepted
-    MAIL = auto()  # a transaction with a sender
-    RCPT = auto()  # and with one recipient at least
-    BODY = auto()
-    AUTH = auto()  # a challenge awaits its response
-    CLOSED = auto()
-
-
-TRANSITIONS: Mapping[tuple[State, type[Event]], State] = {
-    (State.REFUSED, Quit): State.CLOSED,
-    #
-    (State.START, Hello): State.READY,
-    (State.START, Reset): State.START,  # these need no EHLO, §4.1.4
-    (State.START, Noop): State.START,
-    (State.START, Verify): State.START,
-    (State.START, Help): State.START,
-    (State.START, Quit): State.CLOSED,
-    #
-    (State.READY, Hello): State.READY,
-    (State.READY, Mail): State.MAIL,
-    (State.READY, StartTLS): State.START,
-    (State.READY, Auth): State.READY,
-    (State.READY, Reset): State.READY,
-    (State.READY, Noop): State.READY,
-    (State.READY, Verify): State.READY,
-    (State.READY, Help): State.READY,
-    (State.READY, Quit): State.CLOSED,
-    #
-    (State.MAIL, Hello): State.READY,  # as RSET, §4.1.4
-    (State.MAIL, Rcpt): State.RCPT,
-    (State.MAIL, Reset): State.READY,
-    (State.MAIL, Noop): State.MAIL,
-    (State.MAIL, Verify): State.MAIL,
-    (State.MAIL, Help): State.MAIL,
-    (State.MAIL, Quit): State.CLOSED,
-    #
-    (State.RCPT, Hello): State.READY,
-    (State.RCPT, Rcpt): State.RCPT,
-    (State.RCPT, Data): State.BODY,
-    (State.RCPT, Reset): State.READY,
-    (State.RCPT, Noop): State.RCPT,
-    (State.RCPT, Verify): State.RCPT,
-    (State.RCPT, Help): State.RCPT,
-    (State.RCPT, Quit): State.CLOSED,
-    #
-    (State.BODY, BodyEnd): State.READY,
-    #
-    (State.AUTH, AuthResponse): State.READY,
-    (State.AUTH, AuthCancelled): State.READY,
-    (State.AUTH, Rejected): State.READY,
-}
-
-ENDING = frozenset({BodyEnd, AuthResponse, AuthCancelled, Rejected, Quit})
-
-OUT_OF_ORDER: Mapping[State, Reply] = {
-    State.REFUSED: Reply.of(503, "5.5.1", "There is no service here: send QUIT"),
-    State.START: Reply.of(503, "5.5.1", "Send EHLO first"),
-    State.READY: Reply.of(503, "5.5.1", "Send MAIL first"),
-    State.MAIL: Reply.of(503, "5.5.1", "Not allowed within a mail transaction"),
-    State.RCPT: Reply.of(503, "5.5.1", "Not allowed within a mail transaction"),
-}
 
 NO_RECIPIENTS = Reply.of(554, "5.5.1", "No valid recipients")
 TOO_LONG = Reply.of(500, "5.5.2", "The line is too long")
 AUTH_TOO_LONG = Reply.of(500, "5.5.6", "The line is too long for an authentication exchange")
+DISCARDED = 4
+"""Times the largest message, that a chunk which nobody wants may have: it is read to its end. A larger one ends all."""
 CANCELLED = Reply.of(501, "5.7.0", "Authentication cancelled")
 
 
@@ -152,8 +93,17 @@ class ServerConnection:
     once STARTTLS was accepted; for a connection encrypted from its start leave `starttls` off.
     """
 
-    def __init__(self, hostname: str, limits: Limits, *, starttls: bool = False, auth: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        hostname: str,
+        limits: Limits,
+        *,
+        starttls: bool = False,
+        auth: tuple[str, ...] = (),
+        lmtp: bool = False,
+    ) -> None:
         self.hostname = hostname
+        self.lmtp = lmtp
         self.limits = limits
         self.starttls = starttls
         self.auth = auth
@@ -163,7 +113,9 @@ class ServerConnection:
         self._pending: Event | None = None
         self._input = LineBuffer()
         self._output: list[bytes] = []
-        self._body: BodyReader | None = None
+        self._body: BodyReader | ChunkReader | None = None
+        self._mail: Mail | None = None  # of the transaction
+        self._chunk = (0, False)  # octets that follow the last BDAT, and whether it is the last chunk
 
     # Octets
 
@@ -213,12 +165,33 @@ class ServerConnection:
             return
         if event is None:
             raise ProtocolMisuse("there is nothing to answer")
-        if isinstance(event, Data) and reply.positive != (reply.code == 354):
-            raise ProtocolMisuse("DATA is answered by 354, 4xx or 5xx")
-        self._write(self._introduced(reply, event) if isinstance(event, Hello) and reply.positive else reply)
+        if isinstance(event, Data):
+            self._answer_data(event, reply)
+        else:
+            self._write(self._introduced(reply, event) if isinstance(event, Hello) and reply.positive else reply)
         self._pending = None
         if reply.positive or type(event) in ENDING:
             self._commit(event, reply)
+
+    def reply_each(self, replies: Sequence[Reply]) -> None:
+        """Answers the end of the content for each recipient (RFC 2033 §4.2), or by PRDR; at least one reply.
+
+        Raises ProtocolMisuse.
+        """
+        if self._state is not State.CLOSED and not isinstance(self._pending, BodyEnd):
+            raise ProtocolMisuse("the content has not ended")
+        for reply in replies[:-1]:
+            self._write(reply)
+        self.reply(replies[-1])
+
+    def _answer_data(self, event: Data, reply: Reply) -> None:
+        if reply.positive != (reply.code == 354):
+            raise ProtocolMisuse("DATA is answered by 354, 4xx or 5xx")
+        if not event.chunked:
+            self._write(reply)
+        elif not reply.positive:
+            self._input.discard(self._chunk[0])
+            self._write(reply)
 
     def challenge(self, data: bytes) -> None:
         """Answers Auth or AuthResponse with a challenge (RFC 4954 §4). Raises ProtocolMisuse."""
@@ -233,10 +206,16 @@ class ServerConnection:
     def _commit(self, event: Event, reply: Reply) -> None:
         state = TRANSITIONS.get((self._state, type(event)), self._state)
         match event:
-            case Data():
-                self._body = BodyReader(self.limits.message_size)
-            case BodyEnd():
-                self._body = None
+            case Mail():
+                self._mail = event
+            case Data(chunked=False):
+                self._body = BodyReader(self.limits.message_size, self.limits.strictness)
+            case Data(chunked=True):
+                binary = self._mail is not None and self._mail.body is Body.BINARY
+                self._body = ChunkReader(self.limits.message_size, self.limits.strictness, binary=binary)
+                self._body.begin(self._chunk[0], last=self._chunk[1])
+            case ChunkEnd() if not reply.positive:
+                state = State.READY
             case StartTLS():
                 self._input.clear()
                 self.secure, self.authenticated = True, False
@@ -245,6 +224,8 @@ class ServerConnection:
             case Rejected(fatal=True):
                 state = State.CLOSED
         self._state = state
+        if state not in (State.BODY, State.CHUNKS):
+            self._body = None
         if state is State.CLOSED:
             self._close()
 
@@ -265,12 +246,14 @@ class ServerConnection:
 
     def _keywords(self) -> list[str]:
         """What EHLO offers, in this moment."""
-        keywords = ["PIPELINING", f"SIZE {self.limits.message_size}", "8BITMIME", "ENHANCEDSTATUSCODES"]
+        keywords = ["PIPELINING", f"SIZE {self.limits.message_size}", "8BITMIME", "ENHANCEDSTATUSCODES", "SMTPUTF8"]
+        keywords += ["CHUNKING", "BINARYMIME"]
         if self.starttls and not self.secure:
             keywords.append("STARTTLS")
         if self.auth and not self.authenticated:
             keywords.append("AUTH " + " ".join(self.auth))
-        return [*keywords, "HELP"]
+        keywords.append(f"LIMITS MAILMAX={self.limits.transactions} RCPTMAX={self.limits.recipients}")
+        return [*keywords, *([] if self.lmtp else ["PRDR"]), "HELP"]
 
     def _write(self, reply: Reply) -> None:
         self._output.append(reply.to_bytes())
@@ -281,18 +264,27 @@ class ServerConnection:
         """What the client did next. None: more octets are needed, or the last event awaits its answer."""
         if self._pending is not None or self._state in (State.CONNECTED, State.CLOSED):
             return None
-        event = self._read_body(self._body) if self._body is not None else self._read_line()
+        event = self._read_body() if self._state is State.BODY else self._read_line()
         if not isinstance(event, BodyChunk):
             self._pending = event
         return event
 
-    def _read_body(self, body: BodyReader) -> BodyChunk | BodyEnd | None:
-        if not body.ended():
-            content = body.feed(self._input.take_all())
-            self._input.append(body.rest)
-            if content:
+    def _read_body(self) -> BodyChunk | ChunkEnd | BodyEnd | None:
+        body = self._body
+        if isinstance(body, ChunkReader):
+            if content := body.feed(self._input.take(body.remaining)):
                 return BodyChunk(content)
-        return BodyEnd(body.size, body.fault) if body.ended() else None
+            if body.ended():
+                return BodyEnd(body.size, body.fault) if body.last else ChunkEnd(self._chunk[0], body.fault)
+        elif body is not None:
+            if not body.ended():
+                content = body.feed(self._input.take_all())
+                self._input.append(body.rest)
+                if content:
+                    return BodyChunk(content)
+            if body.ended():
+                return BodyEnd(body.size, body.fault)
+        return None
 
     def _read_line(self) -> Event | None:
         exchange = self._state is State.AUTH
@@ -310,30 +302,56 @@ class ServerConnection:
     def _response(self, line: bytes) -> Event:
         return AuthCancelled(CANCELLED) if line == b"*" else AuthResponse(parse_response(line))
 
-    def _command(self, line: bytes) -> Event:
+    def _command(self, line: bytes) -> Event | None:
         """Raises Refusal."""
         verb, argument = split_command(line)
+        if verb == "BDAT":
+            return self._bdat(argument)
         command = COMMANDS.get(verb)
-        if command is None:
-            raise self._unknown(verb, argument)
+        if command is None or (command.event is Hello and (verb == "LHLO") is not self.lmtp):
+            raise self._unknown(verb)
         if (self._state, command.event) not in TRANSITIONS:
-            out_of_order = OUT_OF_ORDER[self._state]
-            raise Refusal(NO_RECIPIENTS if (self._state, command.event) == (State.MAIL, Data) else out_of_order)
+            raise Refusal(self._out_of_order(command.event))
         self._check_offered(command.event)
         event = command.parse(argument)
         if isinstance(event, Mail) and (event.size or 0) > self.limits.message_size:
             raise refusal(
                 552, "5.3.4", f"The message is larger than {self.limits.message_size} octets"
             )  # RFC 1870 §6.1
+        if isinstance(event, Rcpt) and event.address.needs_smtputf8 and not (self._mail and self._mail.smtputf8):
+            raise refusal(553, "5.6.7", "An address that is not ASCII needs SMTPUTF8 in MAIL")  # RFC 6531 §3.5
         if isinstance(event, Auth) and event.mechanism not in self.auth:
             raise refusal(504, "5.5.4", "The mechanism is not supported")
         return event
+
+    def _bdat(self, argument: str) -> Event | None:
+        """The octets of the chunk are on their way, whatever is answered. Raises Refusal."""
+        size, last = self._chunk = parse_bdat(argument)
+        if size > DISCARDED * self.limits.message_size:
+            raise refusal(552, "5.3.4", "The message is too large", fatal=True)
+        if self._state is State.CHUNKS and isinstance(self._body, ChunkReader):
+            self._body.begin(size, last=last)
+            self._state = State.BODY
+            return self._read_body()
+        if self._state is State.RCPT:
+            return Data(chunked=True)
+        self._input.discard(size)
+        raise Refusal(self._out_of_order(Data))
+
+    def _out_of_order(self, kind: type[Event]) -> Reply:
+        if (self._state, kind) == (State.MAIL, Data):
+            return NO_RECIPIENTS
+        if self._state is State.START and self.lmtp:
+            return Reply.of(503, "5.5.1", "Send LHLO first")
+        return OUT_OF_ORDER[self._state]
 
     def _check_offered(self, kind: type[Event]) -> None:
         if kind is StartTLS and self.secure:
             raise refusal(503, "5.5.1", "TLS is active already")
         if kind is StartTLS and not self.starttls:
             raise refusal(502, "5.5.1", "STARTTLS is not available")
+        if kind is Data and self._mail is not None and self._mail.body is Body.BINARY:
+            raise refusal(503, "5.5.1", "BINARYMIME is sent by BDAT")  # RFC 3030 §3
         if kind is Auth and self.authenticated:
             raise refusal(503, "5.5.1", "Authenticated already")
         if kind is Auth and not self.auth:
@@ -341,16 +359,9 @@ class ServerConnection:
                 raise refusal(538, "5.7.11", "Encryption is required: send STARTTLS first")
             raise refusal(502, "5.5.1", "AUTH is not available")
 
-    def _unknown(self, verb: str, argument: str) -> Refusal:
+    def _unknown(self, verb: str) -> Refusal:
         if verb in HTTP_VERBS:
             return refusal(554, "5.5.1", "This is SMTP", fatal=True)
-        if verb == "BDAT":
-            # Not offered, but what follows such a line is data: no command may be seen in it.
-            size = parse_bdat(argument)
-            if size > self.limits.message_size:
-                return refusal(552, "5.3.4", "The message is too large", fatal=True)
-            self._input.discard(size)
-            return refusal(502, "5.5.1", "BDAT is not available")
         if verb in NOT_IMPLEMENTED:
             return refusal(502, "5.5.1", "The command is not implemented")
         return refusal(500, "5.5.1", "The command is unknown")

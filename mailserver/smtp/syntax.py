@@ -32,7 +32,7 @@ _BODIES = {str(body): body for body in Body}
 _SIZE = re.compile(SIZE_VALUE)
 _AUTH_PARAM = re.compile(rf"<>|{XTEXT}")  # RFC 4954 §5
 _AUTH = re.compile(rf"({SASL_MECH})(?: +([!-~]+))?")
-_BDAT = re.compile(rf"({SIZE_VALUE})(?: +LAST)?", re.IGNORECASE)  # RFC 3030 §2
+_BDAT = re.compile(rf"({SIZE_VALUE})( +LAST)?", re.IGNORECASE)  # RFC 3030 §2
 _WORD = re.compile(r"[!-~]{1,255}")
 _VERB = re.compile(r"[A-Za-z]{1,20}")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
@@ -54,38 +54,54 @@ def refusal(code: int, enhanced: str, text: str, *, fatal: bool = False) -> Refu
 
 
 def split_command(line: bytes) -> tuple[str, str]:
-    """Verb in upper case, and the rest of a line without its CRLF. Octets above 127 become surrogates.
+    """Verb in upper case, and the rest of a line without its CRLF.
 
     Raises Refusal.
     """
     line = line.rstrip(b" \t")
     if _CONTROL.search(line):
         raise refusal(500, "5.5.2", "Lines end in CRLF and hold no control characters")
-    verb, _, argument = line.decode("ascii", "surrogateescape").partition(" ")
+    try:
+        verb, _, argument = line.decode().partition(" ")
+    except UnicodeDecodeError:
+        raise refusal(500, "5.5.2", "Octets above 127 must be UTF-8") from None
     if not _VERB.fullmatch(verb):
         raise refusal(500, "5.5.2", "Syntax error")
     return verb.upper(), argument
 
 
 def parse_mail(argument: str) -> Mail:
-    path, parameters = _path(argument, "FROM:", {"SIZE", "BODY", "AUTH"})
+    path, parameters = _path(argument, "FROM:", {"SIZE", "BODY", "AUTH", "SMTPUTF8", "PRDR"})
     size, body, identity = parameters.get("SIZE"), parameters.get("BODY"), parameters.get("AUTH")
+    for name in ("SMTPUTF8", "PRDR"):
+        if parameters.get(name):
+            raise refusal(501, "5.5.4", f"{name} takes no value")
+    smtputf8 = "SMTPUTF8" in parameters
+    _must_be_ascii(path, unless=smtputf8)
     if size is not None and not _SIZE.fullmatch(size):
         raise refusal(501, "5.5.4", "SIZE is malformed")
     if body is not None and body.upper() not in _BODIES:
-        raise refusal(501, "5.5.4", "BODY is neither 7BIT nor 8BITMIME")
+        raise refusal(501, "5.5.4", "BODY is none of 7BIT, 8BITMIME and BINARYMIME")
     if identity is not None and not _AUTH_PARAM.fullmatch(identity):
         raise refusal(501, "5.5.4", "AUTH is malformed")  # when it is not, AUTH=<> is assumed: nobody is trusted so far
     return Mail(
         _address(parse_reverse_path, path, "5.1.7"),
         size=None if size is None else int(size),
         body=Body.SEVEN_BIT if body is None else _BODIES[body.upper()],
+        smtputf8=smtputf8,
+        prdr="PRDR" in parameters,
     )
 
 
 def parse_rcpt(argument: str) -> Rcpt:
+    """An address that is not ASCII is taken here; whether MAIL said SMTPUTF8 is the engine's question."""
     path, _ = _path(argument, "TO:", set())
     return Rcpt(_address(parse_forward_path, path, "5.1.3"))
+
+
+def _must_be_ascii(path: str, *, unless: bool) -> None:
+    if not (unless or path.isascii()):
+        raise refusal(553, "5.6.7", "An address that is not ASCII needs SMTPUTF8 in MAIL")  # RFC 6531 §3.5
 
 
 def _path(argument: str, keyword: str, known: set[str]) -> tuple[str, dict[str, str]]:
@@ -96,8 +112,6 @@ def _path(argument: str, keyword: str, known: set[str]) -> tuple[str, dict[str, 
     if match is None:
         raise refusal(501, "5.5.2", f"Syntax: {keyword}<address> and parameters")
     path: str = match[1]
-    if not path.isascii():
-        raise refusal(553, "5.6.7", "SMTPUTF8 is not supported: the address must be ASCII")  # RFC 6531 §3.5
     parameters: dict[str, str] = {}
     for text in match[2].split():
         parameter = _ESMTP_PARAM.fullmatch(text)
@@ -137,26 +151,26 @@ def parse_response(line: bytes) -> bytes:
         raise refusal(501, "5.5.2", "Invalid base64") from None
 
 
-def parse_bdat(argument: str) -> int:
-    """How many octets follow the line at once."""
+def parse_bdat(argument: str) -> tuple[int, bool]:
+    """How many octets follow the line at once, and whether they are the last ones."""
     match = _BDAT.fullmatch(argument)
     if match is None:
         raise refusal(501, "5.5.4", "Syntax: BDAT size", fatal=True)  # where the next command begins is not known
-    return int(match[1])
+    return int(match[1]), match[2] is not None
 
 
 def parse_verify(argument: str) -> Verify:
-    if not argument:
+    """RFC 6531 §3.7.4.2: SMTPUTF8 may stand behind a name that is not ASCII, and a name may be so without it."""
+    name = argument.removesuffix(" SMTPUTF8").rstrip()
+    if not name:
         raise refusal(501, "5.5.4", "Syntax: VRFY name")
-    if not argument.isascii():
-        raise refusal(553, "5.6.7", "SMTPUTF8 is not supported: the name must be ASCII")
-    return Verify(argument)
+    return Verify(name)
 
 
 def _hello(*, extended: bool) -> Callable[[str], Hello]:
     def parse(argument: str) -> Hello:
         if not _WORD.fullmatch(argument):
-            raise refusal(501, "5.5.4", "Syntax: EHLO or HELO, then your host name or address literal")
+            raise refusal(501, "5.5.4", "Syntax: the greeting, then your host name or address literal")
         return Hello(argument, extended)
 
     return parse
@@ -181,6 +195,7 @@ class Command:
 
 COMMANDS: Mapping[str, Command] = {
     "EHLO": Command(Hello, _hello(extended=True)),
+    "LHLO": Command(Hello, _hello(extended=True)),
     "HELO": Command(Hello, _hello(extended=False)),
     "MAIL": Command(Mail, parse_mail),
     "RCPT": Command(Rcpt, parse_rcpt),

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from mailserver.mail import Address
+from mailserver.mail import Address, Quota
 from mailserver.store import delivery, folders, layout, names
 from mailserver.store.account import AccountStore
 from mailserver.store.model import Delivery, DeliveryError, Unavailable, Usage
@@ -57,6 +57,10 @@ class Store:
             if len(self._used) > ACCOUNTS_KEPT:
                 self._used.popitem(last=False)
             return account
+
+    def has_room(self, account: Address, quota: Quota, octets: int) -> bool:
+        """Whether a further message of this size would be within the quota. Raises StoreError, OSError."""
+        return self.account(account).space.has_room(Usage(1, octets), quota)
 
     def deliver(self, batch: Sequence[Delivery]) -> list[Path | DeliveryError]:
         """Blocking group commit. The path of each message in new/, or why it was refused; in order."""

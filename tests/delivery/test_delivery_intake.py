@@ -64,14 +64,17 @@ class World:
     def _wake(self):
         self.woken += 1
 
-    def accept(self, *routes, sender=SENDER, prepend=b"", body=Body.SEVEN_BIT):
+    def accept(self, *routes, sender=SENDER, prepend=b"", body=Body.SEVEN_BIT, each=False):
         recipients = tuple(
             Recipient(route.recipient if isinstance(route, Local) else address) for route, address in routes
         )
         envelope = Envelope(sender, recipients, body)
-        return run(
-            self.intake.accept(envelope, Content(BODY), ARRIVAL, [route for route, _ in routes], prepend=prepend)
+        self.outcome = run(
+            self.intake.accept(
+                envelope, Content(BODY), ARRIVAL, [route for route, _ in routes], prepend=prepend, each=each
+            )
         )
+        return self.outcome.reply
 
 
 def local(account, recipient=None, quota=UNLIMITED):
@@ -261,6 +264,16 @@ def test_an_unforeseen_error_of_one_entry_leaves_none_unawaited(monkeypatch):
     monkeypatch.setattr(world.intake, "_enqueue", enqueue)
     envelope = Envelope(SENDER, tuple(map(Recipient, (ALICE, BOB, CAROL))), Body.SEVEN_BIT, False)
     routes = [Local(ALICE, ALICE), Local(BOB, BOB), Remote("example.net")]
-    reply = run(world.intake.accept(envelope, Content(BODY), ARRIVAL, routes))
-    assert reply.temporary
+    outcome = run(world.intake.accept(envelope, Content(BODY), ARRIVAL, routes))
+    assert outcome.reply.temporary and outcome.each == (outcome.reply,) * 3
     assert awaited == [True, True, True]
+
+
+def test_each_recipient_has_its_answer_and_nothing_follows():
+    carol = Address("carol", "example.org")
+    world = World({BOB: DeliveryError(LATER), carol: DeliveryError(FULL)})
+    assert world.accept(local(ALICE), local(BOB), remote(DAVE), local(carol), each=True).code == 250
+    assert [reply.code for reply in world.outcome.each] == [250, 451, 250, 552]
+    assert [line for line in world.log if line.startswith("queue")] == [f"queue {DAVE}"]
+    assert world.accept(local(BOB), local(carol), each=True).code == 451
+    assert [reply.code for reply in world.outcome.each] == [451, 552]

@@ -60,7 +60,7 @@ class FakeRelay:
         for promise in waiting:
             promise.resolve(None)
 
-    async def deliver(self, next_hop, sender, recipients, header, content):
+    async def deliver(self, next_hop, sender, recipients, header, content, *, smtputf8=False):
         self.calls.append((self.loop.monotonic(), next_hop, tuple(map(str, recipients))))
         self.running.append(next_hop)
         for key, count in ((next_hop, self.running.count(next_hop)), ("all", len(self.running))):

@@ -38,9 +38,9 @@ class Setup:
             clock=self.clock,
         )
 
-    def deliver(self, *recipients, sender=ALICE, body=BODY, header=TRACE, next_hop="example.net"):
+    def deliver(self, *recipients, sender=ALICE, body=BODY, header=TRACE, next_hop="example.net", smtputf8=False):
         content = Content(body)
-        return run(self.relay.deliver(next_hop, sender, recipients or (BOB,), header, content))
+        return run(self.relay.deliver(next_hop, sender, recipients or (BOB,), header, content, smtputf8=smtputf8))
 
     def outcome(self, *recipients, **arguments):
         """(action, code, host) of the one status."""
@@ -307,6 +307,64 @@ def test_addresses_that_are_not_ascii_fail_and_do_not_harm_the_others():
     assert second.action is Action.RELAYED
     (only,) = Setup(server).deliver(BOB, sender=umlaut)
     assert only.action is Action.FAILED
+
+
+def test_a_message_in_utf8_is_announced_as_such():
+    umlaut = Address("jürgen", "exämple.net")
+    server = ScriptedServer(extensions=("PIPELINING", "8BITMIME", "SMTPUTF8"))
+    (status,) = Setup(server).deliver(BOB, sender=umlaut, smtputf8=True)
+    assert status.action is Action.RELAYED
+    assert server.commands[1] == "MAIL FROM:<jürgen@exämple.net> SMTPUTF8"
+    server.commands.clear()
+    (status,) = Setup(server).deliver(umlaut, next_hop="example.net", smtputf8=True)
+    assert (status.recipient, status.action) == (umlaut, Action.RELAYED)
+    assert server.commands[1:3] == [f"MAIL FROM:<{ALICE}> SMTPUTF8", "RCPT TO:<jürgen@exämple.net>"]
+    server.commands.clear()
+    Setup(server).deliver(body="Subject: Grüße\r\n\r\nx\r\n".encode(), smtputf8=True)
+    assert server.commands[1] == f"MAIL FROM:<{ALICE}> BODY=8BITMIME SMTPUTF8"
+    server.commands.clear()
+    Setup(server).deliver(body="Subject: x\r\n\r\nGrüße\r\n".encode(), smtputf8=True)
+    assert server.commands[1] == f"MAIL FROM:<{ALICE}> BODY=8BITMIME", "only the body has other octets"
+
+
+def test_a_header_in_utf8_fails_where_smtputf8_is_not_offered():
+    server = ScriptedServer()
+    (status,) = Setup(server).deliver(body="Subject: Grüße\r\n\r\nx\r\n".encode(), smtputf8=True)
+    assert (status.action, str(status.reply.status)) == (Action.FAILED, "5.6.7")
+    assert server.bodies == []
+
+
+def test_a_domain_is_spelled_in_ascii_where_smtputf8_is_not_offered():
+    server = ScriptedServer()
+    recipient = Address("bob", "bücher.example")
+    resolver = TableResolver({"xn--bcher-kva.example": [(1, "mx1.example.net")]}, {"mx1.example.net": ["192.0.2.1"]})
+    (status,) = Setup(server, resolver=resolver).deliver(recipient, next_hop=recipient.domain, smtputf8=True)
+    assert (status.recipient, status.action) == (recipient, Action.RELAYED)
+    assert server.commands[2] == "RCPT TO:<bob@xn--bcher-kva.example>"
+    assert resolver.asked[0] == "MX xn--bcher-kva.example"
+
+
+@pytest.mark.parametrize("octets", [b"a\rb\r\n", b"a\nb\r\n", b"\0\r\n", b"a\r"])
+def test_binary_content_goes_by_bdat_octet_for_octet(octets):
+    server = ScriptedServer(extensions=("8BITMIME", "CHUNKING", "BINARYMIME"))
+    (status,) = Setup(server).deliver(body=octets)
+    assert status.action is Action.RELAYED
+    assert server.commands[1] == f"MAIL FROM:<{ALICE}> BODY=BINARYMIME"
+    assert server.commands[-2] == "BDAT 0 LAST"
+    assert b"".join(server.bodies) == TRACE + octets
+
+
+def test_binary_content_fails_where_it_is_not_taken():
+    server = ScriptedServer(extensions=("8BITMIME", "CHUNKING"))
+    (status,) = Setup(server).deliver(body=b"\0\r\n")
+    assert (status.action, str(status.reply.status)) == (Action.FAILED, "5.6.3")
+
+
+@pytest.mark.parametrize(("answer", "action"), [("552 5.3.4 no", Action.FAILED), ("452 4.3.1 no", Action.DELAYED)])
+def test_a_chunk_that_is_refused_ends_the_attempt(answer, action):
+    server = ScriptedServer({"BDAT": answer}, extensions=("CHUNKING", "BINARYMIME"))
+    (status,) = Setup(server).deliver(body=b"\0\r\n")
+    assert (status.action, len(server.bodies)) == (action, 1)
 
 
 # Hostile servers and time

@@ -11,7 +11,7 @@ from typing import Any
 
 from mailserver import imap
 from mailserver.accounts import Directory
-from mailserver.config.model import POP3, Limits
+from mailserver.config.model import POP3, SMTP, Limits
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.router import Router
 from mailserver.imap.commands import Authenticate, Idle
@@ -25,7 +25,7 @@ from mailserver.sessions.imap import IMAPSession
 from mailserver.sessions.imap.appends import Appends
 from mailserver.sessions.login import Authenticator
 from mailserver.sessions.pop3 import POP3Rooms, POP3Session
-from mailserver.smtp.events import BodyChunk, Hello
+from mailserver.smtp.events import BodyChunk, Data, Hello
 from mailserver.store import Delivery, Store
 from tests.fuzz import grammar
 from tests.fuzz.dialogues import MESSAGE
@@ -137,7 +137,8 @@ class SMTPForm(Form):
         return self._codes(data, 1)
 
     def answer(self, event: Any, data: bytes, closed: bool) -> object:
-        (code,) = self._codes(data, 0 if isinstance(event, BodyChunk) else 1) or [b""]
+        begins_chunks = isinstance(event, Data) and event.chunked and not data  # octets follow without a go-ahead
+        (code,) = self._codes(data, 0 if isinstance(event, BodyChunk) or begins_chunks else 1) or [b""]
         assert data.count(b"\n") <= 1 or (isinstance(event, Hello) and event.extended), data
         assert not closed or code in (b"221", b"421") or getattr(event, "fatal", False), data
         return code
@@ -283,6 +284,7 @@ class House:
         rooms = smtp.SMTPRooms(
             hostname=HOSTNAME,
             limits=LIMITS,
+            policy=SMTP(),
             spool=self.root,
             router=Router(self.directory, HOSTNAME),
             intake=Intake(
@@ -294,6 +296,9 @@ class House:
             ),
             senders=self.directory,
             authenticator=self.authenticator,
+            has_room=self.store.has_room,
+            free_octets=lambda: 10**12,
+            workers=self.workers,
             clock=self.clock,
         )
         return Talk(kind(channel, rooms, tls_available=True), channel, self.clock, SMTPForm())

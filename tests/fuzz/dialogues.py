@@ -47,6 +47,15 @@ SMTP = (
         (EHLO, b"MAIL FROM:<> SIZE=1000 BODY=8BITMIME\r\n", b"RCPT TO:<Alice+x@Example.ORG>\r\n", b"DATA\r\n\r\n.\r\n")
     ),
     Dialogue(
+        (
+            EHLO,
+            b"MAIL FROM:<x@example.net> BODY=BINARYMIME SMTPUTF8 PRDR\r\nRCPT TO:<alice@example.org>\r\n",
+            b"BDAT 9\r\nSubject: BDAT 5\r\nx\r\n\0\r",
+            b"BDAT 0 LAST\r\n",
+            b"QUIT\r\n",
+        )
+    ),
+    Dialogue(
         (EHLO, b"EXPN list\r\n", b"BDAT 5 LAST\r\n", b"NOOP\r", b"ETRN x\r\n", b"RCPT TO:<@a,@b:c@d>\r\n", b"DATA\r\n")
     ),
     Dialogue(
@@ -61,7 +70,7 @@ SUBMISSION = (
             b"MAIL FROM:<alice@example.org>\r\n",
             b"RCPT TO:<bob@example.org>\r\nRCPT TO:<x@example.com>\r\n",
             b"DATA\r\n",
-            STUFFED,
+            STUFFED.replace(b"jo@example.net", b"alice@example.org"),
             b".\r\n",
             b"QUIT\r\n",
         )
@@ -87,6 +96,7 @@ SMTP_WORDS = (
     b"EHLO", b"HELO", b"MAIL FROM:<", b"RCPT TO:<", b"DATA\r\n", b"RSET\r\n", b"STARTTLS\r\n", b"AUTH PLAIN", b"=",
     b"*\r\n", b"BDAT 10\r\n", b"QUIT\r\n", b"SIZE=", b"BODY=8BITMIME", b"SMTPUTF8", b"<>", b"<", b">", b"@", b'"',
     b"\\", b"%", b"!", b"..", b"\r\n..\r\n", b"\r\n.\r", b".\r\n", b"GET / HTTP/1.1\r\n", b"XCLIENT", b"+", b"/../",
+    b"BDAT 0 LAST\r\n", b"BODY=BINARYMIME", b"PRDR", b"\xc3\xbc",
     b"|", b":include:", b"[127.0.0.1]", b"Received: x\r\n", b"A" * 3000, b"A" * 13000, b" ", b"\t",
 )  # fmt: skip
 

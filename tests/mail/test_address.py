@@ -110,3 +110,22 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
             parse(text)
         except AddressError as error:
             assert str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "ascii_form"),
+    [
+        ("a@example.org", "a@example.org"),
+        ("a@bücher.example", "a@xn--bcher-kva.example"),
+        ("a@BÜCHER.example", "a@xn--bcher-kva.example"),
+        ("ü@example.org", None),
+        ("a@-ü-.example", None),
+        ("a@[192.0.2.1]", "a@[192.0.2.1]"),
+    ],
+)
+def test_domains_in_ascii(text: str, ascii_form: str | None) -> None:
+    try:
+        address = parse_mailbox(text).in_ascii()
+    except AddressError:
+        address = None
+    assert (str(address) if address else None) == ascii_form

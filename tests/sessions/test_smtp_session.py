@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mailserver.accounts import Mailbox, NotLocal, Resolution, Unknown
-from mailserver.config.model import Limits
+from mailserver.config.model import SMTP, Limits
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.router import Router
-from mailserver.mail import Address, Reply
+from mailserver.mail import UNLIMITED, Address, Quota, Reply
 from mailserver.policy.connections import Refusal
 from mailserver.policy.failures import Failures
 from mailserver.ports import TLSState
@@ -29,12 +29,13 @@ TLS = TLSState("TLSv1.3", "TLS_AES_256_GCM_SHA384")
 
 class FakeDirectory(PasswordsOnly):
     broken = False
+    quota = UNLIMITED
 
     def resolve(self, address: Address) -> Resolution:
         if address.domain not in ("example.org", ""):
             return NotLocal()
         known = next((a for a in (ALICE, BOB) if a.key == (address.local.casefold(), "example.org")), None)
-        return Mailbox(known, None) if known else Unknown()
+        return Mailbox(known, self.quota) if known else Unknown()
 
     def may_send_as(self, account: Address, sender: Address) -> bool:
         return account.key == sender.key
@@ -53,10 +54,15 @@ class Setup:
     delivered: list[tuple[Address, bytes]] = field(default_factory=list)
     queued: list[tuple[list[str], bytes]] = field(default_factory=list)
     disk_error: Exception | None = None
+    full: frozenset[Address] = frozenset()
+    room: int = 10**9
+    free: int = 10**12
 
-    def open(self, *, submission: bool = False, tls: TLSState | None = None, loopback: bool = False) -> Any:
+    def open(
+        self, *, submission: bool = False, lmtp: bool = False, tls: TLSState | None = None, loopback: bool = False
+    ) -> Any:
         channel = FakeChannel(tls=tls, loopback=loopback, peer="192.0.2.1")
-        kind = smtp.SubmissionSession if submission else smtp.SMTPSession
+        kind = smtp.SubmissionSession if submission else smtp.LMTPSession if lmtp else smtp.SMTPSession
         session = kind(channel, self.rooms, tls_available=True)
         channel.engine = session.engine
         run(session.opened())
@@ -71,6 +77,8 @@ def setup(tmp_path: Path) -> Setup:
         def work() -> None:
             if made.disk_error:
                 raise made.disk_error
+            if delivery.account in made.full:
+                raise DeliveryError(Reply.of(552, "5.2.2", "Full"))
             made.delivered.append((delivery.account, delivery.header + b"".join(delivery.content.chunks())))
 
         return Ready(work)
@@ -87,12 +95,16 @@ def setup(tmp_path: Path) -> Setup:
 
     rooms = smtp.SMTPRooms(
         hostname="mx.example.org",
-        limits=Limits(errors=3, recipients=4),
+        limits=Limits(errors=3, recipients=4, transactions=100),
+        policy=SMTP(),
         spool=tmp_path,
         router=Router(directory, "mx.example.org"),
         intake=Intake(hostname="mx.example.org", clock=clock, deliver=deliver, enqueue=enqueue, queued=lambda: None),
         senders=directory,
         authenticator=Authenticator(directory, FakeWorkers(), clock, Failures()),
+        has_room=lambda account, quota, octets: made.room >= octets,
+        free_octets=lambda: made.free,
+        workers=FakeWorkers(),
         clock=clock,
     )
     made = Setup(rooms, directory, clock)
@@ -313,3 +325,199 @@ def test_an_account_that_ends_during_its_session_sends_no_more(setup: Setup, mon
     say(b"RSET\r\n")
     monkeypatch.setattr(setup.directory, "may_send_as", lambda account, sender: False)
     assert say(b"MAIL FROM:<>\r\n").startswith(b"553 ")
+
+
+# ESMTP
+
+TO_ALICE = b"EHLO c\r\nMAIL FROM:<x@example.net>\r\nRCPT TO:<alice@example.org>\r\n"
+TO_BOTH = TO_ALICE + b"RCPT TO:<bob@example.org>\r\n"
+
+
+def refit(setup: Setup, **policy: Any) -> None:
+    setup.rooms = replace(setup.rooms, policy=SMTP(**policy))
+
+
+def test_content_by_bdat_is_delivered_as_by_data(setup: Setup) -> None:
+    say, _, _ = setup.open()
+    say(TO_ALICE)
+    assert codes(say(b"BDAT 16\r\nSubject: hi\r\n\r\n.BDAT 8 LAST\r\n\r\n.\r\n..\n")) == [250, 250]
+    ((_, message),) = setup.delivered
+    assert message.endswith(b"Subject: hi\r\n\r\n.\r\n.\r\n..\r\n")
+
+
+def test_binary_content_keeps_every_octet(setup: Setup) -> None:
+    say, _, _ = setup.open()
+    say(TO_ALICE.replace(b"net>", b"net> BODY=BINARYMIME"))
+    octets = b"Subject: x\r\n\r\n" + bytes(range(256))
+    assert codes(say(b"BDAT %d LAST\r\n%b" % (len(octets), octets))) == [250]
+    assert setup.delivered[0][1].endswith(octets)
+
+
+def test_lmtp_answers_each_recipient_and_queues_nothing(setup: Setup) -> None:
+    say, _, _ = setup.open(lmtp=True)
+    setup.full = frozenset({BOB})
+    assert say(b"").startswith(b"220 mx.example.org LMTP ready")
+    assert say(TO_ALICE) == b"500 5.5.1 The command is unknown\r\n" + b"503 5.5.1 Send LHLO first\r\n" * 2
+    assert codes(say(TO_BOTH.replace(b"EHLO", b"LHLO") + b"RCPT TO:<nobody@example.org>\r\nDATA\r\n")) == [
+        250, 250, 250, 250, 550, 354,
+    ]  # fmt: skip
+    answer = say(b"Subject: x\r\n\r\nx\r\n.\r\n")
+    assert re.fullmatch(rb"250 2.0.0 Ok, delivered as test1.1\r\n552 5.2.2 Full\r\n", answer)
+    assert [account for account, _ in setup.delivered] == [ALICE]
+    assert setup.queued == []
+    assert b"with LMTP id test1.1" in setup.delivered[0][1]
+
+
+def test_lmtp_answers_each_recipient_also_when_the_message_is_refused(setup: Setup) -> None:
+    say, _, _ = setup.open(lmtp=True)
+    say(TO_BOTH.replace(b"EHLO", b"LHLO") + b"DATA\r\n")
+    assert codes(say(b"bad\0\r\n.\r\nNOOP\r\n")) == [554, 554, 250]
+
+
+def test_prdr_answers_each_recipient_where_they_differ(setup: Setup) -> None:
+    say, _, _ = setup.open()
+    setup.full = frozenset({BOB})
+    say(TO_BOTH.replace(b"net>", b"net> PRDR") + b"DATA\r\n")
+    assert codes(say(b"x\r\n.\r\n")) == [353, 250, 552, 250]
+    assert setup.queued == [], "no report: the client knows"
+    setup.full = frozenset()
+    say(TO_BOTH.replace(b"net>", b"net> PRDR") + b"DATA\r\n")
+    assert codes(say(b"x\r\n.\r\n")) == [250]
+
+
+def test_without_prdr_a_mailbox_that_refuses_is_reported_to_the_sender(setup: Setup) -> None:
+    say, _, _ = setup.open()
+    setup.full = frozenset({BOB})
+    say(TO_BOTH + b"DATA\r\n")
+    assert codes(say(b"x\r\n.\r\n")) == [250]
+    assert [recipients for recipients, _ in setup.queued] == [["x@example.net"]]
+
+
+def test_smtputf8_is_told_in_the_trace(setup: Setup) -> None:
+    say, _, _ = setup.open(tls=TLS)
+    sender = "MAIL FROM:<jürgen@exämple.net> SMTPUTF8\r\n".encode()
+    say(b"EHLO c\r\n" + sender + b"RCPT TO:<alice@example.org>\r\nDATA\r\n")
+    assert codes(say("Subject: Grüße\r\n\r\nx\r\n.\r\n".encode())) == [250]
+    message = setup.delivered[0][1]
+    assert message.startswith("Return-Path: <jürgen@exämple.net>\r\n".encode())
+    assert b"with UTF8SMTPS id" in message
+
+
+def test_a_declared_size_is_held_against_the_disk(setup: Setup) -> None:
+    say, _, _ = setup.open()
+    setup.free = 20 * 2**20
+    assert codes(say(b"EHLO c\r\nMAIL FROM:<x@example.net> SIZE=1000000\r\nRSET\r\n")) == [220, 250, 250, 250]
+    assert say(b"MAIL FROM:<x@example.net> SIZE=10000000\r\n").startswith(b"452 4.3.1 ")
+
+
+@pytest.mark.parametrize(
+    ("size", "room", "answer"),
+    [(100, 1000, b"250 2.1.5 "), (900, 100, b"452 4.2.2 The mailbox is full"), (2000, 9999, b"552 5.2.2 The message")],
+)
+def test_a_full_mailbox_is_told_at_rcpt(setup: Setup, size: int, room: int, answer: bytes) -> None:
+    setup.directory.quota, setup.room = Quota(1000), room
+    say, _, _ = setup.open()
+    say(b"EHLO c\r\nMAIL FROM:<x@example.net> SIZE=%d\r\n" % size)
+    assert say(b"RCPT TO:<alice@example.org>\r\n").startswith(answer)
+
+
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        (b"Received: x\r\n" * 50, b"250 "),
+        (b"Received: x\r\n" * 51, b"554 5.4.6 "),
+        (b"Delivered-To: bob@example.org\r\n", b"250 "),
+        (b"delivered-to:  Alice@Example.org \r\n", b"554 5.4.6 "),
+        (b"X: " + b"y" * 70_000 + b"\r\n", b"552 5.3.4 The header"),
+    ],
+)
+def test_loops_and_large_headers_are_refused(setup: Setup, header: bytes, code: bytes) -> None:
+    setup.rooms = replace(setup.rooms, limits=Limits(header="64 KiB"))
+    say, _, _ = setup.open()
+    say(TO_ALICE + b"DATA\r\n")
+    assert say(header + b"Subject: x\r\n\r\nx\r\n.\r\n").startswith(code)
+
+
+def test_so_many_messages_in_one_connection(setup: Setup) -> None:
+    setup.rooms = replace(setup.rooms, limits=Limits(transactions=2))
+    say, _, channel = setup.open()
+    assert b"250-LIMITS MAILMAX=2 RCPTMAX=1000\r\n" in say(b"EHLO c\r\n")
+    assert codes(say(b"MAIL FROM:<>\r\nRSET\r\nMAIL FROM:<>\r\nRSET\r\nMAIL FROM:<>\r\n")) == [250] * 4 + [421]
+    assert channel.closed
+
+
+def test_who_speaks_before_the_greeting_is_sent_away(setup: Setup) -> None:
+    refit(setup, greeting_pause="5 s")
+    channel = FakeChannel(peer="192.0.2.1")
+    session = smtp.SMTPSession(channel, setup.rooms, tls_available=True)
+    channel.engine = session.engine
+    session.engine.receive_data(b"EHLO spammer\r\n")
+    before = setup.clock.now
+    run(session.opened())
+    assert setup.clock.now - before == 5
+    assert channel.sent.startswith(b"421 mx.example.org you spoke before") and channel.closed
+    say, _, _ = setup.open()
+    assert say(b"").startswith(b"220 ")
+    before = setup.clock.now
+    setup.open(submission=True)
+    assert setup.clock.now == before, "users do not wait"
+
+
+@pytest.mark.parametrize(
+    ("policy", "body", "code"),
+    [
+        ({}, b"a\nb\r\n", b"250 "),
+        ({"bare_lf": "refuse"}, b"a\nb\r\n", b"550 5.5.2 "),
+        ({}, b"a\rb\r\n", b"554 5.6.0 "),
+        ({"bare_cr_and_nul": "accept"}, b"a\rb\0\r\n", b"250 "),
+        ({}, b"x" * 5000 + b"\r\n", b"250 "),
+        ({"long_lines": "refuse"}, b"x" * 999 + b"\r\n", b"554 5.6.0 "),
+    ],
+)
+def test_what_content_is_refused_for_is_configurable(
+    setup: Setup, policy: dict[str, Any], body: bytes, code: bytes
+) -> None:
+    refit(setup, **policy)
+    say, _, _ = setup.open()
+    say(TO_ALICE + b"DATA\r\n")
+    assert say(body + b".\r\n").startswith(code)
+
+
+# Submission
+
+
+def submit(setup: Setup, message: bytes) -> bytes:
+    say, _, _ = setup.open(submission=True, tls=TLS)
+    say(b"EHLO c\r\nAUTH PLAIN " + plain("alice@example.org", "secret") + b"\r\n")
+    say(b"MAIL FROM:<alice@example.org>\r\nRCPT TO:<bob@example.org>\r\nDATA\r\n")
+    return say(message + b".\r\n")
+
+
+@pytest.mark.parametrize(
+    ("field", "code"),
+    [
+        (b"From: Alice <alice@example.org>", b"250 "),
+        (b"from: <alice@example.org>", b"250 "),
+        (b'From: friends: alice@example.org, "A" <alice@example.org>;', b"250 "),
+        (b"Subject: none", b"250 "),
+        (b"From: Bob <bob@example.org>", b"550 5.7.1 "),
+        (b"From: alice@example.org, bob@example.org", b"550 5.7.1 "),
+        (b"From: alice@example.org\r\nFrom: bob@example.org", b"550 5.7.1 "),
+        (b"From: alice@example.org <boss@example.net>", b"550 5.7.1 "),
+        (b"From: alice", b"550 5.7.1 "),
+        (b"From:\r\n bob@example.org", b"550 5.7.1 "),
+    ],
+)
+def test_the_from_field_belongs_to_the_account(setup: Setup, field: bytes, code: bytes) -> None:
+    assert submit(setup, field + b"\r\n\r\nx\r\n").startswith(code)
+
+
+@pytest.mark.parametrize("size", [10, 2_000_000])
+def test_bcc_is_taken_out_and_nothing_else_is_touched(setup: Setup, size: int) -> None:
+    body = b"y" * 70 + b"\r\nBcc: in the body\r\n" + b"z" * size + b"\r\n"
+    header = b"Date: d\r\nBcc: a@b.c,\r\n d@e.f\r\nMessage-ID: <1@x>\r\nX-Odd:   kept\r\nbcc: x\r\nResent-Bcc: y\r\n"
+    assert submit(setup, header + b"From: alice@example.org\r\n\r\n" + body).startswith(b"250 ")
+    message = setup.delivered[0][1]
+    kept = b"Date: d\r\nMessage-ID: <1@x>\r\nX-Odd:   kept\r\nFrom: alice@example.org\r\n\r\n"
+    assert message.endswith(kept + body)
+    assert message.count(b"Date: ") == message.lower().count(b"message-id: ") == 1

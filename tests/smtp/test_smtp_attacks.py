@@ -243,7 +243,7 @@ def test_a_browser_is_sent_away_before_its_body_is_read(line: bytes) -> None:
 
 def test_bdat_data_is_not_read_as_commands() -> None:
     server = host()
-    assert server.codes(b"BDAT 25\r\nMAIL FROM:", b"<e@bar.com>\r\n..NOOP\r\n") == [502, 250]
+    assert server.codes(b"BDAT 25\r\nMAIL FROM:", b"<e@bar.com>\r\n..NOOP\r\n") == [503, 250]
     assert [type(event) for event in server.events] == [Rejected, Noop]
 
 

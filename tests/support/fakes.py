@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, 
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from mailserver.mail import Address, AddressError, parse_mailbox
 from mailserver.ports import TLSState
 
 T = TypeVar("T")
@@ -140,8 +141,17 @@ class PasswordsOnly:
     def by_token(self, username: str, token: str) -> None:
         return None
 
+    def account_of(self, username: str) -> Address | None:
+        try:
+            return parse_mailbox(username)
+        except AddressError:
+            return None
+
     def offers_scram(self) -> bool:
         return False
+
+    def scram_iterations(self) -> list[int]:
+        return []
 
     def scram_keys(self, username: str) -> None:
         return None

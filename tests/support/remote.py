@@ -39,6 +39,7 @@ class ScriptedServer:
             "MAIL": "250 2.1.0 ok",
             "RCPT": "250 2.1.5 ok",
             "DATA": "354 go on",
+            "BDAT": "250 2.0.0 taken",
             "BODY": "250 2.0.0 taken",
             "AUTH": "235 2.7.0 welcome",
             "QUIT": "221 2.0.0 bye",
@@ -94,6 +95,15 @@ class ScriptedConnection:
     def _take(self) -> bool:
         end = b"\r\n.\r\n" if self._in_body else b"\r\n"
         head, found, rest = self._input.partition(end)
+        if head.startswith(b"BDAT ") and not self._in_body:
+            size = int(head.split()[1])
+            if len(rest) < size:
+                return False
+            self._server.commands.append(head.decode())
+            self._server.bodies.append(rest[:size])
+            self._input = rest[size:]
+            self._answers.append(self._server.answer(head.decode()))
+            return True
         if self._in_body and self._input.startswith(b".\r\n"):
             head, found, rest = b"", end, self._input[3:]
         if not found:

@@ -12,6 +12,7 @@ from mailserver.smtp.events import (
     AuthResponse,
     BodyChunk,
     BodyEnd,
+    ChunkEnd,
     Data,
     Event,
     Hello,
@@ -44,8 +45,11 @@ class Host:
         starttls: bool = False,
         auth: tuple[str, ...] = (),
         answer: Callable[[Event], Answer | None] | None = None,
+        lmtp: bool = False,
     ) -> None:
-        self.engine = ServerConnection("foo.com", limits or Limits(message_size=100_000), starttls=starttls, auth=auth)
+        self.engine = ServerConnection(
+            "foo.com", limits or Limits(message_size=100_000), starttls=starttls, auth=auth, lmtp=lmtp
+        )
         self.answer = answer or (lambda event: None)
         self.events: list[Event] = []
         self.most_buffered = 0
@@ -80,7 +84,7 @@ class Host:
     def _default(event: Event) -> Answer:
         if isinstance(event, Rejected | AuthCancelled):
             return event.reply
-        if isinstance(event, BodyEnd) and event.fault is not None:
+        if isinstance(event, BodyEnd | ChunkEnd) and event.fault is not None:
             return event.fault
         return DEFAULT.get(type(event), OK)
 

@@ -1,10 +1,9 @@
-"""What a client may do on port 25, and on the submission ports.
+"""An SMTP session: what a client may do on port 25; submission and LMTP differ from it in a few places.
 
 Promises   `250` after the data means that every recipient's copy is on disk, in its mailbox or in the queue.
-           Recipients are answered at RCPT: unknown users and relaying for strangers are refused there.
-           A submission client logs in first, sends as an address of its own account, and may relay.
-On failure A disk that is full or fails gives 4xx, and the client keeps the message. Too many bad commands, or silence,
-           end the session with 421.
+           Recipients are answered at RCPT: unknown users, full mailboxes and relaying for strangers are refused there.
+On failure A disk that is full or fails gives 4xx, and the client keeps the message. Too many bad commands, too many
+           messages, or silence end the session with 421.
 """
 
 from __future__ import annotations
@@ -12,48 +11,55 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from mailserver.config.model import Limits
-from mailserver.delivery.intake import Intake
-from mailserver.delivery.router import Refused, Route, Router
-from mailserver.mail import Address, Content, Envelope, Recipient, Reply
-from mailserver.mail.trace import Arrival, date_time
-from mailserver.message.header import fields, header_end
+from mailserver.delivery.intake import Outcome
+from mailserver.delivery.router import Local, Refused, Route
+from mailserver.mail import UNLIMITED, Address, Content, Envelope, Recipient, Reply
+from mailserver.mail.trace import Arrival
+from mailserver.message.header import Field, fields, header_end
 from mailserver.policy.connections import Refusal
-from mailserver.ports import Channel, Clock
-from mailserver.sessions.login import Authenticator, Exchange, LoginRefused
+from mailserver.ports import Channel
+from mailserver.sessions.login import Exchange, LoginRefused
+from mailserver.sessions.smtp.rooms import SMTPRooms
 from mailserver.smtp import events
+from mailserver.smtp.body import Strictness
 from mailserver.smtp.server import Limits as EngineLimits
 from mailserver.smtp.server import ServerConnection
+from mailserver.store import StoreError
 
 log = logging.getLogger(__name__)
 
-HEADER_LIMIT = 256 * 1024  # octets looked at for trace and origin fields
 REFUSED_RECIPIENTS = 100  # in one session
 HARVEST_DELAY = 1.0  # seconds for each refused recipient, once they are many
 RECEIVED_LIMIT = 50  # RFC 5321 §6.3 asks for at least 100 hops in theory; loops show long before
+DISK_RESERVE = 16 * 2**20  # octets that stay free for what is on its way already
 
-
-class Senders(Protocol):
-    """The part of the directory that knows who may send as whom."""
-
-    def may_send_as(self, account: Address, sender: Address) -> bool: ...
+CIRCLE = Reply.of(554, "5.4.6", "The message goes in circles: too many Received fields")
+DELIVERED_BEFORE = Reply.of(554, "5.4.6", "The message goes in circles: it was delivered to this address before")
+HEADER_TOO_LARGE = Reply.of(552, "5.3.4", "The header of the message is too large")
+NO_ROOM = Reply.of(452, "4.3.1", "No room for the message now, try again later")
+MAILBOX_FULL = Reply.of(452, "4.2.2", "The mailbox is full")
+MAILBOX_TOO_SMALL = Reply.of(552, "5.2.2", "The message is larger than all that the mailbox may hold")
 
 
 @dataclass(frozen=True, slots=True)
-class SMTPRooms:
-    """What all SMTP and submission sessions of the server share."""
+class Head:
+    """The beginning of a message: its octets, and the fields of its header. `complete`: the header ends within."""
 
-    hostname: str
-    limits: Limits
-    spool: Path  # large bodies lie there, nameless, while they arrive
-    router: Router
-    intake: Intake
-    senders: Senders
-    authenticator: Authenticator
-    clock: Clock
+    octets: bytes
+    fields: list[Field]
+    complete: bool
+
+    @classmethod
+    def of(cls, content: Content, limit: int) -> Head:
+        octets = content.head(limit)
+        end = header_end(octets)
+        return cls(octets, fields(octets[:end]), end < len(octets) or content.size <= len(octets))
+
+    def named(self, name: bytes) -> list[Field]:
+        """`name` in lower case."""
+        return [field for field in self.fields if field.name.lower() == name]
 
 
 @dataclass(slots=True)
@@ -77,6 +83,7 @@ class SMTPSession:
     """Port 25: mail for the mailboxes of this server, from anybody."""
 
     submission = False
+    lmtp = False
 
     def __init__(self, channel: Channel, rooms: SMTPRooms, *, tls_available: bool) -> None:
         self._channel = channel
@@ -84,9 +91,20 @@ class SMTPSession:
         self._tls_available = tls_available
         self.engine = ServerConnection(
             rooms.hostname,
-            EngineLimits(command_line=rooms.limits.command_line, message_size=rooms.limits.message_size),
+            EngineLimits(
+                command_line=rooms.limits.command_line,
+                message_size=rooms.limits.message_size,
+                recipients=rooms.limits.recipients,
+                transactions=rooms.limits.transactions,
+                strictness=Strictness(
+                    bare_lf=rooms.policy.bare_lf == "refuse",
+                    bare_cr_and_nul=rooms.policy.bare_cr_and_nul == "refuse",
+                    long_lines=rooms.policy.long_lines == "refuse",
+                ),
+            ),
             starttls=tls_available and channel.tls is None,
             auth=(),
+            lmtp=self.lmtp,
         )
         self._hello: events.Hello | None = None
         self._account: Address | None = None
@@ -101,6 +119,7 @@ class SMTPSession:
             events.Rcpt: self._on_rcpt,
             events.Data: self._on_data,
             events.BodyChunk: self._on_chunk,
+            events.ChunkEnd: self._on_chunk_end,
             events.BodyEnd: self._on_end,
             events.Reset: self._on_reset,
             events.Noop: self._on_noop,
@@ -125,7 +144,16 @@ class SMTPSession:
         return self.submission and self._account is None
 
     async def opened(self) -> None:
-        self.engine.greet(Reply(220, "ESMTP ready"))
+        """Whoever speaks before the greeting is no mail server (RFC 5321 §4.3.1: the client waits for it)."""
+        pause = self._rooms.policy.greeting_pause
+        if pause and not (self.submission or self.lmtp):
+            await self._rooms.clock.sleep(pause)
+            if self.engine.buffered:
+                log.warning("session=%s peer=%s spoke before the greeting", self._channel.id, self._channel.peer)
+                self.engine.greet(Reply(421, f"{self._rooms.hostname} you spoke before the greeting"))
+                self._channel.close()
+                return
+        self.engine.greet(Reply(220, "LMTP ready" if self.lmtp else "ESMTP ready"))
 
     async def handle(self, event: events.Event) -> None:
         reply = await self._handlers[type(event)](event)
@@ -152,6 +180,10 @@ class SMTPSession:
         refusal = self._refuse_sender(event.sender)
         if refusal is not None:
             return refusal
+        if self._transactions >= self._rooms.limits.transactions:
+            return Reply.of(421, "4.7.0", f"{self._rooms.hostname} too many messages in one connection")
+        if event.size and not await self._disk_has(event.size):
+            return NO_ROOM
         self._transactions += 1
         self._transaction = _Transaction(event, [], [])
         return Reply.of(250, "2.1.0", "Sender ok")
@@ -165,9 +197,32 @@ class SMTPSession:
         route = self._rooms.router.route(event.address, may_relay=self._account is not None)
         if isinstance(route, Refused):
             return await self._refuse_recipient(event.address, route.reply)
+        if isinstance(route, Local) and route.quota != UNLIMITED:
+            refusal = await self._refuse_full(route, transaction.mail.size or 1)
+            if refusal is not None:
+                log.info("session=%s recipient=%r refused: %s", self._channel.id, str(event.address), refusal)
+                return refusal
         transaction.recipients.append(Recipient(event.address))
         transaction.routes.append(route)
         return Reply.of(250, "2.1.5", "Recipient ok")
+
+    async def _refuse_full(self, route: Local, octets: int) -> Reply | None:
+        """By the size that the client declares; what really comes is counted when it is delivered."""
+        if not route.quota.allows(octets, 1):
+            return MAILBOX_TOO_SMALL
+        try:
+            room = await self._rooms.workers.run(self._rooms.has_room, route.account, route.quota, octets)
+        except (StoreError, OSError) as error:
+            log.error("session=%s the mailbox cannot be looked at: %s", self._channel.id, error)
+            return None  # delivery will tell
+        return None if room else MAILBOX_FULL
+
+    async def _disk_has(self, octets: int) -> bool:
+        try:
+            return octets + DISK_RESERVE <= await self._rooms.workers.run(self._rooms.free_octets)
+        except OSError as error:
+            log.error("session=%s the disk cannot be looked at: %s", self._channel.id, error)
+            return True
 
     async def _refuse_recipient(self, address: Address, reply: Reply) -> Reply:
         """Who tries many names to find those that exist is slowed, then sent away."""
@@ -181,7 +236,7 @@ class SMTPSession:
 
     async def _on_data(self, event: events.Data) -> Reply:
         transaction = self._transaction
-        assert transaction is not None, "the engine takes DATA only after RCPT"
+        assert transaction is not None, "the engine takes DATA and BDAT only after RCPT"
         transaction.content = Content(directory=self._rooms.spool)
         return Reply(354, "Send the message, end it with <CRLF>.<CRLF>")
 
@@ -194,13 +249,32 @@ class SMTPSession:
             except OSError as error:
                 transaction.spool_error = error
 
-    async def _on_end(self, event: events.BodyEnd) -> Reply:
+    async def _on_chunk_end(self, event: events.ChunkEnd) -> Reply:
+        if event.fault is not None:
+            self._end_transaction()
+            return event.fault
+        return Reply.of(250, "2.0.0", f"{event.size} octets received")
+
+    async def _on_end(self, event: events.BodyEnd) -> Reply | None:
         transaction = self._transaction
         assert transaction is not None and transaction.content is not None, "the end comes after DATA"
         try:
-            return event.fault or await self._accept(transaction, transaction.content)
+            fault = event.fault or self._spool_fault(transaction)
+            outcome = self._all(transaction, fault) if fault else await self._accept(transaction, transaction.content)
         finally:
             self._end_transaction()
+        if self.lmtp:
+            self.engine.reply_each(outcome.each)
+        elif transaction.mail.prdr and len(set(outcome.each)) > 1:
+            first = Reply(353, "Each recipient is answered for itself")
+            self.engine.reply_each([first, *outcome.each, outcome.reply])
+        else:
+            return outcome.reply
+        return None
+
+    @staticmethod
+    def _all(transaction: _Transaction, reply: Reply) -> Outcome:
+        return Outcome(reply, (reply,) * len(transaction.recipients))
 
     async def _on_reset(self, event: events.Reset) -> Reply:
         self._end_transaction()
@@ -271,29 +345,61 @@ class SMTPSession:
     def _refuse_sender(self, sender: Address | None) -> Reply | None:
         return None
 
-    async def _accept(self, transaction: _Transaction, content: Content) -> Reply:
-        if transaction.spool_error is not None:
-            log.error("session=%s the body cannot be spooled: %s", self._channel.id, transaction.spool_error)
-            return Reply.of(452, "4.3.1", "No room for the message now, try again later")
-        head = content.head(HEADER_LIMIT)
-        names = [field.name.lower() for field in fields(head[: header_end(head)])]
-        if names.count(b"received") > RECEIVED_LIMIT:
-            return Reply.of(554, "5.4.6", "The message goes in circles: too many Received fields")
-        envelope = Envelope(
-            transaction.mail.sender, tuple(transaction.recipients), transaction.mail.body, transaction.mail.smtputf8
-        )
-        return await self._rooms.intake.accept(
-            envelope, content, self._arrival(), transaction.routes, prepend=self._missing_fields(names)
-        )
+    def _spool_fault(self, transaction: _Transaction) -> Reply | None:
+        if transaction.spool_error is None:
+            return None
+        log.error("session=%s the body cannot be spooled: %s", self._channel.id, transaction.spool_error)
+        return NO_ROOM
 
-    def _missing_fields(self, names: list[bytes]) -> bytes:
-        """Header fields to put on top, in CRLF form."""
-        return b""
+    async def _accept(self, transaction: _Transaction, content: Content) -> Outcome:
+        head = Head.of(content, self._rooms.limits.header)
+        refusal = self._refuse_loops(head, transaction) or self._refuse_header(head)
+        if refusal is not None:
+            return self._all(transaction, refusal)
+        mail = transaction.mail
+        envelope = Envelope(mail.sender, tuple(transaction.recipients), mail.body, mail.smtputf8)
+        try:
+            prepend, prepared = self._prepared(head, content)
+        except OSError as error:
+            log.error("session=%s the message cannot be spooled: %s", self._channel.id, error)
+            return self._all(transaction, NO_ROOM)
+        try:
+            return await self._rooms.intake.accept(
+                envelope,
+                prepared,
+                self._arrival(smtputf8=mail.smtputf8),
+                transaction.routes,
+                prepend=prepend,
+                each=self.lmtp or mail.prdr,
+            )
+        finally:
+            if prepared is not content:
+                prepared.close()
 
-    def _arrival(self) -> Arrival:
+    def _refuse_loops(self, head: Head, transaction: _Transaction) -> Reply | None:
+        if not head.complete:
+            return HEADER_TOO_LARGE
+        if len(head.named(b"received")) > RECEIVED_LIMIT:
+            return CIRCLE
+        before = {field.value.strip().lower() for field in head.named(b"delivered-to")}
+        for route in transaction.routes if before else ():
+            if isinstance(route, Local) and str(route.recipient).lower().encode() in before:
+                return DELIVERED_BEFORE
+        return None
+
+    def _refuse_header(self, head: Head) -> Reply | None:
+        return None
+
+    def _prepared(self, head: Head, content: Content) -> tuple[bytes, Content]:
+        """Header fields to put on top, in CRLF form, and the content to go on with. Raises OSError."""
+        return b"", content
+
+    def _arrival(self, *, smtputf8: bool) -> Arrival:
         assert self._hello is not None, "no transaction without EHLO"
         tls = self._channel.tls
-        protocol = "ESMTP" if self._hello.extended else "SMTP"
+        protocol = "LMTP" if self.lmtp else "ESMTP" if self._hello.extended else "SMTP"
+        if smtputf8:
+            protocol = "UTF8LMTP" if self.lmtp else "UTF8SMTP"  # RFC 6531 §4.3
         if self._hello.extended:  # RFC 3848
             protocol += "S" * (tls is not None) + "A" * (self._account is not None)
         id = f"{self._channel.id}.{self._transactions}"
@@ -303,31 +409,3 @@ class SMTPSession:
         transaction, self._transaction = self._transaction, None
         if transaction is not None and transaction.content is not None:
             transaction.content.close()
-
-
-class SubmissionSession(SMTPSession):
-    """Ports 587 and 465: mail from the users of this server, to anybody (RFC 6409, RFC 8314)."""
-
-    submission = True
-
-    def _may_log_in(self) -> bool:
-        return self._rooms.authenticator.offered(self._channel)
-
-    def _refuse_sender(self, sender: Address | None) -> Reply | None:
-        if self._account is None:
-            if self._may_log_in():
-                return Reply.of(530, "5.7.0", "Authentication is required here")
-            return Reply.of(530, "5.7.0", "Begin with STARTTLS, then authenticate")
-        if self._rooms.senders.may_send_as(self._account, sender or self._account):  # an account may end meanwhile
-            return None
-        return Reply.of(553, "5.7.1", f"The sender address does not belong to the account {self._account}")
-
-    def _missing_fields(self, names: list[bytes]) -> bytes:
-        """RFC 6409 §8: Date and Message-ID are added where the client left them out; nothing else is touched."""
-        missing = ""
-        if b"date" not in names:
-            missing += f"Date: {date_time(self._rooms.clock.wall())}\r\n"
-        if b"message-id" not in names:
-            stamp = f"{self._rooms.clock.wall():.6f}".replace(".", "")
-            missing += f"Message-ID: <{stamp}.{self._channel.id}@{self._rooms.hostname}>\r\n"
-        return missing.encode()

@@ -1,0 +1,39 @@
+"""What all SMTP, submission and LMTP sessions of the server share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mailserver.config.model import SMTP, Limits
+from mailserver.delivery.intake import Intake
+from mailserver.delivery.router import Router
+from mailserver.mail import Address, Quota
+from mailserver.ports import Clock, Workers
+from mailserver.sessions.login import Authenticator
+
+
+class Senders(Protocol):
+    """The part of the directory that knows who may send as whom."""
+
+    def may_send_as(self, account: Address, sender: Address) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SMTPRooms:
+    """`has_room`, whether an account may hold so many octets more, and `free_octets` of the disk block."""
+
+    hostname: str
+    limits: Limits
+    policy: SMTP
+    spool: Path  # large bodies lie there, nameless, while they arrive
+    router: Router
+    intake: Intake
+    senders: Senders
+    authenticator: Authenticator
+    has_room: Callable[[Address, Quota, int], bool]
+    free_octets: Callable[[], int]
+    workers: Workers
+    clock: Clock

@@ -1,0 +1,85 @@
+"""Ports 587, 465 and 2525: mail from the users of this server, to anybody (RFC 6409, RFC 8314).
+
+Promises   A client logs in first, and sends as an address of its own account: in the envelope and in the From field.
+           Date and Message-ID are added where they are missing, Bcc is taken out; nothing else is touched.
+"""
+
+from __future__ import annotations
+
+from mailserver.mail import Address, AddressError, Content, Reply, parse_mailbox
+from mailserver.mail.trace import date_time
+from mailserver.message.addresses import addresses
+from mailserver.message.header import Field
+from mailserver.sessions.smtp.session import Head, SMTPSession
+
+_BLIND = frozenset({b"bcc", b"resent-bcc"})
+
+
+class SubmissionSession(SMTPSession):
+    """One connection."""
+
+    submission = True
+
+    def _may_log_in(self) -> bool:
+        return self._rooms.authenticator.offered(self._channel)
+
+    def _refuse_sender(self, sender: Address | None) -> Reply | None:
+        if self._account is None:
+            if self._may_log_in():
+                return Reply.of(530, "5.7.0", "Authentication is required here")
+            return Reply.of(530, "5.7.0", "Begin with STARTTLS, then authenticate")
+        if self._owns(sender or self._account):  # an account may end meanwhile
+            return None
+        return Reply.of(553, "5.7.1", f"The sender address does not belong to the account {self._account}")
+
+    def _owns(self, address: Address) -> bool:
+        return self._account is not None and self._rooms.senders.may_send_as(self._account, address)
+
+    def _refuse_header(self, head: Head) -> Reply | None:
+        for field in head.named(b"from"):
+            if not all(self._owns(address) for address in _mailboxes(field)):
+                text = f"The From field names an address that does not belong to the account {self._account}"
+                return Reply.of(550, "5.7.1", text)
+        return None
+
+    def _prepared(self, head: Head, content: Content) -> tuple[bytes, Content]:
+        blind = [field for field in head.fields if field.name.lower() in _BLIND]
+        return self._missing_fields(head), self._without(blind, head, content) if blind else content
+
+    def _missing_fields(self, head: Head) -> bytes:
+        """RFC 6409 §8."""
+        missing = ""
+        if not head.named(b"date"):
+            missing += f"Date: {date_time(self._rooms.clock.wall())}\r\n"
+        if not head.named(b"message-id"):
+            stamp = f"{self._rooms.clock.wall():.6f}".replace(".", "")
+            missing += f"Message-ID: <{stamp}.{self._channel.id}@{self._rooms.hostname}>\r\n"
+        return missing.encode()
+
+    def _without(self, taken_out: list[Field], head: Head, content: Content) -> Content:
+        """A new content without these fields. Raises OSError."""
+        kept = Content(directory=self._rooms.spool)
+        try:
+            position = 0
+            for field in taken_out:
+                kept.write(head.octets[position : field.start])
+                position = field.end
+            for chunk in content.chunks(position):
+                kept.write(chunk)
+        except BaseException:
+            kept.close()
+            raise
+        return kept
+
+
+def _mailboxes(field: Field) -> list[Address]:
+    """What an address list names; something that nobody owns for what is no address."""
+    found = []
+    for each in addresses(field.value):
+        if each.host is None:
+            continue  # the name or the end of a group
+        try:
+            found.append(parse_mailbox(f"{(each.mailbox or b'').decode()}@{each.host.decode()}"))
+        except (AddressError, UnicodeDecodeError):
+            found.append(Address("", ""))
+    return found
