@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from mailserver.store import folders, names, specialuse, uids
@@ -84,9 +85,10 @@ def sweep(account: str) -> None:
     limit = time.time() - TMP_LIFETIME
     with os.scandir(account) as entries:
         for entry in entries:
-            unfinished = entry.name.startswith(UNFINISHED) and entry.stat(follow_symlinks=False).st_ctime < limit
-            if (unfinished or entry.name.startswith(LEFTOVER)) and entry.is_dir(follow_symlinks=False):
-                remove_tree(Path(entry.path))
+            with suppress(FileNotFoundError):  # another process has just made a folder of it
+                unfinished = entry.name.startswith(UNFINISHED) and entry.stat(follow_symlinks=False).st_ctime < limit
+                if (unfinished or entry.name.startswith(LEFTOVER)) and entry.is_dir(follow_symlinks=False):
+                    remove_tree(Path(entry.path))
 
 
 def remove_tree(directory: Path) -> None:

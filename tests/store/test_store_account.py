@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -321,3 +322,26 @@ def test_a_new_folder_is_complete_before_it_is_seen(account, maildir, monkeypatc
     monkeypatch.setattr(os, "rename", rename)
     account.create("Work")
     assert seen == [[".uidvalidity", "cur", "maildirfolder", "new", "tmp"]]
+
+
+def test_a_folder_that_another_process_is_making_does_not_disturb_the_sweep(tmp_path, monkeypatch):
+    scandir = os.scandir
+
+    class Entry:
+        """Its directory gets another name between listing and looking."""
+
+        name, path = f"{layout.UNFINISHED}1.other", str(tmp_path / "gone")
+
+        def stat(self, *, follow_symlinks):
+            raise FileNotFoundError(2, "No such file or directory")
+
+    @contextmanager
+    def listing(path):
+        with scandir(path) as entries:
+            yield [Entry(), *entries] if path == str(tmp_path) else entries
+
+    (tmp_path / f"{layout.LEFTOVER}2.other").mkdir()
+    monkeypatch.setattr(os, "scandir", listing)
+    layout.sweep(str(tmp_path))
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
