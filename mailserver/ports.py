@@ -121,6 +121,9 @@ class Channel(Protocol):
         None: there is nothing of this kind.
         """
 
+    def speak_for(self, address: str) -> None:
+        """From now on `peer` is this address: somebody who may say so said it."""
+
     def flush(self) -> None:
         """Writes what the engine has to send, without waiting. For news that no command asked for."""
 

@@ -37,7 +37,7 @@ from mailserver.net.logs import bridge
 from mailserver.net.resolver import ThreadResolver
 from mailserver.net.tls import CertificateError, CertificateStore
 from mailserver.net.workers import ThreadWorkers
-from mailserver.policy.connections import ConnectionLimits
+from mailserver.policy.connections import ConnectionLimits, Networks
 from mailserver.policy.failures import Failures
 from mailserver.policy.space import FreeSpace
 from mailserver.ports import Channel
@@ -137,6 +137,7 @@ class MailServer(MultiService):
             openid_configuration=oauth.configuration if oauth else None,
         )
         self._store = Store(configuration.data / "mail", hostname=configuration.hostname)
+        self._proxies = Networks(configuration.proxies.networks)
         self._pop3_rooms = pop3.POP3Rooms(
             hostname=configuration.hostname,
             limits=configuration.limits,
@@ -235,6 +236,7 @@ class MailServer(MultiService):
             ),
             senders=self._directory,
             authenticator=self._authenticator,
+            proxies=self._proxies,
             has_room=self._store.has_room,
             free_octets=FreeSpace(configuration.data),
             workers=self._delivery,
@@ -261,6 +263,7 @@ class MailServer(MultiService):
             login_timeout=self._configuration.limits.login_timeout,
             certificates=self._certificates,
             implicit_tls=listener.tls == "implicit",
+            proxies=self._proxies if listener.proxy else None,
         )
 
     def _smtp(self, session: type[smtp.SMTPSession]) -> Callable[[Channel, bool], Session]:

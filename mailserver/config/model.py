@@ -20,6 +20,7 @@ from mailserver.config.network import (
     parse_address_port,
     parse_endpoint,
     parse_host_port,
+    parse_network,
     parse_own_hostname,
     parse_server_name,
 )
@@ -115,6 +116,11 @@ class Listener(Section):
         description='where: a Twisted server endpoint string, as "tcp:25"'
     )
     tls: Literal["starttls", "implicit", "none"] = Field(default="starttls", description="how encryption begins")
+    proxy: bool = Field(
+        default=False,
+        strict=True,
+        description="each connection comes from one of proxies.networks, and begins with a PROXY header (version 1, 2)",
+    )
 
 
 class OAuth(Section):
@@ -130,6 +136,14 @@ class OAuth(Section):
     )
     configuration: str | None = Field(
         default=None, description="URL that clients with a bad token are told: the issuer's openid-configuration"
+    )
+
+
+class Proxies(Section):
+    """Who may speak for other clients: load balancers by PROXY (see listener.proxy), filters by XCLIENT in SMTP."""
+
+    networks: tuple[Annotated[str, _like(parse_network)], ...] = Field(
+        default=(), description='addresses and networks, as "192.0.2.10" or "2001:db8::/64"'
     )
 
 
@@ -294,6 +308,7 @@ class Configuration(Section):
     )
     tls: TLS | None = Field(default=None, description="needed by listeners with starttls or implicit TLS")
     listener: tuple[Listener, ...] = Field(min_length=1, description="one for each port")
+    proxies: Proxies = Proxies()
     auth: Auth = Auth()
     relay: Relay = Relay()
     limits: Limits = Limits()

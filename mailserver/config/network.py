@@ -91,6 +91,14 @@ def parse_address_port(text: str) -> tuple[str, int]:
         raise ValueError('must be ADDRESS:PORT, as "127.0.0.1:53" or "[::1]:53"') from None
 
 
+def parse_network(text: str) -> str:
+    """An address, or a network as ADDRESS/LENGTH."""
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        raise ValueError('is no address and no network; write it as "192.0.2.10" or "2001:db8::/64"') from None
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A Twisted server endpoint description, taken apart. `port` is None for unix and systemd."""

@@ -25,8 +25,9 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mailserver.net.proxy import read_header
 from mailserver.net.tls import CertificateStore, channel_binding, tls_state
-from mailserver.policy.connections import ConnectionLimits, Refusal
+from mailserver.policy.connections import ConnectionLimits, Networks, Refusal
 from mailserver.ports import Channel, Clock, Disconnected, Timer, TLSState
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,8 @@ class Service:
     login_timeout: float
     certificates: CertificateStore | None
     implicit_tls: bool
+    proxies: Networks | None = None
+    """Not None: each connection begins with a PROXY header, and comes from one of these."""
     open: set[ServedConnection] = field(default_factory=set)
 
 
@@ -96,6 +99,7 @@ class ServedConnection(protocol.Protocol):
 
     def __init__(self, service: Service, peer: str) -> None:
         self._service = service
+        self._admitted = peer
         self.peer = peer
         self.id = secrets.token_hex(5)
         self.local_port = 0
@@ -189,6 +193,10 @@ class ServedConnection(protocol.Protocol):
 
     def binding(self, kind: str) -> bytes | None:
         return channel_binding(self.transport, kind)
+
+    def speak_for(self, address: str) -> None:
+        log.info("session=%s peer=%s speaks for %s", self.id, self.peer, address)
+        self.peer = address
 
     def flush(self) -> None:
         if self._connected and not self._closing and self._session is not None:
@@ -338,7 +346,7 @@ class ServedConnection(protocol.Protocol):
         if session is not None:
             session.lost()
         self._service.open.discard(self)
-        self._service.connections.release(self.peer)
+        self._service.connections.release(self._admitted)
 
 
 async def stop_connections(services: Sequence[Service], clock: Clock) -> None:
@@ -372,11 +380,64 @@ class ServiceFactory(protocol.Factory):
 
     def buildProtocol(self, addr: interfaces.IAddress | None) -> protocol.Protocol:
         peer = addr.host if isinstance(addr, address.IPv4Address | address.IPv6Address) else "local"
+        proxies = self._service.proxies
+        if proxies is None:
+            return self.admit(peer)
+        if peer not in proxies:
+            log.warning("peer=%s service=%s refused: no proxy of ours", peer, self._service.name)
+            return RefusedConnection(b"")
+        return ProxiedConnection(self, self._service, peer)
+
+    def admit(self, peer: str) -> protocol.Protocol:
+        """The protocol for a client, unless there are too many."""
         refusal = self._service.connections.admit(peer)
         if refusal is None:
             return ServedConnection(self._service, peer)
         log.warning("peer=%s service=%s refused: %s", peer, self._service.name, refusal.value)
         return RefusedConnection(b"" if self._service.implicit_tls else self._service.refuse(refusal))
+
+
+class ProxiedConnection(protocol.Protocol):
+    """Waits for the PROXY header, then makes room for the client's own connection, as if it had come from there."""
+
+    transport: Any
+
+    def __init__(self, factory: ServiceFactory, service: Service, proxy: str) -> None:
+        self._factory = factory
+        self._service = service
+        self._proxy = proxy
+        self._data = b""
+        self._timer: Timer | None = None
+
+    def connectionMade(self) -> None:
+        self._timer = self._service.clock.call_later(self._service.login_timeout, self._refuse)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._data += data
+        try:
+            header = read_header(self._data)
+        except ValueError as error:
+            log.warning("peer=%s service=%s refused: %s", self._proxy, self._service.name, error)
+            self._refuse()
+            return
+        if header is not None:
+            self._cancel()
+            made = self._factory.admit(header.address or self._proxy)
+            self.transport.protocol = made
+            made.makeConnection(self.transport)
+            if rest := self._data[header.length :]:
+                self.transport.protocol.dataReceived(rest)  # TLS stands before `made` by now, where it is implicit
+
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
+        self._cancel()
+
+    def _refuse(self) -> None:
+        self._cancel()
+        self.transport.abortConnection()
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class RefusedConnection(protocol.Protocol):

@@ -6,10 +6,29 @@ On failure Nothing here fails.
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter
+from collections.abc import Iterable
 from enum import Enum
 
 from mailserver.policy.failures import network_of
+
+
+class Networks:
+    """Some networks; `address in networks`. A UNIX socket's peer is in none."""
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        """Raises ValueError."""
+        self._networks = [ipaddress.ip_network(network, strict=False) for network in networks]
+
+    def __contains__(self, address: object) -> bool:
+        try:
+            ip = ipaddress.ip_address(str(address))
+        except ValueError:
+            return False
+        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+            ip = ip.ipv4_mapped
+        return any(ip in network for network in self._networks)
 
 
 class Refusal(Enum):

@@ -5,6 +5,7 @@ Promises   Text fields hold no control characters. Secrets do not stand in a `re
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mailserver.mail import Address, Body, Reply
@@ -134,6 +135,16 @@ class AuthCancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class XClient:
+    """XCLIENT: what a trusted client tells of the one that it speaks for. Answer with 220, as a greeting.
+
+    Keys are upper case; a value is None when it is not known. After a 220 forget all that the client said.
+    """
+
+    attributes: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """Nothing that could be done: bad syntax, unknown, out of order, too long. Answer with `reply`.
 
@@ -161,5 +172,6 @@ Event = (
     | Auth
     | AuthResponse
     | AuthCancelled
+    | XClient
     | Rejected
 )

@@ -49,6 +49,7 @@ from mailserver.smtp.events import (
     Rcpt,
     Rejected,
     StartTLS,
+    XClient,
 )
 from mailserver.smtp.lines import LineBuffer, Overlong
 from mailserver.smtp.misuse import ProtocolMisuse
@@ -57,6 +58,7 @@ from mailserver.smtp.syntax import (
     COMMANDS,
     HTTP_VERBS,
     NOT_IMPLEMENTED,
+    XCLIENT_NAMES,
     Refusal,
     parse_bdat,
     parse_response,
@@ -101,9 +103,12 @@ class ServerConnection:
         starttls: bool = False,
         auth: tuple[str, ...] = (),
         lmtp: bool = False,
+        xclient: bool = False,
     ) -> None:
+        """`xclient`: the client may speak for others."""
         self.hostname = hostname
         self.lmtp = lmtp
+        self.xclient = xclient
         self.limits = limits
         self.starttls = starttls
         self.auth = auth
@@ -216,6 +221,8 @@ class ServerConnection:
                 self._body.begin(self._chunk[0], last=self._chunk[1])
             case ChunkEnd() if not reply.positive:
                 state = State.READY
+            case XClient():
+                self.authenticated = False
             case StartTLS():
                 self._input.clear()
                 self.secure, self.authenticated = True, False
@@ -252,6 +259,8 @@ class ServerConnection:
             keywords.append("STARTTLS")
         if self.auth and not self.authenticated:
             keywords.append("AUTH " + " ".join(self.auth))
+        if self.xclient:
+            keywords.append("XCLIENT " + " ".join(XCLIENT_NAMES))
         keywords.append(f"LIMITS MAILMAX={self.limits.transactions} RCPTMAX={self.limits.recipients}")
         return [*keywords, *([] if self.lmtp else ["PRDR"]), "HELP"]
 
@@ -310,6 +319,8 @@ class ServerConnection:
         command = COMMANDS.get(verb)
         if command is None or (command.event is Hello and (verb == "LHLO") is not self.lmtp):
             raise self._unknown(verb)
+        if command.event is XClient and not self.xclient:
+            raise refusal(550, "5.7.1", "Only known proxies may use XCLIENT")
         if (self._state, command.event) not in TRANSITIONS:
             raise Refusal(self._out_of_order(command.event))
         self._check_offered(command.event)

@@ -24,6 +24,7 @@ from mailserver.smtp.events import (
     Reset,
     StartTLS,
     Verify,
+    XClient,
 )
 
 
@@ -49,6 +50,7 @@ TRANSITIONS: Mapping[tuple[State, type[Event]], State] = {
     (State.START, Verify): State.START,
     (State.START, Help): State.START,
     (State.START, Quit): State.CLOSED,
+    (State.START, XClient): State.START,
     #
     (State.READY, Hello): State.READY,
     (State.READY, Mail): State.MAIL,
@@ -59,6 +61,7 @@ TRANSITIONS: Mapping[tuple[State, type[Event]], State] = {
     (State.READY, Verify): State.READY,
     (State.READY, Help): State.READY,
     (State.READY, Quit): State.CLOSED,
+    (State.READY, XClient): State.START,
     #
     (State.MAIL, Hello): State.READY,  # as RSET, §4.1.4
     (State.MAIL, Rcpt): State.RCPT,

@@ -16,7 +16,21 @@ from typing import TypeVar
 from mailserver.mail import Body, Reply, parse_forward_path, parse_reverse_path
 from mailserver.mail.address import AddressError
 from mailserver.sasl import decode_base64
-from mailserver.smtp.events import Auth, Data, Event, Hello, Help, Mail, Noop, Quit, Rcpt, Reset, StartTLS, Verify
+from mailserver.smtp.events import (
+    Auth,
+    Data,
+    Event,
+    Hello,
+    Help,
+    Mail,
+    Noop,
+    Quit,
+    Rcpt,
+    Reset,
+    StartTLS,
+    Verify,
+    XClient,
+)
 
 T = TypeVar("T")
 
@@ -33,6 +47,9 @@ _SIZE = re.compile(SIZE_VALUE)
 _AUTH_PARAM = re.compile(rf"<>|{XTEXT}")  # RFC 4954 §5
 _AUTH = re.compile(rf"({SASL_MECH})(?: +([!-~]+))?")
 _BDAT = re.compile(rf"({SIZE_VALUE})( +LAST)?", re.IGNORECASE)  # RFC 3030 §2
+_XTEXT = re.compile(XTEXT)
+_HEXCHAR = re.compile(rb"\+([0-9A-F]{2})")
+XCLIENT_NAMES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT", "REVERSE_NAME")
 _WORD = re.compile(r"[!-~]{1,255}")
 _VERB = re.compile(r"[A-Za-z]{1,20}")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
@@ -167,6 +184,32 @@ def parse_verify(argument: str) -> Verify:
     return Verify(name)
 
 
+def parse_xclient(argument: str) -> XClient:
+    """Names and values in xtext, as Postfix has it; [UNAVAILABLE] and [TEMPUNAVAIL] stand for what is not known."""
+    attributes: dict[str, str | None] = {}
+    for text in argument.split():
+        name, equals, value = text.partition("=")
+        name = name.upper()
+        if not equals or name not in XCLIENT_NAMES or name in attributes or not _XTEXT.fullmatch(value):
+            raise refusal(501, "5.5.4", "Syntax: XCLIENT name=value and more of them")
+        known = value.upper() not in ("[UNAVAILABLE]", "[TEMPUNAVAIL]")
+        attributes[name] = parse_xtext(value) if known else None
+    if not attributes:
+        raise refusal(501, "5.5.4", "Syntax: XCLIENT name=value and more of them")
+    return XClient(attributes)
+
+
+def parse_xtext(text: str) -> str:
+    """RFC 3461 §4. Raises Refusal for what is no UTF-8 or holds control characters."""
+    try:
+        decoded = _HEXCHAR.sub(lambda match: bytes([int(match[1], 16)]), text.encode()).decode()
+    except UnicodeDecodeError:
+        decoded = "\0"
+    if _CONTROL.search(decoded.encode()):
+        raise refusal(501, "5.5.4", "A value holds what may not stand there")
+    return decoded
+
+
 def _hello(*, extended: bool) -> Callable[[str], Hello]:
     def parse(argument: str) -> Hello:
         if not _WORD.fullmatch(argument):
@@ -207,6 +250,7 @@ COMMANDS: Mapping[str, Command] = {
     "QUIT": Command(Quit, _plain(Quit())),
     "STARTTLS": Command(StartTLS, _plain(StartTLS())),
     "AUTH": Command(Auth, parse_auth),
+    "XCLIENT": Command(XClient, parse_xclient),
 }
 
 NOT_IMPLEMENTED = frozenset({"EXPN", "TURN", "ETRN", "ATRN", "SEND", "SOML", "SAML"})

@@ -16,6 +16,7 @@ from mailserver.delivery.intake import Intake
 from mailserver.delivery.router import Router
 from mailserver.imap.commands import Authenticate, Idle
 from mailserver.mail import Address, Content
+from mailserver.policy.connections import Networks
 from mailserver.policy.failures import Failures
 from mailserver.pop3 import events as pop3
 from mailserver.ports import TLSState
@@ -296,6 +297,7 @@ class House:
             ),
             senders=self.directory,
             authenticator=self.authenticator,
+            proxies=Networks([]),
             has_room=self.store.has_room,
             free_octets=lambda: 10**12,
             workers=self.workers,

@@ -15,7 +15,7 @@ from mailserver.config.model import SMTP, Limits
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.router import Router
 from mailserver.mail import UNLIMITED, Address, Quota, Reply
-from mailserver.policy.connections import Refusal
+from mailserver.policy.connections import Networks, Refusal
 from mailserver.policy.failures import Failures
 from mailserver.ports import TLSState
 from mailserver.sessions import smtp
@@ -102,6 +102,7 @@ def setup(tmp_path: Path) -> Setup:
         intake=Intake(hostname="mx.example.org", clock=clock, deliver=deliver, enqueue=enqueue, queued=lambda: None),
         senders=directory,
         authenticator=Authenticator(directory, FakeWorkers(), clock, Failures()),
+        proxies=Networks(["198.51.100.0/24"]),
         has_room=lambda account, quota, octets: made.room >= octets,
         free_octets=lambda: made.free,
         workers=FakeWorkers(),
@@ -521,3 +522,34 @@ def test_bcc_is_taken_out_and_nothing_else_is_touched(setup: Setup, size: int) -
     kept = b"Date: d\r\nMessage-ID: <1@x>\r\nX-Odd:   kept\r\nFrom: alice@example.org\r\n\r\n"
     assert message.endswith(kept + body)
     assert message.count(b"Date: ") == message.lower().count(b"message-id: ") == 1
+
+
+# XCLIENT
+
+
+def test_a_proxy_speaks_for_others_and_begins_anew(setup: Setup) -> None:
+    channel = FakeChannel(peer="198.51.100.7", loopback=True)
+    session = smtp.SMTPSession(channel, setup.rooms, tls_available=False)
+    channel.engine = session.engine
+    run(session.opened())
+    assert b"250-XCLIENT NAME ADDR " in converse(session, channel, b"EHLO proxy\r\n")
+    answer = converse(
+        session, channel, b"XCLIENT ADDR=IPV6:2001:DB8::9 NAME=[UNAVAILABLE] HELO=a+2Bb\r\nMAIL FROM:<>\r\n"
+    )
+    assert codes(answer) == [220, 503]
+    assert (channel.peer, channel.loopback) == ("2001:db8::9", False)
+    converse(session, channel, TO_ALICE + b"DATA\r\n")
+    assert codes(converse(session, channel, b"x\r\n.\r\n")) == [250]
+    assert b"([IPv6:2001:db8::9])" in setup.delivered[0][1]
+
+
+@pytest.mark.parametrize(
+    "argument", [b"", b" ADDR", b" ADDR=1.2.3.4.5", b" ADDR=a ADDR=b", b" X=1", b" NAME=+0Ax", b" NAME=+FF", b" NAME="]
+)
+def test_malformed_xclient_changes_nothing(setup: Setup, argument: bytes) -> None:
+    channel = FakeChannel(peer="198.51.100.7")
+    session = smtp.SMTPSession(channel, setup.rooms, tls_available=False)
+    channel.engine = session.engine
+    run(session.opened())
+    assert codes(converse(session, channel, b"EHLO p\r\nXCLIENT" + argument + b"\r\n")) == [220, 250, 501]
+    assert channel.peer == "198.51.100.7"

@@ -318,7 +318,7 @@ def test_rcpt_refused(line: bytes, reply: str) -> None:
         (b"\0NOOP", "500 5.5.2"),
         (b"\xff\xfe", "500 5.5.2"),
         (b"FOO", "500 5.5.1"),
-        (b"XCLIENT ADDR=127.0.0.1", "500 5.5.1"),
+        (b"XCLIENT ADDR=127.0.0.1", "550 5.7.1"),
         (b"EXPN staff", "502 5.5.1"),
         (b"TURN", "502 5.5.1"),
         (b"EHLO", "501 5.5.4"),

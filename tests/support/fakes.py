@@ -124,6 +124,9 @@ class FakeChannel:
     def binding(self, kind: str) -> bytes | None:
         return self.bindings.get(kind)
 
+    def speak_for(self, address: str) -> None:
+        self.peer, self.loopback = address, False
+
     def start_tls(self) -> None:
         self.flush()
         self.tls = TLSState("TLSv1.3", "TLS_AES_256_GCM_SHA384")

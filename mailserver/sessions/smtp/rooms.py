@@ -11,6 +11,7 @@ from mailserver.config.model import SMTP, Limits
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.router import Router
 from mailserver.mail import Address, Quota
+from mailserver.policy.connections import Networks
 from mailserver.ports import Clock, Workers
 from mailserver.sessions.login import Authenticator
 
@@ -33,6 +34,7 @@ class SMTPRooms:
     intake: Intake
     senders: Senders
     authenticator: Authenticator
+    proxies: Networks
     has_room: Callable[[Address, Quota, int], bool]
     free_octets: Callable[[], int]
     workers: Workers

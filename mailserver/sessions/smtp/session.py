@@ -8,6 +8,7 @@ On failure A disk that is full or fails gives 4xx, and the client keeps the mess
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -105,6 +106,7 @@ class SMTPSession:
             starttls=tls_available and channel.tls is None,
             auth=(),
             lmtp=self.lmtp,
+            xclient=channel.peer in rooms.proxies,
         )
         self._hello: events.Hello | None = None
         self._account: Address | None = None
@@ -130,6 +132,7 @@ class SMTPSession:
             events.Auth: self._on_auth,
             events.AuthResponse: self._on_auth_response,
             events.AuthCancelled: self._on_auth_cancelled,
+            events.XClient: self._on_xclient,
             events.Rejected: self._on_rejected,
         }
 
@@ -305,6 +308,23 @@ class SMTPSession:
         self._exchange = None
         self.engine.reply(Reply.of(220, "2.0.0", "Go ahead with TLS"))
         self._channel.start_tls()
+
+    async def _on_xclient(self, event: events.XClient) -> Reply:
+        """What is told of the client's address counts from now on, in the log, in trace fields and for limits.
+
+        A login that a proxy tells of does not count: who submits mail proves it here.
+        """
+        address = event.attributes.get("ADDR")
+        if address is not None:
+            try:
+                ip = ipaddress.ip_address(address.removeprefix("IPV6:").removeprefix("IPv6:"))
+            except ValueError:
+                return Reply.of(501, "5.5.4", "ADDR is no address")
+            self._channel.speak_for(str(ip))
+        self._end_transaction()
+        self._hello = self._account = self._exchange = None
+        self.engine.auth = ()
+        return Reply(220, f"{self._rooms.hostname} ESMTP ready")
 
     # Authentication (RFC 4954)
 

@@ -1,0 +1,93 @@
+"""PROXY and XCLIENT over real sockets, by swaks: the client that is told of is the one that counts."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tomlkit
+
+from tests.support.clients import program, run
+from tests.support.server import ALICE, RunningServer
+from tests.support.sink import free_ports
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    made = RunningServer(tmp_path_factory.mktemp("server"), sections={"proxies": {"networks": ["127.0.0.0/30"]}})
+    made.smtp_behind, made.imaps_behind = free_ports(2)  # type: ignore[attr-defined]
+    configuration = tomlkit.parse(made.config.read_text())
+    for protocol, port, tls in (
+        ("smtp", made.smtp_behind, "starttls"),  # type: ignore[attr-defined]
+        ("imap", made.imaps_behind, "implicit"),  # type: ignore[attr-defined]
+    ):
+        endpoint = f"tcp:{port}:interface=127.0.0.1"
+        listener = {"protocol": protocol, "endpoint": endpoint, "tls": tls, "proxy": True}
+        configuration["listener"].append(listener)  # type: ignore[union-attr]
+    made.config.write_text(tomlkit.dumps(configuration))
+    with made:
+        yield made
+
+
+def last(server: RunningServer) -> bytes:
+    return server.messages(ALICE)[-1]
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_a_load_balancer_tells_whom_it_connects(server: RunningServer, tmp_path: Path, version: str) -> None:
+    run(
+        *(program("swaks"), "--server", "127.0.0.1", "--port", str(server.smtp_behind)),  # type: ignore[attr-defined]
+        *("--from", "x@example.net", "--to", ALICE, "--proxy-version", version, "--proxy-family", "TCP4"),
+        *("--proxy-source", "192.0.2.77", "--proxy-source-port", "4444", "--proxy-dest", "198.51.100.1"),
+        *("--proxy-dest-port", "25", *(["--proxy-protocol", "STREAM", "--proxy-family", "AF_INET"] * (version == "2"))),
+        *(["--proxy-command", "PROXY"] * (version == "2")),
+        home=tmp_path,
+    )
+    assert b"([192.0.2.77])" in last(server)
+
+
+def test_a_filter_tells_for_whom_it_speaks(server: RunningServer, tmp_path: Path) -> None:
+    run(
+        *(program("swaks"), "--server", "127.0.0.1", "--port", str(server.ports.smtp), "--from", "x@example.net"),
+        *("--to", ALICE, "--xclient", "ADDR=203.0.113.9 NAME=client.example HELO=client.example"),
+        home=tmp_path,
+    )
+    assert b"([203.0.113.9])" in last(server)
+
+
+def test_implicit_tls_begins_behind_the_header(server: RunningServer) -> None:
+    with socket.create_connection(("127.0.0.1", server.imaps_behind), 10) as raw:  # type: ignore[attr-defined]
+        raw.sendall(b"PROXY TCP6 2001:db8::5 2001:db8::1 5555 993\r\n")
+        with server.tls_context().wrap_socket(raw, server_hostname="localhost") as client:
+            assert client.recv(4) == b"* OK"
+    assert "peer=2001:db8::5 service=imap" in server.log()
+
+
+def test_a_connection_without_a_header_gets_nothing(server: RunningServer) -> None:
+    for words in (b"EHLO spammer\r\n", b"PROXY nonsense\r\n"):
+        with socket.create_connection(("127.0.0.1", server.smtp_behind), 10) as client:  # type: ignore[attr-defined]
+            client.sendall(words)
+            try:
+                assert client.recv(100) == b""
+            except ConnectionResetError:
+                pass
+
+
+def test_strangers_may_neither(server: RunningServer) -> None:
+    stranger = ("127.0.0.9", 0)
+    with socket.create_connection(("127.0.0.1", server.ports.smtp), 10, stranger) as client:
+        lines = client.makefile("rb")
+        lines.readline()
+        client.sendall(b"EHLO c\r\nXCLIENT ADDR=127.0.0.1\r\nQUIT\r\n")
+        answer = lines.read()
+    assert b"XCLIENT" not in answer.partition(b"250 HELP")[0]
+    assert b"550 5.7.1 Only known proxies" in answer
+    with socket.create_connection(("127.0.0.1", server.smtp_behind), 10, stranger) as client:  # type: ignore[attr-defined]
+        client.sendall(b"PROXY TCP4 127.0.0.1 127.0.0.1 1 25\r\n")
+        try:
+            assert client.recv(100) == b""
+        except (ConnectionResetError, ssl.SSLError):
+            pass
