@@ -127,7 +127,11 @@ class MailServer(MultiService):
         )
         self._certificates = CertificateStore(configuration.tls) if configuration.tls else None
         oauth = configuration.auth.oauth
-        self._directory = Directory(configuration.accounts, tokens=Tokens(oauth) if oauth else None)
+        self._directory = Directory(
+            configuration.accounts,
+            tokens=Tokens(oauth) if oauth else None,
+            separator=configuration.smtp.subaddress,
+        )
         self._authenticator = Authenticator(
             self._directory,
             self._passwords,

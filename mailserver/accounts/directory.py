@@ -1,7 +1,7 @@
 """Looks up addresses and passwords in the accounts file.
 
 An address leads to a mailbox by the first of these that applies: it is an account; it is an alias; without its
-"+detail" it is one of both (RFC 5233); its domain has a catch-all; it is the postmaster, who is always there
+detail, as "+lists", it is one of both (RFC 5233); its domain has a catch-all; it is the postmaster, who is always there
 (RFC 5321 §4.5.1): then the first account of the domain, or of the file, has it. Case of the local part does not count.
 
 Promises   All methods may be called from any thread. Lookups never wait for the disk but to take over a changed file.
@@ -62,17 +62,19 @@ Resolution = Mailbox | Unknown | NotLocal
 class _Snapshot:
     """One reading of the file, never changed after it was made."""
 
-    __slots__ = ("_catch_all", "_direct", "_passwords", "_postmaster", "domains", "iterations", "scram")
-
-    def __init__(self, accounts: Accounts) -> None:
+    def __init__(self, accounts: Accounts, separator: str) -> None:
+        self._separator = separator
         self.domains = frozenset(name.lower() for name in accounts.domain)
         self._passwords: dict[Address, str] = {}
+        self.allowances: dict[Address, frozenset[tuple[str, str]]] = {}
+        """What accounts may send from besides their own addresses, by key; the local part is "*" for all."""
         self._direct: dict[tuple[str, str], Mailbox] = {}
         self._postmaster: dict[str, Mailbox] = {}  # "" is the first account of all
         for name, account in accounts.account.items():
             address = parse_mailbox(name)
             mailbox = Mailbox(address, account.limits)
             self._passwords[address] = account.password
+            self.allowances[address] = frozenset(parse_mailbox(each).key for each in account.send_as)
             for known in (address, *_aliases(account)):
                 self._direct[known.key] = mailbox
             self._postmaster.setdefault(address.domain, mailbox)
@@ -95,10 +97,13 @@ class _Snapshot:
             return NotLocal()
         return (
             self._direct.get((local, domain))
-            or self._direct.get((local.partition("+")[0], domain))
+            or self._direct.get((self._without_detail(local), domain))
             or self._catch_all.get(domain)
             or (self._fallback_postmaster(domain) if local == POSTMASTER else Unknown())
         )
+
+    def _without_detail(self, local: str) -> str:
+        return local.partition(self._separator)[0] if self._separator else local
 
     def user(self, username: str) -> tuple[Address, str] | None:
         """The account and its password's hash; by the account's address or an alias, nothing looser."""
@@ -124,14 +129,21 @@ class Directory:
     """The accounts of one file. Raises ConfigurationError when the file cannot be used at first."""
 
     def __init__(
-        self, path: Path, *, tokens: Tokens | None = None, monotonic: Callable[[], float] = time.monotonic
+        self,
+        path: Path,
+        *,
+        tokens: Tokens | None = None,
+        separator: str = "+",
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`separator` stands before the detail of a subaddress; empty: there are none."""
         self._path = path
+        self._separator = separator
         self._tokens = tokens
         self._monotonic = monotonic
         self._lock = threading.Lock()  # held by the one that looks whether the file has changed
         self._stamp = _stamp(path)
-        self._snapshot = _Snapshot(load_accounts(path))
+        self._snapshot = _Snapshot(load_accounts(path), separator)
         self._next_check = monotonic() + CHECK_INTERVAL
         self._nobody = hash_password(generate_password())
 
@@ -143,7 +155,11 @@ class Directory:
         return self._current().domains
 
     def may_send_as(self, account: Address, sender: Address) -> bool:
-        """An account sends from each address that leads to it."""
+        """An account sends from each address that leads to it, and from those that it is allowed."""
+        local, domain = sender.key
+        allowed = self._current().allowances.get(account, frozenset())
+        if not allowed.isdisjoint({(local, domain), ("*", domain)}):
+            return True
         match self.resolve(sender):
             case Mailbox(account=owner):
                 return owner == account and bool(sender.domain)
@@ -207,7 +223,7 @@ class Directory:
                 raise ConfigurationError(
                     [f"{self._path}: has no domain any more; if that is meant, start the server again"]
                 )
-            self._snapshot = _Snapshot(accounts)
+            self._snapshot = _Snapshot(accounts, self._separator)
         except ConfigurationError as error:
             for problem in error.problems:
                 log.error("accounts not taken over, the former ones stay: %s", problem)

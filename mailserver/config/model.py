@@ -25,7 +25,7 @@ from mailserver.config.network import (
     parse_server_name,
 )
 from mailserver.config.units import parse_duration, parse_size
-from mailserver.mail import Quota, UniqueIds
+from mailserver.mail import AddressError, Quota, UniqueIds, parse_mailbox
 from mailserver.sasl import ScramKeys
 
 MINUTE, HOUR, DAY, MIB = 60.0, 3600.0, 86400.0, 2**20
@@ -250,6 +250,10 @@ class SMTP(Section):
         default=None,
         description="how long clients of port 25 wait for the greeting; who speaks before is sent away; absent: none",
     )
+    subaddress: Literal["+", "-", "_", "=", ""] = Field(
+        default="+",
+        description="what stands between a local part and its detail, as in user+detail (RFC 5233); empty: none does",
+    )
     bare_lf: Literal["normalize", "refuse"] = Field(
         default="normalize", description="line feeds without a carriage return: made line ends, or refused with 550"
     )
@@ -318,6 +322,15 @@ class Configuration(Section):
     demo: Demo | None = None
 
 
+def parse_allowance(text: str) -> str:
+    """An address, or `*@` and a domain."""
+    try:
+        parse_mailbox(text)
+    except AddressError as error:
+        raise ValueError(f'is neither an address nor "*@" and a domain: {error}') from None
+    return text
+
+
 class Domain(Section):
     """A domain whose mail is taken here. It needs no key; the header alone declares it."""
 
@@ -331,6 +344,10 @@ class Account(Section):
         description="an argon2id hash, perhaps with keys for SCRAM behind it; `mailserver account passwd` writes it"
     )
     aliases: tuple[str, ...] = Field(default=(), description="further addresses of the account")
+    send_as: tuple[Annotated[str, AfterValidator(parse_allowance)], ...] = Field(
+        default=(),
+        description='addresses that do not lead to it but that it may send from; "*@example.net" for all of a domain',
+    )
     quota: Size | None = Field(default=None, description="octets that the account may keep; absent: no limit")
     quota_messages: int | None = Field(
         default=None, ge=1, description="messages that the account may keep; absent: no limit"

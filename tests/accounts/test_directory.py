@@ -310,3 +310,28 @@ def test_a_domain_is_known_in_both_of_its_forms(tmp_path: Path) -> None:
     carl = parse_mailbox("carl@xn--bcher-kva.example")
     for spelled in ("carl@xn--bcher-kva.example", "carl@bücher.example", "CARL@BÜCHER.example"):
         assert directory.resolve(parse_mailbox(spelled)) == Mailbox(carl, UNLIMITED)
+
+
+def test_an_account_sends_from_what_it_is_allowed(tmp_path: Path) -> None:
+    text = ACCOUNTS.replace("aliases", 'send_as = ["boss@example.com", "*@News.example"]\naliases', 1)
+    directory, _, _ = make(tmp_path, text)
+    may = {"boss@example.com", "BOSS@example.com", "any@news.example", "alice@example.org", "alice+x@example.org"}
+    may_not = {"bob@example.org", "chief@example.com", "any@example.com", "x@sub.news.example"}
+    for sender in may | may_not:
+        assert directory.may_send_as(ALICE, parse_mailbox(sender)) == (sender in may), sender
+    assert not directory.may_send_as(BOB, parse_mailbox("boss@example.com"))
+
+
+@pytest.mark.parametrize("wrong", ["example.com", "*", "@example.com", "a b@example.com"])
+def test_what_is_no_allowance_is_told(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(ConfigurationError, match="neither an address nor"):
+        make(tmp_path, ACCOUNTS.replace("aliases", f'send_as = ["{wrong}"]\naliases', 1))
+
+
+@pytest.mark.parametrize(("separator", "local"), [("+", "alice+x"), ("-", "alice-x"), ("=", "alice=x-y"), ("", None)])
+def test_the_separator_of_subaddresses_is_configurable(tmp_path: Path, separator: str, local: str | None) -> None:
+    (tmp_path / "accounts.toml").write_text(ACCOUNTS)
+    directory = Directory(tmp_path / "accounts.toml", separator=separator)
+    for each in ("alice+x", "alice-x", "alice=x-y", "alice_x"):
+        found = directory.resolve(Address(each, "example.org"))
+        assert found == (Mailbox(ALICE, QUOTA) if each == local else Unknown())
