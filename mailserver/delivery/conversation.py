@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from mailserver.mail import Action, Address, Body, Content, DeliveryStatus, Reply
+from mailserver.mail import Action, Address, Body, Content, DeliveryStatus, Envelope, Recipient, Reply
 from mailserver.ports import Clock, ConnectFailure, Connection, Workers
 from mailserver.sasl import choose
 from mailserver.smtp.client import ClientConnection
@@ -47,11 +47,15 @@ class _AnswerLost(SessionFailed):
 class Outgoing:
     """What is sent: `header` on top of `content`, `body` what it needs. `utf8_header`: its own header is in UTF-8."""
 
-    sender: Address | None
+    envelope: Envelope
     header: bytes
     content: Content
     body: Body
     utf8_header: bool = False
+
+    @property
+    def sender(self) -> Address | None:
+        return self.envelope.sender
 
     @property
     def size(self) -> int:
@@ -122,22 +126,20 @@ class Conversation:
             text = f"{self._name} refused the login of this server: {reply}"
             raise SessionFailed(Reply.of(454, "4.7.0", text))
 
-    async def send(self, mail: Outgoing, recipients: Sequence[Address]) -> list[DeliveryStatus]:
+    async def send(self, mail: Outgoing, recipients: Sequence[Recipient]) -> list[DeliveryStatus]:
         """One transaction: a status for each recipient, in order. Raises SessionFailed."""
         refusal = self._unfit(mail)
         if refusal is not None:
-            return [DeliveryStatus(recipient, Action.FAILED, refusal) for recipient in recipients]
-        spelled = [self._spelled(recipient) for recipient in recipients]
-        if None in spelled:
-            statuses = iter(await self.send(mail, sendable) if (sendable := list(filter(None, spelled))) else [])
+            return [DeliveryStatus(recipient.address, Action.FAILED, refusal) for recipient in recipients]
+        sendable = [recipient for recipient in recipients if self._spelled(recipient.address) is not None]
+        if len(sendable) < len(recipients):
+            done = {status.recipient: status for status in (await self.send(mail, sendable) if sendable else [])}
             unsendable = self._not_ascii()
             return [
-                DeliveryStatus(recipient, Action.FAILED, unsendable)
-                if address is None
-                else replace(next(statuses), recipient=recipient)
-                for recipient, address in zip(recipients, spelled, strict=True)
+                done.get(recipient.address) or DeliveryStatus(recipient.address, Action.FAILED, unsendable)
+                for recipient in recipients
             ]
-        replies = await self._envelope(mail, [address for address in spelled if address is not None])
+        replies = await self._envelope(mail, recipients)
         final: Reply | None = None
         host: str | None = self._name
         if any(reply.positive for reply in replies):
@@ -145,12 +147,13 @@ class Conversation:
                 final = await self._content(mail)
             except _AnswerLost as lost:
                 final, host = lost.reply, self._name if lost.said else None
-        return [
-            DeliveryStatus.of_reply(recipient, final, host)
+        statuses = [
+            DeliveryStatus.of_reply(recipient.address, final, host)
             if reply.positive and final is not None
-            else DeliveryStatus.of_reply(recipient, reply, self._name)
+            else DeliveryStatus.of_reply(recipient.address, reply, self._name)
             for recipient, reply in zip(recipients, replies, strict=True)
         ]
+        return [replace(status, passed_on=status.reply.positive and self._takes_dsn) for status in statuses]
 
     async def quit(self) -> None:
         """Takes leave without waiting for the answer."""
@@ -176,6 +179,10 @@ class Conversation:
         return None
 
     @property
+    def _takes_dsn(self) -> bool:
+        return "DSN" in self._client.extensions
+
+    @property
     def _takes_utf8(self) -> bool:
         return "SMTPUTF8" in self._client.extensions
 
@@ -188,14 +195,18 @@ class Conversation:
             553, "5.6.7", f"{self._name} takes ASCII addresses and headers only, and the message has others"
         )
 
-    async def _envelope(self, mail: Outgoing, recipients: Sequence[Address]) -> list[Reply]:
+    async def _envelope(self, mail: Outgoing, recipients: Sequence[Recipient]) -> list[Reply]:
         """MAIL and RCPTs, in one write where the server offers PIPELINING (RFC 2920)."""
+        told = [replace(each, address=self._spelled(each.address) or each.address) for each in recipients]
         pipelining = "PIPELINING" in self._client.extensions
         sender = self._spelled(mail.sender) if mail.sender is not None else None
-        smtputf8 = mail.utf8_header or any(each.needs_smtputf8 for each in (*recipients, *filter(None, [sender])))
-        self._client.mail(sender, size=mail.size, body=mail.body, smtputf8=smtputf8)
+        smtputf8 = mail.utf8_header or any(
+            address.needs_smtputf8 for address in (*(each.address for each in told), *filter(None, [sender]))
+        )
+        ret, envid = mail.envelope.ret, mail.envelope.envid
+        self._client.mail(sender, size=mail.size, body=mail.body, smtputf8=smtputf8, ret=ret, envid=envid)
         if pipelining:
-            for recipient in recipients:
+            for recipient in told:
                 self._client.rcpt(recipient)
         accepted = await self._answer(MAIL)
         if accepted.temporary:
@@ -203,7 +214,7 @@ class Conversation:
         if not accepted.positive:
             return [accepted] * len(recipients)
         replies: list[Reply] = []
-        for recipient in recipients:
+        for recipient in told:
             if not pipelining:
                 self._client.rcpt(recipient)
             replies.append(await self._answer(RCPT))

@@ -14,12 +14,12 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mailserver.mail import Action, Address, Content, Envelope, Recipient, Reply
+from mailserver.mail import Action, Address, Content, Envelope, Recipient, Reply, Return
 from mailserver.mail.trace import date_time
 from mailserver.message.header import fields, first, header_end
 from mailserver.queue import NewEntry
 
-HEAD_LIMIT = 64 * 1024  # octets of the message that a report is made from
+HEAD_LIMIT = 256 * 1024  # octets of the message that a report is made from
 _HEADER_LIMIT = 32 * 1024  # octets of the header that are returned
 _WORDS_LIMIT = 500  # characters of a remote's words
 _LINE_LIMIT = 998  # RFC 5322 §2.1.1
@@ -51,28 +51,45 @@ _MEANINGS: dict[tuple[int, int | None], str] = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One recipient: `reply` is of the last attempt, at `when`, and the remote's own when `host` names one."""
+    """What became of one recipient: `reply` is of the last attempt, at `when`, the remote's own when `host` names one.
+
+    `orcpt` is what the sender calls the recipient (RFC 3461 §4.2).
+    """
 
     recipient: Address
     original: Address | None
     reply: Reply
     host: str | None
     when: float
+    orcpt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The message that is reported on: its sender, when it came, and its first octets (at most `HEAD_LIMIT`)."""
+    """The message that is reported on: its sender, when it came, and its first octets (at most `HEAD_LIMIT`).
+
+    `ret` and `envid` are the sender's (RFC 3461); `size` is the octets of the whole message, 0 when it is not known.
+    """
 
     sender: Address
     arrived: float
     head: bytes
+    ret: Return | None = None
+    envid: str | None = None
+    size: int = 0
+
+    @property
+    def returned(self) -> bytes | None:
+        """The whole message, where it is to come back and can: it is at hand and 7-bit."""
+        whole = self.ret is Return.FULL and 0 < self.size <= len(self.head)
+        return self.head if whole and self.head.isascii() and b"\0" not in self.head else None
 
 
 def failure_report(subject: Subject, problems: Sequence[Problem], *, hostname: str, now: float) -> NewEntry:
     """For recipients that will not be tried again. A reply that was temporary means that time ran out."""
     words = ["could not be delivered to:", "", *_problem_words(problems, subject.arrived)]
-    words += ["", "It will not be tried again.", "The header of the message is attached."]
+    attached = "The message" if subject.returned is not None else "The header of the message"
+    words += ["", "It will not be tried again.", f"{attached} is attached."]
     return _report(subject, "Your message could not be delivered", words, Action.FAILED, problems, hostname, now)
 
 
@@ -81,6 +98,19 @@ def delay_report(subject: Subject, problems: Sequence[Problem], *, hostname: str
     words = ["has not been delivered yet to:", "", *_problem_words(problems, None)]
     words += ["", f"You need not send it again: the server keeps trying until {date_time(until)}."]
     return _report(subject, "Your message is delayed", words, Action.DELAYED, problems, hostname, now, until)
+
+
+def success_report(
+    subject: Subject, action: Action, recipients: Sequence[Problem], *, hostname: str, now: float
+) -> NewEntry:
+    """For a sender who wants to know. `action`: delivered, or relayed to a server that will not tell."""
+    addresses = [f"  {each.recipient}" for each in recipients]
+    if action is Action.DELIVERED:
+        words = ["was delivered to:", "", *addresses]
+        return _report(subject, "Your message was delivered", words, action, recipients, hostname, now)
+    words = ["was handed on to another server, for:", "", *addresses, ""]
+    words += ["That server does not tell whether it delivers it; you may hear no more of it."]
+    return _report(subject, "Your message was handed on", words, action, recipients, hostname, now)
 
 
 def _report(
@@ -108,12 +138,14 @@ def _report(
     ]
     greeting = [f"This is the mail server {hostname}.", "", f"Your message of {date_time(subject.arrived)}"]
     status = [f"Reporting-MTA: dns; {hostname}", f"Arrival-Date: {date_time(subject.arrived)}"]
+    if subject.envid is not None:
+        status.insert(0, f"Original-Envelope-Id: {subject.envid}")
     for problem in problems:
         status += ["", *_status_fields(problem, action, until)]
     parts = [
         _lines(["Content-Type: text/plain; charset=us-ascii", "", *greeting, *words]),
         _lines(["Content-Type: message/delivery-status", "", *status]),
-        _lines(["Content-Type: text/rfc822-headers", ""]) + _returned_header(subject.head),
+        _returned(subject, action),
     ]
     opening, closing = f"\r\n--{boundary}\r\n".encode(), f"\r\n--{boundary}--\r\n".encode()
     content = Content(_lines(header), *(opening + part for part in parts), closing)
@@ -142,7 +174,8 @@ def _problem_words(problems: Sequence[Problem], tried_since: float | None) -> li
 def _status_fields(problem: Problem, action: Action, until: float | None) -> list[str]:
     """The per-recipient fields, RFC 3464 §2.3."""
     expired = action is Action.FAILED and problem.reply.temporary
-    lines = [] if problem.original is None else [f"Original-Recipient: rfc822; {problem.original}"]
+    original = problem.orcpt or (f"rfc822; {problem.original}" if problem.original is not None else "")
+    lines = [f"Original-Recipient: {original}"] if original else []
     lines += [
         f"Final-Recipient: rfc822; {problem.recipient}",
         f"Action: {action}",
@@ -176,6 +209,13 @@ def _references(head: bytes) -> list[str]:
     if not _MESSAGE_ID.fullmatch(value):
         return []
     return [f"In-Reply-To: {value.decode()}", f"References: {value.decode()}"]
+
+
+def _returned(subject: Subject, action: Action) -> bytes:
+    """The whole message comes back only when it failed (RFC 3461 §6.2)."""
+    if action is Action.FAILED and subject.returned is not None:
+        return _lines(["Content-Type: message/rfc822", ""]) + subject.returned
+    return _lines(["Content-Type: text/rfc822-headers", ""]) + _returned_header(subject.head)
 
 
 def _returned_header(head: bytes) -> bytes:

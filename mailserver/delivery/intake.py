@@ -13,10 +13,10 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from mailserver.delivery.dsn import HEAD_LIMIT, Problem, Subject, failure_report
+from mailserver.delivery.dsn import HEAD_LIMIT, Problem, Subject, failure_report, success_report
 from mailserver.delivery.local import Deliver, deliver_copies
 from mailserver.delivery.router import Local, Remote, Route
-from mailserver.mail import Action, Content, DeliveryStatus, Envelope, Recipient, Reply
+from mailserver.mail import Action, Address, Content, DeliveryStatus, Envelope, Notify, Recipient, Reply
 from mailserver.mail.trace import Arrival, received_field
 from mailserver.ports import Clock
 from mailserver.queue import NewEntry, QueueError
@@ -80,9 +80,9 @@ class Intake:
             if not away and all(status.action is not Action.DELIVERED for status in statuses):
                 refused = self._refused(arrival, statuses)
                 return Outcome(refused, tuple(status.reply for status in statuses))
-            if not each:
-                local = [(recipient, status) for (recipient, _), status in zip(here, statuses, strict=True)]
-                ids += await self._queue(self._follow_ups(envelope, content, header, local, now))
+            local = [(recipient, status) for (recipient, _), status in zip(here, statuses, strict=True)]
+            follow_ups = [] if each else self._follow_ups(envelope, content, header, local, now)
+            ids += await self._queue(follow_ups + self._successes(envelope, content, local, now))
         except QueueError as error:
             log.error("message=%s not accepted: %s", arrival.id, error)
             return Outcome(TROUBLE, (TROUBLE,) * len(pairs))
@@ -137,15 +137,33 @@ class Intake:
         """What is left to do when others were served: mailboxes to try again, and a report on those that refused."""
         later = [recipient for recipient, status in local if status.action is Action.DELAYED]
         failed = [
-            Problem(recipient.address, recipient.original, status.reply, None, now)
+            _problem(recipient, status, now)
             for recipient, status in local
-            if status.action is Action.FAILED
+            if status.action is Action.FAILED and recipient.wants(Notify.FAILURE)
         ]
         entries = [self._entry(envelope, later, content, header, now)] if later else []
         if failed and envelope.sender is not None:
-            subject = Subject(envelope.sender, now, content.head(HEAD_LIMIT))
+            subject = _subject(envelope, envelope.sender, content, now)
             entries.append(failure_report(subject, failed, hostname=self._hostname, now=now))
         return entries
+
+    def _successes(
+        self,
+        envelope: Envelope,
+        content: Content,
+        local: Sequence[tuple[Recipient, DeliveryStatus]],
+        now: float,
+    ) -> list[NewEntry]:
+        """The report on copies that are in their mailboxes, for a sender who asked for it (RFC 3461 §5.2.3)."""
+        told = [
+            _problem(recipient, status, now)
+            for recipient, status in local
+            if status.action is Action.DELIVERED and recipient.wants(Notify.SUCCESS)
+        ]
+        if not told or envelope.sender is None:
+            return []
+        subject = _subject(envelope, envelope.sender, content, now)
+        return [success_report(subject, Action.DELIVERED, told, hostname=self._hostname, now=now)]
 
     def _refused(self, arrival: Arrival, statuses: Sequence[DeliveryStatus]) -> Reply:
         """No copy was made: the client keeps the message, or gives it up when none of the mailboxes will take it."""
@@ -153,3 +171,11 @@ class Intake:
         reply = next((reply for reply in replies if reply.temporary), replies[0])
         log.warning("message=%s refused: %s", arrival.id, reply)
         return reply
+
+
+def _problem(recipient: Recipient, status: DeliveryStatus, now: float) -> Problem:
+    return Problem(recipient.address, recipient.original, status.reply, None, now, recipient.orcpt)
+
+
+def _subject(envelope: Envelope, sender: Address, content: Content, now: float) -> Subject:
+    return Subject(sender, now, content.head(HEAD_LIMIT), envelope.ret, envelope.envid, content.size)

@@ -21,12 +21,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mailserver.config.model import Relay as Settings
-from mailserver.delivery.dsn import HEAD_LIMIT, Problem, Subject, delay_report, failure_report
+from mailserver.delivery.dsn import HEAD_LIMIT, Problem, Subject, delay_report, failure_report, success_report
 from mailserver.delivery.local import Deliver, deliver_copies
 from mailserver.delivery.retry import RetryPolicy
 from mailserver.delivery.router import Local, Refused, Router
 from mailserver.delivery.schedule import Schedule
-from mailserver.mail import Action, Address, Content, DeliveryStatus, Reply
+from mailserver.mail import Action, Address, Content, DeliveryStatus, Envelope, Notify, Reply
 from mailserver.ports import Clock, Timer, Workers
 from mailserver.queue import Entry, EntryLost, NewEntry, NoSuchEntry, Queue, QueuedRecipient, QueueError
 
@@ -53,14 +53,7 @@ class Transport(Protocol):
     def next_hop(self, domain: str) -> str: ...
 
     async def deliver(
-        self,
-        next_hop: str,
-        sender: Address | None,
-        recipients: Sequence[Address],
-        header: bytes,
-        content: Content,
-        *,
-        smtputf8: bool = False,
+        self, next_hop: str, envelope: Envelope, header: bytes, content: Content
     ) -> list[DeliveryStatus]: ...
 
     def abort(self) -> None: ...
@@ -258,9 +251,9 @@ class QueueManager:
         try:
             if hop is None:
                 return await self._deliver_here(entry, addresses, content)
-            return await self._relay.deliver(
-                hop, entry.sender, addresses, entry.header, content, smtputf8=entry.smtputf8
-            )
+            recipients = tuple(recipient.recipient for recipient in job.recipients)
+            envelope = Envelope(entry.sender, recipients, entry.body, entry.smtputf8, entry.ret, entry.envid)
+            return await self._relay.deliver(hop, envelope, entry.header, content)
         except Exception:
             log.exception("queue=%s delivery failed", entry.id)
             return _delayed(addresses, INTERNAL_ERROR)
@@ -318,8 +311,11 @@ class QueueManager:
         now = self._clock.wall()
         entry, known = round.entry, round.recipients
         touched = {recipient.number for recipient, _ in results}
+        done: list[Result] = []
         for recipient, status in results:
             _log_result(entry, status)
+            if status.reply.positive and not status.passed_on and recipient.recipient.wants(Notify.SUCCESS):
+                done.append((recipient, status))
             after = self._policy.after(recipient, status, now, random.random())
             if after is None:
                 del known[recipient.number]
@@ -329,7 +325,7 @@ class QueueManager:
         warn = last and not entry.warned and entry.sender is not None
         late = [recipient for recipient in known.values() if self._policy.late(recipient)] if warn else []
         try:
-            reports = await self._reports(entry, failed, late, now)
+            reports = await self._reports(entry, failed, late, done, now)
         except Exception:  # no report now, but the results are recorded: nothing is sent twice
             log.exception("queue=%s a report cannot be made", entry.id)
             failed, late, reports = [], [], []
@@ -378,16 +374,29 @@ class QueueManager:
     # Reports
 
     async def _reports(
-        self, entry: Entry, failed: Sequence[QueuedRecipient], late: Sequence[QueuedRecipient], now: float
+        self,
+        entry: Entry,
+        failed: Sequence[QueuedRecipient],
+        late: Sequence[QueuedRecipient],
+        done: Sequence[Result],
+        now: float,
     ) -> list[NewEntry]:
+        """What the sender wants to be told (RFC 3461 §5.2, §6)."""
         if entry.sender is None:
             for recipient in failed:
                 log.warning("queue=%s to=<%s> dropped: nobody to report to", entry.id, recipient.address)
             return []
-        if not failed and not late:
+        failed = [each for each in failed if each.recipient.wants(Notify.FAILURE)]
+        late = [each for each in late if each.recipient.wants(Notify.DELAY)]
+        if not (failed or late or done):
             return []
-        subject = Subject(entry.sender, entry.created, await self._workers.run(self._head, entry))
+        head, size = await self._workers.run(self._head, entry)
+        subject = Subject(entry.sender, entry.created, head, entry.ret, entry.envid, size)
         reports = []
+        for action in (Action.DELIVERED, Action.RELAYED):
+            told = [_done(recipient, status, now) for recipient, status in done if status.action is action]
+            if told:
+                reports.append(success_report(subject, action, told, hostname=self._hostname, now=now))
         if failed:
             reports.append(failure_report(subject, _problems(failed), hostname=self._hostname, now=now))
         if late:
@@ -395,14 +404,14 @@ class QueueManager:
             reports.append(delay_report(subject, _problems(late), hostname=self._hostname, now=now, until=until))
         return reports
 
-    def _head(self, entry: Entry) -> bytes:
-        """The beginning of the message; empty when it cannot be read: the report goes out all the same."""
+    def _head(self, entry: Entry) -> tuple[bytes, int]:
+        """The beginning of the message and its size; nothing when it cannot be read: reports go out all the same."""
         try:
             content = self._queue.content(entry.id)
         except QueueError:
-            return b""
+            return b"", 0
         try:
-            return content.head(HEAD_LIMIT)
+            return content.head(HEAD_LIMIT), content.size
         finally:
             content.close()
 
@@ -412,7 +421,13 @@ def _delayed(addresses: Sequence[Address], reply: Reply) -> list[DeliveryStatus]
 
 
 def _problems(recipients: Iterable[QueuedRecipient]) -> list[Problem]:
-    return [Problem(r.address, r.original, r.reply or INTERNAL_ERROR, r.host, r.last_attempt) for r in recipients]
+    return [
+        Problem(r.address, r.original, r.reply or INTERNAL_ERROR, r.host, r.last_attempt, r.orcpt) for r in recipients
+    ]
+
+
+def _done(recipient: QueuedRecipient, status: DeliveryStatus, now: float) -> Problem:
+    return Problem(recipient.address, recipient.original, status.reply, status.host, now, recipient.orcpt)
 
 
 def _unreachable(status: DeliveryStatus) -> bool:

@@ -16,7 +16,7 @@ from mailserver.config.network import parse_host_port
 from mailserver.delivery.conversation import Conversation, Outgoing, SessionFailed, TLSFailed
 from mailserver.delivery.dsn import HEAD_LIMIT
 from mailserver.delivery.nexthop import Target, Unroutable, find_addresses, find_targets
-from mailserver.mail import Address, Body, Content, DeliveryStatus, Reply
+from mailserver.mail import Address, Body, Content, DeliveryStatus, Envelope, Recipient, Reply
 from mailserver.message.header import header_end
 from mailserver.ports import Clock, ConnectFailure, Connection, Connector, Resolver, Workers
 
@@ -62,29 +62,23 @@ class Relay:
         for connection in tuple(self._open):
             connection.close()
 
-    async def deliver(
-        self,
-        next_hop: str,
-        sender: Address | None,
-        recipients: Sequence[Address],
-        header: bytes,
-        content: Content,
-        *,
-        smtputf8: bool = False,
-    ) -> list[DeliveryStatus]:
+    async def deliver(self, next_hop: str, envelope: Envelope, header: bytes, content: Content) -> list[DeliveryStatus]:
         """One status for each recipient, in order; `header` goes on top of the content. `host` is set in a status
-        when a remote server gave the reply. `smtputf8`: the message's header may be in UTF-8 (RFC 6531)."""
-        once = list(dict.fromkeys(recipients))  # the second answer to the same address is not the one that counts
+        when a remote server gave the reply."""
+        once: dict[Address, Recipient] = {}
+        for recipient in envelope.recipients:  # the second answer to the same address is not the one that counts
+            once.setdefault(recipient.address, recipient)
         body, utf8 = await self._workers.run(_needs, header, content)
-        done = await self._deliver(next_hop, once, Outgoing(sender, header, content, body, utf8 and smtputf8))
+        mail = Outgoing(envelope, header, content, body, utf8 and envelope.smtputf8)
+        done = await self._deliver(next_hop, list(once.values()), mail)
         statuses = {status.recipient: status for status in done}
-        return [statuses[recipient] for recipient in recipients]
+        return [statuses[recipient.address] for recipient in envelope.recipients]
 
-    async def _deliver(self, next_hop: str, recipients: Sequence[Address], mail: Outgoing) -> list[DeliveryStatus]:
+    async def _deliver(self, next_hop: str, recipients: Sequence[Recipient], mail: Outgoing) -> list[DeliveryStatus]:
         try:
             targets = await self._targets(next_hop)
         except Unroutable as error:
-            return [DeliveryStatus.of_reply(recipient, error.reply, None) for recipient in recipients]
+            return [DeliveryStatus.of_reply(recipient.address, error.reply, None) for recipient in recipients]
         failures: list[tuple[Reply, str | None]] = []
         deadline = self._clock.monotonic() + PATIENCE
         for target in targets:
@@ -97,7 +91,7 @@ class Relay:
                 log.info("next-hop=%s host=%s address=%s: %r", next_hop, target.host, target.address, str(failure))
                 failures.append((failure.reply, target.host if failure.said else None))
         reply, host = next((failure for failure in failures if failure[0].temporary), failures[0])
-        return [DeliveryStatus.of_reply(recipient, reply, host) for recipient in recipients]
+        return [DeliveryStatus.of_reply(recipient.address, reply, host) for recipient in recipients]
 
     async def _targets(self, next_hop: str) -> list[Target]:
         if self._smarthost is None:
@@ -108,7 +102,7 @@ class Relay:
         except Unroutable as error:  # a misspelled smarthost must not return all mail
             raise Unroutable(Reply.of(451, "4.4.3", f"The smarthost {host} cannot be found: {error}")) from error
 
-    async def _attempt(self, target: Target, mail: Outgoing, recipients: Sequence[Address]) -> list[DeliveryStatus]:
+    async def _attempt(self, target: Target, mail: Outgoing, recipients: Sequence[Recipient]) -> list[DeliveryStatus]:
         try:
             return await self._session(target, mail, recipients, encrypt=True)
         except TLSFailed as failure:
@@ -126,7 +120,7 @@ class Relay:
         return self._smarthost is not None and self._smarthost[1] == IMPLICIT_TLS_PORT
 
     async def _session(
-        self, target: Target, mail: Outgoing, recipients: Sequence[Address], *, encrypt: bool
+        self, target: Target, mail: Outgoing, recipients: Sequence[Recipient], *, encrypt: bool
     ) -> list[DeliveryStatus]:
         timeout = self._settings.connect_timeout
         try:

@@ -6,7 +6,7 @@ On failure A malformed value is refused by its parser with ValueError and a mess
 
 from mailserver.mail.address import Address, AddressError, parse_forward_path, parse_mailbox, parse_reverse_path
 from mailserver.mail.content import Content
-from mailserver.mail.envelope import Body, Envelope, Recipient
+from mailserver.mail.envelope import Body, Envelope, Notify, Recipient, Return
 from mailserver.mail.quota import UNLIMITED, Quota
 from mailserver.mail.reply import EnhancedCode, Reply
 from mailserver.mail.status import Action, DeliveryStatus
@@ -22,9 +22,11 @@ __all__ = [
     "DeliveryStatus",
     "EnhancedCode",
     "Envelope",
+    "Notify",
     "Quota",
     "Recipient",
     "Reply",
+    "Return",
     "UniqueIds",
     "parse_forward_path",
     "parse_mailbox",

@@ -17,12 +17,41 @@ class Body(StrEnum):
     """RFC 3030 §3: octets that are no lines."""
 
 
+class Notify(StrEnum):
+    """What a sender wants to be told of a recipient (RFC 3461 §4.1). NEVER stands alone."""
+
+    NEVER = "NEVER"
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+    DELAY = "DELAY"
+
+
+class Return(StrEnum):
+    """How much of a message that failed is to come back (RFC 3461 §4.3)."""
+
+    FULL = "FULL"
+    HEADERS = "HDRS"
+
+
+_USUAL = frozenset({Notify.FAILURE, Notify.DELAY})
+"""What is told to a sender who said nothing (RFC 3461 §4.1)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """One forward-path. `original` is what the sender wrote, when an alias led to another address."""
+    """One forward-path. `original` is what the sender wrote, when an alias led to another address.
+
+    `notify` and `orcpt` are those of RFC 3461; `orcpt`, an address type and an address, is decoded and may be anything.
+    """
 
     address: Address
     original: Address | None = None
+    notify: frozenset[Notify] | None = None
+    orcpt: str | None = None
+
+    def wants(self, notice: Notify) -> bool:
+        """Is the sender to be told of this?"""
+        return notice in (_USUAL if self.notify is None else self.notify)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +62,6 @@ class Envelope:
     recipients: tuple[Recipient, ...]
     body: Body = Body.SEVEN_BIT
     smtputf8: bool = False
+    ret: Return | None = None
+    envid: str | None = None
+    """The sender's own name for the message (RFC 3461 §4.4), decoded."""

@@ -26,6 +26,8 @@ class DeliveryStatus:
     action: Action
     reply: Reply
     host: str | None = None
+    passed_on: bool = False
+    """The server that took it knows what the sender wants to be told, and tells it (RFC 3461 §5.2.1)."""
 
     @classmethod
     def of_reply(cls, recipient: Address, reply: Reply, host: str | None) -> DeliveryStatus:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mailserver.mail import Address, Body, Content, Envelope, Reply
+from mailserver.mail import Address, Body, Content, Envelope, Notify, Recipient, Reply, Return
 
 
 class QueueError(Exception):
@@ -55,6 +55,13 @@ class QueuedRecipient:
     failed: bool = False
     reply: Reply | None = None
     host: str | None = None
+    notify: frozenset[Notify] | None = None
+    orcpt: str | None = None
+
+    @property
+    def recipient(self) -> Recipient:
+        """As the envelope has it."""
+        return Recipient(self.address, self.original, self.notify, self.orcpt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,8 @@ class Entry:
     sender: Address | None
     body: Body
     smtputf8: bool
+    ret: Return | None
+    envid: str | None
     created: float
     warned: bool
     size: int

@@ -72,10 +72,12 @@ class Queue:
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version not in (0, rows.VERSION):
+        if version not in range(rows.VERSION + 1):
             raise QueueError(f"the queue was made by another version of this program (its format is {version})")
         if version == 0:
             db.executescript(f"BEGIN IMMEDIATE; {rows.SCHEMA} PRAGMA user_version = {rows.VERSION}; COMMIT;")
+        for old in range(version or rows.VERSION, rows.VERSION):
+            db.executescript(f"BEGIN IMMEDIATE; {rows.MIGRATIONS[old]} PRAGMA user_version = {old + 1}; COMMIT;")
 
     def close(self) -> None:
         with self._lock:
@@ -320,7 +322,7 @@ class Queue:
         try:
             return _load(db, id)
         except (ValueError, TypeError):
-            return Entry(id, State.CORRUPT, None, Body.SEVEN_BIT, False, 0.0, False, 0, b"", ())
+            return Entry(id, State.CORRUPT, None, Body.SEVEN_BIT, False, None, None, 0.0, False, 0, b"", ())
 
     def flush(self, ids: Collection[str] | None = None) -> int:
         """Makes entries due now: those named, or all. Held ones stay held. Gives the number of those that changed."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
-from mailserver.mail import Address, Body, EnhancedCode, Reply, parse_forward_path
+from mailserver.mail import Address, Body, EnhancedCode, Notify, Reply, Return, parse_forward_path
 from mailserver.queue.model import Entry, NewEntry, QueuedRecipient, State
 
-VERSION = 1
+VERSION = 2
 REPLY_TEXT_LIMIT = 1000  # characters kept of a remote's words
 
 # `due` is the earliest next attempt of an entry's recipients, kept here so that one index answers what is due.
@@ -25,6 +25,8 @@ CREATE TABLE IF NOT EXISTS entry (
     sender TEXT,
     body TEXT NOT NULL,
     smtputf8 INTEGER NOT NULL,
+    ret TEXT,
+    envid TEXT,
     warned INTEGER NOT NULL,
     size INTEGER NOT NULL,
     header BLOB NOT NULL
@@ -44,6 +46,8 @@ CREATE TABLE IF NOT EXISTS recipient (
     enhanced TEXT,
     text TEXT,
     host TEXT,
+    notify TEXT,
+    orcpt TEXT,
     PRIMARY KEY (entry, number)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS body (
@@ -52,9 +56,20 @@ CREATE TABLE IF NOT EXISTS body (
 );
 """
 
-ENTRY_COLUMNS = "id, state, sender, body, smtputf8, created, warned, size, header"
+MIGRATIONS = {
+    1: """
+ALTER TABLE entry ADD COLUMN ret TEXT;
+ALTER TABLE entry ADD COLUMN envid TEXT;
+ALTER TABLE recipient ADD COLUMN notify TEXT;
+ALTER TABLE recipient ADD COLUMN orcpt TEXT;
+""",
+}
+"""What makes the next version of each one."""
+
+ENTRY_COLUMNS = "id, state, sender, body, smtputf8, ret, envid, created, warned, size, header"
 RECIPIENT_COLUMNS = (
-    "number, address, original, next_attempt, last_attempt, attempts, waited, failed, code, enhanced, text, host"
+    "number, address, original, next_attempt, last_attempt, attempts, waited, failed, code, enhanced, text, host, "
+    "notify, orcpt"
 )
 
 
@@ -64,14 +79,35 @@ def insert(db: sqlite3.Connection, id: str, new: NewEntry, inline: bytes | None)
     sender = None if envelope.sender is None else str(envelope.sender)
     size = len(new.header) + new.content.size
     db.execute(
-        f"INSERT INTO entry (due, {ENTRY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
-        (new.created, id, State.QUEUED, sender, envelope.body, envelope.smtputf8, new.created, False, size, new.header),
+        f"INSERT INTO entry (due, {ENTRY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
+        (
+            new.created,
+            id,
+            State.QUEUED,
+            sender,
+            envelope.body,
+            envelope.smtputf8,
+            envelope.ret,
+            envelope.envid,
+            new.created,
+            False,
+            size,
+            new.header,
+        ),
     )
     put_recipients(
         db,
         id,
         (
-            QueuedRecipient(number, recipient.address, recipient.original, new.created, new.created)
+            QueuedRecipient(
+                number,
+                recipient.address,
+                recipient.original,
+                new.created,
+                new.created,
+                notify=recipient.notify,
+                orcpt=recipient.orcpt,
+            )
             for number, recipient in enumerate(envelope.recipients)
         ),
     )
@@ -81,7 +117,7 @@ def insert(db: sqlite3.Connection, id: str, new: NewEntry, inline: bytes | None)
 def put_recipients(db: sqlite3.Connection, id: str, recipients: Iterable[QueuedRecipient]) -> None:
     db.executemany(
         f"REPLACE INTO recipient (entry, {RECIPIENT_COLUMNS}) "  # noqa: S608 - constants
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             (
                 id,
@@ -97,6 +133,8 @@ def put_recipients(db: sqlite3.Connection, id: str, recipients: Iterable[QueuedR
                 None if r.reply is None or r.reply.enhanced is None else str(r.reply.enhanced),
                 None if r.reply is None else r.reply.text[:REPLY_TEXT_LIMIT],
                 r.host,
+                None if r.notify is None else ",".join(sorted(r.notify)),
+                r.orcpt,
             )
             for r in recipients
         ),
@@ -105,8 +143,14 @@ def put_recipients(db: sqlite3.Connection, id: str, recipients: Iterable[QueuedR
 
 def entry_of(row: tuple[object, ...], recipients: Iterable[tuple[object, ...]]) -> Entry:
     """From `ENTRY_COLUMNS` and `RECIPIENT_COLUMNS`. Raises ValueError, TypeError."""
-    id, state, sender, body, smtputf8, created, warned, size, header = row
-    if not (isinstance(id, str) and isinstance(created, float) and isinstance(size, int) and isinstance(header, bytes)):
+    id, state, sender, body, smtputf8, ret, envid, created, warned, size, header = row
+    if not (
+        isinstance(id, str)
+        and isinstance(envid, str | None)
+        and isinstance(created, float)
+        and isinstance(size, int)
+        and isinstance(header, bytes)
+    ):
         raise TypeError("a column of the entry has another type")
     waiting = tuple(map(_recipient_of, recipients))
     if not waiting:
@@ -117,6 +161,8 @@ def entry_of(row: tuple[object, ...], recipients: Iterable[tuple[object, ...]]) 
         sender=_optional_address(sender),
         body=Body(str(body)),
         smtputf8=bool(smtputf8),
+        ret=None if ret is None else Return(str(ret)),
+        envid=envid,
         created=created,
         warned=bool(warned),
         size=size,
@@ -126,7 +172,10 @@ def entry_of(row: tuple[object, ...], recipients: Iterable[tuple[object, ...]]) 
 
 
 def _recipient_of(row: tuple[object, ...]) -> QueuedRecipient:
-    number, address, original, next_attempt, last_attempt, attempts, waited, failed, code, enhanced, text, host = row
+    (
+        number, address, original, next_attempt, last_attempt, attempts, waited, failed, code, enhanced, text, host,
+        notify, orcpt,
+    ) = row  # fmt: skip
     if not (
         isinstance(number, int)
         and isinstance(attempts, int)
@@ -135,6 +184,7 @@ def _recipient_of(row: tuple[object, ...]) -> QueuedRecipient:
         and isinstance(waited, float)
         and isinstance(code, int | None)
         and isinstance(host, str | None)
+        and isinstance(orcpt, str | None)
     ):
         raise TypeError("a column of the recipient has another type")
     reply = None
@@ -151,6 +201,8 @@ def _recipient_of(row: tuple[object, ...]) -> QueuedRecipient:
         failed=bool(failed),
         reply=reply,
         host=host,
+        notify=None if notify is None else frozenset(map(Notify, str(notify).split(","))),
+        orcpt=orcpt,
     )
 
 

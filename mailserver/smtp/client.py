@@ -26,7 +26,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mailserver.mail import Address, Body, Reply
+from mailserver.mail import Address, Body, Recipient, Reply, Return
 from mailserver.sasl import ClientMechanism, decode_base64, encode_base64
 from mailserver.smtp.body import BodyWriter
 from mailserver.smtp.misuse import ProtocolMisuse
@@ -35,6 +35,13 @@ from mailserver.smtp.replies import ProtocolError, ReplyReader, parse_extensions
 COMMAND_LIMIT = 512  # RFC 5321 §4.5.3.1.4, with the CRLF
 
 _UNSENDABLE = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def xtext(text: str) -> str:
+    """RFC 3461 §4: printable ASCII, all else as hexadecimal."""
+    return "".join(
+        chr(octet) if 33 <= octet <= 126 and octet not in b"+=" else f"+{octet:02X}" for octet in text.encode()
+    )
 
 
 class Command(StrEnum):
@@ -144,8 +151,11 @@ class ClientConnection:
         size: int | None = None,
         body: Body = Body.SEVEN_BIT,
         smtputf8: bool = False,
+        ret: Return | None = None,
+        envid: str | None = None,
     ) -> None:
-        """`size`, `body` and `smtputf8` are told to a server that offers SIZE, 8BITMIME, BINARYMIME and SMTPUTF8.
+        """`size`, `body`, `smtputf8`, `ret` and `envid` are told to a server that offers SIZE, 8BITMIME, BINARYMIME,
+        SMTPUTF8 and DSN.
 
         Whether to send it such a message at all is the caller's question. Raises ValueError for an address that is not
         ASCII when SMTPUTF8 is not told.
@@ -157,12 +167,23 @@ class ClientConnection:
             line += f" BODY={body}"
         if body is Body.BINARY and "BINARYMIME" in self.extensions:
             line += f" BODY={body}"
+        if "DSN" in self.extensions:
+            line += f" RET={ret}" if ret is not None else ""
+            line += f" ENVID={xtext(envid)}" if envid is not None else ""
         self._utf8 = smtputf8 and "SMTPUTF8" in self.extensions
         self._command(Command.MAIL, line + (" SMTPUTF8" if self._utf8 else ""))
 
-    def rcpt(self, address: Address) -> None:
-        """Raises ValueError for an address that is not ASCII when MAIL did not tell SMTPUTF8."""
-        self._command(Command.RCPT, f"RCPT TO:<{address}>")
+    def rcpt(self, recipient: Recipient) -> None:
+        """What its sender wants to be told of it is told to a server that offers DSN.
+
+        Raises ValueError for an address that is not ASCII when MAIL did not tell SMTPUTF8.
+        """
+        line = f"RCPT TO:<{recipient.address}>"
+        if "DSN" in self.extensions:
+            notify, orcpt = recipient.notify, recipient.orcpt
+            line += f" NOTIFY={','.join(sorted(notify))}" if notify is not None else ""
+            line += f" ORCPT={xtext(orcpt)}" if orcpt is not None else ""
+        self._command(Command.RCPT, line)
 
     def bdat(self, chunk: bytes, *, last: bool = False) -> None:
         """A chunk of the content as it is (RFC 3030); each has its answer."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mailserver.mail import Address, Body, Reply
+from mailserver.mail import Address, Body, Notify, Reply, Return
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class Mail:
     body: Body = Body.SEVEN_BIT
     smtputf8: bool = False
     prdr: bool = False
+    ret: Return | None = None
+    envid: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class Rcpt:
     """RCPT. An address without a domain is the bare `<Postmaster>`."""
 
     address: Address
+    notify: frozenset[Notify] | None = None
+    orcpt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mailserver.mail import Body, Reply, parse_forward_path, parse_reverse_path
+from mailserver.mail import Body, Notify, Reply, Return, parse_forward_path, parse_reverse_path
 from mailserver.mail.address import AddressError
 from mailserver.sasl import decode_base64
 from mailserver.smtp.events import (
@@ -47,6 +47,9 @@ _SIZE = re.compile(SIZE_VALUE)
 _AUTH_PARAM = re.compile(rf"<>|{XTEXT}")  # RFC 4954 §5
 _AUTH = re.compile(rf"({SASL_MECH})(?: +([!-~]+))?")
 _BDAT = re.compile(rf"({SIZE_VALUE})( +LAST)?", re.IGNORECASE)  # RFC 3030 §2
+ENVID_LIMIT = 100  # characters, RFC 3461 §4.4
+ORCPT_LIMIT = 500  # characters, RFC 3461 §4.2
+_ORCPT = re.compile(r"[A-Za-z0-9-]{1,50};.+")
 _XTEXT = re.compile(XTEXT)
 _HEXCHAR = re.compile(rb"\+([0-9A-F]{2})")
 XCLIENT_NAMES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT", "REVERSE_NAME")
@@ -88,7 +91,7 @@ def split_command(line: bytes) -> tuple[str, str]:
 
 
 def parse_mail(argument: str) -> Mail:
-    path, parameters = _path(argument, "FROM:", {"SIZE", "BODY", "AUTH", "SMTPUTF8", "PRDR"})
+    path, parameters = _path(argument, "FROM:", {"SIZE", "BODY", "AUTH", "SMTPUTF8", "PRDR", "RET", "ENVID"})
     size, body, identity = parameters.get("SIZE"), parameters.get("BODY"), parameters.get("AUTH")
     for name in ("SMTPUTF8", "PRDR"):
         if parameters.get(name):
@@ -107,13 +110,48 @@ def parse_mail(argument: str) -> Mail:
         body=Body.SEVEN_BIT if body is None else _BODIES[body.upper()],
         smtputf8=smtputf8,
         prdr="PRDR" in parameters,
+        ret=_ret(parameters.get("RET")),
+        envid=_bounded_xtext(parameters.get("ENVID"), "ENVID", ENVID_LIMIT),
     )
+
+
+def _ret(value: str | None) -> Return | None:
+    if value is None:
+        return None
+    try:
+        return Return(value.upper())
+    except ValueError:
+        raise refusal(501, "5.5.4", "RET is neither FULL nor HDRS") from None
+
+
+def _bounded_xtext(value: str | None, name: str, limit: int) -> str | None:
+    """Decoded. Raises Refusal."""
+    if value is None:
+        return None
+    if len(value) > limit or not _XTEXT.fullmatch(value):
+        raise refusal(501, "5.5.4", f"{name} is malformed or too long")
+    return parse_xtext(value)
+
+
+def _notify(value: str | None) -> frozenset[Notify] | None:
+    if value is None:
+        return None
+    try:
+        wanted = [Notify(word) for word in value.upper().split(",")]
+    except ValueError:
+        wanted = []
+    if not wanted or len(set(wanted)) < len(wanted) or (Notify.NEVER in wanted and len(wanted) > 1):
+        raise refusal(501, "5.5.4", "NOTIFY is NEVER, or some of SUCCESS, FAILURE and DELAY")
+    return frozenset(wanted)
 
 
 def parse_rcpt(argument: str) -> Rcpt:
     """An address that is not ASCII is taken here; whether MAIL said SMTPUTF8 is the engine's question."""
-    path, _ = _path(argument, "TO:", set())
-    return Rcpt(_address(parse_forward_path, path, "5.1.3"))
+    path, parameters = _path(argument, "TO:", {"NOTIFY", "ORCPT"})
+    orcpt = _bounded_xtext(parameters.get("ORCPT"), "ORCPT", ORCPT_LIMIT)
+    if orcpt is not None and not _ORCPT.fullmatch(orcpt):
+        raise refusal(501, "5.5.4", "ORCPT is an address type, a semicolon and an address")
+    return Rcpt(_address(parse_forward_path, path, "5.1.3"), _notify(parameters.get("NOTIFY")), orcpt)
 
 
 def _must_be_ascii(path: str, *, unless: bool) -> None:

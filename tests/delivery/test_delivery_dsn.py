@@ -3,13 +3,14 @@
 import email
 import email.policy
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.delivery.dsn import Problem, Subject, delay_report, failure_report
-from mailserver.mail import Address, Body, EnhancedCode, Reply
+from mailserver.delivery.dsn import Problem, Subject, delay_report, failure_report, success_report
+from mailserver.mail import Action, Address, Body, EnhancedCode, Reply, Return
 
 ALICE = Address("alice", "example.org")
 CAROL = Address("carol", "example.net")
@@ -189,3 +190,67 @@ def test_the_returned_header_is_bounded():
 def test_an_odd_message_id_is_not_referred_to(id):
     _, message = parsed(failure(head=b"Message-ID: " + id + b"\r\n\r\n"))
     assert "In-Reply-To" not in message
+
+
+def parts_of(report):
+    message = email.message_from_bytes(b"".join(report.content.chunks()))
+    words, status, returned = message.get_payload()
+    return message["Subject"], words.get_payload(), status.get_payload(), returned
+
+
+MESSAGE = b"Subject: hello\r\n\r\nthe body\r\n"
+WANTED = Subject(ALICE, NOW - 60, MESSAGE, Return.FULL, "QQ314159", len(MESSAGE))
+
+
+@pytest.mark.parametrize(
+    ("action", "title", "word"),
+    [
+        (Action.DELIVERED, "Your message was delivered", "was delivered to:"),
+        (Action.RELAYED, "Your message was handed on", "That server does not tell"),
+    ],
+)
+def test_a_report_of_success(action, title, word):
+    done = Problem(CAROL, None, Reply.of(250, "2.0.0", "Taken"), None, NOW, "rfc822;carol@old.example")
+    report = success_report(WANTED, action, [done], hostname="mail.example.org", now=NOW)
+    subject, words, (message_fields, fields), returned = parts_of(report)
+    assert subject == title
+    assert word in words and str(CAROL) in words
+    assert message_fields["Original-Envelope-Id"] == "QQ314159"
+    assert (fields["Action"], fields["Status"]) == (str(action), "2.0.0")
+    assert fields["Original-Recipient"] == "rfc822;carol@old.example"
+    assert returned.get_content_type() == "text/rfc822-headers", "only what failed comes back whole"
+    assert report.envelope.sender is None
+
+
+def test_the_whole_message_comes_back_where_that_is_asked_for():
+    problem = Problem(CAROL, None, NO_USER, "mx", NOW)
+    _, words, _, returned = parts_of(failure_report(WANTED, [problem], hostname="mail.example.org", now=NOW))
+    assert "The message is attached." in words
+    assert returned.get_content_type() == "message/rfc822"
+    assert returned.get_payload()[0].get_payload() == "the body\r\n"
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        replace(WANTED, ret=Return.HEADERS),
+        replace(WANTED, ret=None),
+        replace(WANTED, size=10**6),
+        replace(WANTED, size=0),
+        replace(WANTED, head=WANTED.head + "Grüße".encode()),
+    ],
+)
+def test_the_header_alone_comes_back_otherwise(subject):
+    problem = Problem(CAROL, None, NO_USER, "mx", NOW)
+    _, _, _, returned = parts_of(failure_report(subject, [problem], hostname="mail.example.org", now=NOW))
+    assert returned.get_content_type() == "text/rfc822-headers"
+    assert "the body" not in returned.get_payload()
+
+
+def test_hostile_identifiers_stay_in_their_field():
+    subject = replace(WANTED, envid="x\r\nAction: failed\r\n\r\n", ret=None)
+    problem = Problem(CAROL, None, NO_USER, None, NOW, "rfc822;\r\nAction: delivered")
+    report = failure_report(subject, [problem], hostname="mail.example.org", now=NOW)
+    _, _, (message_fields, fields), _ = parts_of(report)
+    assert message_fields.get_all("Action") is None
+    assert fields.get_all("Action") == ["failed"]

@@ -6,7 +6,7 @@ import pytest
 
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.router import Local, Remote
-from mailserver.mail import UNLIMITED, Address, Body, Content, Envelope, Quota, Recipient, Reply
+from mailserver.mail import UNLIMITED, Address, Body, Content, Envelope, Notify, Quota, Recipient, Reply
 from mailserver.mail.trace import Arrival
 from mailserver.queue import QueueError
 from mailserver.store import DeliveryError
@@ -277,3 +277,32 @@ def test_each_recipient_has_its_answer_and_nothing_follows():
     assert [line for line in world.log if line.startswith("queue")] == [f"queue {DAVE}"]
     assert world.accept(local(BOB), local(carol), each=True).code == 451
     assert [reply.code for reply in world.outcome.each] == [451, 552]
+
+
+def test_a_sender_who_asks_is_told_of_delivery_and_one_who_does_not_want_is_told_nothing():
+    carol = Address("carol", "example.org")
+    world = World({carol: DeliveryError(FULL)})
+    envelope = Envelope(
+        SENDER,
+        (
+            Recipient(ALICE, None, frozenset({Notify.SUCCESS}), "rfc822;old@example.org"),
+            Recipient(BOB, None, frozenset({Notify.DELAY})),
+            Recipient(carol, None, frozenset({Notify.NEVER})),
+        ),
+        envid="E1",
+    )
+    routes = [local(address)[0] for address in (ALICE, BOB, carol)]
+    outcome = run(world.intake.accept(envelope, Content(BODY), ARRIVAL, routes))
+    assert outcome.reply.code == 250
+    (report,) = world.queued
+    text = b"".join(report.content.chunks()).decode()
+    assert str(report.envelope.recipients[0].address) == str(SENDER)
+    assert "Original-Envelope-Id: E1" in text and "Original-Recipient: rfc822;old@example.org" in text
+    assert "Action: delivered" in text and str(BOB) not in text and str(carol) not in text
+
+
+def test_nobody_is_told_when_the_sender_is_null():
+    world = World()
+    envelope = Envelope(None, (Recipient(ALICE, None, frozenset({Notify.SUCCESS})),))
+    run(world.intake.accept(envelope, Content(BODY), ARRIVAL, [local(ALICE)[0]]))
+    assert world.queued == []

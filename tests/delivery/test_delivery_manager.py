@@ -12,7 +12,7 @@ from mailserver.config.model import Relay as Settings
 from mailserver.delivery import manager as manager_module
 from mailserver.delivery.manager import QueueManager
 from mailserver.delivery.router import Router
-from mailserver.mail import Action, Address, Content, DeliveryStatus, Envelope, Recipient, Reply, parse_mailbox
+from mailserver.mail import Action, Address, Content, DeliveryStatus, Envelope, Notify, Recipient, Reply, parse_mailbox
 from mailserver.queue import NewEntry, Queue, QueueError, State
 from mailserver.store import DeliveryError
 from tests.support.loop import Loop, LoopWorkers, Promise
@@ -40,6 +40,7 @@ class FakeRelay:
         self.loop = loop
         self.answers = {}  # address or domain as text -> Reply, or a function that gives one
         self.hosts = True
+        self.passes_on = False
         self.calls = []  # (time, next hop, recipients)
         self.sent = []  # (sender, header + content)
         self.pause = False
@@ -60,7 +61,8 @@ class FakeRelay:
         for promise in waiting:
             promise.resolve(None)
 
-    async def deliver(self, next_hop, sender, recipients, header, content, *, smtputf8=False):
+    async def deliver(self, next_hop, envelope, header, content):
+        sender, recipients = envelope.sender, [recipient.address for recipient in envelope.recipients]
         self.calls.append((self.loop.monotonic(), next_hop, tuple(map(str, recipients))))
         self.running.append(next_hop)
         for key, count in ((next_hop, self.running.count(next_hop)), ("all", len(self.running))):
@@ -74,7 +76,8 @@ class FakeRelay:
         if self.aborted:
             return [DeliveryStatus(r, Action.DELAYED, UNREACHABLE) for r in recipients]
         host = f"mx.{next_hop}" if self.hosts else None
-        return [DeliveryStatus.of_reply(r, self._answer(r), host) for r in recipients]
+        statuses = [DeliveryStatus.of_reply(r, self._answer(r), host) for r in recipients]
+        return [replace(status, passed_on=self.passes_on) for status in statuses]
 
     def _answer(self, recipient):
         answer = self.answers.get(str(recipient), self.answers.get(recipient.domain, TAKEN))
@@ -118,8 +121,8 @@ class World:
             results.append(DeliveryError(failure) if failure else "path")
         return results
 
-    def put(self, *to, sender=ALICE, body=b"Subject: x\r\n\r\nhello\r\n"):
-        recipients = tuple(Recipient(parse_mailbox(text)) for text in to)
+    def put(self, *to, sender=ALICE, body=b"Subject: x\r\n\r\nhello\r\n", notify=None):
+        recipients = tuple(Recipient(parse_mailbox(text), notify=notify) for text in to)
         entry = NewEntry(Envelope(sender, recipients), Content(body), b"Received: x\r\n", self.loop.wall())
         (id,) = self.queue.add([entry])
         assert isinstance(id, str)
@@ -724,3 +727,61 @@ def test_a_second_process_on_the_same_queue_waits_for_the_end_of_the_first(world
     world.loop.advance(5)
     assert len(world.relay.calls) == 1
     assert caplog.text.count(manager_module.WAITING) == caplog.text.count(manager_module.NOW_LEADING) == 1
+
+
+# What the sender wants to be told (RFC 3461)
+
+
+def told(world):
+    return [(fields["Final-Recipient"], fields["Action"]) for report in world.reports() for fields in report]
+
+
+@pytest.mark.parametrize(
+    ("notify", "passes_on", "expected"),
+    [
+        (None, False, []),
+        ({Notify.SUCCESS}, False, [("rfc822; carol@example.net", "relayed")]),
+        ({Notify.SUCCESS}, True, []),
+        ({Notify.FAILURE, Notify.DELAY}, False, []),
+        ({Notify.NEVER}, False, []),
+    ],
+)
+def test_a_message_that_was_handed_on(world, notify, passes_on, expected):
+    world.relay.passes_on = passes_on
+    world.put("carol@example.net", notify=notify and frozenset(notify))
+    world.start()
+    world.loop.advance(5)
+    assert told(world) == expected
+    assert world.queue.list() == []
+
+
+def test_a_message_that_waited_for_its_mailbox_is_told_of_when_it_is_there(world):
+    world.put("bob@example.org", notify=frozenset({Notify.SUCCESS}))
+    world.start()
+    world.loop.advance(5)
+    assert told(world) == [("rfc822; bob@example.org", "delivered")]
+
+
+@pytest.mark.parametrize(
+    ("notify", "expected"),
+    [(None, ["failed"]), ({Notify.FAILURE}, ["failed"]), ({Notify.SUCCESS}, []), ({Notify.NEVER}, [])],
+)
+def test_a_message_that_failed(world, notify, expected):
+    world.relay.answers["carol@example.net"] = NEVER
+    world.put("carol@example.net", notify=notify and frozenset(notify))
+    world.start()
+    world.loop.advance(5)
+    assert [action for _, action in told(world)] == expected
+    assert world.queue.list() == []
+
+
+@pytest.mark.parametrize(
+    ("notify", "expected"), [(None, ["delayed"]), ({Notify.DELAY}, ["delayed"]), ({Notify.FAILURE}, [])]
+)
+def test_a_message_that_is_late(world, notify, expected):
+    world.relay.answers["carol@example.net"] = LATER
+    world.put("carol@example.net", notify=notify and frozenset(notify))
+    world.start()
+    world.loop.advance(6 * HOUR)
+    assert [action for _, action in told(world)] == expected
+    assert len(world.queue.list()) == 1

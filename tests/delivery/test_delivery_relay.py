@@ -4,7 +4,7 @@ import pytest
 
 from mailserver.config.model import Relay as Settings
 from mailserver.delivery.relay import Relay
-from mailserver.mail import Action, Address, Content, Reply
+from mailserver.mail import Action, Address, Content, Envelope, Notify, Recipient, Reply, Return
 from mailserver.ports import ConnectFailure
 from tests.support.fakes import FakeClock, FakeWorkers, run
 from tests.support.remote import CLOSE, GARBAGE, HANG, SERVFAIL, ScriptedConnector, ScriptedServer, TableResolver
@@ -40,7 +40,9 @@ class Setup:
 
     def deliver(self, *recipients, sender=ALICE, body=BODY, header=TRACE, next_hop="example.net", smtputf8=False):
         content = Content(body)
-        return run(self.relay.deliver(next_hop, sender, recipients or (BOB,), header, content, smtputf8=smtputf8))
+        told = tuple(each if isinstance(each, Recipient) else Recipient(each) for each in recipients or (BOB,))
+        envelope = Envelope(sender, told, smtputf8=smtputf8, ret=Return.HEADERS, envid="id=1")
+        return run(self.relay.deliver(next_hop, envelope, header, content))
 
     def outcome(self, *recipients, **arguments):
         """(action, code, host) of the one status."""
@@ -367,6 +369,30 @@ def test_a_chunk_that_is_refused_ends_the_attempt(answer, action):
     assert (status.action, len(server.bodies)) == (action, 1)
 
 
+DSN_SERVER = ("PIPELINING", "8BITMIME", "DSN")
+
+
+def test_what_the_sender_wants_to_be_told_is_passed_on():
+    server = ScriptedServer(extensions=DSN_SERVER)
+    told = Recipient(BOB, None, frozenset({Notify.SUCCESS, Notify.FAILURE}), "rfc822;b+ob@x")
+    first, second = Setup(server).deliver(told, Recipient(CAROL, None, frozenset({Notify.NEVER})))
+    assert server.commands[1:4] == [
+        f"MAIL FROM:<{ALICE}> RET=HDRS ENVID=id+3D1",
+        f"RCPT TO:<{BOB}> NOTIFY=FAILURE,SUCCESS ORCPT=rfc822;b+2Bob@x",
+        f"RCPT TO:<{CAROL}> NOTIFY=NEVER",
+    ]
+    assert first.passed_on and second.passed_on
+
+
+def test_a_server_without_dsn_is_told_nothing_and_tells_nothing():
+    server = ScriptedServer()
+    (status,) = Setup(server).deliver(Recipient(BOB, None, frozenset({Notify.SUCCESS})))
+    assert server.commands[2] == f"RCPT TO:<{BOB}>"
+    assert (status.action, status.passed_on) == (Action.RELAYED, False)
+    (status,) = Setup(ScriptedServer({"RCPT": "550 5.1.1 no"}, extensions=DSN_SERVER)).deliver(BOB)
+    assert not status.passed_on, "what was refused is ours to tell"
+
+
 # Hostile servers and time
 
 
@@ -434,7 +460,7 @@ def test_a_server_that_reads_slowly_for_hours_is_given_up():
 
     slow = Slow()
     slow.size = content.size
-    (status,) = run(setup.relay.deliver("example.net", ALICE, (BOB,), TRACE, slow))
+    (status,) = run(setup.relay.deliver("example.net", Envelope(ALICE, (Recipient(BOB),)), TRACE, slow))
     assert (status.action, status.host) == (Action.DELAYED, None)
     assert "too slow" in status.reply.text
     assert server.bodies == []
@@ -457,7 +483,7 @@ def test_unreadable_content_never_gets_a_final_dot():
                 raise OSError(5, "Input/output error")
 
     with pytest.raises(OSError, match="Input"):
-        run(setup.relay.deliver("example.net", ALICE, (BOB,), TRACE, Broken()))
+        run(setup.relay.deliver("example.net", Envelope(ALICE, (Recipient(BOB),)), TRACE, Broken()))
     assert server.bodies == []
     assert server.sessions[0].closed
 

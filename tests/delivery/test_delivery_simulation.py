@@ -92,7 +92,8 @@ class World:
     def abort(self):
         pass
 
-    async def deliver(self, next_hop, sender, recipients, header, content, *, smtputf8=False):
+    async def deliver(self, next_hop, envelope, header, content):
+        recipients = [recipient.address for recipient in envelope.recipients]
         await self.loop.sleep(5.0)
         kinds = [self.next_answer(self.scripts[str(recipient)]) for recipient in recipients]
         if "fault" in kinds:

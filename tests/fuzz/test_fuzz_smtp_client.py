@@ -12,7 +12,7 @@ import pytest
 
 from mailserver.config.model import Relay as Settings
 from mailserver.delivery.relay import Relay
-from mailserver.mail import Action, Address, Content
+from mailserver.mail import Action, Address, Content, Envelope, Recipient
 from mailserver.ports import ConnectFailure, TLSState
 from mailserver.sasl import choose
 from mailserver.smtp.client import ClientConnection, Command, ReplyReceived
@@ -24,6 +24,7 @@ from tests.support.remote import TableResolver
 
 SENDER = Address("alice", "example.org")
 RECIPIENTS = (Address("x", "example.net"), Address("y z", "example.net"))
+ENVELOPE = Envelope(SENDER, tuple(map(Recipient, RECIPIENTS)))
 COMMAND = re.compile(rb"[\x20-\x7e]{0,12286}\r\n")
 
 
@@ -104,9 +105,9 @@ def _command(client: ClientConnection, number: int) -> None:
             client.auth(mechanism)
         case 4:
             client.mail(SENDER, size=client.size_limit)
-            client.rcpt(RECIPIENTS[0])
+            client.rcpt(Recipient(RECIPIENTS[0]))
         case 5:
-            client.rcpt(RECIPIENTS[1])
+            client.rcpt(Recipient(RECIPIENTS[1]))
         case 6:
             client.data()
         case 7:
@@ -164,7 +165,7 @@ def test_mutated_replies_to_a_delivery(smarthost: bool, tmp_path: Path) -> None:
                 workers=FakeWorkers(),
                 clock=clock,
             )
-            statuses = run(relay.deliver(relay.next_hop("mx.example.net"), SENDER, RECIPIENTS, b"", Content(MESSAGE)))
+            statuses = run(relay.deliver(relay.next_hop("mx.example.net"), ENVELOPE, b"", Content(MESSAGE)))
             assert [status.recipient for status in statuses] == list(RECIPIENTS)
             relayed = [status for status in statuses if status.action is Action.RELAYED]
             assert not relayed or any(b"\r\n.\r\n" in connection.sent for connection in connector.connections)

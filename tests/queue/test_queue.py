@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.mail import Address, Body, Content, Envelope, Recipient, Reply, parse_mailbox
+from mailserver.mail import Address, Body, Content, Envelope, Notify, Recipient, Reply, Return, parse_mailbox
 from mailserver.queue import NewEntry, NoSuchEntry, Queue, QueueError, State
 from mailserver.queue import queue as queue_module
 from mailserver.queue.bodies import Bodies
@@ -103,6 +103,35 @@ def test_every_address_survives_the_queue(tmp_path_factory, address):
     assert queue.show(id).sender == address
     assert queue.show(id).recipients[0].address == address
     queue.close()
+
+
+def test_what_a_sender_wants_to_be_told_survives_the_queue(queue):
+    recipients = (
+        Recipient(ALICE, None, frozenset({Notify.SUCCESS, Notify.DELAY}), "rfc822;\u00e4 b"),
+        Recipient(ALICE, None, frozenset({Notify.NEVER})),
+        Recipient(ALICE),
+    )
+    id = put(queue, NewEntry(Envelope(ALICE, recipients, ret=Return.FULL, envid="E 1"), Content(b"x"), b"", NOW))
+    entry = queue.show(id)
+    assert (entry.ret, entry.envid) == (Return.FULL, "E 1")
+    assert tuple(each.recipient for each in entry.recipients) == recipients
+
+
+def test_a_queue_of_the_former_version_is_taken_over(tmp_path):
+    queue = Queue(tmp_path / "queue")
+    id = put(queue, message())
+    queue.close()
+    db = sqlite3.connect(tmp_path / "queue" / "queue.db", isolation_level=None)
+    for table, column in (("entry", "ret"), ("entry", "envid"), ("recipient", "notify"), ("recipient", "orcpt")):
+        db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    db.execute("PRAGMA user_version = 1")
+    db.close()
+    queue = Queue(tmp_path / "queue")
+    entry = queue.show(id)
+    assert (entry.ret, entry.envid, entry.recipients[0].notify, entry.recipients[0].orcpt) == (None,) * 4
+    assert queue.due(NOW, horizon=HORIZON, limit=10) == [entry]
+    queue.close()
+    Queue(tmp_path / "queue").close()
 
 
 def test_bare_postmaster_survives_the_queue(queue):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.mail import Address, Body, EnhancedCode, Reply
+from mailserver.mail import Address, Body, EnhancedCode, Recipient, Reply
 from mailserver.sasl import Login, Plain
 from mailserver.smtp.client import ClientConnection, Command, ReplyReceived
 from mailserver.smtp.misuse import ProtocolMisuse
@@ -34,7 +34,7 @@ def ready(ehlo: bytes = EHLO) -> ClientConnection:
 def in_body() -> ClientConnection:
     client = ready()
     client.mail(None)
-    client.rcpt(Address("b", "foo.com"))
+    client.rcpt(Recipient(Address("b", "foo.com")))
     client.data()
     client.receive_data(b"250 OK\r\n250 OK\r\n354 Go on\r\n")
     while client.next_event() is not None:
@@ -186,8 +186,8 @@ def test_any_split_of_the_replies_gives_the_same_events(cuts: list[int]) -> None
     def events(pieces: list[bytes]) -> list[ReplyReceived]:
         client = ready()
         client.mail(None)
-        client.rcpt(Address("b", "foo.com"))
-        client.rcpt(Address("c", "foo.com"))
+        client.rcpt(Recipient(Address("b", "foo.com")))
+        client.rcpt(Recipient(Address("c", "foo.com")))
         client.data()
         found: list[ReplyReceived] = []
         for piece in pieces:
@@ -210,7 +210,7 @@ def test_any_split_of_the_replies_gives_the_same_events(cuts: list[int]) -> None
 def test_mail_tells_size_and_body_to_a_server_that_offers_them() -> None:
     client = ready()
     client.mail(Address("a b", "bar.com"), size=7, body=Body.EIGHT_BIT)
-    client.rcpt(Address("Postmaster", ""))
+    client.rcpt(Recipient(Address("Postmaster", "")))
     assert client.data_to_send() == b'MAIL FROM:<"a b"@bar.com> SIZE=7 BODY=8BITMIME\r\nRCPT TO:<Postmaster>\r\n'
     client = ready(b"250 foo.com\r\n")
     client.mail(None, size=7, body=Body.EIGHT_BIT)
@@ -220,17 +220,18 @@ def test_mail_tells_size_and_body_to_a_server_that_offers_them() -> None:
 @pytest.mark.parametrize("local", ["\u00fc", "a\r\nRCPT TO:<x@y>\r\n", "a\0", "a\x7f"])
 def test_an_address_that_cannot_be_sent_is_refused_before_anything_is_queued(local: str) -> None:
     client = ready()
-    for command in (client.mail, client.rcpt):
+    address = Address(local, "bar.com")
+    for command, argument in ((client.mail, address), (client.rcpt, Recipient(address))):
         with pytest.raises(ValueError, match=r".+"):
-            command(Address(local, "bar.com"))
+            command(argument)  # type: ignore[arg-type]
     assert (client.data_to_send(), client.outstanding) == (b"", 0)
 
 
 def test_answers_of_a_pipelined_group_come_in_order() -> None:
     client = ready()
     client.mail(None)
-    client.rcpt(Address("a", "foo.com"))
-    client.rcpt(Address("b", "foo.com"))
+    client.rcpt(Recipient(Address("a", "foo.com")))
+    client.rcpt(Recipient(Address("b", "foo.com")))
     client.data()
     assert client.outstanding == 4
     client.receive_data(b"250 2.1.0 OK\r\n550 5.1.1 No\r\n250 2.1.5 OK\r\n354 Go on\r\n")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.mail import Address, Body, Reply
+from mailserver.mail import Address, Body, Recipient, Reply
 from mailserver.sasl import Challenge, ClientMechanism, Credentials, Login, Malformed, Plain, mechanism
 from mailserver.smtp.client import ClientConnection, Command
 from mailserver.smtp.events import Auth, AuthResponse, BodyEnd, Event, Mail
@@ -28,7 +28,7 @@ def meet(host: Host) -> ClientConnection:
 
 def send(client: ClientConnection, host: Host, chunks: list[bytes]) -> Reply:
     client.mail(SENDER, size=sum(map(len, chunks)), body=Body.EIGHT_BIT)
-    client.rcpt(RECIPIENT)
+    client.rcpt(Recipient(RECIPIENT))
     client.data()
     assert [answer.reply.code for answer in exchange(client, host)] == [250, 250, 354]
     for chunk in chunks:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mailserver.mail import Address, Body, Reply
+from mailserver.mail import Address, Body, Notify, Reply, Return
 from mailserver.smtp.events import (
     Auth,
     AuthCancelled,
@@ -163,6 +163,7 @@ def test_ehlo_lists_what_is_offered() -> None:
         b"250-8BITMIME",
         b"250-ENHANCEDSTATUSCODES",
         b"250-SMTPUTF8",
+        b"250-DSN",
         b"250-CHUNKING",
         b"250-BINARYMIME",
         b"250-STARTTLS",
@@ -273,7 +274,11 @@ def test_rcpt(line: bytes, event: Rcpt) -> None:
         (b"MAIL FROM:<a@bar.com> \xc3\xbc=1", "501 5.5.4"),
         (b"MAIL FROM:<a@bar.com> SMTPUTF8=1", "501 5.5.4"),
         (b"MAIL FROM:<a@bar.com> PRDR=1", "501 5.5.4"),
-        (b"MAIL FROM:<a@bar.com> RET=HDRS", "555 5.5.4"),
+        (b"MAIL FROM:<a@bar.com> RET=ALL", "501 5.5.4"),
+        (b"MAIL FROM:<a@bar.com> RET", "501 5.5.4"),
+        (b"MAIL FROM:<a@bar.com> ENVID=" + b"x" * 101, "501 5.5.4"),
+        (b"MAIL FROM:<a@bar.com> ENVID=+0A", "501 5.5.4"),
+        (b"MAIL FROM:<a@bar.com> ENVID=a+b", "501 5.5.4"),
         (b"MAIL FROM:<a@bar.com> X=1", "555 5.5.4"),
         (b"MAIL FROM:<a\0@bar.com>", "500 5.5.2"),
         (b"MAIL\tFROM:<a@bar.com>", "500 5.5.2"),
@@ -292,7 +297,12 @@ def test_mail_refused(line: bytes, reply: str) -> None:
     [
         (b"RCPT TO:<>", "501 5.1.3"),
         (b"RCPT TO:<b>", "501 5.1.3"),
-        (b"RCPT TO:<b@foo.com> NOTIFY=NEVER", "555 5.5.4"),
+        (b"RCPT TO:<b@foo.com> NOTIFY=NEVER,DELAY", "501 5.5.4"),
+        (b"RCPT TO:<b@foo.com> NOTIFY=", "501 5.5.4"),
+        (b"RCPT TO:<b@foo.com> NOTIFY=DELAY,DELAY", "501 5.5.4"),
+        (b"RCPT TO:<b@foo.com> ORCPT=b@foo.com", "501 5.5.4"),
+        (b"RCPT TO:<b@foo.com> ORCPT=rfc822;+0D+0Ax", "501 5.5.4"),
+        (b"RCPT TO:<b@foo.com> ORCPT=rfc822;" + b"x" * 500, "501 5.5.4"),
         (b"RCPT TO:<b@foo.com> SIZE=1", "555 5.5.4"),
         (b"RCPT TO:<b@foo.com>,<c@foo.com>", "501 5.5.2"),
         (b"RCPT FROM:<b@foo.com>", "501 5.5.2"),
@@ -538,3 +548,16 @@ def test_starttls_is_an_event() -> None:
     host = host_in(State.READY)
     host.feed(b"STARTTLS\r\n")
     assert host.events == [StartTLS()]
+
+
+def test_what_a_sender_wants_to_be_told() -> None:
+    host = Host().greeted()
+    host.feed(b"EHLO a\r\nMAIL FROM:<a@b.c> RET=full ENVID=QQ+2B314159\r\n")
+    host.feed(
+        b"RCPT TO:<d@foo.com> NOTIFY=success,DELAY ORCPT=rfc822;Bob+2Bx@foo.com\r\nRCPT TO:<e@foo.com> NOTIFY=NEVER\r\n"
+    )
+    _, mail, first, second = host.events
+    assert isinstance(mail, Mail) and isinstance(first, Rcpt) and isinstance(second, Rcpt)
+    assert (mail.ret, mail.envid) == (Return.FULL, "QQ+314159")
+    assert (first.notify, first.orcpt) == ({Notify.SUCCESS, Notify.DELAY}, "rfc822;Bob+x@foo.com")
+    assert (second.notify, second.orcpt) == ({Notify.NEVER}, None)

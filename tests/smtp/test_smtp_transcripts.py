@@ -7,7 +7,7 @@ from itertools import groupby
 
 import pytest
 
-from mailserver.mail import Address, Reply
+from mailserver.mail import Address, Recipient, Reply
 from mailserver.smtp.client import ClientConnection
 from mailserver.smtp.events import Event, Rcpt
 from tests.support.smtp import Host
@@ -20,6 +20,7 @@ S: 250-SIZE 100000
 S: 250-8BITMIME
 S: 250-ENHANCEDSTATUSCODES
 S: 250-SMTPUTF8
+S: 250-DSN
 S: 250-CHUNKING
 S: 250-BINARYMIME
 S: 250-LIMITS MAILMAX=1000 RCPTMAX=1000
@@ -119,6 +120,7 @@ S: 250-SIZE 100000
 S: 250-8BITMIME
 S: 250-ENHANCEDSTATUSCODES
 S: 250-SMTPUTF8
+S: 250-DSN
 S: 250-CHUNKING
 S: 250-BINARYMIME
 S: 250-AUTH PLAIN
@@ -186,7 +188,7 @@ def test_the_client_says_d1() -> None:
     answered(b"250-foo.com greets bar.com\r\n250-8BITMIME\r\n250-SIZE\r\n250-DSN\r\n250 HELP\r\n")
     client.mail(Address("Smith", "bar.com"))
     answered(b"250 OK\r\n")
-    client.rcpt(Address("Jones", "foo.com"))
+    client.rcpt(Recipient(Address("Jones", "foo.com")))
     answered(b"250 OK\r\n")
     client.data()
     answered(b"354 Start mail input; end with <CRLF>.<CRLF>\r\n")

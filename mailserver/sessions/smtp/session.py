@@ -205,7 +205,7 @@ class SMTPSession:
             if refusal is not None:
                 log.info("session=%s recipient=%r refused: %s", self._channel.id, str(event.address), refusal)
                 return refusal
-        transaction.recipients.append(Recipient(event.address))
+        transaction.recipients.append(Recipient(event.address, None, event.notify, event.orcpt))
         transaction.routes.append(route)
         return Reply.of(250, "2.1.5", "Recipient ok")
 
@@ -377,7 +377,7 @@ class SMTPSession:
         if refusal is not None:
             return self._all(transaction, refusal)
         mail = transaction.mail
-        envelope = Envelope(mail.sender, tuple(transaction.recipients), mail.body, mail.smtputf8)
+        envelope = Envelope(mail.sender, tuple(transaction.recipients), mail.body, mail.smtputf8, mail.ret, mail.envid)
         try:
             prepend, prepared = self._prepared(head, content)
         except OSError as error:
