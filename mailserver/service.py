@@ -241,11 +241,17 @@ class MailServer(MultiService):
             senders=self._directory,
             authenticator=self._authenticator,
             proxies=self._proxies,
+            flush=self._flush,
             has_room=self._store.has_room,
             free_octets=FreeSpace(configuration.data),
             workers=self._delivery,
             clock=self._clock,
         )
+
+    async def _flush(self, domain: str, subdomains: bool) -> int:
+        count = await self._delivery.run(self._queue.flush_domain, domain, subdomains=subdomains)
+        self._manager.wake()
+        return count
 
     # What each listener serves
 

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from mailserver.config.network import (
     parse_address_port,
+    parse_domain_name,
     parse_endpoint,
     parse_host_port,
     parse_network,
@@ -253,6 +254,9 @@ class SMTP(Section):
     subaddress: Literal["+", "-", "_", "=", ""] = Field(
         default="+",
         description="what stands between a local part and its detail, as in user+detail (RFC 5233); empty: none does",
+    )
+    etrn: tuple[Annotated[str, AfterValidator(parse_domain_name)], ...] = Field(
+        default=(), description="domains whose queued mail is sent at once when a client asks with ETRN (RFC 1985)"
     )
     bare_lf: Literal["normalize", "refuse"] = Field(
         default="normalize", description="line feeds without a carriage return: made line ends, or refused with 550"

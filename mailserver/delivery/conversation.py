@@ -77,6 +77,10 @@ class Conversation:
     def offers_tls(self) -> bool:
         return "STARTTLS" in self._client.extensions
 
+    @property
+    def offers_requiretls(self) -> bool:
+        return "REQUIRETLS" in self._client.extensions
+
     # Stages
 
     async def greet(self, hostname: str) -> None:
@@ -204,7 +208,15 @@ class Conversation:
             address.needs_smtputf8 for address in (*(each.address for each in told), *filter(None, [sender]))
         )
         ret, envid = mail.envelope.ret, mail.envelope.envid
-        self._client.mail(sender, size=mail.size, body=mail.body, smtputf8=smtputf8, ret=ret, envid=envid)
+        self._client.mail(
+            sender,
+            size=mail.size,
+            body=mail.body,
+            smtputf8=smtputf8,
+            ret=ret,
+            envid=envid,
+            requiretls=mail.envelope.requiretls,
+        )
         if pipelining:
             for recipient in told:
                 self._client.rcpt(recipient)

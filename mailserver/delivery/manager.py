@@ -26,7 +26,7 @@ from mailserver.delivery.local import Deliver, deliver_copies
 from mailserver.delivery.retry import RetryPolicy
 from mailserver.delivery.router import Local, Refused, Router
 from mailserver.delivery.schedule import Schedule
-from mailserver.mail import Action, Address, Content, DeliveryStatus, Envelope, Notify, Reply
+from mailserver.mail import Action, Address, Content, DeliveryStatus, Envelope, Notify, Reply, Return
 from mailserver.ports import Clock, Timer, Workers
 from mailserver.queue import Entry, EntryLost, NewEntry, NoSuchEntry, Queue, QueuedRecipient, QueueError
 
@@ -252,7 +252,9 @@ class QueueManager:
             if hop is None:
                 return await self._deliver_here(entry, addresses, content)
             recipients = tuple(recipient.recipient for recipient in job.recipients)
-            envelope = Envelope(entry.sender, recipients, entry.body, entry.smtputf8, entry.ret, entry.envid)
+            envelope = Envelope(
+                entry.sender, recipients, entry.body, entry.smtputf8, entry.ret, entry.envid, entry.requiretls
+            )
             return await self._relay.deliver(hop, envelope, entry.header, content)
         except Exception:
             log.exception("queue=%s delivery failed", entry.id)
@@ -391,7 +393,8 @@ class QueueManager:
         if not (failed or late or done):
             return []
         head, size = await self._workers.run(self._head, entry)
-        subject = Subject(entry.sender, entry.created, head, entry.ret, entry.envid, size)
+        ret = Return.HEADERS if entry.requiretls else entry.ret  # the report may go in clear, RFC 8689 §5
+        subject = Subject(entry.sender, entry.created, head, ret, entry.envid, size)
         reports = []
         for action in (Action.DELIVERED, Action.RELAYED):
             told = [_done(recipient, status, now) for recipient, status in done if status.action is action]

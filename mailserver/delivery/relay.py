@@ -106,7 +106,7 @@ class Relay:
         try:
             return await self._session(target, mail, recipients, encrypt=True)
         except TLSFailed as failure:
-            if self._login_required or self._implicit_tls:
+            if self._login_required or self._implicit_tls or mail.envelope.requiretls:
                 raise
             log.warning("host=%s address=%s sending in clear: %r", target.host, target.address, str(failure))
             return await self._session(target, mail, recipients, encrypt=False)
@@ -132,11 +132,15 @@ class Relay:
             if self._stopped:
                 raise SessionFailed(STOPPED)
             conversation = Conversation(connection, target.host, self._workers, self._clock)
+            verify = self._login_required or mail.envelope.requiretls
             if self._implicit_tls:
-                await conversation.handshake(verify=self._login_required)
+                await conversation.handshake(verify=verify)
             await conversation.greet(self._hostname)
             if encrypt and not self._implicit_tls and conversation.offers_tls:
-                await conversation.start_tls(self._hostname, verify=self._login_required)
+                await conversation.start_tls(self._hostname, verify=verify)
+            if mail.envelope.requiretls and not (connection.tls and conversation.offers_requiretls):
+                text = f"{target.host} cannot promise that the message is never sent in clear"
+                raise SessionFailed(Reply.of(550, "5.7.30", text), said=True)
             if self._login_required:
                 await self._log_in(connection, conversation)
             statuses = await conversation.send(mail, recipients)

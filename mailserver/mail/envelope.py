@@ -65,3 +65,5 @@ class Envelope:
     ret: Return | None = None
     envid: str | None = None
     """The sender's own name for the message (RFC 3461 §4.4), decoded."""
+    requiretls: bool = False
+    """Never in clear, nor to a server that cannot be told so (RFC 8689)."""

@@ -75,6 +75,7 @@ class Entry:
     smtputf8: bool
     ret: Return | None
     envid: str | None
+    requiretls: bool
     created: float
     warned: bool
     size: int

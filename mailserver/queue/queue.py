@@ -322,7 +322,7 @@ class Queue:
         try:
             return _load(db, id)
         except (ValueError, TypeError):
-            return Entry(id, State.CORRUPT, None, Body.SEVEN_BIT, False, None, None, 0.0, False, 0, b"", ())
+            return Entry(id, State.CORRUPT, None, Body.SEVEN_BIT, False, None, None, False, 0.0, False, 0, b"", ())
 
     def flush(self, ids: Collection[str] | None = None) -> int:
         """Makes entries due now: those named, or all. Held ones stay held. Gives the number of those that changed."""
@@ -335,6 +335,16 @@ class Queue:
                     db.execute("UPDATE recipient SET next_attempt = 0.0 WHERE entry = ?", (id,))
                     flushed += 1
             return flushed
+
+    def flush_domain(self, domain: str, *, subdomains: bool = False) -> int:
+        """As `flush`, for the entries that have a recipient in a domain, or below it."""
+        escaped = domain.lower().replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
+        patterns = [f"%@{escaped}", *([f"%.{escaped}"] if subdomains else [])]
+        with self._reading() as db:
+            wanted = " OR ".join(["address LIKE ? ESCAPE '\\'"] * len(patterns))
+            rows = db.execute(f"SELECT DISTINCT entry FROM recipient WHERE {wanted}", patterns)  # noqa: S608
+            ids = [id for (id,) in rows]
+        return self.flush(ids)
 
     def hold(self, ids: Collection[str]) -> int:
         """Keeps entries from being tried; gives the number of those that changed."""

@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS entry (
     smtputf8 INTEGER NOT NULL,
     ret TEXT,
     envid TEXT,
+    requiretls INTEGER NOT NULL DEFAULT 0,
     warned INTEGER NOT NULL,
     size INTEGER NOT NULL,
     header BLOB NOT NULL
@@ -60,13 +61,14 @@ MIGRATIONS = {
     1: """
 ALTER TABLE entry ADD COLUMN ret TEXT;
 ALTER TABLE entry ADD COLUMN envid TEXT;
+ALTER TABLE entry ADD COLUMN requiretls INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE recipient ADD COLUMN notify TEXT;
 ALTER TABLE recipient ADD COLUMN orcpt TEXT;
 """,
 }
 """What makes the next version of each one."""
 
-ENTRY_COLUMNS = "id, state, sender, body, smtputf8, ret, envid, created, warned, size, header"
+ENTRY_COLUMNS = "id, state, sender, body, smtputf8, ret, envid, requiretls, created, warned, size, header"
 RECIPIENT_COLUMNS = (
     "number, address, original, next_attempt, last_attempt, attempts, waited, failed, code, enhanced, text, host, "
     "notify, orcpt"
@@ -79,7 +81,7 @@ def insert(db: sqlite3.Connection, id: str, new: NewEntry, inline: bytes | None)
     sender = None if envelope.sender is None else str(envelope.sender)
     size = len(new.header) + new.content.size
     db.execute(
-        f"INSERT INTO entry (due, {ENTRY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
+        f"INSERT INTO entry (due, {ENTRY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
         (
             new.created,
             id,
@@ -89,6 +91,7 @@ def insert(db: sqlite3.Connection, id: str, new: NewEntry, inline: bytes | None)
             envelope.smtputf8,
             envelope.ret,
             envelope.envid,
+            envelope.requiretls,
             new.created,
             False,
             size,
@@ -143,7 +146,7 @@ def put_recipients(db: sqlite3.Connection, id: str, recipients: Iterable[QueuedR
 
 def entry_of(row: tuple[object, ...], recipients: Iterable[tuple[object, ...]]) -> Entry:
     """From `ENTRY_COLUMNS` and `RECIPIENT_COLUMNS`. Raises ValueError, TypeError."""
-    id, state, sender, body, smtputf8, ret, envid, created, warned, size, header = row
+    id, state, sender, body, smtputf8, ret, envid, requiretls, created, warned, size, header = row
     if not (
         isinstance(id, str)
         and isinstance(envid, str | None)
@@ -163,6 +166,7 @@ def entry_of(row: tuple[object, ...], recipients: Iterable[tuple[object, ...]]) 
         smtputf8=bool(smtputf8),
         ret=None if ret is None else Return(str(ret)),
         envid=envid,
+        requiretls=bool(requiretls),
         created=created,
         warned=bool(warned),
         size=size,

@@ -153,9 +153,10 @@ class ClientConnection:
         smtputf8: bool = False,
         ret: Return | None = None,
         envid: str | None = None,
+        requiretls: bool = False,
     ) -> None:
-        """`size`, `body`, `smtputf8`, `ret` and `envid` are told to a server that offers SIZE, 8BITMIME, BINARYMIME,
-        SMTPUTF8 and DSN.
+        """`size`, `body`, `smtputf8`, `ret`, `envid` and `requiretls` are told to a server that offers SIZE, 8BITMIME,
+        BINARYMIME, SMTPUTF8, DSN and REQUIRETLS.
 
         Whether to send it such a message at all is the caller's question. Raises ValueError for an address that is not
         ASCII when SMTPUTF8 is not told.
@@ -170,6 +171,8 @@ class ClientConnection:
         if "DSN" in self.extensions:
             line += f" RET={ret}" if ret is not None else ""
             line += f" ENVID={xtext(envid)}" if envid is not None else ""
+        if requiretls and "REQUIRETLS" in self.extensions:
+            line += " REQUIRETLS"
         self._utf8 = smtputf8 and "SMTPUTF8" in self.extensions
         self._command(Command.MAIL, line + (" SMTPUTF8" if self._utf8 else ""))
 

@@ -34,6 +34,7 @@ class Mail:
     prdr: bool = False
     ret: Return | None = None
     envid: str | None = None
+    requiretls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,14 @@ class AuthCancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Etrn:
+    """ETRN (RFC 1985): mail for this domain is to be sent now; `subdomains`: for those below it as well."""
+
+    domain: str
+    subdomains: bool
+
+
+@dataclass(frozen=True, slots=True)
 class XClient:
     """XCLIENT: what a trusted client tells of the one that it speaks for. Answer with 220, as a greeting.
 
@@ -176,6 +185,7 @@ Event = (
     | Auth
     | AuthResponse
     | AuthCancelled
+    | Etrn
     | XClient
     | Rejected
 )

@@ -43,6 +43,7 @@ from mailserver.smtp.events import (
     BodyEnd,
     ChunkEnd,
     Data,
+    Etrn,
     Event,
     Hello,
     Mail,
@@ -104,11 +105,15 @@ class ServerConnection:
         auth: tuple[str, ...] = (),
         lmtp: bool = False,
         xclient: bool = False,
+        encrypted: bool = False,
+        etrn: bool = False,
     ) -> None:
-        """`xclient`: the client may speak for others."""
+        """`xclient`: the client may speak for others. `encrypted`: from its start. `etrn`: it is offered."""
         self.hostname = hostname
         self.lmtp = lmtp
         self.xclient = xclient
+        self.encrypted = encrypted
+        self.etrn = etrn
         self.limits = limits
         self.starttls = starttls
         self.auth = auth
@@ -259,6 +264,10 @@ class ServerConnection:
             keywords.append("STARTTLS")
         if self.auth and not self.authenticated:
             keywords.append("AUTH " + " ".join(self.auth))
+        if self.secure or self.encrypted:
+            keywords.append("REQUIRETLS")
+        if self.etrn:
+            keywords.append("ETRN")
         if self.xclient:
             keywords.append("XCLIENT " + " ".join(XCLIENT_NAMES))
         keywords.append(f"LIMITS MAILMAX={self.limits.transactions} RCPTMAX={self.limits.recipients}")
@@ -329,6 +338,8 @@ class ServerConnection:
             raise refusal(
                 552, "5.3.4", f"The message is larger than {self.limits.message_size} octets"
             )  # RFC 1870 §6.1
+        if isinstance(event, Mail) and event.requiretls and not (self.secure or self.encrypted):
+            raise refusal(530, "5.7.0", "REQUIRETLS needs an encrypted connection: send STARTTLS first")  # RFC 8689 §3
         if isinstance(event, Rcpt) and event.address.needs_smtputf8 and not (self._mail and self._mail.smtputf8):
             raise refusal(553, "5.6.7", "An address that is not ASCII needs SMTPUTF8 in MAIL")  # RFC 6531 §3.5
         if isinstance(event, Auth) and event.mechanism not in self.auth:
@@ -363,6 +374,8 @@ class ServerConnection:
             raise refusal(502, "5.5.1", "STARTTLS is not available")
         if kind is Data and self._mail is not None and self._mail.body is Body.BINARY:
             raise refusal(503, "5.5.1", "BINARYMIME is sent by BDAT")  # RFC 3030 §3
+        if kind is Etrn and not self.etrn:
+            raise refusal(502, "5.5.1", "ETRN is not available")
         if kind is Auth and self.authenticated:
             raise refusal(503, "5.5.1", "Authenticated already")
         if kind is Auth and not self.auth:

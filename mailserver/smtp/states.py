@@ -13,6 +13,7 @@ from mailserver.smtp.events import (
     BodyEnd,
     ChunkEnd,
     Data,
+    Etrn,
     Event,
     Hello,
     Help,
@@ -62,6 +63,7 @@ TRANSITIONS: Mapping[tuple[State, type[Event]], State] = {
     (State.READY, Help): State.READY,
     (State.READY, Quit): State.CLOSED,
     (State.READY, XClient): State.START,
+    (State.READY, Etrn): State.READY,
     #
     (State.MAIL, Hello): State.READY,  # as RSET, §4.1.4
     (State.MAIL, Rcpt): State.RCPT,

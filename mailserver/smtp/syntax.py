@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mailserver.mail import Body, Notify, Reply, Return, parse_forward_path, parse_reverse_path
-from mailserver.mail.address import AddressError
+from mailserver.mail.address import AddressError, parse_domain
 from mailserver.sasl import decode_base64
 from mailserver.smtp.events import (
     Auth,
     Data,
+    Etrn,
     Event,
     Hello,
     Help,
@@ -57,6 +58,9 @@ _WORD = re.compile(r"[!-~]{1,255}")
 _VERB = re.compile(r"[A-Za-z]{1,20}")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
+MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "AUTH", "SMTPUTF8", "PRDR", "RET", "ENVID", "REQUIRETLS"})
+RCPT_PARAMETERS = frozenset({"NOTIFY", "ORCPT"})
+
 _NO_PARAMETERS = Reply.of(501, "5.5.4", "No parameters are allowed")
 
 
@@ -91,9 +95,9 @@ def split_command(line: bytes) -> tuple[str, str]:
 
 
 def parse_mail(argument: str) -> Mail:
-    path, parameters = _path(argument, "FROM:", {"SIZE", "BODY", "AUTH", "SMTPUTF8", "PRDR", "RET", "ENVID"})
+    path, parameters = _path(argument, "FROM:", MAIL_PARAMETERS)
     size, body, identity = parameters.get("SIZE"), parameters.get("BODY"), parameters.get("AUTH")
-    for name in ("SMTPUTF8", "PRDR"):
+    for name in ("SMTPUTF8", "PRDR", "REQUIRETLS"):
         if parameters.get(name):
             raise refusal(501, "5.5.4", f"{name} takes no value")
     smtputf8 = "SMTPUTF8" in parameters
@@ -112,6 +116,7 @@ def parse_mail(argument: str) -> Mail:
         prdr="PRDR" in parameters,
         ret=_ret(parameters.get("RET")),
         envid=_bounded_xtext(parameters.get("ENVID"), "ENVID", ENVID_LIMIT),
+        requiretls="REQUIRETLS" in parameters,
     )
 
 
@@ -147,7 +152,7 @@ def _notify(value: str | None) -> frozenset[Notify] | None:
 
 def parse_rcpt(argument: str) -> Rcpt:
     """An address that is not ASCII is taken here; whether MAIL said SMTPUTF8 is the engine's question."""
-    path, parameters = _path(argument, "TO:", {"NOTIFY", "ORCPT"})
+    path, parameters = _path(argument, "TO:", RCPT_PARAMETERS)
     orcpt = _bounded_xtext(parameters.get("ORCPT"), "ORCPT", ORCPT_LIMIT)
     if orcpt is not None and not _ORCPT.fullmatch(orcpt):
         raise refusal(501, "5.5.4", "ORCPT is an address type, a semicolon and an address")
@@ -159,7 +164,7 @@ def _must_be_ascii(path: str, *, unless: bool) -> None:
         raise refusal(553, "5.6.7", "An address that is not ASCII needs SMTPUTF8 in MAIL")  # RFC 6531 §3.5
 
 
-def _path(argument: str, keyword: str, known: set[str]) -> tuple[str, dict[str, str]]:
+def _path(argument: str, keyword: str, known: frozenset[str]) -> tuple[str, dict[str, str]]:
     """`keyword Path [SP Mail-parameters]`; a parameter without a value has an empty one."""
     match = None
     if argument[: len(keyword)].upper() == keyword:
@@ -220,6 +225,14 @@ def parse_verify(argument: str) -> Verify:
     if not name:
         raise refusal(501, "5.5.4", "Syntax: VRFY name")
     return Verify(name)
+
+
+def parse_etrn(argument: str) -> Etrn:
+    """RFC 1985 §5: a domain, "@" before it for those below it as well. Queues with names ("#") there are none."""
+    try:
+        return Etrn(parse_domain(argument.removeprefix("@")), argument.startswith("@"))
+    except AddressError:
+        raise refusal(501, "5.5.4", "Syntax: ETRN domain, or @domain") from None
 
 
 def parse_xclient(argument: str) -> XClient:
@@ -288,10 +301,11 @@ COMMANDS: Mapping[str, Command] = {
     "QUIT": Command(Quit, _plain(Quit())),
     "STARTTLS": Command(StartTLS, _plain(StartTLS())),
     "AUTH": Command(Auth, parse_auth),
+    "ETRN": Command(Etrn, parse_etrn),
     "XCLIENT": Command(XClient, parse_xclient),
 }
 
-NOT_IMPLEMENTED = frozenset({"EXPN", "TURN", "ETRN", "ATRN", "SEND", "SOML", "SAML"})
+NOT_IMPLEMENTED = frozenset({"EXPN", "TURN", "ATRN", "SEND", "SOML", "SAML"})
 """Known from the standards, never offered here: 502 and not 500 (§4.2.4)."""
 
 HTTP_VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "PRI"})

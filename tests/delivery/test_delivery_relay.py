@@ -393,6 +393,37 @@ def test_a_server_without_dsn_is_told_nothing_and_tells_nothing():
     assert not status.passed_on, "what was refused is ours to tell"
 
 
+REQUIRING = ("PIPELINING", "8BITMIME", "STARTTLS", "REQUIRETLS")
+
+
+def required(*servers):
+    setup = Setup(*servers)
+    envelope = Envelope(ALICE, (Recipient(BOB),), requiretls=True)
+    (status,) = run(setup.relay.deliver("example.net", envelope, TRACE, Content(BODY)))
+    return status.action, str(status.reply.status)
+
+
+def test_requiretls_verifies_the_server_and_passes_the_demand_on():
+    server = ScriptedServer(extensions=REQUIRING)
+    assert required(server) == (Action.RELAYED, "2.0.0")
+    assert server.sessions[0].verified
+    assert f"MAIL FROM:<{ALICE}> REQUIRETLS" in server.commands
+
+
+@pytest.mark.parametrize("extensions", [("REQUIRETLS",), ("STARTTLS",), ()])
+def test_requiretls_fails_where_it_cannot_be_promised(extensions):
+    server = ScriptedServer(extensions=extensions)
+    assert required(server) == (Action.FAILED, "5.7.30")
+    assert server.bodies == []
+
+
+def test_requiretls_never_falls_back_to_clear():
+    server = ScriptedServer(extensions=REQUIRING, tls_works=False)
+    assert required(server) == (Action.DELAYED, "4.7.0")
+    assert len(server.sessions) == 1
+    assert required(ScriptedServer(extensions=()), ScriptedServer(extensions=REQUIRING)) == (Action.RELAYED, "2.0.0")
+
+
 # Hostile servers and time
 
 

@@ -30,7 +30,7 @@ from mailserver.smtp.events import BodyChunk, Data, Hello
 from mailserver.store import Delivery, Store
 from tests.fuzz import grammar
 from tests.fuzz.dialogues import MESSAGE
-from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, PasswordsOnly, run
+from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, PasswordsOnly, Ready, run
 
 ALICE = Address("alice", "example.org")
 HOSTNAME = "mx.example.org"
@@ -297,6 +297,7 @@ class House:
             ),
             senders=self.directory,
             authenticator=self.authenticator,
+            flush=lambda domain, subdomains: Ready(lambda: 2 if domain == "example.net" else 0),
             proxies=Networks([]),
             has_room=self.store.has_room,
             free_octets=lambda: 10**12,

@@ -122,7 +122,13 @@ def test_a_queue_of_the_former_version_is_taken_over(tmp_path):
     id = put(queue, message())
     queue.close()
     db = sqlite3.connect(tmp_path / "queue" / "queue.db", isolation_level=None)
-    for table, column in (("entry", "ret"), ("entry", "envid"), ("recipient", "notify"), ("recipient", "orcpt")):
+    for table, column in (
+        ("entry", "ret"),
+        ("entry", "envid"),
+        ("entry", "requiretls"),
+        ("recipient", "notify"),
+        ("recipient", "orcpt"),
+    ):
         db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
     db.execute("PRAGMA user_version = 1")
     db.close()
@@ -612,3 +618,21 @@ def test_an_entry_that_another_process_removes_while_it_is_read_is_not_taken_for
     assert entry.state is State.QUEUED
     assert queue.list() == []
     other.close()
+
+
+def test_a_domain_is_flushed_with_those_below_it_where_that_is_asked_for(queue):
+    ids = {
+        to: put(queue, message(to, at=NOW))
+        for to in ("a@example.net", "b@Sub.example.net", "c@xexample.net", "d@ex_mple.net")
+    }
+    held = put(queue, message("e@example.net", at=NOW))
+    queue.hold([held])
+    first = queue.show(ids["a@example.net"])
+    later = [replace(each, next_attempt=NOW + 1000) for each in first.recipients]
+    queue.record(first.id, keep=later)
+    assert queue.flush_domain("EXAMPLE.net") == 1
+    assert queue.show(first.id).recipients[0].next_attempt == 0.0
+    assert queue.flush_domain("example.net", subdomains=True) == 2
+    assert queue.flush_domain("ex_mple.net") == 1, "an underscore is no wildcard"
+    assert queue.flush_domain("%") == 0
+    assert queue.show(held).state is State.HELD

@@ -18,6 +18,7 @@ from mailserver.mail import UNLIMITED, Address, Quota, Reply
 from mailserver.policy.connections import Networks, Refusal
 from mailserver.policy.failures import Failures
 from mailserver.ports import TLSState
+from mailserver.queue import QueueError
 from mailserver.sessions import smtp
 from mailserver.sessions.login import Authenticator
 from mailserver.store.model import Delivery, DeliveryError
@@ -102,6 +103,7 @@ def setup(tmp_path: Path) -> Setup:
         intake=Intake(hostname="mx.example.org", clock=clock, deliver=deliver, enqueue=enqueue, queued=lambda: None),
         senders=directory,
         authenticator=Authenticator(directory, FakeWorkers(), clock, Failures()),
+        flush=lambda domain, subdomains: Ready(lambda: 2 if domain == "example.net" else 0),
         proxies=Networks(["198.51.100.0/24"]),
         has_room=lambda account, quota, octets: made.room >= octets,
         free_octets=lambda: made.free,
@@ -553,3 +555,28 @@ def test_malformed_xclient_changes_nothing(setup: Setup, argument: bytes) -> Non
     run(session.opened())
     assert codes(converse(session, channel, b"EHLO p\r\nXCLIENT" + argument + b"\r\n")) == [220, 250, 501]
     assert channel.peer == "198.51.100.7"
+
+
+# ETRN
+
+
+def test_etrn_starts_the_queue_of_configured_domains(setup: Setup) -> None:
+    say, _, _ = setup.open()
+    assert b"ETRN" not in say(b"EHLO c\r\n")
+    refit(setup, etrn=["example.net", "quiet.example"])
+    say, _, _ = setup.open()
+    assert b"250-ETRN\r\n" in say(b"EHLO c\r\n")
+    assert say(b"ETRN example.net\r\n") == b"253 2.0.0 2 messages for example.net are sent now\r\n"
+    assert say(b"ETRN @quiet.example\r\n") == b"251 2.0.0 No messages wait for quiet.example\r\n"
+    assert say(b"ETRN other.example\r\n") == b"459 4.7.1 ETRN is not allowed for other.example\r\n"
+
+
+def test_etrn_when_the_queue_cannot_be_started(setup: Setup) -> None:
+    async def fail(domain: str, subdomains: bool) -> int:
+        raise QueueError("disk I/O error")
+
+    refit(setup, etrn=["example.net"])
+    setup.rooms = replace(setup.rooms, flush=fail)
+    say, _, _ = setup.open()
+    say(b"EHLO c\r\n")
+    assert say(b"ETRN example.net\r\n").startswith(b"458 4.3.0 ")

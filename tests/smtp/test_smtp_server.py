@@ -16,6 +16,7 @@ from mailserver.smtp.events import (
     BodyChunk,
     BodyEnd,
     Data,
+    Etrn,
     Event,
     Hello,
     Help,
@@ -561,3 +562,37 @@ def test_what_a_sender_wants_to_be_told() -> None:
     assert (mail.ret, mail.envid) == (Return.FULL, "QQ+314159")
     assert (first.notify, first.orcpt) == ({Notify.SUCCESS, Notify.DELAY}, "rfc822;Bob+x@foo.com")
     assert (second.notify, second.orcpt) == ({Notify.NEVER}, None)
+
+
+def test_requiretls_is_offered_and_taken_under_tls_alone() -> None:
+    host = Host(starttls=True).greeted()
+    assert b"REQUIRETLS" not in host.feed(b"EHLO a\r\n")
+    assert host.feed(b"MAIL FROM:<a@b.c> REQUIRETLS\r\n").startswith(b"530 5.7.0 ")
+    host.feed(b"STARTTLS\r\n")
+    assert b"250-REQUIRETLS\r\n" in host.feed(b"EHLO a\r\n")
+    host.feed(b"MAIL FROM:<a@b.c> REQUIRETLS\r\n")
+    assert isinstance(host.events[-1], Mail) and host.events[-1].requiretls
+    assert host.codes(b"RSET\r\nMAIL FROM:<a@b.c> REQUIRETLS=1\r\n") == [250, 501]
+
+
+@pytest.mark.parametrize(
+    ("argument", "event"),
+    [
+        (b"example.NET", Etrn("example.net", False)),
+        (b"@example.net", Etrn("example.net", True)),
+        (b"#queue", None),
+        (b"", None),
+        (b"a b", None),
+        (b"-x-.test", None),
+    ],
+)
+def test_etrn_names_a_domain(argument: bytes, event: Etrn | None) -> None:
+    host = Host().greeted()
+    host.feed(b"EHLO a\r\n")
+    assert host.codes(b"ETRN " + argument + b"\r\n") == [502], "only where it is offered"
+    host.engine.etrn = True
+    assert b"250-ETRN\r\n" in host.feed(b"EHLO a\r\n")
+    assert host.codes(b"ETRN " + argument + b"\r\n") == [250 if event else 501]
+    if event:
+        assert host.events[-1] == event
+    assert host.codes(b"MAIL FROM:<>\r\nETRN example.net\r\n") == [250, 503]

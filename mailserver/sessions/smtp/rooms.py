@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -24,7 +24,10 @@ class Senders(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SMTPRooms:
-    """`has_room`, whether an account may hold so many octets more, and `free_octets` of the disk block."""
+    """`flush` starts the queue for a domain, and those below it, and counts what it started. Raises QueueError.
+
+    `has_room`, whether an account may hold so many octets more, and `free_octets` of the disk block.
+    """
 
     hostname: str
     limits: Limits
@@ -35,6 +38,7 @@ class SMTPRooms:
     senders: Senders
     authenticator: Authenticator
     proxies: Networks
+    flush: Callable[[str, bool], Awaitable[int]]
     has_room: Callable[[Address, Quota, int], bool]
     free_octets: Callable[[], int]
     workers: Workers

@@ -21,6 +21,7 @@ from mailserver.mail.trace import Arrival
 from mailserver.message.header import Field, fields, header_end
 from mailserver.policy.connections import Refusal
 from mailserver.ports import Channel
+from mailserver.queue import QueueError
 from mailserver.sessions.login import Exchange, LoginRefused
 from mailserver.sessions.smtp.rooms import SMTPRooms
 from mailserver.smtp import events
@@ -107,6 +108,8 @@ class SMTPSession:
             auth=(),
             lmtp=self.lmtp,
             xclient=channel.peer in rooms.proxies,
+            encrypted=channel.tls is not None,
+            etrn=bool(rooms.policy.etrn) and not self.lmtp,
         )
         self._hello: events.Hello | None = None
         self._account: Address | None = None
@@ -132,6 +135,7 @@ class SMTPSession:
             events.Auth: self._on_auth,
             events.AuthResponse: self._on_auth_response,
             events.AuthCancelled: self._on_auth_cancelled,
+            events.Etrn: self._on_etrn,
             events.XClient: self._on_xclient,
             events.Rejected: self._on_rejected,
         }
@@ -309,6 +313,19 @@ class SMTPSession:
         self.engine.reply(Reply.of(220, "2.0.0", "Go ahead with TLS"))
         self._channel.start_tls()
 
+    async def _on_etrn(self, event: events.Etrn) -> Reply:
+        """RFC 1985 §5.3. Whoever asks learns how many messages wait, so it is for configured domains only."""
+        if event.domain not in self._rooms.policy.etrn:
+            return Reply.of(459, "4.7.1", f"ETRN is not allowed for {event.domain}")
+        try:
+            count = await self._rooms.flush(event.domain, event.subdomains)
+        except QueueError as error:
+            log.error("session=%s ETRN: %s", self._channel.id, error)
+            return Reply.of(458, "4.3.0", "The queue cannot be started now")
+        if not count:
+            return Reply.of(251, "2.0.0", f"No messages wait for {event.domain}")
+        return Reply.of(253, "2.0.0", f"{count} messages for {event.domain} are sent now")
+
     async def _on_xclient(self, event: events.XClient) -> Reply:
         """What is told of the client's address counts from now on, in the log, in trace fields and for limits.
 
@@ -377,7 +394,9 @@ class SMTPSession:
         if refusal is not None:
             return self._all(transaction, refusal)
         mail = transaction.mail
-        envelope = Envelope(mail.sender, tuple(transaction.recipients), mail.body, mail.smtputf8, mail.ret, mail.envid)
+        envelope = Envelope(
+            mail.sender, tuple(transaction.recipients), mail.body, mail.smtputf8, mail.ret, mail.envid, mail.requiretls
+        )
         try:
             prepend, prepared = self._prepared(head, content)
         except OSError as error:
