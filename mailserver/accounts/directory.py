@@ -74,7 +74,7 @@ class _Snapshot:
             address = parse_mailbox(name)
             mailbox = Mailbox(address, account.limits)
             self._passwords[address] = account.password
-            self.allowances[address] = frozenset(parse_mailbox(each).key for each in account.send_as)
+            self.allowances[address] = frozenset(_key(parse_mailbox(each)) for each in account.send_as)
             for known in (address, *_aliases(account)):
                 self._direct[known.key] = mailbox
             self._postmaster.setdefault(address.domain, mailbox)
@@ -89,8 +89,7 @@ class _Snapshot:
         }
 
     def resolve(self, address: Address) -> Resolution:
-        local, domain = address.key
-        domain = domain_in_ascii(domain) or domain  # the file has them so
+        local, domain = _key(address)
         if not domain:
             return self._bare_postmaster() if local == POSTMASTER else NotLocal()
         if domain not in self.domains:
@@ -119,6 +118,12 @@ class _Snapshot:
 
     def _fallback_postmaster(self, domain: str) -> Resolution:
         return self._postmaster.get(domain) or self._postmaster.get("") or Unknown()
+
+
+def _key(address: Address) -> tuple[str, str]:
+    """With the domain in A-labels, as the file has it."""
+    local, domain = address.key
+    return local, domain_in_ascii(domain) or domain
 
 
 def _aliases(account: Account) -> Iterator[Address]:
@@ -156,7 +161,7 @@ class Directory:
 
     def may_send_as(self, account: Address, sender: Address) -> bool:
         """An account sends from each address that leads to it, and from those that it is allowed."""
-        local, domain = sender.key
+        local, domain = _key(sender)
         allowed = self._current().allowances.get(account, frozenset())
         if not allowed.isdisjoint({(local, domain), ("*", domain)}):
             return True

@@ -69,6 +69,7 @@ class Subject:
     """The message that is reported on: its sender, when it came, and its first octets (at most `HEAD_LIMIT`).
 
     `ret` and `envid` are the sender's (RFC 3461); `size` is the octets of the whole message, 0 when it is not known.
+    `confidential`: it came with REQUIRETLS; its content stays out of the report, which may go in clear (RFC 8689 §5).
     """
 
     sender: Address
@@ -77,12 +78,13 @@ class Subject:
     ret: Return | None = None
     envid: str | None = None
     size: int = 0
+    confidential: bool = False
 
     @property
     def returned(self) -> bytes | None:
-        """The whole message, where it is to come back and can: it is at hand and 7-bit."""
-        whole = self.ret is Return.FULL and 0 < self.size <= len(self.head)
-        return self.head if whole and self.head.isascii() and b"\0" not in self.head else None
+        """The whole message, where it is to come back and can: it is at hand, and all of it lines of 7 bits."""
+        whole = self.ret is Return.FULL and 0 < self.size <= len(self.head) and not self.confidential
+        return self.head if whole and _is_plain(self.head) else None
 
 
 def failure_report(subject: Subject, problems: Sequence[Problem], *, hostname: str, now: float) -> NewEntry:
@@ -216,6 +218,17 @@ def _returned(subject: Subject, action: Action) -> bytes:
     if action is Action.FAILED and subject.returned is not None:
         return _lines(["Content-Type: message/rfc822", ""]) + subject.returned
     return _lines(["Content-Type: text/rfc822-headers", ""]) + _returned_header(subject.head)
+
+
+def _is_plain(content: bytes) -> bool:
+    """7BIT of RFC 2045 §2.7: any server takes it."""
+    ends = content.count(b"\r\n")
+    return (
+        content.isascii()
+        and b"\0" not in content
+        and ends == content.count(b"\r") == content.count(b"\n")
+        and max(map(len, content.split(b"\r\n"))) <= _LINE_LIMIT
+    )
 
 
 def _returned_header(head: bytes) -> bytes:

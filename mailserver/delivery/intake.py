@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from mailserver.delivery.dsn import HEAD_LIMIT, Problem, Subject, failure_report, success_report
 from mailserver.delivery.local import Deliver, deliver_copies
-from mailserver.delivery.router import Local, Remote, Route
+from mailserver.delivery.router import Local, Refused, Remote, Route
 from mailserver.mail import Action, Address, Content, DeliveryStatus, Envelope, Notify, Recipient, Reply
 from mailserver.mail.trace import Arrival, received_field
 from mailserver.ports import Clock
@@ -55,13 +55,13 @@ class Intake:
         envelope: Envelope,
         content: Content,
         arrival: Arrival,
-        routes: Sequence[Route],
+        routes: Sequence[Route | Refused],
         *,
         prepend: bytes = b"",
         each: bool = False,
     ) -> Outcome:
-        """`routes`: where each recipient leads, in their order, at least one. `prepend`: header fields in CRLF form
-        that are put on top of the content, below the trace fields.
+        """`routes`: where each recipient leads, in their order, at least one; Refused: this message does not go there.
+        `prepend`: header fields in CRLF form that are put on top of the content, below the trace fields.
 
         `each`: the client is told what became of each recipient (LMTP, PRDR), so a mailbox that refuses its copy is the
         client's to try again: nothing is queued for it, and no report is made.
@@ -71,12 +71,17 @@ class Intake:
         header = received_field(arrival, by=self._hostname, when=now, recipient=single) + prepend
         pairs = list(zip(envelope.recipients, routes, strict=True))
         away = [recipient for recipient, route in pairs if isinstance(route, Remote)]
-        here = [(recipient, route) for recipient, route in pairs if isinstance(route, Local)]
+        here = [(recipient, route) for recipient, route in pairs if isinstance(route, Local | Refused)]
         try:
             ids = await self._queue([self._entry(envelope, away, content, header, now)] if away else [])
-            statuses = await deliver_copies(
-                self._deliver, [route for _, route in here], envelope.sender, header, content
-            )
+            local_routes = [route for _, route in here if isinstance(route, Local)]
+            copies = iter(await deliver_copies(self._deliver, local_routes, envelope.sender, header, content))
+            statuses = [
+                next(copies)
+                if isinstance(route, Local)
+                else DeliveryStatus(recipient.address, Action.FAILED, route.reply)
+                for recipient, route in here
+            ]
             if not away and all(status.action is not Action.DELIVERED for status in statuses):
                 refused = self._refused(arrival, statuses)
                 return Outcome(refused, tuple(status.reply for status in statuses))
@@ -102,7 +107,7 @@ class Intake:
             log.info("message=%s to=<%s> queue=%s", arrival.id, recipient.address, ids[0])
         reply = Reply.of(250, "2.0.0", f"Ok, queued as {ids[0]}" if ids else f"Ok, delivered as {arrival.id}")
         told = iter(statuses)
-        replies = (next(told).reply if isinstance(route, Local) else reply for _, route in pairs)
+        replies = (reply if isinstance(route, Remote) else next(told).reply for _, route in pairs)
         return Outcome(reply, tuple(reply if each_reply.positive else each_reply for each_reply in replies))
 
     def _entry(
@@ -178,4 +183,5 @@ def _problem(recipient: Recipient, status: DeliveryStatus, now: float) -> Proble
 
 
 def _subject(envelope: Envelope, sender: Address, content: Content, now: float) -> Subject:
-    return Subject(sender, now, content.head(HEAD_LIMIT), envelope.ret, envelope.envid, content.size)
+    head = content.head(HEAD_LIMIT)
+    return Subject(sender, now, head, envelope.ret, envelope.envid, content.size, envelope.requiretls)

@@ -26,7 +26,7 @@ from mailserver.delivery.local import Deliver, deliver_copies
 from mailserver.delivery.retry import RetryPolicy
 from mailserver.delivery.router import Local, Refused, Router
 from mailserver.delivery.schedule import Schedule
-from mailserver.mail import Action, Address, Content, DeliveryStatus, Envelope, Notify, Reply, Return
+from mailserver.mail import Action, Address, Content, DeliveryStatus, Envelope, Notify, Reply
 from mailserver.ports import Clock, Timer, Workers
 from mailserver.queue import Entry, EntryLost, NewEntry, NoSuchEntry, Queue, QueuedRecipient, QueueError
 
@@ -393,8 +393,7 @@ class QueueManager:
         if not (failed or late or done):
             return []
         head, size = await self._workers.run(self._head, entry)
-        ret = Return.HEADERS if entry.requiretls else entry.ret  # the report may go in clear, RFC 8689 §5
-        subject = Subject(entry.sender, entry.created, head, ret, entry.envid, size)
+        subject = Subject(entry.sender, entry.created, head, entry.ret, entry.envid, size, entry.requiretls)
         reports = []
         for action in (Action.DELIVERED, Action.RELAYED):
             told = [_done(recipient, status, now) for recipient, status in done if status.action is action]

@@ -4,7 +4,14 @@ Promises   Everything here is plain data without I/O, but for `Content`, which s
 On failure A malformed value is refused by its parser with ValueError and a message for the one who sent it.
 """
 
-from mailserver.mail.address import Address, AddressError, parse_forward_path, parse_mailbox, parse_reverse_path
+from mailserver.mail.address import (
+    Address,
+    AddressError,
+    parse_forward_path,
+    parse_mailbox,
+    parse_reverse_path,
+    restored,
+)
 from mailserver.mail.content import Content
 from mailserver.mail.envelope import Body, Envelope, Notify, Recipient, Return
 from mailserver.mail.quota import UNLIMITED, Quota
@@ -31,4 +38,5 @@ __all__ = [
     "parse_forward_path",
     "parse_mailbox",
     "parse_reverse_path",
+    "restored",
 ]

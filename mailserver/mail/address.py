@@ -2,6 +2,7 @@
 
 Promises   An `Address` holds the local part without quoting, its case kept, and the domain in lower case. `str` quotes
            the local part again where the grammar needs it, so that `parse_mailbox(str(a)) == a`.
+           A domain that is not ASCII has a form in A-labels, so mail to it can go somewhere.
 On failure AddressError (a ValueError) whose text can be shown to the one who sent the address.
 Not done   Source routes are accepted and ignored (§4.1.1.3, appendix C). `%` and `!` are plain characters of a local
            part: nothing in this program gives them a meaning, so nothing can be relayed by them.
@@ -96,8 +97,37 @@ def domain_in_ascii(domain: str) -> str | None:
         return None
 
 
+def forms_of_domain(domain: str) -> set[str]:
+    """The ways to write it: as it is, in A-labels and in U-labels, where there are such."""
+    found = {domain, domain_in_ascii(domain) or domain}
+    try:
+        found.add(idna.decode(domain).lower())
+    except idna.IDNAError:
+        pass
+    return found
+
+
+def restored(text: str) -> Address:
+    """The address that `str` was made of: what was taken once is not judged again, when it is read from the queue.
+
+    Raises AddressError for what no address gives.
+    """
+    local, _, domain = text.rpartition("@")
+    if text.lower() == "postmaster":
+        return Address(text, "")
+    if len(local) > 1 and local.startswith('"') and local.endswith('"'):
+        local = _QUOTED_PAIR.sub(r"\1", local[1:-1])
+    elif not _DOT_STRING.fullmatch(local):
+        raise AddressError("the local part is malformed")
+    if not domain or _CONTROL.search(text):
+        raise AddressError("this is no address")
+    return Address(local, domain)
+
+
 def parse_domain(text: str) -> str:
     """A domain or address literal, in lower case. Raises AddressError."""
+    if not text.startswith("["):
+        text = text.lower()  # first: it may become longer
     if len(text.encode(errors="replace")) > DOMAIN_LIMIT:
         raise AddressError(f"the domain is longer than {DOMAIN_LIMIT} octets")
     if text.startswith("["):
@@ -106,7 +136,9 @@ def parse_domain(text: str) -> str:
         raise AddressError("the domain is malformed")
     if any(len(label) > 63 for label in text.split(".")):
         raise AddressError("a label of the domain is longer than 63 octets")
-    return text.lower()
+    if domain_in_ascii(text) is None:
+        raise AddressError("the domain is no internationalised domain name")
+    return text
 
 
 def _parse_literal(text: str) -> str:
@@ -115,7 +147,10 @@ def _parse_literal(text: str) -> str:
     inner = text[1:-1]
     try:
         if inner[:5].lower() == "ipv6:":
-            return f"[IPv6:{ipaddress.IPv6Address(inner[5:])}]"
+            address = ipaddress.IPv6Address(inner[5:])
+            if address.scope_id is not None:  # any text may stand there
+                raise AddressError("the address literal has a zone")
+            return f"[IPv6:{address}]"
         return f"[{ipaddress.IPv4Address(inner)}]"
     except ValueError:
         raise AddressError("the address literal is neither IPv4 nor IPv6") from None

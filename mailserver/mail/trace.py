@@ -40,7 +40,7 @@ def received_field(arrival: Arrival, *, by: str, when: float, recipient: Address
         lines.append(f"\t(using {_NOT_IN_COMMENT.sub(' ', arrival.tls)})")
     lines.append(f"\tby {by} with {arrival.protocol} id {arrival.id}")
     if recipient is not None:
-        lines.append(f"\tfor <{recipient}>")
+        lines.append(f"\tfor <{recipient.in_ascii() or recipient}>")  # so that the header stays ASCII where it can
     return ("\r\n".join(lines) + f";\r\n\t{date_time(when)}\r\n").encode(errors="replace")
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from mailserver.message.header import comment_end, unfold
 
 VALUE_LIMIT = 256 * 1024
+PLAIN_LIMIT = 8 * 1024
 
 
 class MailAddress(NamedTuple):
@@ -58,6 +59,36 @@ def addresses(value: bytes) -> list[MailAddress]:
             found.append(MailAddress(quoted or (phrase.rstrip() if phrase else None) or None, None, local, host))
     if scanner.in_group:
         found.append(GROUP_END)
+    return found
+
+
+_CFWS = rb"(?:[ \t]|\((?:[^()\\]|\\.)*+\))*+"  # comments are not nested here
+_ADDR_SPEC = rb'((?:[%b]++(?:\.[%b]++)*+|"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*+")@(?:[%b.]++|\[[!-Z^-~]++\]))' % (
+    _ATEXT, _ATEXT, _ATEXT,
+)  # fmt: skip
+_PHRASE = rb'(?:(?:[%b.]++|"(?:[^"\\]|\\.)*+")%b)*+' % (_ATEXT, _CFWS)
+_PLAIN = re.compile(
+    rb"%b(?:%b<[ \t]*+%b[ \t]*+>|%b)%b(?:,|\Z)" % (_CFWS, _PHRASE, _ADDR_SPEC, _ADDR_SPEC, _CFWS), re.DOTALL
+)
+
+
+def plain_mailboxes(value: bytes) -> list[bytes]:
+    """The `local@domain` of each mailbox of a raw field value that every reader understands in the same way.
+
+    That is the mailbox-list of RFC 5322 §3.4 without the obsolete forms of §4.4 but for dots in names, and without
+    groups. Raises ValueError for all else, also for a list of none.
+    """
+    value = unfold(value)
+    found: list[bytes] = []
+    position = 0
+    while position < len(value) or not found:
+        mailbox = _PLAIN.match(value, position) if len(value) <= PLAIN_LIMIT else None
+        if mailbox is None:
+            raise ValueError("no plain list of mailboxes")
+        found.append(mailbox[1] or mailbox[2])
+        position = mailbox.end()
+    if value.endswith(b","):
+        raise ValueError("no plain list of mailboxes")
     return found
 
 

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 READ_AHEAD = 256 * 1024
 EVENTS_AT_ONCE = 256  # whose answers leave in one write
+PROXY_TIMEOUT = 5.0  # seconds; a proxy sends its header at once
+PROXY_WAITING = 256  # connections of one service whose header has not come
 FAREWELL = 10.0  # seconds for the last octets to leave
 STOP_FAREWELL = 2.0  # seconds for clients to close at the stop of the server
 STOP_GRACE = 20.0  # seconds for commands at work at the stop of the server: a slow disk is worth the wait
@@ -89,6 +91,8 @@ class Service:
     proxies: Networks | None = None
     """Not None: each connection begins with a PROXY header, and comes from one of these."""
     open: set[ServedConnection] = field(default_factory=set)
+    waiting: set[ProxiedConnection] = field(default_factory=set)
+    """Those whose PROXY header has not come."""
 
 
 @implementer(interfaces.IPushProducer, interfaces.IHandshakeListener, interfaces.IHalfCloseableProtocol)
@@ -355,6 +359,8 @@ async def stop_connections(services: Sequence[Service], clock: Clock) -> None:
     def left() -> list[ServedConnection]:
         return [connection for service in services for connection in service.open]
 
+    for proxied in [each for service in services for each in service.waiting]:
+        proxied.refuse()
     for connection in left():
         connection.stop()
     deadline = clock.monotonic() + STOP_GRACE
@@ -386,6 +392,9 @@ class ServiceFactory(protocol.Factory):
         if peer not in proxies:
             log.warning("peer=%s service=%s refused: no proxy of ours", peer, self._service.name)
             return RefusedConnection(b"")
+        if len(self._service.waiting) >= PROXY_WAITING:
+            log.warning("peer=%s service=%s refused: too many connections without a header", peer, self._service.name)
+            return RefusedConnection(b"")
         return ProxiedConnection(self, self._service, peer)
 
     def admit(self, peer: str) -> protocol.Protocol:
@@ -410,7 +419,8 @@ class ProxiedConnection(protocol.Protocol):
         self._timer: Timer | None = None
 
     def connectionMade(self) -> None:
-        self._timer = self._service.clock.call_later(self._service.login_timeout, self._refuse)
+        self._service.waiting.add(self)
+        self._timer = self._service.clock.call_later(PROXY_TIMEOUT, self.refuse)
 
     def dataReceived(self, data: bytes) -> None:
         self._data += data
@@ -418,10 +428,10 @@ class ProxiedConnection(protocol.Protocol):
             header = read_header(self._data)
         except ValueError as error:
             log.warning("peer=%s service=%s refused: %s", self._proxy, self._service.name, error)
-            self._refuse()
+            self.refuse()
             return
         if header is not None:
-            self._cancel()
+            self._end()
             made = self._factory.admit(header.address or self._proxy)
             self.transport.protocol = made
             made.makeConnection(self.transport)
@@ -429,13 +439,14 @@ class ProxiedConnection(protocol.Protocol):
                 self.transport.protocol.dataReceived(rest)  # TLS stands before `made` by now, where it is implicit
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
-        self._cancel()
+        self._end()
 
-    def _refuse(self) -> None:
-        self._cancel()
+    def refuse(self) -> None:
+        self._end()
         self.transport.abortConnection()
 
-    def _cancel(self) -> None:
+    def _end(self) -> None:
+        self._service.waiting.discard(self)
         if self._timer is not None:
             self._timer.cancel()
 

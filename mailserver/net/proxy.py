@@ -10,6 +10,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
+UNKNOWN = "0.0.0.0"  # noqa: S104 - nothing binds to it; "this host", whom nobody else can name (RFC 1122 §3.2.1.3)
 LONGEST = 4096  # octets; version 2 may carry more, and nobody does
 _V1_LONGEST = 107
 
@@ -23,7 +24,10 @@ _LOCAL, _PROXY = 0x20, 0x21
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """`address`: the client's; None: the connection is the proxy's own. `length`: octets of the header."""
+    """`address`: the client's; None: the connection is the proxy's own. `length`: octets of the header.
+
+    A client that the proxy cannot name has the address `UNKNOWN`: it must not pass for the proxy, which may do more.
+    """
 
     address: str | None
     length: int
@@ -48,7 +52,7 @@ def _version_1(data: bytes) -> Header | None:
     if match is None:
         raise ValueError("a malformed PROXY header")
     if match[1] is None:
-        return Header(None, end + 2)
+        return Header(UNKNOWN, end + 2)
     kind = ipaddress.IPv4Address if match[1] == b"TCP4" else ipaddress.IPv6Address
     return Header(str(kind(match[2].decode())), end + 2)
 
@@ -62,8 +66,10 @@ def _version_2(data: bytes) -> Header | None:
     if len(data) < length:
         return None
     size = _V2_ADDRESS.get(family)
-    if command == _LOCAL or size is None:
+    if command == _LOCAL:
         return Header(None, length)
+    if size is None:
+        return Header(UNKNOWN, length)
     if length < 16 + 2 * size + 4:
         raise ValueError("a PROXY header without addresses")
     return Header(str(ipaddress.ip_address(data[16 : 16 + size])), length)

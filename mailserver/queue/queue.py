@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mailserver.mail import Body, Content
+from mailserver.mail.address import forms_of_domain
 from mailserver.queue import rows
 from mailserver.queue.bodies import Bodies, sync_directory
 from mailserver.queue.model import Entry, EntryLost, NewEntry, NoSuchEntry, QueuedRecipient, QueueError, State
@@ -71,13 +72,29 @@ class Queue:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
-        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if self._version() != rows.VERSION:
+            self._migrate()
+
+    def _version(self) -> int:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version not in range(rows.VERSION + 1):
             raise QueueError(f"the queue was made by another version of this program (its format is {version})")
-        if version == 0:
-            db.executescript(f"BEGIN IMMEDIATE; {rows.SCHEMA} PRAGMA user_version = {rows.VERSION}; COMMIT;")
-        for old in range(version or rows.VERSION, rows.VERSION):
-            db.executescript(f"BEGIN IMMEDIATE; {rows.MIGRATIONS[old]} PRAGMA user_version = {old + 1}; COMMIT;")
+        return int(version)
+
+    def _migrate(self) -> None:
+        """In one transaction; of several processes the first one does it, and the others find it done."""
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            version = self._version()
+            steps = [rows.MIGRATIONS[old] for old in range(version, rows.VERSION)] if version else [rows.SCHEMA]
+            for statement in ";".join(steps).split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {rows.VERSION}")
+            db.execute("COMMIT")
+        finally:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
 
     def close(self) -> None:
         with self._lock:
@@ -337,9 +354,11 @@ class Queue:
             return flushed
 
     def flush_domain(self, domain: str, *, subdomains: bool = False) -> int:
-        """As `flush`, for the entries that have a recipient in a domain, or below it."""
-        escaped = domain.lower().replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
-        patterns = [f"%@{escaped}", *([f"%.{escaped}"] if subdomains else [])]
+        """As `flush`, for the entries that have a recipient in a domain, or below it, however it is written."""
+        patterns = []
+        for form in forms_of_domain(domain.lower()):
+            escaped = form.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
+            patterns += [f"%@{escaped}", *([f"%.{escaped}"] if subdomains else [])]
         with self._reading() as db:
             wanted = " OR ".join(["address LIKE ? ESCAPE '\\'"] * len(patterns))
             rows = db.execute(f"SELECT DISTINCT entry FROM recipient WHERE {wanted}", patterns)  # noqa: S608

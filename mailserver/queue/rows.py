@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
-from mailserver.mail import Address, Body, EnhancedCode, Notify, Reply, Return, parse_forward_path
+from mailserver.mail import Address, Body, EnhancedCode, Notify, Reply, Return, restored
 from mailserver.queue.model import Entry, NewEntry, QueuedRecipient, State
 
 VERSION = 2
@@ -196,7 +196,7 @@ def _recipient_of(row: tuple[object, ...]) -> QueuedRecipient:
         reply = Reply(code, str(text), None if enhanced is None else EnhancedCode.parse(str(enhanced)))
     return QueuedRecipient(
         number=number,
-        address=parse_forward_path(f"<{address}>"),
+        address=restored(str(address)),
         original=_optional_address(original),
         next_attempt=next_attempt,
         last_attempt=last_attempt,
@@ -211,4 +211,4 @@ def _recipient_of(row: tuple[object, ...]) -> QueuedRecipient:
 
 
 def _optional_address(text: object) -> Address | None:
-    return None if text is None else parse_forward_path(f"<{text}>")
+    return None if text is None else restored(str(text))

@@ -36,6 +36,11 @@ class LineBuffer:
         if self._unwanted:
             self.discard(self._unwanted)
 
+    @property
+    def within_line(self) -> bool:
+        """Whether the beginning of the next line was thrown away."""
+        return self._skipped > 0
+
     def begins_with(self, word: bytes) -> bool:
         """Whether the next line does, in upper or lower case."""
         return not self._skipped and self._data[: len(word)].upper() == word

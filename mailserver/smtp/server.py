@@ -126,6 +126,7 @@ class ServerConnection:
         self._body: BodyReader | ChunkReader | None = None
         self._mail: Mail | None = None  # of the transaction
         self._chunk = (0, False)  # octets that follow the last BDAT, and whether it is the last chunk
+        self._chunk_announced = False  # the current line began with BDAT
 
     # Octets
 
@@ -307,11 +308,14 @@ class ServerConnection:
     def _read_line(self) -> Event | None:
         exchange = self._state is State.AUTH
         with_secret = exchange or self._input.begins_with(b"AUTH ")  # RFC 4954 §4: the initial response counts
+        if not self._input.within_line:
+            self._chunk_announced = not exchange and self._input.begins_with(b"BDAT")
         line = self._input.line(self.limits.auth_line if with_secret else self.limits.command_line)
         if line is None:
             return None
         if isinstance(line, Overlong):
-            return Rejected(AUTH_TOO_LONG if exchange else TOO_LONG, fatal=line is Overlong.ENDLESS)
+            fatal = line is Overlong.ENDLESS or self._chunk_announced
+            return Rejected(AUTH_TOO_LONG if exchange else TOO_LONG, fatal)
         try:
             return self._response(line) if exchange else self._command(line)
         except Refusal as fault:
@@ -322,7 +326,10 @@ class ServerConnection:
 
     def _command(self, line: bytes) -> Event | None:
         """Raises Refusal."""
-        verb, argument = split_command(line)
+        try:
+            verb, argument = split_command(line)
+        except Refusal as fault:  # where the octets of a chunk end is not known then
+            raise Refusal(fault.reply, fatal=fault.fatal or self._chunk_announced) from None
         if verb == "BDAT":
             return self._bdat(argument)
         command = COMMANDS.get(verb)

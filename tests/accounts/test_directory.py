@@ -335,3 +335,10 @@ def test_the_separator_of_subaddresses_is_configurable(tmp_path: Path, separator
     for each in ("alice+x", "alice-x", "alice=x-y", "alice_x"):
         found = directory.resolve(Address(each, "example.org"))
         assert found == (Mailbox(ALICE, QUOTA) if each == local else Unknown())
+
+
+@pytest.mark.parametrize("written", ["*@b\u00fccher.example", "*@xn--bcher-kva.example"])
+def test_an_allowance_holds_for_both_forms_of_a_domain(tmp_path: Path, written: str) -> None:
+    directory, _, _ = make(tmp_path, ACCOUNTS.replace("aliases", f'send_as = ["{written}"]\naliases', 1))
+    for domain in ("b\u00fccher.example", "xn--bcher-kva.example"):
+        assert directory.may_send_as(ALICE, Address("x", domain))

@@ -238,6 +238,11 @@ def test_the_whole_message_comes_back_where_that_is_asked_for():
         replace(WANTED, size=10**6),
         replace(WANTED, size=0),
         replace(WANTED, head=WANTED.head + "Grüße".encode()),
+        replace(WANTED, head=WANTED.head + b"x\n", size=WANTED.size + 2),
+        replace(WANTED, head=WANTED.head + b"x\r", size=WANTED.size + 2),
+        replace(WANTED, head=WANTED.head + b"x\0", size=WANTED.size + 2),
+        replace(WANTED, head=WANTED.head + b"x" * 999, size=WANTED.size + 999),
+        replace(WANTED, confidential=True),
     ],
 )
 def test_the_header_alone_comes_back_otherwise(subject):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import tomlkit
 
+from mailserver.net.connection import PROXY_WAITING
 from tests.support.clients import program, run
 from tests.support.server import ALICE, RunningServer
 from tests.support.sink import free_ports
@@ -56,6 +57,34 @@ def test_a_filter_tells_for_whom_it_speaks(server: RunningServer, tmp_path: Path
         home=tmp_path,
     )
     assert b"([203.0.113.9])" in last(server)
+
+
+def test_a_client_that_the_proxy_cannot_name_has_not_the_rights_of_the_proxy(server: RunningServer) -> None:
+    with socket.create_connection(("127.0.0.1", server.smtp_behind), 10) as client:  # type: ignore[attr-defined]
+        client.sendall(b"PROXY UNKNOWN\r\n")
+        lines = client.makefile("rb")
+        assert lines.readline().startswith(b"220 ")
+        client.sendall(b"EHLO c\r\nXCLIENT ADDR=127.0.0.1\r\nQUIT\r\n")
+        answer = lines.read()
+    assert b"-XCLIENT" not in answer and b"550 5.7.1 Only known proxies" in answer
+
+
+def test_connections_that_send_no_header_are_bounded(server: RunningServer) -> None:
+    address = ("127.0.0.1", server.smtp_behind)  # type: ignore[attr-defined]
+    silent = [socket.create_connection(address, 10) for _ in range(PROXY_WAITING)]
+    try:
+        with socket.create_connection(address, 10) as client:
+            assert client.recv(100) == b""
+        for connection in silent:
+            assert connection.recv(100) == b"", "a proxy sends its header at once"
+    except ConnectionResetError:
+        pass
+    finally:
+        for connection in silent:
+            connection.close()
+    with socket.create_connection(address, 10) as client:
+        client.sendall(b"PROXY TCP4 192.0.2.8 198.51.100.1 1 25\r\n")
+        assert client.recv(4) == b"220 "
 
 
 def test_implicit_tls_begins_behind_the_header(server: RunningServer) -> None:

@@ -36,3 +36,9 @@ def test_a_client_cannot_inject_a_field_by_its_name() -> None:
 def test_return_path() -> None:
     assert return_path_field(None) == b"Return-Path: <>\r\n"
     assert return_path_field(Address("a b", "example.org")) == b'Return-Path: <"a b"@example.org>\r\n'
+
+
+def test_the_recipient_stands_in_ascii_where_it_can() -> None:
+    arrival = Arrival("h", "192.0.2.1", "ESMTP", "x.1")
+    field = received_field(arrival, by="mx.example.org", when=WHEN, recipient=Address("bob", "b\u00fccher.example"))
+    assert b"for <bob@xn--bcher-kva.example>" in field and field.isascii()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.net.proxy import LONGEST, Header, read_header
+from mailserver.net.proxy import LONGEST, UNKNOWN, Header, read_header
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 
@@ -22,14 +22,14 @@ IPV6 = ipaddress.ip_address("2001:db8::7").packed + ipaddress.ip_address("2001:d
 GOOD = {
     b"PROXY TCP4 192.0.2.7 198.51.100.1 12345 25\r\n": "192.0.2.7",
     b"PROXY TCP6 2001:DB8::7 2001:db8::1 12345 25\r\n": "2001:db8::7",
-    b"PROXY UNKNOWN\r\n": None,
-    b"PROXY UNKNOWN ffff:f...f:ffff 65535 65535\r\n": None,
+    b"PROXY UNKNOWN\r\n": UNKNOWN,
+    b"PROXY UNKNOWN ffff:f...f:ffff 65535 65535\r\n": UNKNOWN,
     version_2(0x21, 0x11, IPV4): "192.0.2.7",
     version_2(0x21, 0x11, IPV4 + b"\x04\x00\x01x"): "192.0.2.7",
     version_2(0x21, 0x21, IPV6): "2001:db8::7",
     version_2(0x20, 0x00, b""): None,
     version_2(0x20, 0x11, IPV4): None,
-    version_2(0x21, 0x31, b"x" * 216): None,
+    version_2(0x21, 0x31, b"x" * 216): UNKNOWN,
 }
 
 

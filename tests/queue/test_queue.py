@@ -94,7 +94,7 @@ def test_an_entry_comes_back_as_it_was_queued(queue):
     st.builds(
         Address,
         st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=30),
-        st.sampled_from(["example.org", "[127.0.0.1]", "[IPv6:::1]", "xn--bcher-kva.example"]),
+        st.sampled_from(["example.org", "[127.0.0.1]", "[IPv6:::1]", "xn--bcher-kva.example", "b\u00fccher.example"]),
     )
 )
 def test_every_address_survives_the_queue(tmp_path_factory, address):
@@ -117,11 +117,8 @@ def test_what_a_sender_wants_to_be_told_survives_the_queue(queue):
     assert tuple(each.recipient for each in entry.recipients) == recipients
 
 
-def test_a_queue_of_the_former_version_is_taken_over(tmp_path):
-    queue = Queue(tmp_path / "queue")
-    id = put(queue, message())
-    queue.close()
-    db = sqlite3.connect(tmp_path / "queue" / "queue.db", isolation_level=None)
+def former_version(directory):
+    db = sqlite3.connect(directory / "queue.db", isolation_level=None)
     for table, column in (
         ("entry", "ret"),
         ("entry", "envid"),
@@ -132,12 +129,37 @@ def test_a_queue_of_the_former_version_is_taken_over(tmp_path):
         db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
     db.execute("PRAGMA user_version = 1")
     db.close()
+
+
+def test_a_queue_of_the_former_version_is_taken_over(tmp_path):
+    queue = Queue(tmp_path / "queue")
+    id = put(queue, message())
+    queue.close()
+    former_version(tmp_path / "queue")
     queue = Queue(tmp_path / "queue")
     entry = queue.show(id)
     assert (entry.ret, entry.envid, entry.recipients[0].notify, entry.recipients[0].orcpt) == (None,) * 4
     assert queue.due(NOW, horizon=HORIZON, limit=10) == [entry]
     queue.close()
     Queue(tmp_path / "queue").close()
+
+
+def test_an_address_that_would_not_be_taken_today_condemns_no_entry(queue, tmp_path):
+    id = put(queue, message())
+    with sqlite3.connect(tmp_path / "queue" / "queue.db") as db:
+        db.execute("UPDATE recipient SET address = ?", ("x@" + "i\u0307" * 40 + ".example",))
+    db.close()
+    assert [entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=10)] == [id]
+
+
+def test_several_processes_may_take_over_a_queue_at_once(tmp_path):
+    for attempt in range(10):
+        directory = tmp_path / str(attempt)
+        Queue(directory).close()
+        former_version(directory)
+        with ThreadPoolExecutor(4) as pool:  # each with a connection of its own, as processes have
+            for queue in list(pool.map(Queue, [directory] * 4)):
+                queue.close()
 
 
 def test_bare_postmaster_survives_the_queue(queue):
@@ -635,4 +657,7 @@ def test_a_domain_is_flushed_with_those_below_it_where_that_is_asked_for(queue):
     assert queue.flush_domain("example.net", subdomains=True) == 2
     assert queue.flush_domain("ex_mple.net") == 1, "an underscore is no wildcard"
     assert queue.flush_domain("%") == 0
+    put(queue, message("f@b\u00fccher.example", at=NOW))
+    put(queue, message("g@xn--bcher-kva.example", at=NOW))
+    assert queue.flush_domain("xn--bcher-kva.example") == queue.flush_domain("B\u00dcCHER.example") == 2
     assert queue.show(held).state is State.HELD

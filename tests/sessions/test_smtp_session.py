@@ -501,11 +501,30 @@ def submit(setup: Setup, message: bytes) -> bytes:
     [
         (b"From: Alice <alice@example.org>", b"250 "),
         (b"from: <alice@example.org>", b"250 "),
-        (b'From: friends: alice@example.org, "A" <alice@example.org>;', b"250 "),
+        (b'From: "A, B (c)" <alice@example.org> (Alice), A. B\r\n <alice@example.org>', b"250 "),
+        (b"From: =?utf-8?q?=C3=84?= <ALICE@Example.Org>", b"250 "),
         (b"Subject: none", b"250 "),
+        (b"From: friends: alice@example.org;", b"550 5.7.1 "),
+        (b"From: CEO <bob@example.org>: alice@example.org;", b"550 5.7.1 "),
+        (b"From: CEO <bob@example.org>:;", b"550 5.7.1 "),
+        (b"From: bob@example.org:;", b"550 5.7.1 "),
+        (b"From: <bob@example.org <alice@example.org>", b"550 5.7.1 "),
+        (b"From: CEO <bob@example.org:alice@example.org>", b"550 5.7.1 "),
+        (b"From: <@bob.example:alice@example.org>", b"550 5.7.1 "),
+        (b"From: bob@example.org <alice@example.org>", b"550 5.7.1 "),
+        (b"From: <alice@example.org>bob@example.org", b"550 5.7.1 "),
+        (b"From: alice@example.org bob@example.org", b"550 5.7.1 "),
+        (b"From: alice@example.org,", b"550 5.7.1 "),
+        (b"From: alice(x)@example.org", b"550 5.7.1 "),
+        (b"From:", b"550 5.7.1 "),
+        (b"From: <>", b"550 5.7.1 "),
+        (b"From: (bob@example.org)", b"550 5.7.1 "),
+        (b"From: alice@example.org," + b" " * 9000 + b"bob@example.org", b"550 5.7.1 "),
+        (b"From: alice@example.org\r\nFrom: alice@example.org", b"550 5.6.0 "),
+        (b"a:\r\n" * 10_000 + b"From: bob@example.org", b"552 5.3.4 "),
         (b"From: Bob <bob@example.org>", b"550 5.7.1 "),
         (b"From: alice@example.org, bob@example.org", b"550 5.7.1 "),
-        (b"From: alice@example.org\r\nFrom: bob@example.org", b"550 5.7.1 "),
+        (b"From: alice@example.org\r\nFrom: bob@example.org", b"550 5.6.0 "),
         (b"From: alice@example.org <boss@example.net>", b"550 5.7.1 "),
         (b"From: alice", b"550 5.7.1 "),
         (b"From:\r\n bob@example.org", b"550 5.7.1 "),
@@ -513,6 +532,44 @@ def submit(setup: Setup, message: bytes) -> bytes:
 )
 def test_the_from_field_belongs_to_the_account(setup: Setup, field: bytes, code: bytes) -> None:
     assert submit(setup, field + b"\r\n\r\nx\r\n").startswith(code)
+
+
+def test_a_message_without_an_author_gets_one(setup: Setup) -> None:
+    assert submit(setup, b"Subject: s\r\n\r\nFrom: me\r\n").startswith(b"250 ")
+    assert b"\r\nFrom: alice@example.org\r\n" in setup.delivered[0][1].partition(b"Subject: s")[0]
+
+
+@pytest.mark.parametrize("header", [b"Subject: x\rFrom: bob@example.org\r\n", b"Subject: x\nBcc: b\r\n", b"A: \0\r\n"])
+def test_binary_content_hides_no_field_from_the_check(setup: Setup, header: bytes) -> None:
+    say, _, _ = setup.open(submission=True, tls=TLS)
+    say(b"EHLO c\r\nAUTH PLAIN " + plain("alice@example.org", "secret") + b"\r\n")
+    say(b"MAIL FROM:<alice@example.org> BODY=BINARYMIME\r\nRCPT TO:<bob@example.org>\r\n")
+    message = b"From: alice@example.org\r\n" + header + b"\r\nbody"
+    assert say(b"BDAT %d LAST\r\n%b" % (len(message), message)).startswith(b"550 5.6.0 ")
+    assert not setup.delivered
+
+
+def test_a_loop_of_one_recipient_is_no_loop_of_the_others(setup: Setup) -> None:
+    say, _, _ = setup.open()
+    say(b"EHLO c\r\nMAIL FROM:<x@example.net>\r\nRCPT TO:<alice@example.org>\r\nRCPT TO:<bob@example.org>\r\nDATA\r\n")
+    assert say(b"Delivered-To: alice@example.org\r\n\r\nx\r\n.\r\n").startswith(b"250 ")
+    assert [account for account, _ in setup.delivered] == [BOB]
+    ((recipients, report),) = setup.queued
+    assert recipients == ["x@example.net"] and b"alice@example.org" in report and b"Status: 5.4.6" in report
+    say, _, _ = setup.open(lmtp=True)
+    say(b"LHLO c\r\nMAIL FROM:<x@example.net>\r\nRCPT TO:<alice@example.org>\r\nRCPT TO:<bob@example.org>\r\nDATA\r\n")
+    assert codes(say(b"Delivered-To: alice@example.org\r\n\r\nx\r\n.\r\n")) == [554, 250]
+    assert len(setup.queued) == 1
+
+
+def test_nothing_of_a_confidential_message_comes_back_in_clear(setup: Setup) -> None:
+    setup.full = frozenset({ALICE})
+    say, _, _ = setup.open(tls=TLS)
+    say(b"EHLO c\r\nMAIL FROM:<x@example.net> RET=FULL REQUIRETLS\r\n")
+    say(b"RCPT TO:<alice@example.org>\r\nRCPT TO:<bob@example.org>\r\nDATA\r\n")
+    assert say(b"Subject: s\r\n\r\nthe secret\r\n.\r\n").startswith(b"250 ")
+    ((recipients, report),) = setup.queued
+    assert recipients == ["x@example.net"] and b"5.2.2" in report and b"the secret" not in report
 
 
 @pytest.mark.parametrize("size", [10, 2_000_000])
@@ -546,7 +603,19 @@ def test_a_proxy_speaks_for_others_and_begins_anew(setup: Setup) -> None:
 
 
 @pytest.mark.parametrize(
-    "argument", [b"", b" ADDR", b" ADDR=1.2.3.4.5", b" ADDR=a ADDR=b", b" X=1", b" NAME=+0Ax", b" NAME=+FF", b" NAME="]
+    "argument",
+    [
+        b"",
+        b" ADDR",
+        b" ADDR=1.2.3.4.5",
+        b" ADDR=a ADDR=b",
+        b" X=1",
+        b" NAME=+0Ax",
+        b" NAME=+FF",
+        b" NAME=",
+        b" ADDR=fe80::1%x",
+        b" ADDR=IPV6:fe80::1%x+20y",
+    ],
 )
 def test_malformed_xclient_changes_nothing(setup: Setup, argument: bytes) -> None:
     channel = FakeChannel(peer="198.51.100.7")

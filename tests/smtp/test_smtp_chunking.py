@@ -124,6 +124,16 @@ def test_chunks_that_nobody_wants_are_dropped_and_are_no_commands() -> None:
     assert server.content == b""
 
 
+@pytest.mark.parametrize("line", [b"BDAT 33\tLAST", b"bdat 8 LAST" + b" " * 3000, b"BDAT 8 \xff", b"BDAT 8 L\rAST"])
+@pytest.mark.parametrize("pieces", [1, 7])
+def test_a_chunk_whose_line_was_refused_is_not_read_as_commands(line: bytes, pieces: int) -> None:
+    server = host()
+    data = line + b"\r\nRSET\r\nMAIL FROM:<evil@a>\r\n"
+    step = -(-len(data) // pieces)
+    codes = [code for start in range(0, len(data), step) for code in server.codes(data[start : start + step])]
+    assert codes == [500] and server.engine.closed
+
+
 def test_what_is_too_large_is_refused_at_the_end_of_its_chunk_and_ends_the_transaction() -> None:
     server = host(message_size=10)
     assert server.codes(b"BDAT 8\r\nabcdefghBDAT 8\r\nabcdefgh") == [250, 552]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from mailserver.delivery.intake import Outcome
 from mailserver.delivery.router import Local, Refused, Route
 from mailserver.mail import UNLIMITED, Address, Content, Envelope, Recipient, Reply
 from mailserver.mail.trace import Arrival
-from mailserver.message.header import Field, fields, header_end
+from mailserver.message.header import FIELD_LIMIT, Field, fields, header_end
 from mailserver.policy.connections import Refusal
 from mailserver.ports import Channel
 from mailserver.queue import QueueError
@@ -47,9 +47,13 @@ MAILBOX_TOO_SMALL = Reply.of(552, "5.2.2", "The message is larger than all that 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The beginning of a message: its octets, and the fields of its header. `complete`: the header ends within."""
+    """The beginning of a message: its octets, and the fields of its header, `end` octets long.
+
+    `complete`: the header ends within, and all of its fields are there.
+    """
 
     octets: bytes
+    end: int
     fields: list[Field]
     complete: bool
 
@@ -57,7 +61,9 @@ class Head:
     def of(cls, content: Content, limit: int) -> Head:
         octets = content.head(limit)
         end = header_end(octets)
-        return cls(octets, fields(octets[:end]), end < len(octets) or content.size <= len(octets))
+        found = fields(octets[:end])
+        ended = end < len(octets) or content.size <= len(octets)
+        return cls(octets, end, found, ended and len(found) < FIELD_LIMIT)
 
     def named(self, name: bytes) -> list[Field]:
         """`name` in lower case."""
@@ -336,6 +342,8 @@ class SMTPSession:
             try:
                 ip = ipaddress.ip_address(address.removeprefix("IPV6:").removeprefix("IPv6:"))
             except ValueError:
+                ip = None
+            if ip is None or "%" in str(ip):  # any text may stand in a zone
                 return Reply.of(501, "5.5.4", "ADDR is no address")
             self._channel.speak_for(str(ip))
         self._end_transaction()
@@ -390,7 +398,7 @@ class SMTPSession:
 
     async def _accept(self, transaction: _Transaction, content: Content) -> Outcome:
         head = Head.of(content, self._rooms.limits.header)
-        refusal = self._refuse_loops(head, transaction) or self._refuse_header(head)
+        refusal = self._refuse_any(head) or self._refuse_header(head)
         if refusal is not None:
             return self._all(transaction, refusal)
         mail = transaction.mail
@@ -398,7 +406,7 @@ class SMTPSession:
             mail.sender, tuple(transaction.recipients), mail.body, mail.smtputf8, mail.ret, mail.envid, mail.requiretls
         )
         try:
-            prepend, prepared = self._prepared(head, content)
+            prepend, prepared = self._prepared(head, content, mail.sender)
         except OSError as error:
             log.error("session=%s the message cannot be spooled: %s", self._channel.id, error)
             return self._all(transaction, NO_ROOM)
@@ -407,7 +415,7 @@ class SMTPSession:
                 envelope,
                 prepared,
                 self._arrival(smtputf8=mail.smtputf8),
-                transaction.routes,
+                self._without_loops(head, transaction.routes),
                 prepend=prepend,
                 each=self.lmtp or mail.prdr,
             )
@@ -415,21 +423,27 @@ class SMTPSession:
             if prepared is not content:
                 prepared.close()
 
-    def _refuse_loops(self, head: Head, transaction: _Transaction) -> Reply | None:
+    @staticmethod
+    def _refuse_any(head: Head) -> Reply | None:
         if not head.complete:
             return HEADER_TOO_LARGE
-        if len(head.named(b"received")) > RECEIVED_LIMIT:
-            return CIRCLE
+        return CIRCLE if len(head.named(b"received")) > RECEIVED_LIMIT else None
+
+    @staticmethod
+    def _without_loops(head: Head, routes: Sequence[Route]) -> list[Route | Refused]:
+        """A message that was delivered to an address does not go there again; to others it may."""
         before = {field.value.strip().lower() for field in head.named(b"delivered-to")}
-        for route in transaction.routes if before else ():
-            if isinstance(route, Local) and str(route.recipient).lower().encode() in before:
-                return DELIVERED_BEFORE
-        return None
+        return [
+            Refused(DELIVERED_BEFORE)
+            if before and isinstance(route, Local) and str(route.recipient).lower().encode() in before
+            else route
+            for route in routes
+        ]
 
     def _refuse_header(self, head: Head) -> Reply | None:
         return None
 
-    def _prepared(self, head: Head, content: Content) -> tuple[bytes, Content]:
+    def _prepared(self, head: Head, content: Content, sender: Address | None) -> tuple[bytes, Content]:
         """Header fields to put on top, in CRLF form, and the content to go on with. Raises OSError."""
         return b"", content
 

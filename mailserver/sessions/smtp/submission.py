@@ -1,17 +1,19 @@
 """Ports 587, 465 and 2525: mail from the users of this server, to anybody (RFC 6409, RFC 8314).
 
 Promises   A client logs in first, and sends as an address of its own account: in the envelope and in the From field.
-           Date and Message-ID are added where they are missing, Bcc is taken out; nothing else is touched.
+           From, Date and Message-ID are added where they are missing, Bcc is taken out; nothing else is touched.
+           A From field that readers might understand in different ways is refused, not interpreted.
 """
 
 from __future__ import annotations
 
-from mailserver.mail import Address, AddressError, Content, Reply, parse_mailbox
+from mailserver.mail import Address, Content, Reply, parse_mailbox
 from mailserver.mail.trace import date_time
-from mailserver.message.addresses import addresses
+from mailserver.message.addresses import plain_mailboxes
 from mailserver.message.header import Field
 from mailserver.sessions.smtp.session import Head, SMTPSession
 
+_NOBODY = Address("", "")
 _BLIND = frozenset({b"bcc", b"resent-bcc"})
 
 
@@ -36,19 +38,28 @@ class SubmissionSession(SMTPSession):
         return self._account is not None and self._rooms.senders.may_send_as(self._account, address)
 
     def _refuse_header(self, head: Head) -> Reply | None:
-        for field in head.named(b"from"):
-            if not all(self._owns(address) for address in _mailboxes(field)):
-                text = f"The From field names an address that does not belong to the account {self._account}"
-                return Reply.of(550, "5.7.1", text)
+        header = head.octets[: head.end]
+        ends = header.count(b"\r\n")
+        if b"\0" in header or not ends == header.count(b"\r") == header.count(b"\n"):
+            return Reply.of(550, "5.6.0", "The header holds a NUL, or a CR or LF that ends no line")
+        authors = head.named(b"from")
+        if len(authors) > 1:
+            return Reply.of(550, "5.6.0", "The message has more than one From field")
+        if not all(self._owns(address) for field in authors for address in _mailboxes(field)):
+            text = f"The From field names an address that does not belong to the account {self._account}"
+            return Reply.of(550, "5.7.1", text)
         return None
 
-    def _prepared(self, head: Head, content: Content) -> tuple[bytes, Content]:
+    def _prepared(self, head: Head, content: Content, sender: Address | None) -> tuple[bytes, Content]:
         blind = [field for field in head.fields if field.name.lower() in _BLIND]
-        return self._missing_fields(head), self._without(blind, head, content) if blind else content
+        top = self._missing_fields(head, sender or self._account)
+        return top, self._without(blind, head, content) if blind else content
 
-    def _missing_fields(self, head: Head) -> bytes:
+    def _missing_fields(self, head: Head, author: Address | None) -> bytes:
         """RFC 6409 §8."""
         missing = ""
+        if not head.named(b"from"):
+            missing += f"From: {author}\r\n"
         if not head.named(b"date"):
             missing += f"Date: {date_time(self._rooms.clock.wall())}\r\n"
         if not head.named(b"message-id"):
@@ -73,13 +84,8 @@ class SubmissionSession(SMTPSession):
 
 
 def _mailboxes(field: Field) -> list[Address]:
-    """What an address list names; something that nobody owns for what is no address."""
-    found = []
-    for each in addresses(field.value):
-        if each.host is None:
-            continue  # the name or the end of a group
-        try:
-            found.append(parse_mailbox(f"{(each.mailbox or b'').decode()}@{each.host.decode()}"))
-        except (AddressError, UnicodeDecodeError):
-            found.append(Address("", ""))
-    return found
+    """Whom the field names; somebody whom nobody owns for what is no plain list of mailboxes."""
+    try:
+        return [parse_mailbox(each.decode()) for each in plain_mailboxes(field.value)]
+    except ValueError:  # AddressError and UnicodeDecodeError are such
+        return [_NOBODY]
