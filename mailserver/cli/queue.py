@@ -71,6 +71,8 @@ def show(context: Context, id: str, as_json: bool) -> None:
         return
     click.echo(f"{entry.id}: {entry.state}, {format_size(entry.size)}, since {_time(entry.created)}")
     click.echo(f"from {_sender(entry)}")
+    if entry.release is not None:
+        click.echo(f"not before {_time(entry.release)}, as the sender asked")
     for recipient in entry.recipients:
         click.echo(f"to {printable(str(recipient.address))}: {_history(recipient)}")
 
@@ -84,8 +86,15 @@ def _selection(command: F) -> F:
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @pass_context
 def flush(context: Context, ids: tuple[str, ...]) -> None:
-    """Try entries again now: those named, or all but the held ones."""
-    _change(context, ids, not ids, Queue.flush, "to be tried now", refused=(State.HELD, State.CORRUPT))
+    """Try entries again now: those named, or all but the held ones and those whose sender asked for a later time."""
+    _change(
+        context,
+        ids,
+        not ids,
+        lambda queue, _: queue.flush(ids or None),
+        "to be tried now",
+        refused=(State.HELD, State.CORRUPT),
+    )
 
 
 @queue.command()
@@ -178,6 +187,7 @@ def _data(entry: Entry) -> dict[str, Any]:
         "state": str(entry.state),
         "sender": str(entry.sender) if entry.sender else None,
         "created": _time(entry.created),
+        "release": _time(entry.release) if entry.release is not None else None,
         "size": entry.size,
         "warned": entry.warned,
         "recipients": [

@@ -258,6 +258,9 @@ class SMTP(Section):
     etrn: tuple[Annotated[str, AfterValidator(parse_domain_name)], ...] = Field(
         default=(), description="domains whose queued mail is sent at once when a client asks with ETRN (RFC 1985)"
     )
+    future_release: Duration = Field(
+        default=30 * DAY, description="how long a submitted message may be held for later delivery (RFC 4865)"
+    )
     bare_lf: Literal["normalize", "refuse"] = Field(
         default="normalize", description="line feeds without a carriage return: made line ends, or refused with 550"
     )

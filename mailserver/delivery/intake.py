@@ -70,8 +70,13 @@ class Intake:
         single = envelope.recipients[0].address if len(envelope.recipients) == 1 else None
         header = received_field(arrival, by=self._hostname, when=now, recipient=single) + prepend
         pairs = list(zip(envelope.recipients, routes, strict=True))
-        away = [recipient for recipient, route in pairs if isinstance(route, Remote)]
-        here = [(recipient, route) for recipient, route in pairs if isinstance(route, Local | Refused)]
+        held = envelope.release is not None
+
+        def waits(route: Route | Refused) -> bool:
+            return isinstance(route, Remote) or (held and isinstance(route, Local))
+
+        away = [recipient for recipient, route in pairs if waits(route)]
+        here = [(recipient, route) for recipient, route in pairs if not (isinstance(route, Remote) or waits(route))]
         try:
             ids = await self._queue([self._entry(envelope, away, content, header, now)] if away else [])
             local_routes = [route for _, route in here if isinstance(route, Local)]
@@ -107,7 +112,7 @@ class Intake:
             log.info("message=%s to=<%s> queue=%s", arrival.id, recipient.address, ids[0])
         reply = Reply.of(250, "2.0.0", f"Ok, queued as {ids[0]}" if ids else f"Ok, delivered as {arrival.id}")
         told = iter(statuses)
-        replies = (reply if isinstance(route, Remote) else next(told).reply for _, route in pairs)
+        replies = (reply if waits(route) else next(told).reply for _, route in pairs)
         return Outcome(reply, tuple(reply if each_reply.positive else each_reply for each_reply in replies))
 
     def _entry(

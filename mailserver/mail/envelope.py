@@ -67,3 +67,5 @@ class Envelope:
     """The sender's own name for the message (RFC 3461 §4.4), decoded."""
     requiretls: bool = False
     """Never in clear, nor to a server that cannot be told so (RFC 8689)."""
+    release: float | None = None
+    """Not delivered to anybody before this wall time (RFC 4865)."""

@@ -10,7 +10,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-UNKNOWN = "0.0.0.0"  # noqa: S104 - nothing binds to it; "this host", whom nobody else can name (RFC 1122 §3.2.1.3)
+UNKNOWN = "0.0.0.0"  # noqa: S104 - nothing binds to it; it means "this host", which is none of ours to others
 LONGEST = 4096  # octets; version 2 may carry more, and nobody does
 _V1_LONGEST = 107
 

@@ -66,7 +66,10 @@ class QueuedRecipient:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A queued message without its content. `size`: octets of header and content. `warned`: the delay was told."""
+    """A queued message without its content. `size`: octets of header and content. `warned`: the delay was told.
+
+    `release`: nobody gets it before (RFC 4865).
+    """
 
     id: str
     state: State
@@ -76,6 +79,7 @@ class Entry:
     ret: Return | None
     envid: str | None
     requiretls: bool
+    release: float | None
     created: float
     warned: bool
     size: int

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 INLINE_LIMIT = 64 * 1024
 BUSY_TIMEOUT = 15.0  # seconds to wait for another process
 
+# Tried before, or never held: what is held until a time has that time as its first one.
+_RELEASED = "(release IS NULL OR due != release)"
 _ID_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -207,11 +209,11 @@ class Queue:
         """Up to `limit` entries whose time has come, the longest due first.
 
         No attempt is ever planned further ahead than `horizon` seconds: an entry whose time lies beyond was planned
-        before the clock was set back, and is due as well.
+        before the clock was set back, and is due as well; but nothing is due before its release.
         """
         with self._reading() as db:
             found: list[str] = []
-            for condition, bound in (("due <= ?", now), ("due > ?", now + horizon)):
+            for condition, bound in (("due <= ?", now), (f"due > ? AND {_RELEASED}", now + horizon)):
                 found += (
                     id
                     for (id,) in db.execute(
@@ -339,13 +341,18 @@ class Queue:
         try:
             return _load(db, id)
         except (ValueError, TypeError):
-            return Entry(id, State.CORRUPT, None, Body.SEVEN_BIT, False, None, None, False, 0.0, False, 0, b"", ())
+            return Entry(
+                id, State.CORRUPT, None, Body.SEVEN_BIT, False, None, None, False, None, 0.0, False, 0, b"", ()
+            )
 
     def flush(self, ids: Collection[str] | None = None) -> int:
-        """Makes entries due now: those named, or all. Held ones stay held. Gives the number of those that changed."""
+        """Makes entries due now: those named, or all but those before their release. Held ones stay held.
+
+        Gives the number of those that changed.
+        """
         with self._writing() as db:
             if ids is None:
-                ids = [id for (id,) in db.execute("SELECT id FROM entry")]
+                ids = [id for (id,) in db.execute(f"SELECT id FROM entry WHERE {_RELEASED}")]  # noqa: S608 - constant
             flushed = 0
             for id in ids:
                 if db.execute("UPDATE entry SET due = 0.0 WHERE id = ? AND state = 'queued'", (id,)).rowcount:
@@ -361,7 +368,8 @@ class Queue:
             patterns += [f"%@{escaped}", *([f"%.{escaped}"] if subdomains else [])]
         with self._reading() as db:
             wanted = " OR ".join(["address LIKE ? ESCAPE '\\'"] * len(patterns))
-            rows = db.execute(f"SELECT DISTINCT entry FROM recipient WHERE {wanted}", patterns)  # noqa: S608
+            named = f"SELECT entry FROM recipient WHERE {wanted}"  # noqa: S608 - placeholders
+            rows = db.execute(f"SELECT id FROM entry WHERE {_RELEASED} AND id IN ({named})", patterns)  # noqa: S608
             ids = [id for (id,) in rows]
         return self.flush(ids)
 

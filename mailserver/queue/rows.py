@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from mailserver.mail import Address, Body, EnhancedCode, Notify, Reply, Return, restored
 from mailserver.queue.model import Entry, NewEntry, QueuedRecipient, State
 
-VERSION = 2
+VERSION = 3
 REPLY_TEXT_LIMIT = 1000  # characters kept of a remote's words
 
 # `due` is the earliest next attempt of an entry's recipients, kept here so that one index answers what is due.
@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS entry (
     ret TEXT,
     envid TEXT,
     requiretls INTEGER NOT NULL DEFAULT 0,
+    release REAL,
     warned INTEGER NOT NULL,
     size INTEGER NOT NULL,
     header BLOB NOT NULL
@@ -65,10 +66,11 @@ ALTER TABLE entry ADD COLUMN requiretls INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE recipient ADD COLUMN notify TEXT;
 ALTER TABLE recipient ADD COLUMN orcpt TEXT;
 """,
+    2: "ALTER TABLE entry ADD COLUMN release REAL;",
 }
 """What makes the next version of each one."""
 
-ENTRY_COLUMNS = "id, state, sender, body, smtputf8, ret, envid, requiretls, created, warned, size, header"
+ENTRY_COLUMNS = "id, state, sender, body, smtputf8, ret, envid, requiretls, release, created, warned, size, header"
 RECIPIENT_COLUMNS = (
     "number, address, original, next_attempt, last_attempt, attempts, waited, failed, code, enhanced, text, host, "
     "notify, orcpt"
@@ -79,11 +81,12 @@ def insert(db: sqlite3.Connection, id: str, new: NewEntry, inline: bytes | None)
     """`inline` None: the body lies in a file."""
     envelope = new.envelope
     sender = None if envelope.sender is None else str(envelope.sender)
+    first_attempt = new.created if envelope.release is None else envelope.release
     size = len(new.header) + new.content.size
     db.execute(
-        f"INSERT INTO entry (due, {ENTRY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
+        f"INSERT INTO entry (due, {ENTRY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
         (
-            new.created,
+            first_attempt,
             id,
             State.QUEUED,
             sender,
@@ -92,6 +95,7 @@ def insert(db: sqlite3.Connection, id: str, new: NewEntry, inline: bytes | None)
             envelope.ret,
             envelope.envid,
             envelope.requiretls,
+            envelope.release,
             new.created,
             False,
             size,
@@ -106,8 +110,8 @@ def insert(db: sqlite3.Connection, id: str, new: NewEntry, inline: bytes | None)
                 number,
                 recipient.address,
                 recipient.original,
-                new.created,
-                new.created,
+                first_attempt,
+                first_attempt,
                 notify=recipient.notify,
                 orcpt=recipient.orcpt,
             )
@@ -146,10 +150,11 @@ def put_recipients(db: sqlite3.Connection, id: str, recipients: Iterable[QueuedR
 
 def entry_of(row: tuple[object, ...], recipients: Iterable[tuple[object, ...]]) -> Entry:
     """From `ENTRY_COLUMNS` and `RECIPIENT_COLUMNS`. Raises ValueError, TypeError."""
-    id, state, sender, body, smtputf8, ret, envid, requiretls, created, warned, size, header = row
+    id, state, sender, body, smtputf8, ret, envid, requiretls, release, created, warned, size, header = row
     if not (
         isinstance(id, str)
         and isinstance(envid, str | None)
+        and isinstance(release, float | None)
         and isinstance(created, float)
         and isinstance(size, int)
         and isinstance(header, bytes)
@@ -167,6 +172,7 @@ def entry_of(row: tuple[object, ...], recipients: Iterable[tuple[object, ...]]) 
         ret=None if ret is None else Return(str(ret)),
         envid=envid,
         requiretls=bool(requiretls),
+        release=release,
         created=created,
         warned=bool(warned),
         size=size,

@@ -25,7 +25,10 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """MAIL. `size` is what the client declares (RFC 1870), within the limit; the body may still be larger."""
+    """MAIL. `size` is what the client declares (RFC 1870), within the limit; the body may still be larger.
+
+    Of `hold_for`, seconds, and `hold_until`, wall time, one is there at most (RFC 4865).
+    """
 
     sender: Address | None
     size: int | None = None
@@ -35,6 +38,8 @@ class Mail:
     ret: Return | None = None
     envid: str | None = None
     requiretls: bool = False
+    hold_for: int | None = None
+    hold_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,7 @@ class ServerConnection:
         self._body: BodyReader | ChunkReader | None = None
         self._mail: Mail | None = None  # of the transaction
         self._chunk = (0, False)  # octets that follow the last BDAT, and whether it is the last chunk
+        self.future_release = ""  # what FUTURERELEASE offers, in the words of RFC 4865; empty: it is not offered
         self._chunk_announced = False  # the current line began with BDAT
 
     # Octets
@@ -269,6 +270,8 @@ class ServerConnection:
             keywords.append("REQUIRETLS")
         if self.etrn:
             keywords.append("ETRN")
+        if self.future_release:
+            keywords.append(f"FUTURERELEASE {self.future_release}")
         if self.xclient:
             keywords.append("XCLIENT " + " ".join(XCLIENT_NAMES))
         keywords.append(f"LIMITS MAILMAX={self.limits.transactions} RCPTMAX={self.limits.recipients}")
@@ -347,6 +350,8 @@ class ServerConnection:
             )  # RFC 1870 §6.1
         if isinstance(event, Mail) and event.requiretls and not (self.secure or self.encrypted):
             raise refusal(530, "5.7.0", "REQUIRETLS needs an encrypted connection: send STARTTLS first")  # RFC 8689 §3
+        if isinstance(event, Mail) and not (event.hold_for is event.hold_until is None or self.future_release):
+            raise refusal(555, "5.5.4", "Messages are not held here")
         if isinstance(event, Rcpt) and event.address.needs_smtputf8 and not (self._mail and self._mail.smtputf8):
             raise refusal(553, "5.6.7", "An address that is not ASCII needs SMTPUTF8 in MAIL")  # RFC 6531 §3.5
         if isinstance(event, Auth) and event.mechanism not in self.auth:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 
 from mailserver.mail import Body, Notify, Reply, Return, parse_forward_path, parse_reverse_path
@@ -58,7 +59,14 @@ _WORD = re.compile(r"[!-~]{1,255}")
 _VERB = re.compile(r"[A-Za-z]{1,20}")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
-MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "AUTH", "SMTPUTF8", "PRDR", "RET", "ENVID", "REQUIRETLS"})
+_HOLD_FOR = re.compile(r"[0-9]{1,9}")
+_DATE_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
+)  # RFC 3339 §5.6
+
+MAIL_PARAMETERS = frozenset(
+    {"SIZE", "BODY", "AUTH", "SMTPUTF8", "PRDR", "RET", "ENVID", "REQUIRETLS", "HOLDFOR", "HOLDUNTIL"}
+)
 RCPT_PARAMETERS = frozenset({"NOTIFY", "ORCPT"})
 
 _NO_PARAMETERS = Reply.of(501, "5.5.4", "No parameters are allowed")
@@ -108,6 +116,7 @@ def parse_mail(argument: str) -> Mail:
         raise refusal(501, "5.5.4", "BODY is none of 7BIT, 8BITMIME and BINARYMIME")
     if identity is not None and not _AUTH_PARAM.fullmatch(identity):
         raise refusal(501, "5.5.4", "AUTH is malformed")  # when it is not, AUTH=<> is assumed: nobody is trusted so far
+    hold_for, hold_until = _hold(parameters.get("HOLDFOR"), parameters.get("HOLDUNTIL"))
     return Mail(
         _address(parse_reverse_path, path, "5.1.7"),
         size=None if size is None else int(size),
@@ -117,7 +126,24 @@ def parse_mail(argument: str) -> Mail:
         ret=_ret(parameters.get("RET")),
         envid=_bounded_xtext(parameters.get("ENVID"), "ENVID", ENVID_LIMIT),
         requiretls="REQUIRETLS" in parameters,
+        hold_for=hold_for,
+        hold_until=hold_until,
     )
+
+
+def _hold(interval: str | None, moment: str | None) -> tuple[int | None, float | None]:
+    """Seconds, or seconds since the epoch (RFC 4865). Raises Refusal."""
+    if interval is not None and moment is not None:
+        raise refusal(501, "5.5.4", "HOLDFOR and HOLDUNTIL exclude each other")
+    if interval is not None and not _HOLD_FOR.fullmatch(interval):
+        raise refusal(501, "5.5.4", "HOLDFOR is a number of seconds, of 9 digits at most")
+    if moment is not None and not _DATE_TIME.fullmatch(moment):
+        raise refusal(501, "5.5.4", "HOLDUNTIL is a time as 2030-01-31T08:00:00Z")
+    try:
+        until = None if moment is None else datetime.fromisoformat(moment.upper()).timestamp()
+    except (ValueError, OverflowError):
+        raise refusal(501, "5.5.4", "HOLDUNTIL is no time") from None
+    return None if interval is None else int(interval), until
 
 
 def _ret(value: str | None) -> Return | None:

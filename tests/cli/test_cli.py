@@ -19,7 +19,7 @@ from mailserver.accounts import scram_keys, verify_password
 from mailserver.cli import main
 from mailserver.config.loader import load_accounts
 from mailserver.config.reference import page
-from mailserver.mail import Content, Envelope, Recipient, Reply, parse_mailbox
+from mailserver.mail import Address, Content, Envelope, Recipient, Reply, parse_mailbox
 from mailserver.queue import NewEntry, Queue
 from tests.support.configs import ACCOUNTS, MINIMAL, SECRET_HASH, write_configuration
 
@@ -385,6 +385,17 @@ def test_one_entry_in_full(command: Command, ids: list[str]) -> None:
     assert entry == json.loads(command.good("queue", "list", "--json"))[0]
     assert (entry["id"], entry["state"], entry["sender"]) == (ids[0], "queued", "alice@example.org")
     assert entry["recipients"][0]["host"] == "mx.far.example"
+
+
+def test_what_its_sender_wants_to_be_held(command: Command, ids: list[str]) -> None:
+    queue = Queue(command.directory / "data" / "queue")
+    envelope = Envelope(None, (Recipient(Address("x", "far.example")),), release=4_000_000_000.0)
+    (id,) = queue.add([NewEntry(envelope, Content(b"x"), b"", 1_700_000_000.0)])
+    queue.close()
+    assert "not before 2096-10-02T07:06:40+00:00, as the sender asked\n" in command.good("queue", "show", str(id))
+    assert json.loads(command.good("queue", "show", str(id), "--json"))["release"] == "2096-10-02T07:06:40+00:00"
+    assert command.good("queue", "flush") == "2 entries to be tried now\n"
+    assert command.good("queue", "flush", str(id)) == "1 entry to be tried now\n"
 
 
 def test_hold_release_flush_and_remove(command: Command, ids: list[str]) -> None:

@@ -123,6 +123,7 @@ def former_version(directory):
         ("entry", "ret"),
         ("entry", "envid"),
         ("entry", "requiretls"),
+        ("entry", "release"),
         ("recipient", "notify"),
         ("recipient", "orcpt"),
     ):
@@ -227,6 +228,19 @@ def test_an_attempt_planned_beyond_the_horizon_is_due_since_the_clock_went_back(
 
 
 # Results
+
+
+def test_nothing_is_due_before_its_release_not_even_by_a_flush(queue):
+    late = NOW + 100 * HORIZON
+    held = put(queue, replace(message(), envelope=replace(message().envelope, release=late)))
+    other = put(queue, message())
+    assert queue.show(held).release == late
+    assert [each.id for each in queue.due(NOW, horizon=HORIZON, limit=10)] == [other]
+    assert queue.flush() == 1 and queue.flush_domain(queue.show(held).recipients[0].address.domain) == 1
+    assert [each.id for each in queue.due(NOW, horizon=HORIZON, limit=10)] == [other]
+    assert {each.id for each in queue.due(late, horizon=HORIZON, limit=10)} == {held, other}
+    assert queue.flush([held]) == 1, "who names it, wants it"
+    assert {each.id for each in queue.due(NOW, horizon=HORIZON, limit=10)} == {held, other}
 
 
 def test_record_keeps_the_last_reply(queue):

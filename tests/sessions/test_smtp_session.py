@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ class Setup:
     clock: FakeClock
     delivered: list[tuple[Address, bytes]] = field(default_factory=list)
     queued: list[tuple[list[str], bytes]] = field(default_factory=list)
+    releases: list[float] = field(default_factory=list)
     disk_error: Exception | None = None
     full: frozenset[Address] = frozenset()
     room: int = 10**9
@@ -89,6 +91,7 @@ def setup(tmp_path: Path) -> Setup:
             if made.disk_error:
                 raise made.disk_error
             recipients = [str(r.address) for r in entry.envelope.recipients]
+            made.releases.append(entry.envelope.release)
             made.queued.append((recipients, entry.header + b"".join(entry.content.chunks())))
             return "Q1"
 
@@ -581,6 +584,69 @@ def test_bcc_is_taken_out_and_nothing_else_is_touched(setup: Setup, size: int) -
     kept = b"Date: d\r\nMessage-ID: <1@x>\r\nX-Odd:   kept\r\nFrom: alice@example.org\r\n\r\n"
     assert message.endswith(kept + body)
     assert message.count(b"Date: ") == message.lower().count(b"message-id: ") == 1
+
+
+# FUTURERELEASE (RFC 4865)
+
+
+def submitter(setup: Setup) -> Any:
+    say, _, _ = setup.open(submission=True, tls=TLS)
+    answer = say(b"EHLO c\r\nAUTH PLAIN " + plain("alice@example.org", "secret") + b"\r\n")
+    until = datetime.fromtimestamp(setup.clock.wall() + 30 * 86400, UTC)
+    assert b"250-FUTURERELEASE 2592000 %b\r\n" % f"{until:%Y-%m-%dT%H:%M:%SZ}".encode() in answer
+    return say
+
+
+def at(setup: Setup, seconds: float) -> bytes:
+    zone = timezone(timedelta(hours=-3, minutes=-30))
+    return datetime.fromtimestamp(setup.clock.wall() + seconds, zone).isoformat(timespec="seconds").encode()
+
+
+@pytest.mark.parametrize("when", ["for", "until"])
+def test_a_message_is_kept_until_its_time_for_recipients_here_as_well(setup: Setup, when: str) -> None:
+    say = submitter(setup)
+    parameter = b"HOLDFOR=3600" if when == "for" else b"HOLDUNTIL=" + at(setup, 3600)
+    say(b"MAIL FROM:<alice@example.org> " + parameter + b"\r\nRCPT TO:<bob@example.org>\r\n")
+    assert say(b"RCPT TO:<x@example.net>\r\nDATA\r\n").startswith(b"250 ")
+    assert say(b"From: alice@example.org\r\n\r\nx\r\n.\r\n").startswith(b"250 2.0.0 Ok, queued as ")
+    ((recipients, _),) = setup.queued
+    assert recipients == ["bob@example.org", "x@example.net"] and not setup.delivered
+    assert int(setup.releases[0]) == int(setup.clock.wall() + 3600)
+
+
+@pytest.mark.parametrize(
+    "parameter", [b"HOLDFOR=0", b"HOLDUNTIL=1999-01-01t00:00:00.5z", b"HOLDUNTIL=0001-01-01T00:00:00+23:59"]
+)
+def test_a_time_that_has_passed_is_now(setup: Setup, parameter: bytes) -> None:
+    say = submitter(setup)
+    say(b"MAIL FROM:<alice@example.org> " + parameter + b"\r\nRCPT TO:<bob@example.org>\r\nDATA\r\n")
+    assert say(b"From: alice@example.org\r\n\r\nx\r\n.\r\n").startswith(b"250 ")
+    assert len(setup.delivered) == 1 and not setup.queued
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        b"HOLDFOR=2592001",
+        b"HOLDFOR=",
+        b"HOLDFOR=-1",
+        b"HOLDFOR=1000000000",
+        b"HOLDFOR=1 HOLDUNTIL=2030-01-01T00:00:00Z",
+        b"HOLDUNTIL=9999-12-31T23:59:59Z",
+        b"HOLDUNTIL=2030-02-30T00:00:00Z",
+        b"HOLDUNTIL=2030-01-01",
+        b"HOLDUNTIL=2030-01-01T00:00:00",
+        b"HOLDUNTIL=2030-01-01T00:00:00+24:01",
+    ],
+)
+def test_what_cannot_be_held(setup: Setup, parameters: bytes) -> None:
+    assert submitter(setup)(b"MAIL FROM:<alice@example.org> " + parameters + b"\r\n").startswith(b"501 5.5.4 ")
+
+
+def test_only_users_have_messages_held(setup: Setup) -> None:
+    say, _, _ = setup.open()
+    assert b"FUTURERELEASE" not in say(b"EHLO c\r\n")
+    assert say(b"MAIL FROM:<a@example.net> HOLDFOR=60\r\n").startswith(b"555 ")
 
 
 # XCLIENT

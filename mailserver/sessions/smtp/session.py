@@ -77,6 +77,7 @@ class _Transaction:
     mail: events.Mail
     recipients: list[Recipient]
     routes: list[Route]
+    release: float | None
     attempts: int = 0
     content: Content | None = None
     spool_error: OSError | None = None
@@ -197,8 +198,12 @@ class SMTPSession:
             return Reply.of(421, "4.7.0", f"{self._rooms.hostname} too many messages in one connection")
         if event.size and not await self._disk_has(event.size):
             return NO_ROOM
+        try:
+            release = self._release(event)
+        except ValueError:
+            return Reply.of(501, "5.5.4", "The message cannot be held for so long")
         self._transactions += 1
-        self._transaction = _Transaction(event, [], [])
+        self._transaction = _Transaction(event, [], [], release)
         return Reply.of(250, "2.1.0", "Sender ok")
 
     async def _on_rcpt(self, event: events.Rcpt) -> Reply:
@@ -390,6 +395,10 @@ class SMTPSession:
     def _refuse_sender(self, sender: Address | None) -> Reply | None:
         return None
 
+    def _release(self, mail: events.Mail) -> float | None:
+        """Not before this wall time is the message delivered; None: at once. Raises ValueError: it is too far."""
+        return None
+
     def _spool_fault(self, transaction: _Transaction) -> Reply | None:
         if transaction.spool_error is None:
             return None
@@ -403,7 +412,14 @@ class SMTPSession:
             return self._all(transaction, refusal)
         mail = transaction.mail
         envelope = Envelope(
-            mail.sender, tuple(transaction.recipients), mail.body, mail.smtputf8, mail.ret, mail.envid, mail.requiretls
+            mail.sender,
+            tuple(transaction.recipients),
+            mail.body,
+            mail.smtputf8,
+            mail.ret,
+            mail.envid,
+            mail.requiretls,
+            transaction.release,
         )
         try:
             prepend, prepared = self._prepared(head, content, mail.sender)

@@ -7,11 +7,14 @@ Promises   A client logs in first, and sends as an address of its own account: i
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from mailserver.mail import Address, Content, Reply, parse_mailbox
 from mailserver.mail.trace import date_time
 from mailserver.message.addresses import plain_mailboxes
 from mailserver.message.header import Field
 from mailserver.sessions.smtp.session import Head, SMTPSession
+from mailserver.smtp.events import Hello, Mail
 
 _NOBODY = Address("", "")
 _BLIND = frozenset({b"bcc", b"resent-bcc"})
@@ -33,6 +36,23 @@ class SubmissionSession(SMTPSession):
         if self._owns(sender or self._account):  # an account may end meanwhile
             return None
         return Reply.of(553, "5.7.1", f"The sender address does not belong to the account {self._account}")
+
+    async def _on_hello(self, event: Hello) -> Reply:
+        reply = await super()._on_hello(event)
+        longest = self._rooms.policy.future_release
+        until = datetime.fromtimestamp(self._rooms.clock.wall() + longest, UTC)
+        self.engine.future_release = f"{longest:.0f} {until:%Y-%m-%dT%H:%M:%SZ}"
+        return reply
+
+    def _release(self, mail: Mail) -> float | None:
+        """RFC 4865. A time that has passed already is now."""
+        now = self._rooms.clock.wall()
+        until = mail.hold_until if mail.hold_for is None else now + mail.hold_for
+        if until is None or until <= now:
+            return None
+        if until > now + self._rooms.policy.future_release:
+            raise ValueError("later than messages are held")
+        return until
 
     def _owns(self, address: Address) -> bool:
         return self._account is not None and self._rooms.senders.may_send_as(self._account, address)
