@@ -4,7 +4,8 @@ Promises   A positive reply means that every recipient's copy is durable, in the
            elsewhere is queued before the mailboxes are written: when that fails, nothing has happened yet.
            A mailbox that cannot be written for now sends its copy to the queue, not back to the sender.
 On failure 4xx when nothing was accepted and trying again may help, 5xx when no mailbox will ever take it. When only a
-           follow-up cannot be queued, 451: a copy may come twice then, but none is lost. `accept` never raises.
+           follow-up cannot be queued, 451: a copy may come twice then, but none is lost; a report of success is
+           then left out. `accept` never raises.
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ class Intake:
                 refused = self._refused(arrival, statuses)
                 return Outcome(refused, tuple(status.reply for status in statuses))
             local = [(recipient, status) for (recipient, _), status in zip(here, statuses, strict=True)]
-            follow_ups = [] if each else self._follow_ups(envelope, content, header, local, now)
-            ids += await self._queue(follow_ups + self._successes(envelope, content, local, now))
+            ids += await self._queue([] if each else self._follow_ups(envelope, content, header, local, now))
+            ids += await self._told(arrival, self._successes(envelope, content, local, now))
         except QueueError as error:
             log.error("message=%s not accepted: %s", arrival.id, error)
             return Outcome(TROUBLE, (TROUBLE,) * len(pairs))
@@ -135,6 +136,14 @@ class Intake:
         if failure is not None:
             raise failure
         return ids
+
+    async def _told(self, arrival: Arrival, reports: Sequence[NewEntry]) -> list[str]:
+        """As `_queue`; but for a report of success that cannot be queued nobody shall send the message again."""
+        try:
+            return await self._queue(reports)
+        except QueueError as error:
+            log.error("message=%s success not reported: %s", arrival.id, error)
+            return []
 
     def _follow_ups(
         self,

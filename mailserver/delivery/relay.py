@@ -140,7 +140,7 @@ class Relay:
                 await conversation.start_tls(self._hostname, verify=verify)
             if mail.envelope.requiretls and not (connection.tls and conversation.offers_requiretls):
                 text = f"{target.host} cannot promise that the message is never sent in clear"
-                raise SessionFailed(Reply.of(550, "5.7.30", text), said=True)
+                raise SessionFailed(Reply.of(550, "5.7.30", text))
             if self._login_required:
                 await self._log_in(connection, conversation)
             statuses = await conversation.send(mail, recipients)

@@ -5,7 +5,7 @@ import email
 import pytest
 
 from mailserver.delivery.intake import Intake
-from mailserver.delivery.router import Local, Remote
+from mailserver.delivery.router import Local, Refused, Remote
 from mailserver.mail import UNLIMITED, Address, Body, Content, Envelope, Notify, Quota, Recipient, Reply
 from mailserver.mail.trace import Arrival
 from mailserver.queue import QueueError
@@ -306,3 +306,23 @@ def test_nobody_is_told_when_the_sender_is_null():
     envelope = Envelope(None, (Recipient(ALICE, None, frozenset({Notify.SUCCESS})),))
     run(world.intake.accept(envelope, Content(BODY), ARRIVAL, [local(ALICE)[0]]))
     assert world.queued == []
+
+
+def test_a_report_of_success_that_cannot_be_queued_sends_no_message_twice():
+    world = World(queue_fails={1})
+    envelope = Envelope(SENDER, (Recipient(ALICE, None, frozenset({Notify.SUCCESS})),))
+    outcome = run(world.intake.accept(envelope, Content(BODY), ARRIVAL, [local(ALICE)[0]]))
+    assert outcome.reply.code == 250 and len(world.delivered) == 1
+
+
+def test_what_is_held_waits_in_the_queue_and_what_is_refused_stays_refused():
+    world = World()
+    bob, carol = local(BOB)[0], Address("carol", "far.example")
+    envelope = Envelope(SENDER, (Recipient(ALICE), Recipient(BOB), Recipient(carol)), release=4e9)
+    routes = [Refused(FULL), bob, remote(carol)[0]]
+    outcome = run(world.intake.accept(envelope, Content(BODY), ARRIVAL, routes))
+    assert [reply.code for reply in outcome.each] == [552, 250, 250]
+    assert world.delivered == []
+    held, report = world.queued
+    assert [each.address for each in held.envelope.recipients] == [BOB, carol] and held.envelope.release == 4e9
+    assert report.envelope.release is None and report.envelope.sender is None

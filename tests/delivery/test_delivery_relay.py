@@ -415,6 +415,10 @@ def test_requiretls_fails_where_it_cannot_be_promised(extensions):
     server = ScriptedServer(extensions=extensions)
     assert required(server) == (Action.FAILED, "5.7.30")
     assert server.bodies == []
+    setup = Setup(ScriptedServer(extensions=extensions))
+    envelope = Envelope(ALICE, (Recipient(BOB),), requiretls=True)
+    (status,) = run(setup.relay.deliver("example.net", envelope, TRACE, Content(BODY)))
+    assert status.host is None, "the words are ours"
 
 
 def test_requiretls_never_falls_back_to_clear():
