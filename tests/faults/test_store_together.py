@@ -5,6 +5,7 @@ Each performs a log of its own (`tests/support/storelog.py`), in INBOX, which al
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import subprocess
@@ -57,13 +58,17 @@ def test_processes_that_share_an_account_and_are_killed_lose_nothing(tmp_path: P
         ledgers = {f"r{number}p{each}-": Ledger(seen(root, f"r{number}p{each}-")) for each in range(PROCESSES)}
         everyone |= ledgers
         records = {name: tmp_path / name for name in ledgers}
-        processes = [start(root, name, 10 * number + seed, records[name]) for seed, name in enumerate(ledgers)]
-        time.sleep(0.5 + chance.random())
-        for process in chance.sample(processes, PROCESSES):
-            assert process.poll() is None, "it ended by itself"
-            process.kill()
-            process.communicate(timeout=10)
-            time.sleep(0.2 * chance.random())
+        with contextlib.ExitStack() as started:
+            processes = []
+            for seed, name in enumerate(ledgers):
+                processes.append(start(root, name, 10 * number + seed, records[name]))
+                started.callback(processes[-1].kill)  # none outlives a test that fails
+            time.sleep(0.5 + chance.random())
+            for process in chance.sample(processes, PROCESSES):
+                assert process.poll() is None, "it ended by itself"
+                process.kill()
+                process.communicate(timeout=10)
+                time.sleep(0.2 * chance.random())
         for name, ledger in ledgers.items():
             told = list(read_records(records[name]))
             done += len(told)
