@@ -11,7 +11,8 @@ from twisted.application import strports
 from twisted.application.internet import StreamServerEndpointService
 from twisted.internet import endpoints
 
-from mailserver.net.connection import Service, ServiceFactory
+from mailserver.net.connection import Service
+from mailserver.net.factory import ServiceFactory
 
 
 def listen(reactor: Any, endpoint: str, service: Service) -> StreamServerEndpointService:

@@ -1,4 +1,8 @@
-"""What a step of a server's mechanism may come to."""
+"""What a step of a server's mechanism may come to.
+
+Promises   Plain values; no password or token stands in a `repr`.
+On failure What a client did wrong is a value too, `Malformed` or `Failed`, never an exception.
+"""
 
 from __future__ import annotations
 

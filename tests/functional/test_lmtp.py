@@ -15,9 +15,13 @@ from tests.support.sink import free_ports
 MESSAGE = b"Subject: by LMTP\r\n\r\n.\r\ntext\r\n"
 
 
+class LMTPServer(RunningServer):
+    lmtp_port = 0
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[RunningServer]:
-    made = RunningServer(tmp_path / "server", accounts={ALICE: [], BOB: []})
+def server(tmp_path: Path) -> Iterator[LMTPServer]:
+    made = LMTPServer(tmp_path / "server", accounts={ALICE: [], BOB: []})
     (port,) = free_ports(1)
     configuration = tomlkit.parse(made.config.read_text())
     for endpoint in (f"unix:{made.directory}/lmtp", f"tcp:{port}:interface=127.0.0.1"):
@@ -25,14 +29,14 @@ def server(tmp_path: Path) -> Iterator[RunningServer]:
     made.config.write_text(tomlkit.dumps(configuration))
     accounts = made.directory / "accounts.toml"
     accounts.write_text(accounts.read_text().replace(f'[account."{BOB}"]', f'[account."{BOB}"]\nquota = "1 B"'))
-    made.lmtp_port = port  # type: ignore[attr-defined]
+    made.lmtp_port = port
     with made:
         yield made
 
 
 @pytest.mark.parametrize("kind", ["unix", "tcp"])
-def test_each_recipient_is_answered_for_itself(server: RunningServer, kind: str) -> None:
-    host, port = (f"{server.directory}/lmtp", 0) if kind == "unix" else ("127.0.0.1", server.lmtp_port)  # type: ignore[attr-defined]
+def test_each_recipient_is_answered_for_itself(server: LMTPServer, kind: str) -> None:
+    host, port = (f"{server.directory}/lmtp", 0) if kind == "unix" else ("127.0.0.1", server.lmtp_port)
     with smtplib.LMTP(host, port, local_hostname="relay.test") as client:
         client.ehlo()
         assert client.has_extn("pipelining") and client.has_extn("chunking")
@@ -46,7 +50,7 @@ def test_each_recipient_is_answered_for_itself(server: RunningServer, kind: str)
     assert b"with LMTP id" in message and message.endswith(MESSAGE.replace(b"\r\n", b"\n"))
 
 
-def test_chunks_of_many_megabytes(server: RunningServer) -> None:
+def test_chunks_of_many_megabytes(server: LMTPServer) -> None:
     piece = b"x" * 76 + b"\r\n"
     with server.smtp() as client:
         client.ehlo()

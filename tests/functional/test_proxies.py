@@ -10,20 +10,26 @@ from pathlib import Path
 import pytest
 import tomlkit
 
-from mailserver.net.connection import PROXY_WAITING
+from mailserver.net.factory import PROXY_WAITING
 from tests.support.clients import program, run
 from tests.support.server import ALICE, RunningServer
 from tests.support.sink import free_ports
 
 
+class Behind(RunningServer):
+    """With ports for a load balancer besides."""
+
+    smtp_behind = imaps_behind = 0
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    made = RunningServer(tmp_path_factory.mktemp("server"), sections={"proxies": {"networks": ["127.0.0.0/30"]}})
-    made.smtp_behind, made.imaps_behind = free_ports(2)  # type: ignore[attr-defined]
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
+    made = Behind(tmp_path_factory.mktemp("server"), sections={"proxies": {"networks": ["127.0.0.0/30"]}})
+    made.smtp_behind, made.imaps_behind = free_ports(2)
     configuration = tomlkit.parse(made.config.read_text())
     for protocol, port, tls in (
-        ("smtp", made.smtp_behind, "starttls"),  # type: ignore[attr-defined]
-        ("imap", made.imaps_behind, "implicit"),  # type: ignore[attr-defined]
+        ("smtp", made.smtp_behind, "starttls"),
+        ("imap", made.imaps_behind, "implicit"),
     ):
         endpoint = f"tcp:{port}:interface=127.0.0.1"
         listener = {"protocol": protocol, "endpoint": endpoint, "tls": tls, "proxy": True}
@@ -33,14 +39,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         yield made
 
 
-def last(server: RunningServer) -> bytes:
+def last(server: Behind) -> bytes:
     return server.messages(ALICE)[-1]
 
 
 @pytest.mark.parametrize("version", ["1", "2"])
-def test_a_load_balancer_tells_whom_it_connects(server: RunningServer, tmp_path: Path, version: str) -> None:
+def test_a_load_balancer_tells_whom_it_connects(server: Behind, tmp_path: Path, version: str) -> None:
     run(
-        *(program("swaks"), "--server", "127.0.0.1", "--port", str(server.smtp_behind)),  # type: ignore[attr-defined]
+        *(program("swaks"), "--server", "127.0.0.1", "--port", str(server.smtp_behind)),
         *("--from", "x@example.net", "--to", ALICE, "--proxy-version", version, "--proxy-family", "TCP4"),
         *("--proxy-source", "192.0.2.77", "--proxy-source-port", "4444", "--proxy-dest", "198.51.100.1"),
         *("--proxy-dest-port", "25", *(["--proxy-protocol", "STREAM", "--proxy-family", "AF_INET"] * (version == "2"))),
@@ -50,7 +56,7 @@ def test_a_load_balancer_tells_whom_it_connects(server: RunningServer, tmp_path:
     assert b"([192.0.2.77])" in last(server)
 
 
-def test_a_filter_tells_for_whom_it_speaks(server: RunningServer, tmp_path: Path) -> None:
+def test_a_filter_tells_for_whom_it_speaks(server: Behind, tmp_path: Path) -> None:
     run(
         *(program("swaks"), "--server", "127.0.0.1", "--port", str(server.ports.smtp), "--from", "x@example.net"),
         *("--to", ALICE, "--xclient", "ADDR=203.0.113.9 NAME=client.example HELO=client.example"),
@@ -59,8 +65,8 @@ def test_a_filter_tells_for_whom_it_speaks(server: RunningServer, tmp_path: Path
     assert b"([203.0.113.9])" in last(server)
 
 
-def test_a_client_that_the_proxy_cannot_name_has_not_the_rights_of_the_proxy(server: RunningServer) -> None:
-    with socket.create_connection(("127.0.0.1", server.smtp_behind), 10) as client:  # type: ignore[attr-defined]
+def test_a_client_that_the_proxy_cannot_name_has_not_the_rights_of_the_proxy(server: Behind) -> None:
+    with socket.create_connection(("127.0.0.1", server.smtp_behind), 10) as client:
         client.sendall(b"PROXY UNKNOWN\r\n")
         lines = client.makefile("rb")
         assert lines.readline().startswith(b"220 ")
@@ -69,8 +75,8 @@ def test_a_client_that_the_proxy_cannot_name_has_not_the_rights_of_the_proxy(ser
     assert b"-XCLIENT" not in answer and b"550 5.7.1 Only known proxies" in answer
 
 
-def test_connections_that_send_no_header_are_bounded(server: RunningServer) -> None:
-    address = ("127.0.0.1", server.smtp_behind)  # type: ignore[attr-defined]
+def test_connections_that_send_no_header_are_bounded(server: Behind) -> None:
+    address = ("127.0.0.1", server.smtp_behind)
     silent = [socket.create_connection(address, 10) for _ in range(PROXY_WAITING)]
     try:
         with socket.create_connection(address, 10) as client:
@@ -87,17 +93,17 @@ def test_connections_that_send_no_header_are_bounded(server: RunningServer) -> N
         assert client.recv(4) == b"220 "
 
 
-def test_implicit_tls_begins_behind_the_header(server: RunningServer) -> None:
-    with socket.create_connection(("127.0.0.1", server.imaps_behind), 10) as raw:  # type: ignore[attr-defined]
+def test_implicit_tls_begins_behind_the_header(server: Behind) -> None:
+    with socket.create_connection(("127.0.0.1", server.imaps_behind), 10) as raw:
         raw.sendall(b"PROXY TCP6 2001:db8::5 2001:db8::1 5555 993\r\n")
         with server.tls_context().wrap_socket(raw, server_hostname="localhost") as client:
             assert client.recv(4) == b"* OK"
     assert "peer=2001:db8::5 service=imap" in server.log()
 
 
-def test_a_connection_without_a_header_gets_nothing(server: RunningServer) -> None:
+def test_a_connection_without_a_header_gets_nothing(server: Behind) -> None:
     for words in (b"EHLO spammer\r\n", b"PROXY nonsense\r\n"):
-        with socket.create_connection(("127.0.0.1", server.smtp_behind), 10) as client:  # type: ignore[attr-defined]
+        with socket.create_connection(("127.0.0.1", server.smtp_behind), 10) as client:
             client.sendall(words)
             try:
                 assert client.recv(100) == b""
@@ -105,7 +111,7 @@ def test_a_connection_without_a_header_gets_nothing(server: RunningServer) -> No
                 pass
 
 
-def test_strangers_may_neither(server: RunningServer) -> None:
+def test_strangers_may_neither(server: Behind) -> None:
     stranger = ("127.0.0.9", 0)
     with socket.create_connection(("127.0.0.1", server.ports.smtp), 10, stranger) as client:
         lines = client.makefile("rb")
@@ -114,7 +120,7 @@ def test_strangers_may_neither(server: RunningServer) -> None:
         answer = lines.read()
     assert b"XCLIENT" not in answer.partition(b"250 HELP")[0]
     assert b"550 5.7.1 Only known proxies" in answer
-    with socket.create_connection(("127.0.0.1", server.smtp_behind), 10, stranger) as client:  # type: ignore[attr-defined]
+    with socket.create_connection(("127.0.0.1", server.smtp_behind), 10, stranger) as client:
         client.sendall(b"PROXY TCP4 127.0.0.1 127.0.0.1 1 25\r\n")
         try:
             assert client.recv(100) == b""

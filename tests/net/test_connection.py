@@ -16,12 +16,11 @@ from mailserver.net.connection import (
     READ_AHEAD,
     STOP_FAREWELL,
     STOP_GRACE,
-    RefusedConnection,
     ServedConnection,
     Service,
-    ServiceFactory,
     stop_connections,
 )
+from mailserver.net.factory import RefusedConnection, ServiceFactory
 from mailserver.policy.connections import ConnectionLimits
 from tests.support.fakes import FakeClock, run
 

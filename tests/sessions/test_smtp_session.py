@@ -22,6 +22,7 @@ from mailserver.ports import TLSState
 from mailserver.queue import QueueError
 from mailserver.sessions import smtp
 from mailserver.sessions.login import Authenticator
+from mailserver.sessions.smtp.session import IDLE_COMMANDS
 from mailserver.store.model import Delivery, DeliveryError
 from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, PasswordsOnly, Ready, converse, run
 
@@ -442,6 +443,23 @@ def test_loops_and_large_headers_are_refused(setup: Setup, header: bytes, code: 
     say, _, _ = setup.open()
     say(TO_ALICE + b"DATA\r\n")
     assert say(header + b"Subject: x\r\n\r\nx\r\n.\r\n").startswith(code)
+
+
+@pytest.mark.parametrize("command", [b"NOOP\r\n", b"VRFY x\r\n", b"RSET\r\n", b"HELP\r\n", b"BDAT 0\r\n"])
+def test_who_brings_no_message_is_sent_away(setup: Setup, command: bytes) -> None:
+    say, _, channel = setup.open()
+    say(TO_ALICE)
+    assert not {421, 500, 503} & set(codes(say(command * IDLE_COMMANDS)))
+    assert codes(say(command)) == [421] and channel.closed
+
+
+def test_a_message_begins_the_count_anew(setup: Setup) -> None:
+    say, _, channel = setup.open()
+    for _ in range(3):
+        say(b"NOOP\r\n" * (IDLE_COMMANDS - 1))
+        say(TO_ALICE + b"DATA\r\n")
+        assert codes(say(b"Subject: x\r\n\r\nx\r\n.\r\n")) == [250]
+    assert not channel.closed
 
 
 def test_so_many_messages_in_one_connection(setup: Setup) -> None:

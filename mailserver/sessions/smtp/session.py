@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,11 @@ from mailserver.delivery.intake import Outcome
 from mailserver.delivery.router import Local, Refused, Route
 from mailserver.mail import UNLIMITED, Address, Content, Envelope, Recipient, Reply
 from mailserver.mail.trace import Arrival
-from mailserver.message.header import FIELD_LIMIT, Field, fields, header_end
 from mailserver.policy.connections import Refusal
 from mailserver.ports import Channel
 from mailserver.queue import QueueError
 from mailserver.sessions.login import Exchange, LoginRefused
+from mailserver.sessions.smtp.head import Head
 from mailserver.sessions.smtp.rooms import SMTPRooms
 from mailserver.smtp import events
 from mailserver.smtp.body import Strictness
@@ -34,40 +34,13 @@ log = logging.getLogger(__name__)
 
 REFUSED_RECIPIENTS = 100  # in one session
 HARVEST_DELAY = 1.0  # seconds for each refused recipient, once they are many
-RECEIVED_LIMIT = 50  # RFC 5321 §6.3 asks for at least 100 hops in theory; loops show long before
+IDLE_COMMANDS = 100  # one after the other that bring no message
 DISK_RESERVE = 16 * 2**20  # octets that stay free for what is on its way already
 
-CIRCLE = Reply.of(554, "5.4.6", "The message goes in circles: too many Received fields")
-DELIVERED_BEFORE = Reply.of(554, "5.4.6", "The message goes in circles: it was delivered to this address before")
-HEADER_TOO_LARGE = Reply.of(552, "5.3.4", "The header of the message is too large")
 NO_ROOM = Reply.of(452, "4.3.1", "No room for the message now, try again later")
+_IDLE = (events.Reset, events.Noop, events.Verify, events.Help, events.Etrn)
 MAILBOX_FULL = Reply.of(452, "4.2.2", "The mailbox is full")
 MAILBOX_TOO_SMALL = Reply.of(552, "5.2.2", "The message is larger than all that the mailbox may hold")
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The beginning of a message: its octets, and the fields of its header, `end` octets long.
-
-    `complete`: the header ends within, and all of its fields are there.
-    """
-
-    octets: bytes
-    end: int
-    fields: list[Field]
-    complete: bool
-
-    @classmethod
-    def of(cls, content: Content, limit: int) -> Head:
-        octets = content.head(limit)
-        end = header_end(octets)
-        found = fields(octets[:end])
-        ended = end < len(octets) or content.size <= len(octets)
-        return cls(octets, end, found, ended and len(found) < FIELD_LIMIT)
-
-    def named(self, name: bytes) -> list[Field]:
-        """`name` in lower case."""
-        return [field for field in self.fields if field.name.lower() == name]
 
 
 @dataclass(slots=True)
@@ -123,6 +96,7 @@ class SMTPSession:
         self._exchange: Exchange | None = None
         self._transaction: _Transaction | None = None
         self._errors = 0
+        self._idle = 0
         self._refused = 0
         self._transactions = 0
         self._handlers: dict[type, Callable[[Any], Awaitable[Reply | None]]] = {
@@ -170,11 +144,21 @@ class SMTPSession:
         self.engine.greet(Reply(220, "LMTP ready" if self.lmtp else "ESMTP ready"))
 
     async def handle(self, event: events.Event) -> None:
-        reply = await self._handlers[type(event)](event)
+        reply = self._refuse_idling(event) or await self._handlers[type(event)](event)
         if reply is not None:
             self.engine.reply(reply)
         if self.engine.closed:
             self._channel.close()
+
+    def _refuse_idling(self, event: events.Event) -> Reply | None:
+        """A client that keeps a connection and sends no mail takes the place of one that does."""
+        if isinstance(event, events.BodyEnd):
+            self._idle = 0
+        elif isinstance(event, _IDLE) or (isinstance(event, events.ChunkEnd) and not event.size):
+            self._idle += 1
+        if self._idle <= IDLE_COMMANDS:
+            return None
+        return Reply.of(421, "4.7.0", f"{self._rooms.hostname} too many commands without a message")
 
     def timed_out(self) -> None:
         self.engine.reply(Reply.of(421, "4.4.2", f"{self._rooms.hostname} you were silent for too long"))
@@ -407,7 +391,7 @@ class SMTPSession:
 
     async def _accept(self, transaction: _Transaction, content: Content) -> Outcome:
         head = Head.of(content, self._rooms.limits.header)
-        refusal = self._refuse_any(head) or self._refuse_header(head)
+        refusal = head.refusal or self._refuse_header(head)
         if refusal is not None:
             return self._all(transaction, refusal)
         mail = transaction.mail
@@ -431,30 +415,13 @@ class SMTPSession:
                 envelope,
                 prepared,
                 self._arrival(smtputf8=mail.smtputf8),
-                self._without_loops(head, transaction.routes),
+                head.without_loops(transaction.routes),
                 prepend=prepend,
                 each=self.lmtp or mail.prdr,
             )
         finally:
             if prepared is not content:
                 prepared.close()
-
-    @staticmethod
-    def _refuse_any(head: Head) -> Reply | None:
-        if not head.complete:
-            return HEADER_TOO_LARGE
-        return CIRCLE if len(head.named(b"received")) > RECEIVED_LIMIT else None
-
-    @staticmethod
-    def _without_loops(head: Head, routes: Sequence[Route]) -> list[Route | Refused]:
-        """A message that was delivered to an address does not go there again; to others it may."""
-        before = {field.value.strip().lower() for field in head.named(b"delivered-to")}
-        return [
-            Refused(DELIVERED_BEFORE)
-            if before and isinstance(route, Local) and str(route.recipient).lower().encode() in before
-            else route
-            for route in routes
-        ]
 
     def _refuse_header(self, head: Head) -> Reply | None:
         return None

@@ -13,7 +13,8 @@ from mailserver.mail import Address, Content, Reply, parse_mailbox
 from mailserver.mail.trace import date_time
 from mailserver.message.addresses import plain_mailboxes
 from mailserver.message.header import Field
-from mailserver.sessions.smtp.session import Head, SMTPSession
+from mailserver.sessions.smtp.head import Head
+from mailserver.sessions.smtp.session import SMTPSession
 from mailserver.smtp.events import Hello, Mail
 
 _NOBODY = Address("", "")
