@@ -12,6 +12,7 @@ import click
 
 from mailserver.cli.common import Context, Failure, as_json, pass_context, print_json, print_table, printable
 from mailserver.config.units import format_size
+from mailserver.mail import MailParameters
 from mailserver.queue import Entry, Queue, QueuedRecipient, State
 
 ANSWER_LIMIT = 100
@@ -71,8 +72,8 @@ def show(context: Context, id: str, as_json: bool) -> None:
         return
     click.echo(f"{entry.id}: {entry.state}, {format_size(entry.size)}, since {_time(entry.created)}")
     click.echo(f"from {_sender(entry)}")
-    if entry.release is not None:
-        click.echo(f"not before {_time(entry.release)}, as the sender asked")
+    for line in _wishes(entry.parameters):
+        click.echo(line)
     for recipient in entry.recipients:
         click.echo(f"to {printable(str(recipient.address))}: {_history(recipient)}")
 
@@ -181,13 +182,30 @@ def _history(recipient: QueuedRecipient) -> str:
     return f"{tries}, the last {_time(recipient.last_attempt)}: {answer}{host}; {following}"
 
 
+def _wishes(asked: MailParameters) -> Iterator[str]:
+    """What the sender asked for, where it matters to the queue."""
+    if asked.release is not None:
+        yield f"not before {_time(asked.release)}, as the sender asked"
+    by = asked.deliver_by
+    if by is not None:
+        otherwise = "goes back" if by.returned else "is told to be late"
+        yield f"by {_time(by.time)}, as the sender asked, or it {otherwise}"
+    if asked.priority:
+        yield f"priority {asked.priority}"
+
+
 def _data(entry: Entry) -> dict[str, Any]:
+    asked = entry.parameters
+    by = asked.deliver_by
     return {
         "id": entry.id,
         "state": str(entry.state),
         "sender": str(entry.sender) if entry.sender else None,
         "created": _time(entry.created),
-        "release": _time(entry.release) if entry.release is not None else None,
+        "release": _time(asked.release) if asked.release is not None else None,
+        "deliver_by": _time(by.time) if by is not None else None,
+        "returned_if_late": by.returned if by is not None else None,
+        "priority": asked.priority,
         "size": entry.size,
         "warned": entry.warned,
         "recipients": [

@@ -261,6 +261,9 @@ class SMTP(Section):
     future_release: Duration = Field(
         default=30 * DAY, description="how long a submitted message may be held for later delivery (RFC 4865)"
     )
+    highest_priority: Annotated[int, Field(ge=0, le=9, strict=True)] = Field(
+        default=9, description="how urgent users may make a message, from 0 to 9 (RFC 6710); strangers never above 0"
+    )
     bare_lf: Literal["normalize", "refuse"] = Field(
         default="normalize", description="line feeds without a carriage return: made line ends, or refused with 550"
     )

@@ -10,8 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from math import floor
 
-from mailserver.mail import Action, Address, Body, Content, DeliveryStatus, Envelope, Recipient, Reply
+from mailserver.delivery.retry import TIME_OVER
+from mailserver.mail import (
+    Action,
+    Address,
+    Body,
+    Content,
+    DeliverBy,
+    DeliveryStatus,
+    Envelope,
+    Notify,
+    Recipient,
+    Reply,
+)
 from mailserver.ports import Clock, ConnectFailure, Connection, Workers
 from mailserver.sasl import choose
 from mailserver.smtp.client import ClientConnection
@@ -157,7 +170,11 @@ class Conversation:
             else DeliveryStatus.of_reply(recipient.address, reply, self._name)
             for recipient, reply in zip(recipients, replies, strict=True)
         ]
-        return [replace(status, passed_on=status.reply.positive and self._takes_dsn) for status in statuses]
+        in_time = self._client.shortest_time is not None
+        return [
+            replace(status, passed_on=self._takes_dsn, in_time=in_time) if status.reply.positive else status
+            for status in statuses
+        ]
 
     async def quit(self) -> None:
         """Takes leave without waiting for the answer."""
@@ -178,6 +195,13 @@ class Conversation:
             return Reply.of(554, "5.6.3", f"{self._name} takes no binary content, and the message has some")
         if mail.body is Body.EIGHT_BIT and "8BITMIME" not in self._client.extensions:
             return Reply.of(554, "5.6.3", f"{self._name} takes no 8-bit content, and the message has some")
+        if (by := mail.envelope.parameters.deliver_by) is not None and by.returned:
+            left = by.time - self._clock.wall()
+            if left <= 0:
+                return TIME_OVER
+            if self._client.shortest_time is None or self._client.shortest_time > left:  # RFC 2852 §4.1.4.1
+                text = f"{self._name} does not promise to deliver the message in time or to return it"
+                return Reply.of(554, "5.3.3", text)
         if not self._takes_utf8 and (mail.utf8_header or (mail.sender and self._spelled(mail.sender) is None)):
             return self._not_ascii()
         return None
@@ -201,22 +225,14 @@ class Conversation:
 
     async def _envelope(self, mail: Outgoing, recipients: Sequence[Recipient]) -> list[Reply]:
         """MAIL and RCPTs, in one write where the server offers PIPELINING (RFC 2920)."""
-        told = [replace(each, address=self._spelled(each.address) or each.address) for each in recipients]
+        told = [self._told(each, mail) for each in recipients]
         pipelining = "PIPELINING" in self._client.extensions
         sender = self._spelled(mail.sender) if mail.sender is not None else None
         smtputf8 = mail.utf8_header or any(
             address.needs_smtputf8 for address in (*(each.address for each in told), *filter(None, [sender]))
         )
-        ret, envid = mail.envelope.ret, mail.envelope.envid
-        self._client.mail(
-            sender,
-            size=mail.size,
-            body=mail.body,
-            smtputf8=smtputf8,
-            ret=ret,
-            envid=envid,
-            requiretls=mail.envelope.requiretls,
-        )
+        asked = replace(mail.envelope.parameters, body=mail.body, smtputf8=smtputf8)
+        self._client.mail(sender, asked, size=mail.size, seconds=self._seconds_left(asked.deliver_by))
         if pipelining:
             for recipient in told:
                 self._client.rcpt(recipient)
@@ -231,6 +247,21 @@ class Conversation:
                 self._client.rcpt(recipient)
             replies.append(await self._answer(RCPT))
         return replies
+
+    def _told(self, recipient: Recipient, mail: Outgoing) -> Recipient:
+        """As this server is told of it: where it does not know of the time, to tell of delays (RFC 2852 §4.1.4.2)."""
+        told = replace(recipient, address=self._spelled(recipient.address) or recipient.address)
+        by = mail.envelope.parameters.deliver_by
+        if by is None or self._client.shortest_time is not None or recipient.wants(Notify.NEVER):
+            return told
+        return replace(told, notify=(told.notify or frozenset({Notify.FAILURE})) | {Notify.DELAY})
+
+    def _seconds_left(self, by: DeliverBy | None) -> int:
+        """None are left, or the time is over, only where the message is not to be returned (RFC 2852 §4)."""
+        if by is None:
+            return 0
+        left = floor(by.time - self._clock.wall())
+        return max(left, 1) if by.returned else left
 
     async def _content(self, mail: Outgoing) -> Reply:
         if mail.body is Body.BINARY:

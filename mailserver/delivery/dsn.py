@@ -14,7 +14,18 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mailserver.mail import Action, Address, Content, Envelope, Recipient, Reply, Return
+from mailserver.mail import (
+    NOTHING_ASKED,
+    Action,
+    Address,
+    Content,
+    DeliverBy,
+    Envelope,
+    MailParameters,
+    Recipient,
+    Reply,
+    Return,
+)
 from mailserver.mail.trace import date_time
 from mailserver.message.header import fields, first, header_end
 from mailserver.queue import NewEntry
@@ -29,6 +40,7 @@ _LINE_END = re.compile(rb"\r\n|\r|\n")
 _MESSAGE_ID = re.compile(rb"<[!-;=?-~]{1,250}>")
 
 EXPIRED = "4.4.7"
+RETURNED = "5.4.7"  # RFC 2852 §4.1.3
 
 # RFC 3463: subject and detail of a status; detail None stands for all others of the subject.
 _MEANINGS: dict[tuple[int, int | None], str] = {
@@ -44,6 +56,7 @@ _MEANINGS: dict[tuple[int, int | None], str] = {
     (4, 3): "The receiving server could not be looked up.",
     (4, 4): "No way to the receiving server could be found.",
     (4, 6): "The message would go in circles.",
+    (4, 7): "There was no time left to deliver it.",
     (6, 3): "The receiving server cannot take a message of this form.",
     (7, None): "The receiving server does not accept the message by its own rules; it may take it for spam.",
 }
@@ -68,28 +81,35 @@ class Problem:
 class Subject:
     """The message that is reported on: its sender, when it came, and its first octets (at most `HEAD_LIMIT`).
 
-    `ret` and `envid` are the sender's (RFC 3461); `size` is the octets of the whole message, 0 when it is not known.
-    `confidential`: it came with REQUIRETLS; its content stays out of the report, which may go in clear (RFC 8689 §5).
+    `size` is the octets of the whole message, 0 when it is not known; `parameters` are what its sender asked for.
     """
 
     sender: Address
     arrived: float
     head: bytes
-    ret: Return | None = None
-    envid: str | None = None
     size: int = 0
-    confidential: bool = False
+    parameters: MailParameters = NOTHING_ASKED
 
     @property
     def returned(self) -> bytes | None:
-        """The whole message, where it is to come back and can: it is at hand, and all of it lines of 7 bits."""
-        whole = self.ret is Return.FULL and 0 < self.size <= len(self.head) and not self.confidential
-        return self.head if whole and _is_plain(self.head) else None
+        """The whole message, where it is to come back and can: it is at hand, and all of it lines of 7 bits.
+
+        The report may go in clear: what came with REQUIRETLS stays out of it (RFC 8689 §5).
+        """
+        wanted = self.parameters.ret is Return.FULL and not self.parameters.requiretls
+        return self.head if wanted and 0 < self.size <= len(self.head) and _is_plain(self.head) else None
+
+    def overdue(self, now: float) -> DeliverBy | None:
+        """The time by which it was to arrive, when that is over (RFC 2852)."""
+        by = self.parameters.deliver_by
+        return by if by is not None and now >= by.time else None
 
 
 def failure_report(subject: Subject, problems: Sequence[Problem], *, hostname: str, now: float) -> NewEntry:
     """For recipients that will not be tried again. A reply that was temporary means that time ran out."""
     words = ["could not be delivered to:", "", *_problem_words(problems, subject.arrived)]
+    if (by := subject.overdue(now)) is not None and by.returned:
+        words += ["", f"You wanted it back unless it arrives by {date_time(by.time)}."]
     attached = "The message" if subject.returned is not None else "The header of the message"
     words += ["", "It will not be tried again.", f"{attached} is attached."]
     return _report(subject, "Your message could not be delivered", words, Action.FAILED, problems, hostname, now)
@@ -98,6 +118,8 @@ def failure_report(subject: Subject, problems: Sequence[Problem], *, hostname: s
 def delay_report(subject: Subject, problems: Sequence[Problem], *, hostname: str, now: float, until: float) -> NewEntry:
     """For recipients that are still tried, up to the time `until`."""
     words = ["has not been delivered yet to:", "", *_problem_words(problems, None)]
+    if (by := subject.overdue(now)) is not None:
+        words += ["", f"You wanted to be told unless it arrives by {date_time(by.time)}."]
     words += ["", f"You need not send it again: the server keeps trying until {date_time(until)}."]
     return _report(subject, "Your message is delayed", words, Action.DELAYED, problems, hostname, now, until)
 
@@ -111,7 +133,7 @@ def success_report(
         words = ["was delivered to:", "", *addresses]
         return _report(subject, "Your message was delivered", words, action, recipients, hostname, now)
     words = ["was handed on to another server, for:", "", *addresses, ""]
-    words += ["That server does not tell whether it delivers it; you may hear no more of it."]
+    words += ["That server may not tell whether it delivers it; you may hear no more of it."]
     return _report(subject, "Your message was handed on", words, action, recipients, hostname, now)
 
 
@@ -140,10 +162,16 @@ def _report(
     ]
     greeting = [f"This is the mail server {hostname}.", "", f"Your message of {date_time(subject.arrived)}"]
     status = [f"Reporting-MTA: dns; {hostname}", f"Arrival-Date: {date_time(subject.arrived)}"]
-    if subject.envid is not None:
-        status.insert(0, f"Original-Envelope-Id: {subject.envid}")
+    asked = subject.parameters
+    if asked.envid is not None:
+        status.insert(0, f"Original-Envelope-Id: {asked.envid}")
+    if asked.deliver_by is not None:
+        status.append(f"Deliver-By-Date: {date_time(asked.deliver_by.time)}")
+    if asked.hold is not None:
+        status.append(f"Future-Release-Request: {asked.hold}")
+    expired = _expired(subject, action, now)
     for problem in problems:
-        status += ["", *_status_fields(problem, action, until)]
+        status += ["", *_status_fields(problem, action, expired, until)]
     parts = [
         _lines(["Content-Type: text/plain; charset=us-ascii", "", *greeting, *words]),
         _lines(["Content-Type: message/delivery-status", "", *status]),
@@ -151,7 +179,16 @@ def _report(
     ]
     opening, closing = f"\r\n--{boundary}\r\n".encode(), f"\r\n--{boundary}--\r\n".encode()
     content = Content(_lines(header), *(opening + part for part in parts), closing)
-    return NewEntry(Envelope(None, (Recipient(subject.sender),)), content, b"", now)
+    envelope = Envelope(None, (Recipient(subject.sender),), MailParameters(priority=asked.priority))
+    return NewEntry(envelope, content, b"", now)
+
+
+def _expired(subject: Subject, action: Action, now: float) -> str | None:
+    """The status of those whose last reply was temporary, instead of that of the reply."""
+    late = subject.overdue(now)
+    if action is Action.FAILED:
+        return RETURNED if late is not None and late.returned else EXPIRED
+    return EXPIRED if action is Action.DELAYED and late is not None else None
 
 
 def _problem_words(problems: Sequence[Problem], tried_since: float | None) -> list[str]:
@@ -173,15 +210,14 @@ def _problem_words(problems: Sequence[Problem], tried_since: float | None) -> li
     return lines[:-1]
 
 
-def _status_fields(problem: Problem, action: Action, until: float | None) -> list[str]:
+def _status_fields(problem: Problem, action: Action, expired: str | None, until: float | None) -> list[str]:
     """The per-recipient fields, RFC 3464 §2.3."""
-    expired = action is Action.FAILED and problem.reply.temporary
     original = problem.orcpt or (f"rfc822; {problem.original}" if problem.original is not None else "")
     lines = [f"Original-Recipient: {original}"] if original else []
     lines += [
         f"Final-Recipient: rfc822; {problem.recipient}",
         f"Action: {action}",
-        f"Status: {EXPIRED if expired else problem.reply.status}",
+        f"Status: {expired if expired and problem.reply.temporary else problem.reply.status}",
     ]
     if problem.host is not None:
         lines += [f"Remote-MTA: dns; {problem.host}", f"Diagnostic-Code: smtp; {_said(problem.reply)}"]

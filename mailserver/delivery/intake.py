@@ -69,9 +69,12 @@ class Intake:
         """
         now = self._clock.wall()
         single = envelope.recipients[0].address if len(envelope.recipients) == 1 else None
-        header = received_field(arrival, by=self._hostname, when=now, recipient=single) + prepend
+        received = received_field(
+            arrival, by=self._hostname, when=now, recipient=single, priority=envelope.parameters.priority
+        )
+        header = received + prepend
         pairs = list(zip(envelope.recipients, routes, strict=True))
-        held = envelope.release is not None
+        held = envelope.parameters.release is not None
 
         def waits(route: Route | Refused) -> bool:
             return isinstance(route, Remote) or (held and isinstance(route, Local))
@@ -198,4 +201,4 @@ def _problem(recipient: Recipient, status: DeliveryStatus, now: float) -> Proble
 
 def _subject(envelope: Envelope, sender: Address, content: Content, now: float) -> Subject:
     head = content.head(HEAD_LIMIT)
-    return Subject(sender, now, head, envelope.ret, envelope.envid, content.size, envelope.requiretls)
+    return Subject(sender, now, head, content.size, envelope.parameters)

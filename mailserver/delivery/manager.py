@@ -17,16 +17,16 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from mailserver.config.model import Relay as Settings
 from mailserver.delivery.dsn import HEAD_LIMIT, Problem, Subject, delay_report, failure_report, success_report
 from mailserver.delivery.local import Deliver, deliver_copies
-from mailserver.delivery.retry import RetryPolicy
+from mailserver.delivery.retry import TIME_OVER, RetryPolicy
 from mailserver.delivery.router import Local, Refused, Router
 from mailserver.delivery.schedule import Schedule
-from mailserver.mail import Action, Address, Content, DeliveryStatus, Envelope, Notify, Reply
+from mailserver.mail import Action, Address, Content, DeliverBy, DeliveryStatus, Envelope, Notify, Recipient, Reply
 from mailserver.ports import Clock, Timer, Workers
 from mailserver.queue import Entry, EntryLost, NewEntry, NoSuchEntry, Queue, QueuedRecipient, QueueError
 
@@ -195,18 +195,21 @@ class QueueManager:
         return self._queue.due(now, horizon=self._policy.horizon, limit=limit, exclude=exclude)
 
     def _begin(self, entry: Entry, now: float) -> None:
-        round = _Round(entry, {recipient.number: recipient for recipient in entry.recipients})
+        by = entry.parameters.deliver_by
+        recipients = map(_given_up, entry.recipients) if by is not None and by.gives_up(now) else entry.recipients
+        round = _Round(entry, {recipient.number: recipient for recipient in recipients})
         latest = now + self._policy.horizon
         by_hop: dict[str | None, list[QueuedRecipient]] = {}
-        for recipient in entry.recipients:
+        for recipient in round.recipients.values():
             if not recipient.failed and not now < recipient.next_attempt <= latest:
                 by_hop.setdefault(self._next_hop(recipient), []).append(recipient)
         self._active[entry.id] = round
-        for hop, recipients in by_hop.items():
-            for start in range(0, len(recipients), RECIPIENTS_PER_JOB):
-                self._schedule.add(hop, _Job(round, tuple(recipients[start : start + RECIPIENTS_PER_JOB])))
+        for hop, due in by_hop.items():
+            for start in range(0, len(due), RECIPIENTS_PER_JOB):
+                job = _Job(round, tuple(due[start : start + RECIPIENTS_PER_JOB]))
+                self._schedule.add(hop, job, entry.parameters.priority)
                 round.jobs += 1
-        if not round.jobs:  # only failures that were not reported, since the process died before
+        if not round.jobs:  # the time is over, or failures were not reported, since the process died before
             self._workers.spawn(self._settle(round))
 
     def _next_hop(self, recipient: QueuedRecipient) -> str | None:
@@ -252,9 +255,7 @@ class QueueManager:
             if hop is None:
                 return await self._deliver_here(entry, addresses, content)
             recipients = tuple(recipient.recipient for recipient in job.recipients)
-            envelope = Envelope(
-                entry.sender, recipients, entry.body, entry.smtputf8, entry.ret, entry.envid, entry.requiretls
-            )
+            envelope = Envelope(entry.sender, recipients, entry.parameters)
             return await self._relay.deliver(hop, envelope, entry.header, content)
         except Exception:
             log.exception("queue=%s delivery failed", entry.id)
@@ -312,20 +313,21 @@ class QueueManager:
     async def _record(self, round: _Round, results: Sequence[Result], *, last: bool) -> None:
         now = self._clock.wall()
         entry, known = round.entry, round.recipients
+        by = entry.parameters.deliver_by
         touched = {recipient.number for recipient, _ in results}
         done: list[Result] = []
         for recipient, status in results:
             _log_result(entry, status)
-            if status.reply.positive and not status.passed_on and recipient.recipient.wants(Notify.SUCCESS):
+            if _to_be_told(recipient.recipient, status, by, now):
                 done.append((recipient, status))
-            after = self._policy.after(recipient, status, now, random.random())
+            after = self._policy.after(recipient, status, now, random.random(), by)
             if after is None:
                 del known[recipient.number]
             else:
                 known[recipient.number] = after
         failed = [recipient for recipient in known.values() if recipient.failed] if last else []
         warn = last and not entry.warned and entry.sender is not None
-        late = [recipient for recipient in known.values() if self._policy.late(recipient)] if warn else []
+        late = [recipient for recipient in known.values() if self._policy.late(recipient, now, by)] if warn else []
         try:
             reports = await self._reports(entry, failed, late, done, now)
         except Exception:  # no report now, but the results are recorded: nothing is sent twice
@@ -393,7 +395,7 @@ class QueueManager:
         if not (failed or late or done):
             return []
         head, size = await self._workers.run(self._head, entry)
-        subject = Subject(entry.sender, entry.created, head, entry.ret, entry.envid, size, entry.requiretls)
+        subject = Subject(entry.sender, entry.created, head, size, entry.parameters)
         reports = []
         for action in (Action.DELIVERED, Action.RELAYED):
             told = [_done(recipient, status, now) for recipient, status in done if status.action is action]
@@ -416,6 +418,21 @@ class QueueManager:
             return content.head(HEAD_LIMIT), content.size
         finally:
             content.close()
+
+
+def _given_up(recipient: QueuedRecipient) -> QueuedRecipient:
+    return replace(recipient, failed=True, reply=recipient.reply or TIME_OVER)
+
+
+def _to_be_told(recipient: Recipient, status: DeliveryStatus, by: DeliverBy | None, now: float) -> bool:
+    """Is a report due on a copy that was taken? RFC 3461 §5.2.3; where there is a time, RFC 2852 §4.1.4."""
+    if not status.reply.positive:
+        return False
+    if not status.passed_on and recipient.wants(Notify.SUCCESS):
+        return True
+    if by is None or status.action is not Action.RELAYED or recipient.wants(Notify.NEVER):
+        return False
+    return by.trace or not (status.in_time or by.returned or now >= by.time)
 
 
 def _delayed(addresses: Sequence[Address], reply: Reply) -> list[DeliveryStatus]:

@@ -69,7 +69,7 @@ class Relay:
         for recipient in envelope.recipients:  # the second answer to the same address is not the one that counts
             once.setdefault(recipient.address, recipient)
         body, utf8 = await self._workers.run(_needs, header, content)
-        mail = Outgoing(envelope, header, content, body, utf8 and envelope.smtputf8)
+        mail = Outgoing(envelope, header, content, body, utf8 and envelope.parameters.smtputf8)
         done = await self._deliver(next_hop, list(once.values()), mail)
         statuses = {status.recipient: status for status in done}
         return [statuses[recipient.address] for recipient in envelope.recipients]
@@ -106,7 +106,7 @@ class Relay:
         try:
             return await self._session(target, mail, recipients, encrypt=True)
         except TLSFailed as failure:
-            if self._login_required or self._implicit_tls or mail.envelope.requiretls:
+            if self._login_required or self._implicit_tls or mail.envelope.parameters.requiretls:
                 raise
             log.warning("host=%s address=%s sending in clear: %r", target.host, target.address, str(failure))
             return await self._session(target, mail, recipients, encrypt=False)
@@ -132,13 +132,13 @@ class Relay:
             if self._stopped:
                 raise SessionFailed(STOPPED)
             conversation = Conversation(connection, target.host, self._workers, self._clock)
-            verify = self._login_required or mail.envelope.requiretls
+            verify = self._login_required or mail.envelope.parameters.requiretls
             if self._implicit_tls:
                 await conversation.handshake(verify=verify)
             await conversation.greet(self._hostname)
             if encrypt and not self._implicit_tls and conversation.offers_tls:
                 await conversation.start_tls(self._hostname, verify=verify)
-            if mail.envelope.requiretls and not (connection.tls and conversation.offers_requiretls):
+            if mail.envelope.parameters.requiretls and not (connection.tls and conversation.offers_requiretls):
                 text = f"{target.host} cannot promise that the message is never sent in clear"
                 raise SessionFailed(Reply.of(550, "5.7.30", text))
             if self._login_required:

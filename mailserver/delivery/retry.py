@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from mailserver.mail import Action, DeliveryStatus
+from mailserver.mail import Action, DeliverBy, DeliveryStatus, Reply
 from mailserver.queue import QueuedRecipient
 
+TIME_OVER = Reply.of(554, "5.4.7", "The time for the delivery of the message is over")
 JITTER = 0.25  # part of a wait that chance may take away, so that what failed together does not come back together
 SHORTEST = 1.0
 
@@ -40,17 +41,28 @@ class RetryPolicy:
         return max(SHORTEST, min(doubled * (1.0 - JITTER * chance), self.lifetime - waited))
 
     def after(
-        self, recipient: QueuedRecipient, status: DeliveryStatus, now: float, chance: float
+        self,
+        recipient: QueuedRecipient,
+        status: DeliveryStatus,
+        now: float,
+        chance: float,
+        deliver_by: DeliverBy | None = None,
     ) -> QueuedRecipient | None:
-        """The recipient after an attempt that ended at `now`; None when its copy was taken."""
+        """The recipient after an attempt that ended at `now`; None when its copy was taken.
+
+        The time of `deliver_by` is not slept through: something is to be done then (RFC 2852 §4.1.3).
+        """
         if status.reply.positive:
             return None
         waited = self.waited(recipient.waited, recipient.last_attempt, now)
         failed = status.action is Action.FAILED or waited >= self.lifetime
         attempts = recipient.attempts + 1
+        following = now if failed else now + self.wait(attempts, waited, chance)
+        if deliver_by is not None and now < deliver_by.time < following:
+            following = deliver_by.time
         return replace(
             recipient,
-            next_attempt=now if failed else now + self.wait(attempts, waited, chance),
+            next_attempt=following,
             last_attempt=now,
             attempts=attempts,
             waited=waited,
@@ -59,6 +71,10 @@ class RetryPolicy:
             host=status.host,
         )
 
-    def late(self, recipient: QueuedRecipient) -> bool:
-        """Is the sender to be told that it takes long?"""
-        return not recipient.failed and recipient.attempts > 0 and recipient.waited >= self.warning
+    def late(self, recipient: QueuedRecipient, now: float, deliver_by: DeliverBy | None = None) -> bool:
+        """Is the sender to be told that it takes long? Who named a time hears of it then, and not before."""
+        if recipient.failed or not recipient.attempts:
+            return False
+        if deliver_by is not None and not deliver_by.returned:
+            return now >= deliver_by.time
+        return recipient.waited >= self.warning

@@ -13,22 +13,25 @@ from mailserver.mail.address import (
     restored,
 )
 from mailserver.mail.content import Content
-from mailserver.mail.envelope import Body, Envelope, Notify, Recipient, Return
+from mailserver.mail.envelope import NOTHING_ASKED, Body, DeliverBy, Envelope, MailParameters, Notify, Recipient, Return
 from mailserver.mail.quota import UNLIMITED, Quota
 from mailserver.mail.reply import EnhancedCode, Reply
 from mailserver.mail.status import Action, DeliveryStatus
 from mailserver.mail.uniqueid import UniqueIds
 
 __all__ = [
+    "NOTHING_ASKED",
     "UNLIMITED",
     "Action",
     "Address",
     "AddressError",
     "Body",
     "Content",
+    "DeliverBy",
     "DeliveryStatus",
     "EnhancedCode",
     "Envelope",
+    "MailParameters",
     "Notify",
     "Quota",
     "Recipient",

@@ -1,4 +1,4 @@
-"""The envelope of a message: who sends it to whom, and how (RFC 5321 §2.3.1, RFC 3461, RFC 6152, RFC 6531)."""
+"""The envelope of a message: who sends it to whom, and what is asked for it (RFC 5321 §2.3.1)."""
 
 from __future__ import annotations
 
@@ -55,17 +55,51 @@ class Recipient:
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
-    """`sender` None is the null reverse-path: such mail is never answered by a report (RFC 5321 §6.1)."""
+class DeliverBy:
+    """When a message is to have arrived at the latest (RFC 2852).
 
-    sender: Address | None
-    recipients: tuple[Recipient, ...]
+    `time` is wall time. `returned`: after it the message goes back to its sender; else it is only told to be late.
+    `trace`: the sender wants to hear of each server that hands it on.
+    """
+
+    time: float
+    returned: bool
+    trace: bool = False
+
+    def gives_up(self, now: float) -> bool:
+        """No further attempt is to be made (RFC 2852 §4.1.3)."""
+        return self.returned and now >= self.time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailParameters:
+    """What MAIL asks for a message, of every server on its way unless something else is said."""
+
     body: Body = Body.SEVEN_BIT
+    """RFC 6152, RFC 3030."""
     smtputf8: bool = False
+    """RFC 6531: addresses and header fields may be in UTF-8."""
     ret: Return | None = None
     envid: str | None = None
     """The sender's own name for the message (RFC 3461 §4.4), decoded."""
     requiretls: bool = False
     """Never in clear, nor to a server that cannot be told so (RFC 8689)."""
     release: float | None = None
-    """Not delivered to anybody before this wall time (RFC 4865)."""
+    """Not delivered to anybody before this wall time (RFC 4865); for this server alone."""
+    hold: str | None = None
+    """What `release` was made of, in the words of a report: "for;" and seconds, or "until;" and a time."""
+    deliver_by: DeliverBy | None = None
+    priority: int = 0
+    """From -9 to 9, the most urgent (RFC 6710)."""
+
+
+NOTHING_ASKED = MailParameters()
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """`sender` None is the null reverse-path: such mail is never answered by a report (RFC 5321 §6.1)."""
+
+    sender: Address | None
+    recipients: tuple[Recipient, ...]
+    parameters: MailParameters = NOTHING_ASKED

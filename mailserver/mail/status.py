@@ -28,6 +28,8 @@ class DeliveryStatus:
     host: str | None = None
     passed_on: bool = False
     """The server that took it knows what the sender wants to be told, and tells it (RFC 3461 §5.2.1)."""
+    in_time: bool = False
+    """The server that took it knows by when it is to arrive (RFC 2852 §4.1.4)."""
 
     @classmethod
     def of_reply(cls, recipient: Address, reply: Reply, host: str | None) -> DeliveryStatus:

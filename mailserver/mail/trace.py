@@ -1,4 +1,4 @@
-"""Trace fields: Received and Return-Path (RFC 5321 §4.4, RFC 3848, RFC 8314 §4.3), and the date-time they carry."""
+"""Trace fields and the date-time they carry: Received and Return-Path (RFC 5321 §4.4; RFC 3848, RFC 6710, RFC 8314)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ class Arrival:
     tls: str = ""  # "TLSv1.3 TLS_AES_256_GCM_SHA384"
 
 
-def received_field(arrival: Arrival, *, by: str, when: float, recipient: Address | None = None) -> bytes:
+def received_field(
+    arrival: Arrival, *, by: str, when: float, recipient: Address | None = None, priority: int = 0
+) -> bytes:
     """One Received field with CRLF at its end. `recipient` only when there is just one (RFC 5321 §7.6)."""
     literal = f"IPv6:{arrival.address}" if ":" in arrival.address else arrival.address
     hello = _NOT_IN_COMMENT.sub("?", arrival.hello)[:255] or "unknown"
@@ -41,6 +43,8 @@ def received_field(arrival: Arrival, *, by: str, when: float, recipient: Address
     lines.append(f"\tby {by} with {arrival.protocol} id {arrival.id}")
     if recipient is not None:
         lines.append(f"\tfor <{recipient.in_ascii() or recipient}>")  # so that the header stays ASCII where it can
+    if priority:
+        lines.append(f"\tPRIORITY {priority}")
     return ("\r\n".join(lines) + f";\r\n\t{date_time(when)}\r\n").encode(errors="replace")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mailserver.mail import Address, Body, Content, Envelope, Notify, Recipient, Reply, Return
+from mailserver.mail import Address, Content, Envelope, MailParameters, Notify, Recipient, Reply
 
 
 class QueueError(Exception):
@@ -66,20 +66,12 @@ class QueuedRecipient:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A queued message without its content. `size`: octets of header and content. `warned`: the delay was told.
-
-    `release`: nobody gets it before (RFC 4865).
-    """
+    """A queued message without its content. `size`: octets of header and content. `warned`: the delay was told."""
 
     id: str
     state: State
     sender: Address | None
-    body: Body
-    smtputf8: bool
-    ret: Return | None
-    envid: str | None
-    requiretls: bool
-    release: float | None
+    parameters: MailParameters
     created: float
     warned: bool
     size: int

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mailserver.mail import Body, Content
+from mailserver.mail import Content, MailParameters
 from mailserver.mail.address import forms_of_domain
 from mailserver.queue import rows
 from mailserver.queue.bodies import Bodies, sync_directory
@@ -206,22 +206,24 @@ class Queue:
             return True
 
     def due(self, now: float, *, horizon: float, limit: int, exclude: Collection[str] = ()) -> list[Entry]:
-        """Up to `limit` entries whose time has come, the longest due first.
+        """Up to `limit` entries whose time has come, the most urgent first, and of these the longest due.
 
         No attempt is ever planned further ahead than `horizon` seconds: an entry whose time lies beyond was planned
         before the clock was set back, and is due as well; but nothing is due before its release.
         """
+        conditions = (("due <= ?", now), (f"due > ? AND {_RELEASED}", now + horizon))
         with self._reading() as db:
             found: list[str] = []
-            for condition, bound in (("due <= ?", now), (f"due > ? AND {_RELEASED}", now + horizon)):
-                found += (
-                    id
-                    for (id,) in db.execute(
-                        f"SELECT id FROM entry WHERE state = 'queued' AND {condition} ORDER BY due LIMIT ?",  # noqa: S608
-                        (bound, limit + len(exclude)),
+            for priority in _priorities(db):
+                for condition, bound in conditions:
+                    rows = db.execute(
+                        "SELECT id FROM entry "  # noqa: S608 - constants
+                        f"WHERE state = 'queued' AND priority = ? AND {condition} ORDER BY due LIMIT ?",
+                        (priority, bound, limit + len(exclude)),
                     )
-                    if id not in exclude
-                )
+                    found += (id for (id,) in rows if id not in exclude)
+                if len(found) >= limit:
+                    break
             return [entry for id in found[:limit] if (entry := self._read(db, id)) is not None]
 
     def _read(self, db: sqlite3.Connection, id: str) -> Entry | None:
@@ -341,9 +343,7 @@ class Queue:
         try:
             return _load(db, id)
         except (ValueError, TypeError):
-            return Entry(
-                id, State.CORRUPT, None, Body.SEVEN_BIT, False, None, None, False, None, 0.0, False, 0, b"", ()
-            )
+            return Entry(id, State.CORRUPT, None, MailParameters(), 0.0, False, 0, b"", ())
 
     def flush(self, ids: Collection[str] | None = None) -> int:
         """Makes entries due now: those named, or all but those before their release. Held ones stay held.
@@ -400,6 +400,18 @@ class Queue:
 def _identity(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino
+
+
+def _priorities(db: sqlite3.Connection) -> Iterator[int]:
+    """Those that queued entries have, from the top; each is one step in the index, however many entries there are."""
+    below = 1000
+    while True:
+        query = "SELECT max(priority) FROM entry WHERE state = 'queued' AND priority < ?"
+        (priority,) = db.execute(query, (below,)).fetchone()
+        if priority is None:
+            return
+        yield priority
+        below = priority
 
 
 def _load(db: sqlite3.Connection, id: str) -> Entry:

@@ -7,15 +7,16 @@ On failure ValueError or TypeError for a row that is not of the form that `add` 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from mailserver.mail import Address, Body, EnhancedCode, Notify, Reply, Return, restored
+from mailserver.mail import Address, Body, DeliverBy, EnhancedCode, MailParameters, Notify, Reply, Return, restored
 from mailserver.queue.model import Entry, NewEntry, QueuedRecipient, State
 
-VERSION = 3
+VERSION = 4
 REPLY_TEXT_LIMIT = 1000  # characters kept of a remote's words
 
 # `due` is the earliest next attempt of an entry's recipients, kept here so that one index answers what is due.
+# `by_mode` is N or R, perhaps with a T behind it, as in RFC 2852.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (
     id TEXT PRIMARY KEY,
@@ -29,11 +30,15 @@ CREATE TABLE IF NOT EXISTS entry (
     envid TEXT,
     requiretls INTEGER NOT NULL DEFAULT 0,
     release REAL,
+    hold TEXT,
+    deliver_by REAL,
+    by_mode TEXT,
+    priority INTEGER NOT NULL DEFAULT 0,
     warned INTEGER NOT NULL,
     size INTEGER NOT NULL,
     header BLOB NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS entry_due ON entry (state, due);
+CREATE INDEX IF NOT EXISTS entry_turn ON entry (state, priority, due);
 CREATE TABLE IF NOT EXISTS recipient (
     entry TEXT NOT NULL REFERENCES entry ON DELETE CASCADE,
     number INTEGER NOT NULL,
@@ -67,10 +72,19 @@ ALTER TABLE recipient ADD COLUMN notify TEXT;
 ALTER TABLE recipient ADD COLUMN orcpt TEXT;
 """,
     2: "ALTER TABLE entry ADD COLUMN release REAL;",
+    3: """
+ALTER TABLE entry ADD COLUMN hold TEXT;
+ALTER TABLE entry ADD COLUMN deliver_by REAL;
+ALTER TABLE entry ADD COLUMN by_mode TEXT;
+ALTER TABLE entry ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+DROP INDEX IF EXISTS entry_due;
+CREATE INDEX IF NOT EXISTS entry_turn ON entry (state, priority, due);
+""",
 }
 """What makes the next version of each one."""
 
-ENTRY_COLUMNS = "id, state, sender, body, smtputf8, ret, envid, requiretls, release, created, warned, size, header"
+PARAMETER_COLUMNS = "body, smtputf8, ret, envid, requiretls, release, hold, deliver_by, by_mode, priority"
+ENTRY_COLUMNS = f"{PARAMETER_COLUMNS}, id, state, sender, created, warned, size, header"
 RECIPIENT_COLUMNS = (
     "number, address, original, next_attempt, last_attempt, attempts, waited, failed, code, enhanced, text, host, "
     "notify, orcpt"
@@ -81,27 +95,22 @@ def insert(db: sqlite3.Connection, id: str, new: NewEntry, inline: bytes | None)
     """`inline` None: the body lies in a file."""
     envelope = new.envelope
     sender = None if envelope.sender is None else str(envelope.sender)
-    first_attempt = new.created if envelope.release is None else envelope.release
+    release = envelope.parameters.release
+    first_attempt = new.created if release is None else release
     size = len(new.header) + new.content.size
-    db.execute(
-        f"INSERT INTO entry (due, {ENTRY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
-        (
-            first_attempt,
-            id,
-            State.QUEUED,
-            sender,
-            envelope.body,
-            envelope.smtputf8,
-            envelope.ret,
-            envelope.envid,
-            envelope.requiretls,
-            envelope.release,
-            new.created,
-            False,
-            size,
-            new.header,
-        ),
+    row = (
+        *_parameter_values(envelope.parameters),
+        id,
+        State.QUEUED,
+        sender,
+        new.created,
+        False,
+        size,
+        new.header,
+        first_attempt,
     )
+    places = ", ".join("?" * len(row))
+    db.execute(f"INSERT INTO entry ({ENTRY_COLUMNS}, due) VALUES ({places})", row)  # noqa: S608 - constants
     put_recipients(
         db,
         id,
@@ -119,6 +128,24 @@ def insert(db: sqlite3.Connection, id: str, new: NewEntry, inline: bytes | None)
         ),
     )
     db.execute("INSERT INTO body VALUES (?, ?)", (id, inline))
+
+
+def _parameter_values(asked: MailParameters) -> tuple[object, ...]:
+    """For `PARAMETER_COLUMNS`."""
+    by = asked.deliver_by
+    mode = None if by is None else ("R" if by.returned else "N") + "T" * by.trace
+    return (
+        asked.body,
+        asked.smtputf8,
+        asked.ret,
+        asked.envid,
+        asked.requiretls,
+        asked.release,
+        asked.hold,
+        None if by is None else by.time,
+        mode,
+        asked.priority,
+    )
 
 
 def put_recipients(db: sqlite3.Connection, id: str, recipients: Iterable[QueuedRecipient]) -> None:
@@ -150,15 +177,8 @@ def put_recipients(db: sqlite3.Connection, id: str, recipients: Iterable[QueuedR
 
 def entry_of(row: tuple[object, ...], recipients: Iterable[tuple[object, ...]]) -> Entry:
     """From `ENTRY_COLUMNS` and `RECIPIENT_COLUMNS`. Raises ValueError, TypeError."""
-    id, state, sender, body, smtputf8, ret, envid, requiretls, release, created, warned, size, header = row
-    if not (
-        isinstance(id, str)
-        and isinstance(envid, str | None)
-        and isinstance(release, float | None)
-        and isinstance(created, float)
-        and isinstance(size, int)
-        and isinstance(header, bytes)
-    ):
+    *asked, id, state, sender, created, warned, size, header = row
+    if not (isinstance(id, str) and isinstance(created, float) and isinstance(size, int) and isinstance(header, bytes)):
         raise TypeError("a column of the entry has another type")
     waiting = tuple(map(_recipient_of, recipients))
     if not waiting:
@@ -167,17 +187,37 @@ def entry_of(row: tuple[object, ...], recipients: Iterable[tuple[object, ...]]) 
         id=id,
         state=State(str(state)),
         sender=_optional_address(sender),
+        parameters=_parameters_of(asked),
+        created=created,
+        warned=bool(warned),
+        size=size,
+        header=header,
+        recipients=waiting,
+    )
+
+
+def _parameters_of(row: Sequence[object]) -> MailParameters:
+    """From `PARAMETER_COLUMNS`. Raises ValueError, TypeError."""
+    body, smtputf8, ret, envid, requiretls, release, hold, deliver_by, by_mode, priority = row
+    if not (
+        isinstance(envid, str | None)
+        and isinstance(release, float | None)
+        and isinstance(hold, str | None)
+        and isinstance(deliver_by, float | None)
+        and isinstance(priority, int)
+    ):
+        raise TypeError("a column of the entry has another type")
+    mode = str(by_mode)
+    return MailParameters(
         body=Body(str(body)),
         smtputf8=bool(smtputf8),
         ret=None if ret is None else Return(str(ret)),
         envid=envid,
         requiretls=bool(requiretls),
         release=release,
-        created=created,
-        warned=bool(warned),
-        size=size,
-        header=header,
-        recipients=waiting,
+        hold=hold,
+        deliver_by=None if deliver_by is None else DeliverBy(deliver_by, "R" in mode, "T" in mode),
+        priority=priority,
     )
 
 

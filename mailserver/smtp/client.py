@@ -26,7 +26,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mailserver.mail import Address, Body, Recipient, Reply, Return
+from mailserver.mail import NOTHING_ASKED, Address, Body, DeliverBy, MailParameters, Recipient, Reply
 from mailserver.sasl import ClientMechanism, decode_base64, encode_base64
 from mailserver.smtp.body import BodyWriter
 from mailserver.smtp.misuse import ProtocolMisuse
@@ -42,6 +42,18 @@ def xtext(text: str) -> str:
     return "".join(
         chr(octet) if 33 <= octet <= 126 and octet not in b"+=" else f"+{octet:02X}" for octet in text.encode()
     )
+
+
+def _words(*texts: str | None) -> str:
+    """Those that there are."""
+    return " ".join(filter(None, texts))
+
+
+def _by(by: DeliverBy | None, seconds: int) -> str:
+    """RFC 2852 §4, which has room for nine digits."""
+    if by is None:
+        return ""
+    return f"BY={max(-999_999_999, min(seconds, 999_999_999))};{'R' if by.returned else 'N'}{'T' * by.trace}"
 
 
 class Command(StrEnum):
@@ -118,6 +130,14 @@ class ClientConnection:
         return (int(limit) or None) if limit.isascii() and limit.isdigit() and len(limit) <= 20 else None
 
     @property
+    def shortest_time(self) -> int | None:
+        """The least time in which it delivers or returns a message (RFC 2852 §3), in seconds; None: it does not."""
+        if "DELIVERBY" not in self.extensions:
+            return None
+        shortest = self.extensions["DELIVERBY"].partition(",")[0]
+        return int(shortest) if shortest.isascii() and shortest.isdigit() and len(shortest) <= 9 else 0
+
+    @property
     def mechanisms(self) -> tuple[str, ...]:
         """The authentication mechanisms, in upper case."""
         return tuple(dict.fromkeys(self.extensions.get("AUTH", "").upper().split()))
@@ -147,34 +167,30 @@ class ClientConnection:
     def mail(
         self,
         sender: Address | None,
+        asked: MailParameters = NOTHING_ASKED,
         *,
         size: int | None = None,
-        body: Body = Body.SEVEN_BIT,
-        smtputf8: bool = False,
-        ret: Return | None = None,
-        envid: str | None = None,
-        requiretls: bool = False,
+        seconds: int = 0,
     ) -> None:
-        """`size`, `body`, `smtputf8`, `ret`, `envid` and `requiretls` are told to a server that offers SIZE, 8BITMIME,
-        BINARYMIME, SMTPUTF8, DSN and REQUIRETLS.
+        """`size` and what is `asked` are told to a server that offers SIZE, 8BITMIME, BINARYMIME, SMTPUTF8, DSN,
+        REQUIRETLS, DELIVERBY and MT-PRIORITY; `seconds` are left until the time of `deliver_by`.
 
         Whether to send it such a message at all is the caller's question. Raises ValueError for an address that is not
         ASCII when SMTPUTF8 is not told.
         """
-        line = f"MAIL FROM:<{sender if sender is not None else ''}>"
-        if size is not None and "SIZE" in self.extensions:
-            line += f" SIZE={size}"
-        if body is Body.EIGHT_BIT and "8BITMIME" in self.extensions:
-            line += f" BODY={body}"
-        if body is Body.BINARY and "BINARYMIME" in self.extensions:
-            line += f" BODY={body}"
-        if "DSN" in self.extensions:
-            line += f" RET={ret}" if ret is not None else ""
-            line += f" ENVID={xtext(envid)}" if envid is not None else ""
-        if requiretls and "REQUIRETLS" in self.extensions:
-            line += " REQUIRETLS"
-        self._utf8 = smtputf8 and "SMTPUTF8" in self.extensions
-        self._command(Command.MAIL, line + (" SMTPUTF8" if self._utf8 else ""))
+        parameters = {
+            "SIZE": "" if size is None else f"SIZE={size}",
+            "8BITMIME": f"BODY={asked.body}" if asked.body is Body.EIGHT_BIT else "",
+            "BINARYMIME": f"BODY={asked.body}" if asked.body is Body.BINARY else "",
+            "DSN": _words(asked.ret and f"RET={asked.ret}", asked.envid and f"ENVID={xtext(asked.envid)}"),
+            "REQUIRETLS": "REQUIRETLS" if asked.requiretls else "",
+            "DELIVERBY": _by(asked.deliver_by, seconds),
+            "MT-PRIORITY": f"MT-PRIORITY={asked.priority}" if asked.priority else "",
+            "SMTPUTF8": "SMTPUTF8" if asked.smtputf8 else "",
+        }
+        offered = (text for keyword, text in parameters.items() if keyword in self.extensions)
+        self._utf8 = asked.smtputf8 and "SMTPUTF8" in self.extensions
+        self._command(Command.MAIL, _words(f"MAIL FROM:<{sender if sender is not None else ''}>", *offered))
 
     def rcpt(self, recipient: Recipient) -> None:
         """What its sender wants to be told of it is told to a server that offers DSN.

@@ -24,10 +24,20 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
+class By:
+    """The BY parameter of MAIL (RFC 2852): `seconds` from now, more than none when the message is `returned` then."""
+
+    seconds: int
+    returned: bool
+    trace: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Mail:
     """MAIL. `size` is what the client declares (RFC 1870), within the limit; the body may still be larger.
 
-    Of `hold_for`, seconds, and `hold_until`, wall time, one is there at most (RFC 4865).
+    Of `hold_for`, seconds, and `hold_until`, wall time, one is there at most (RFC 4865); `hold` is which, in the words
+    of a report. `priority` is from -9 to 9 (RFC 6710).
     """
 
     sender: Address | None
@@ -40,6 +50,9 @@ class Mail:
     requiretls: bool = False
     hold_for: int | None = None
     hold_until: float | None = None
+    hold: str | None = None
+    by: By | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -261,7 +261,7 @@ class ServerConnection:
     def _keywords(self) -> list[str]:
         """What EHLO offers, in this moment."""
         keywords = ["PIPELINING", f"SIZE {self.limits.message_size}", "8BITMIME", "ENHANCEDSTATUSCODES", "SMTPUTF8"]
-        keywords += ["DSN", "CHUNKING", "BINARYMIME"]
+        keywords += ["DSN", "CHUNKING", "BINARYMIME", "DELIVERBY", "MT-PRIORITY"]
         if self.starttls and not self.secure:
             keywords.append("STARTTLS")
         if self.auth and not self.authenticated:

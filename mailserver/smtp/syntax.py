@@ -19,6 +19,7 @@ from mailserver.mail.address import AddressError, parse_domain
 from mailserver.sasl import decode_base64
 from mailserver.smtp.events import (
     Auth,
+    By,
     Data,
     Etrn,
     Event,
@@ -59,13 +60,16 @@ _WORD = re.compile(r"[!-~]{1,255}")
 _VERB = re.compile(r"[A-Za-z]{1,20}")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
-_HOLD_FOR = re.compile(r"[0-9]{1,9}")
+_HOLD_FOR = re.compile(r"[1-9][0-9]{0,8}")  # RFC 4865 §3: a positive number
+_BY = re.compile(r"([+-]?[0-9]{1,9});([NR])(T?)", re.IGNORECASE)  # RFC 2852 §4
+_PRIORITY = re.compile(r"0|-?[1-9]")  # RFC 6710 §7
 _DATE_TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
 )  # RFC 3339 §5.6
 
 MAIL_PARAMETERS = frozenset(
-    {"SIZE", "BODY", "AUTH", "SMTPUTF8", "PRDR", "RET", "ENVID", "REQUIRETLS", "HOLDFOR", "HOLDUNTIL"}
+    {"SIZE", "BODY", "AUTH", "SMTPUTF8", "PRDR", "RET", "ENVID", "REQUIRETLS", "HOLDFOR", "HOLDUNTIL", "BY"}
+    | {"MT-PRIORITY"}
 )
 RCPT_PARAMETERS = frozenset({"NOTIFY", "ORCPT"})
 
@@ -116,7 +120,8 @@ def parse_mail(argument: str) -> Mail:
         raise refusal(501, "5.5.4", "BODY is none of 7BIT, 8BITMIME and BINARYMIME")
     if identity is not None and not _AUTH_PARAM.fullmatch(identity):
         raise refusal(501, "5.5.4", "AUTH is malformed")  # when it is not, AUTH=<> is assumed: nobody is trusted so far
-    hold_for, hold_until = _hold(parameters.get("HOLDFOR"), parameters.get("HOLDUNTIL"))
+    interval, moment = parameters.get("HOLDFOR"), parameters.get("HOLDUNTIL")
+    hold_for, hold_until = _hold(interval, moment)
     return Mail(
         _address(parse_reverse_path, path, "5.1.7"),
         size=None if size is None else int(size),
@@ -128,7 +133,30 @@ def parse_mail(argument: str) -> Mail:
         requiretls="REQUIRETLS" in parameters,
         hold_for=hold_for,
         hold_until=hold_until,
+        hold=f"for;{interval}" if interval else f"until;{moment}" if moment else None,
+        by=_by(parameters.get("BY")),
+        priority=_priority(parameters.get("MT-PRIORITY")),
     )
+
+
+def _by(value: str | None) -> By | None:
+    if value is None:
+        return None
+    match = _BY.fullmatch(value)
+    if match is None:
+        raise refusal(501, "5.5.4", "BY is a number of seconds, a semicolon, and N or R, perhaps with T behind it")
+    by = By(int(match[1]), match[2].upper() == "R", bool(match[3]))
+    if by.returned and by.seconds <= 0:
+        raise refusal(501, "5.5.4", "BY needs more than 0 seconds for a message that is to be returned")
+    return by
+
+
+def _priority(value: str | None) -> int:
+    if value is None:
+        return 0
+    if not _PRIORITY.fullmatch(value):
+        raise refusal(501, "5.5.2", "MT-PRIORITY is a number from -9 to 9")
+    return int(value)
 
 
 def _hold(interval: str | None, moment: str | None) -> tuple[int | None, float | None]:
@@ -136,7 +164,7 @@ def _hold(interval: str | None, moment: str | None) -> tuple[int | None, float |
     if interval is not None and moment is not None:
         raise refusal(501, "5.5.4", "HOLDFOR and HOLDUNTIL exclude each other")
     if interval is not None and not _HOLD_FOR.fullmatch(interval):
-        raise refusal(501, "5.5.4", "HOLDFOR is a number of seconds, of 9 digits at most")
+        raise refusal(501, "5.5.4", "HOLDFOR is a number of seconds, from 1 to 9 digits long, and not 0")
     if moment is not None and not _DATE_TIME.fullmatch(moment):
         raise refusal(501, "5.5.4", "HOLDUNTIL is a time as 2030-01-31T08:00:00Z")
     try:

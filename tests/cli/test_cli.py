@@ -19,7 +19,7 @@ from mailserver.accounts import scram_keys, verify_password
 from mailserver.cli import main
 from mailserver.config.loader import load_accounts
 from mailserver.config.reference import page
-from mailserver.mail import Address, Content, Envelope, Recipient, Reply, parse_mailbox
+from mailserver.mail import Address, Content, DeliverBy, Envelope, MailParameters, Recipient, Reply, parse_mailbox
 from mailserver.queue import NewEntry, Queue
 from tests.support.configs import ACCOUNTS, MINIMAL, SECRET_HASH, write_configuration
 
@@ -389,13 +389,26 @@ def test_one_entry_in_full(command: Command, ids: list[str]) -> None:
 
 def test_what_its_sender_wants_to_be_held(command: Command, ids: list[str]) -> None:
     queue = Queue(command.directory / "data" / "queue")
-    envelope = Envelope(None, (Recipient(Address("x", "far.example")),), release=4_000_000_000.0)
+    envelope = Envelope(None, (Recipient(Address("x", "far.example")),), MailParameters(release=4_000_000_000.0))
     (id,) = queue.add([NewEntry(envelope, Content(b"x"), b"", 1_700_000_000.0)])
     queue.close()
     assert "not before 2096-10-02T07:06:40+00:00, as the sender asked\n" in command.good("queue", "show", str(id))
     assert json.loads(command.good("queue", "show", str(id), "--json"))["release"] == "2096-10-02T07:06:40+00:00"
     assert command.good("queue", "flush") == "2 entries to be tried now\n"
     assert command.good("queue", "flush", str(id)) == "1 entry to be tried now\n"
+
+
+def test_what_its_sender_asks_for_a_message(command: Command, ids: list[str]) -> None:
+    by = DeliverBy(4_000_000_000.0, returned=True)
+    asked = MailParameters(deliver_by=by, priority=3)
+    queue = Queue(command.directory / "data" / "queue")
+    envelope = Envelope(None, (Recipient(Address("x", "far.example")),), asked)
+    (id,) = queue.add([NewEntry(envelope, Content(b"x"), b"", 1_700_000_000.0)])
+    queue.close()
+    shown = command.good("queue", "show", str(id))
+    assert "by 2096-10-02T07:06:40+00:00, as the sender asked, or it goes back\npriority 3\n" in shown
+    data = json.loads(command.good("queue", "show", str(id), "--json"))
+    assert (data["deliver_by"], data["returned_if_late"], data["priority"]) == ("2096-10-02T07:06:40+00:00", True, 3)
 
 
 def test_hold_release_flush_and_remove(command: Command, ids: list[str]) -> None:

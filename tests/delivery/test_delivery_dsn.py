@@ -4,13 +4,14 @@ import email
 import email.policy
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mailserver.delivery.dsn import Problem, Subject, delay_report, failure_report, success_report
-from mailserver.mail import Action, Address, Body, EnhancedCode, Reply, Return
+from mailserver.mail import Action, Address, Body, DeliverBy, EnhancedCode, MailParameters, Reply, Return
 
 ALICE = Address("alice", "example.org")
 CAROL = Address("carol", "example.net")
@@ -72,7 +73,7 @@ def test_a_failure_report_has_the_form_of_rfc_3464():
 def test_a_report_goes_out_with_the_null_reverse_path_in_seven_bits():
     report = failure(Reply(550, "größer 日本 \x80"), head="Subject: grüße\r\n\r\n".encode())
     assert report.envelope.sender is None
-    assert report.envelope.body is Body.SEVEN_BIT
+    assert report.envelope.parameters.body is Body.SEVEN_BIT
     assert [recipient.address for recipient in report.envelope.recipients] == [ALICE]
     assert report.header == b""
     assert b"".join(report.content.chunks()).isascii()
@@ -199,14 +200,19 @@ def parts_of(report):
 
 
 MESSAGE = b"Subject: hello\r\n\r\nthe body\r\n"
-WANTED = Subject(ALICE, NOW - 60, MESSAGE, Return.FULL, "QQ314159", len(MESSAGE))
+WANTED = Subject(ALICE, NOW - 60, MESSAGE, len(MESSAGE), MailParameters(ret=Return.FULL, envid="QQ314159"))
+
+
+def asking(**parameters: Any) -> Subject:
+    """`WANTED`, whose sender asked for something else besides."""
+    return replace(WANTED, parameters=replace(WANTED.parameters, **parameters))
 
 
 @pytest.mark.parametrize(
     ("action", "title", "word"),
     [
         (Action.DELIVERED, "Your message was delivered", "was delivered to:"),
-        (Action.RELAYED, "Your message was handed on", "That server does not tell"),
+        (Action.RELAYED, "Your message was handed on", "That server may not tell"),
     ],
 )
 def test_a_report_of_success(action, title, word):
@@ -233,8 +239,8 @@ def test_the_whole_message_comes_back_where_that_is_asked_for():
 @pytest.mark.parametrize(
     "subject",
     [
-        replace(WANTED, ret=Return.HEADERS),
-        replace(WANTED, ret=None),
+        asking(ret=Return.HEADERS),
+        asking(ret=None),
         replace(WANTED, size=10**6),
         replace(WANTED, size=0),
         replace(WANTED, head=WANTED.head + "Grüße".encode()),
@@ -242,7 +248,7 @@ def test_the_whole_message_comes_back_where_that_is_asked_for():
         replace(WANTED, head=WANTED.head + b"x\r", size=WANTED.size + 2),
         replace(WANTED, head=WANTED.head + b"x\0", size=WANTED.size + 2),
         replace(WANTED, head=WANTED.head + b"x" * 999, size=WANTED.size + 999),
-        replace(WANTED, confidential=True),
+        asking(requiretls=True),
     ],
 )
 def test_the_header_alone_comes_back_otherwise(subject):
@@ -253,9 +259,45 @@ def test_the_header_alone_comes_back_otherwise(subject):
 
 
 def test_hostile_identifiers_stay_in_their_field():
-    subject = replace(WANTED, envid="x\r\nAction: failed\r\n\r\n", ret=None)
+    subject = asking(envid="x\r\nAction: failed\r\n\r\n", ret=None)
     problem = Problem(CAROL, None, NO_USER, None, NOW, "rfc822;\r\nAction: delivered")
     report = failure_report(subject, [problem], hostname="mail.example.org", now=NOW)
     _, _, (message_fields, fields), _ = parts_of(report)
     assert message_fields.get_all("Action") is None
     assert fields.get_all("Action") == ["failed"]
+
+
+def report_of(kind, parameters, **more):
+    problem = Problem(CAROL, None, Reply.of(451, "4.7.1", "Later"), "mx.example.net", NOW)
+    report = kind(asking(**parameters), [problem], hostname="mail.example.org", now=NOW, **more)
+    _, words, (message_fields, fields), _ = parts_of(report)
+    return words, message_fields, fields, report
+
+
+def test_a_report_tells_by_when_the_message_was_to_arrive():
+    words, message_fields, fields, _ = report_of(failure_report, {"deliver_by": DeliverBy(NOW - 1, returned=True)})
+    assert message_fields["Deliver-By-Date"] == "Tue, 14 Nov 2023 22:13:19 +0000"
+    assert fields["Status"] == "5.4.7"
+    assert "You wanted it back unless it arrives by Tue, 14 Nov 2023 22:13:19 +0000." in words
+    words, message_fields, fields, _ = report_of(
+        delay_report, {"deliver_by": DeliverBy(NOW - 1, returned=False)}, until=NOW + 99
+    )
+    assert (fields["Action"], fields["Status"]) == ("delayed", "4.4.7")
+    assert "You wanted to be told unless it arrives by Tue, 14 Nov 2023 22:13:19 +0000." in words
+
+
+def test_a_time_that_is_not_over_changes_no_status():
+    words, message_fields, fields, _ = report_of(failure_report, {"deliver_by": DeliverBy(NOW + 1, returned=True)})
+    assert message_fields["Deliver-By-Date"] == "Tue, 14 Nov 2023 22:13:21 +0000"
+    assert fields["Status"] == "4.4.7" and "You wanted" not in words
+
+
+def test_a_report_tells_how_long_the_message_was_to_be_held():
+    _, message_fields, _, _ = report_of(failure_report, {"hold": "until;2023-11-14T22:00:00Z", "release": NOW - 800})
+    assert message_fields["Future-Release-Request"] == "until;2023-11-14T22:00:00Z"
+    assert message_fields["Arrival-Date"]
+
+
+def test_a_report_has_the_priority_of_its_message_and_asks_for_nothing_else():
+    _, _, _, report = report_of(failure_report, {"priority": -3, "deliver_by": DeliverBy(NOW, returned=True)})
+    assert report.envelope.parameters == MailParameters(priority=-3)

@@ -6,7 +6,7 @@ import pytest
 
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.router import Local, Refused, Remote
-from mailserver.mail import UNLIMITED, Address, Body, Content, Envelope, Notify, Quota, Recipient, Reply
+from mailserver.mail import UNLIMITED, Address, Body, Content, Envelope, MailParameters, Notify, Quota, Recipient, Reply
 from mailserver.mail.trace import Arrival
 from mailserver.queue import QueueError
 from mailserver.store import DeliveryError
@@ -68,7 +68,7 @@ class World:
         recipients = tuple(
             Recipient(route.recipient if isinstance(route, Local) else address) for route, address in routes
         )
-        envelope = Envelope(sender, recipients, body)
+        envelope = Envelope(sender, recipients, MailParameters(body=body))
         self.outcome = run(
             self.intake.accept(
                 envelope, Content(BODY), ARRIVAL, [route for route, _ in routes], prepend=prepend, each=each
@@ -111,7 +111,7 @@ def test_a_queued_message_has_received_and_nothing_of_final_delivery():
     assert reply.code == 250
     assert "id1" in reply.text
     (entry,) = world.queued
-    assert entry.envelope == Envelope(SENDER, (Recipient(CAROL),), Body.EIGHT_BIT)
+    assert entry.envelope == Envelope(SENDER, (Recipient(CAROL),), MailParameters(body=Body.EIGHT_BIT))
     assert entry.header.startswith(b"Received: ")
     assert entry.header.endswith(b"\r\nMessage-ID: <1@x>\r\n")
     assert b"Return-Path" not in entry.header
@@ -262,7 +262,7 @@ def test_an_unforeseen_error_of_one_entry_leaves_none_unawaited(monkeypatch):
         return add()
 
     monkeypatch.setattr(world.intake, "_enqueue", enqueue)
-    envelope = Envelope(SENDER, tuple(map(Recipient, (ALICE, BOB, CAROL))), Body.SEVEN_BIT, False)
+    envelope = Envelope(SENDER, tuple(map(Recipient, (ALICE, BOB, CAROL))))
     routes = [Local(ALICE, ALICE), Local(BOB, BOB), Remote("example.net")]
     outcome = run(world.intake.accept(envelope, Content(BODY), ARRIVAL, routes))
     assert outcome.reply.temporary and outcome.each == (outcome.reply,) * 3
@@ -289,7 +289,7 @@ def test_a_sender_who_asks_is_told_of_delivery_and_one_who_does_not_want_is_told
             Recipient(BOB, None, frozenset({Notify.DELAY})),
             Recipient(carol, None, frozenset({Notify.NEVER})),
         ),
-        envid="E1",
+        MailParameters(envid="E1"),
     )
     routes = [local(address)[0] for address in (ALICE, BOB, carol)]
     outcome = run(world.intake.accept(envelope, Content(BODY), ARRIVAL, routes))
@@ -318,11 +318,14 @@ def test_a_report_of_success_that_cannot_be_queued_sends_no_message_twice():
 def test_what_is_held_waits_in_the_queue_and_what_is_refused_stays_refused():
     world = World()
     bob, carol = local(BOB)[0], Address("carol", "far.example")
-    envelope = Envelope(SENDER, (Recipient(ALICE), Recipient(BOB), Recipient(carol)), release=4e9)
+    envelope = Envelope(SENDER, (Recipient(ALICE), Recipient(BOB), Recipient(carol)), MailParameters(release=4e9))
     routes = [Refused(FULL), bob, remote(carol)[0]]
     outcome = run(world.intake.accept(envelope, Content(BODY), ARRIVAL, routes))
     assert [reply.code for reply in outcome.each] == [552, 250, 250]
     assert world.delivered == []
     held, report = world.queued
-    assert [each.address for each in held.envelope.recipients] == [BOB, carol] and held.envelope.release == 4e9
-    assert report.envelope.release is None and report.envelope.sender is None
+    assert [each.address for each in held.envelope.recipients] == [
+        BOB,
+        carol,
+    ] and held.envelope.parameters.release == 4e9
+    assert report.envelope.parameters.release is None and report.envelope.sender is None

@@ -12,7 +12,19 @@ from mailserver.config.model import Relay as Settings
 from mailserver.delivery import manager as manager_module
 from mailserver.delivery.manager import QueueManager
 from mailserver.delivery.router import Router
-from mailserver.mail import Action, Address, Content, DeliveryStatus, Envelope, Notify, Recipient, Reply, parse_mailbox
+from mailserver.mail import (
+    Action,
+    Address,
+    Content,
+    DeliverBy,
+    DeliveryStatus,
+    Envelope,
+    MailParameters,
+    Notify,
+    Recipient,
+    Reply,
+    parse_mailbox,
+)
 from mailserver.queue import NewEntry, Queue, QueueError, State
 from mailserver.store import DeliveryError
 from tests.support.loop import Loop, LoopWorkers, Promise
@@ -40,7 +52,7 @@ class FakeRelay:
         self.loop = loop
         self.answers = {}  # address or domain as text -> Reply, or a function that gives one
         self.hosts = True
-        self.passes_on = False
+        self.passes_on = self.in_time = False
         self.calls = []  # (time, next hop, recipients)
         self.sent = []  # (sender, header + content)
         self.pause = False
@@ -77,7 +89,7 @@ class FakeRelay:
             return [DeliveryStatus(r, Action.DELAYED, UNREACHABLE) for r in recipients]
         host = f"mx.{next_hop}" if self.hosts else None
         statuses = [DeliveryStatus.of_reply(r, self._answer(r), host) for r in recipients]
-        return [replace(status, passed_on=self.passes_on) for status in statuses]
+        return [replace(status, passed_on=self.passes_on, in_time=self.in_time) for status in statuses]
 
     def _answer(self, recipient):
         answer = self.answers.get(str(recipient), self.answers.get(recipient.domain, TAKEN))
@@ -121,9 +133,11 @@ class World:
             results.append(DeliveryError(failure) if failure else "path")
         return results
 
-    def put(self, *to, sender=ALICE, body=b"Subject: x\r\n\r\nhello\r\n", notify=None):
+    def put(self, *to, sender=ALICE, body=b"Subject: x\r\n\r\nhello\r\n", notify=None, **asked):
         recipients = tuple(Recipient(parse_mailbox(text), notify=notify) for text in to)
-        entry = NewEntry(Envelope(sender, recipients), Content(body), b"Received: x\r\n", self.loop.wall())
+        entry = NewEntry(
+            Envelope(sender, recipients, MailParameters(**asked)), Content(body), b"Received: x\r\n", self.loop.wall()
+        )
         (id,) = self.queue.add([entry])
         assert isinstance(id, str)
         return id
@@ -785,3 +799,105 @@ def test_a_message_that_is_late(world, notify, expected):
     world.loop.advance(6 * HOUR)
     assert [action for _, action in told(world)] == expected
     assert len(world.queue.list()) == 1
+
+
+# DELIVERBY (RFC 2852) and MT-PRIORITY (RFC 6710)
+
+
+def in_an_hour(world, **asked):
+    return DeliverBy(world.loop.wall() + HOUR, **asked)
+
+
+def test_who_wants_it_back_after_an_hour_gets_it_then_and_no_attempt_is_made_later(world):
+    world.relay.answers["carol@example.net"] = LATER
+    world.put("carol@example.net", deliver_by=in_an_hour(world, returned=True))
+    world.start()
+    world.loop.advance(HOUR - 5)
+    assert world.reports() == [] and len(world.relay.calls) > 1
+    tries = len(world.relay.calls)
+    world.loop.advance(10)
+    (((_, fields),),) = [[("", each) for each in report] for report in world.reports()]
+    assert (fields["Action"], fields["Status"], fields["Diagnostic-Code"]) == (
+        "failed",
+        "5.4.7",
+        "smtp; 451 4.7.1 Greylisted",
+    )
+    assert len(world.relay.calls) == tries and world.queue.list() == []
+
+
+def test_what_comes_into_the_queue_too_late_goes_back_untried(world):
+    world.put("carol@example.net", "bob@example.org", deliver_by=DeliverBy(world.loop.wall() - 1, returned=True))
+    world.start()
+    (fields,) = [[each["Status"] for each in report] for report in world.reports()]
+    assert fields == ["5.4.7", "5.4.7"]
+    assert world.relay.calls == [] and len(world.mailboxes) == 1, "the report alone"
+
+
+@pytest.mark.parametrize(
+    ("notify", "expected"), [(None, ["4.4.7"]), ({Notify.DELAY}, ["4.4.7"]), ({Notify.FAILURE}, []), ({"NEVER"}, [])]
+)
+def test_who_wants_to_be_told_after_an_hour_is_told_then_and_the_attempts_go_on(world, notify, expected):
+    world.relay.answers["carol@example.net"] = LATER
+    by = in_an_hour(world, returned=False)
+    world.put("carol@example.net", notify=notify and frozenset(map(Notify, notify)), deliver_by=by)
+    world.start()
+    world.loop.advance(HOUR - 5)
+    assert world.reports() == []
+    world.loop.advance(10)
+    assert [fields["Status"] for report in world.reports() for fields in report] == expected
+    tries = len(world.relay.calls)
+    world.loop.advance(12 * HOUR)
+    assert len(world.reports()) == len(expected) and len(world.relay.calls) > tries
+    assert len(world.queue.list()) == 1
+
+
+@pytest.mark.parametrize(
+    ("notify", "asked", "in_time", "told_of"),
+    [
+        (None, {"returned": False}, False, True),
+        (None, {"returned": False}, True, False),
+        ({Notify.FAILURE}, {"returned": False}, False, True),
+        ({Notify.NEVER}, {"returned": False}, False, False),
+        (None, {"returned": True}, True, False),
+        (None, {"returned": True, "trace": True}, True, True),
+        (None, {"returned": False, "trace": True}, True, True),
+        ({Notify.NEVER}, {"returned": False, "trace": True}, True, False),
+    ],
+)
+def test_a_message_with_a_time_that_was_handed_on(world, notify, asked, in_time, told_of):
+    world.relay.in_time, world.relay.passes_on = in_time, True
+    world.put("carol@example.net", notify=notify and frozenset(notify), deliver_by=in_an_hour(world, **asked))
+    world.start()
+    world.loop.advance(5)
+    assert [action for _, action in told(world)] == ["relayed"] * told_of
+
+
+def test_a_message_whose_time_is_over_and_that_was_handed_on(world):
+    world.put("carol@example.net", deliver_by=DeliverBy(world.loop.wall() - 5, returned=False))
+    world.start()
+    world.loop.advance(5)
+    assert told(world) == [] and len(world.relay.calls) == 1
+
+
+def test_urgent_messages_are_handed_on_first_and_reports_are_as_urgent(tmp_path):
+    world = World(tmp_path, Settings(concurrency=1))
+    world.relay.answers["x@fails.example"] = NEVER
+    for to, priority in (("a@low.example", -3), ("b@usual.example", 0), ("x@fails.example", 9), ("c@high.example", 4)):
+        world.put(to, priority=priority)
+    world.relay.pause = True
+    world.start()
+    for _ in range(4):
+        world.relay.release()
+        world.loop.settle()
+    hops = [next_hop for _, next_hop, _ in world.relay.calls]
+    assert hops == ["fails.example", "high.example", "usual.example", "low.example"]
+    world.close()
+
+
+def test_a_report_is_as_urgent_as_its_message(world, monkeypatch):
+    world.relay.answers["x@fails.example"] = NEVER
+    world.put("x@fails.example", sender=parse_mailbox("far@away.example"), priority=7)
+    world.relay.answers["far@away.example"] = LATER
+    world.start()
+    world.loop.advance(5)
+    assert [(str(entry.sender), entry.parameters.priority) for entry in world.queue.list()] == [("None", 7)]

@@ -4,7 +4,18 @@ import pytest
 
 from mailserver.config.model import Relay as Settings
 from mailserver.delivery.relay import Relay
-from mailserver.mail import Action, Address, Content, Envelope, Notify, Recipient, Reply, Return
+from mailserver.mail import (
+    Action,
+    Address,
+    Content,
+    DeliverBy,
+    Envelope,
+    MailParameters,
+    Notify,
+    Recipient,
+    Reply,
+    Return,
+)
 from mailserver.ports import ConnectFailure
 from tests.support.fakes import FakeClock, FakeWorkers, run
 from tests.support.remote import CLOSE, GARBAGE, HANG, SERVFAIL, ScriptedConnector, ScriptedServer, TableResolver
@@ -41,7 +52,7 @@ class Setup:
     def deliver(self, *recipients, sender=ALICE, body=BODY, header=TRACE, next_hop="example.net", smtputf8=False):
         content = Content(body)
         told = tuple(each if isinstance(each, Recipient) else Recipient(each) for each in recipients or (BOB,))
-        envelope = Envelope(sender, told, smtputf8=smtputf8, ret=Return.HEADERS, envid="id=1")
+        envelope = Envelope(sender, told, MailParameters(smtputf8=smtputf8, ret=Return.HEADERS, envid="id=1"))
         return run(self.relay.deliver(next_hop, envelope, header, content))
 
     def outcome(self, *recipients, **arguments):
@@ -398,7 +409,7 @@ REQUIRING = ("PIPELINING", "8BITMIME", "STARTTLS", "REQUIRETLS")
 
 def required(*servers):
     setup = Setup(*servers)
-    envelope = Envelope(ALICE, (Recipient(BOB),), requiretls=True)
+    envelope = Envelope(ALICE, (Recipient(BOB),), MailParameters(requiretls=True))
     (status,) = run(setup.relay.deliver("example.net", envelope, TRACE, Content(BODY)))
     return status.action, str(status.reply.status)
 
@@ -416,7 +427,7 @@ def test_requiretls_fails_where_it_cannot_be_promised(extensions):
     assert required(server) == (Action.FAILED, "5.7.30")
     assert server.bodies == []
     setup = Setup(ScriptedServer(extensions=extensions))
-    envelope = Envelope(ALICE, (Recipient(BOB),), requiretls=True)
+    envelope = Envelope(ALICE, (Recipient(BOB),), MailParameters(requiretls=True))
     (status,) = run(setup.relay.deliver("example.net", envelope, TRACE, Content(BODY)))
     assert status.host is None, "the words are ours"
 
@@ -680,3 +691,76 @@ def test_the_last_words_of_a_server_that_hangs_up_within_the_content_count(words
 
     setup.connector.connect = connect_to_one_that_hangs_up
     assert setup.outcome() == outcome
+
+
+# DELIVERBY (RFC 2852 §4.1.4) and MT-PRIORITY (RFC 6710 §4.2)
+
+
+def asked_for(server, notify=None, **parameters):
+    setup = Setup(server)
+    by = parameters.pop("by", None)
+    if by is not None:
+        seconds, returned, trace = by
+        parameters["deliver_by"] = DeliverBy(setup.clock.wall() + seconds, returned, trace)
+    envelope = Envelope(ALICE, (Recipient(BOB, notify=notify),), MailParameters(**parameters))
+    (status,) = run(setup.relay.deliver("example.net", envelope, TRACE, Content(BODY)))
+    return status
+
+
+@pytest.mark.parametrize(
+    ("by", "told"),
+    [
+        ((98.7, True, False), "BY=98;R"),
+        ((0.5, True, False), "BY=1;R"),
+        ((120.0, False, True), "BY=120;NT"),
+        ((-30.0, False, False), "BY=-30;N"),
+        ((-2e9, False, False), "BY=-999999999;N"),
+    ],
+)
+def test_the_seconds_that_are_left_are_passed_on(by, told):
+    server = ScriptedServer(extensions=("DELIVERBY", "PIPELINING"))
+    status = asked_for(server, by=by)
+    assert (status.action, status.in_time) == (Action.RELAYED, True)
+    assert f"MAIL FROM:<{ALICE}> {told}" in server.commands
+
+
+@pytest.mark.parametrize("extensions", [(), ("DELIVERBY 240",), ("DELIVERBY 121,SOMETHING",)])
+def test_what_is_to_come_back_in_time_goes_to_no_server_that_does_not_promise_it(extensions):
+    server = ScriptedServer(extensions=extensions)
+    status = asked_for(server, by=(120.0, True, False))
+    assert (status.action, str(status.reply.status)) == (Action.FAILED, "5.3.3")
+    assert not any(command.startswith("MAIL") for command in server.commands)
+
+
+def test_a_shorter_time_than_the_least_is_promised():
+    assert asked_for(ScriptedServer(extensions=("DELIVERBY 119",)), by=(120.0, True, False)).in_time
+
+
+def test_what_is_to_come_back_and_is_too_late_is_not_sent():
+    server = ScriptedServer(extensions=("DELIVERBY",))
+    status = asked_for(server, by=(-1.0, True, False))
+    assert (status.action, str(status.reply.status)) == (Action.FAILED, "5.4.7")
+    assert server.bodies == []
+
+
+@pytest.mark.parametrize(
+    ("notify", "told"),
+    [
+        (None, "DELAY,FAILURE"),
+        ({Notify.SUCCESS}, "DELAY,SUCCESS"),
+        ({Notify.DELAY}, "DELAY"),
+        ({Notify.NEVER}, "NEVER"),
+    ],
+)
+def test_a_server_that_knows_no_time_is_to_tell_of_delays(notify, told):
+    server = ScriptedServer(extensions=("DSN",))
+    status = asked_for(server, notify and frozenset(notify), by=(120.0, False, False))
+    assert (status.action, status.in_time, status.passed_on) == (Action.RELAYED, False, True)
+    assert f"RCPT TO:<{BOB}> NOTIFY={told}" in server.commands
+
+
+def test_the_priority_is_passed_on_where_it_is_known():
+    for extensions, told in ((("MT-PRIORITY STANAG4406",), f"MAIL FROM:<{ALICE}> MT-PRIORITY=-4"), ((), None)):
+        server = ScriptedServer(extensions=extensions)
+        asked_for(server, priority=-4)
+        assert (told or f"MAIL FROM:<{ALICE}>") in server.commands

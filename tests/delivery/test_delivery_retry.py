@@ -1,9 +1,13 @@
 """Backoff: bounded, growing, and deaf to clocks that jump."""
 
+from dataclasses import replace
+
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mailserver.delivery.retry import JITTER, SHORTEST, RetryPolicy
+from mailserver.mail import Action, Address, DeliverBy, DeliveryStatus, Reply
+from mailserver.queue import QueuedRecipient
 
 DAY = 86400.0
 DEFAULT = RetryPolicy(first=300.0, longest=4 * 3600.0, warning=4 * 3600.0, lifetime=5 * DAY)
@@ -56,3 +60,24 @@ def test_a_message_that_always_fails_expires_after_its_lifetime(luck):
         now += DEFAULT.wait(attempts, waited, chance)
     assert DEFAULT.lifetime <= now <= DEFAULT.lifetime + 10
     assert 30 <= attempts <= 60
+
+
+def test_nobody_sleeps_through_the_time_that_a_sender_named():
+    recipient = QueuedRecipient(0, Address("bob", "example.net"), None, 0.0, 0.0)
+    later = DeliveryStatus(recipient.address, Action.DELAYED, Reply.of(451, "4.7.1", "Later"))
+    by = DeliverBy(100.0, returned=True)
+    assert DEFAULT.after(recipient, later, 60.0, 0.0, by).next_attempt == 100.0
+    assert DEFAULT.after(recipient, later, 100.0, 0.0, by).next_attempt == 400.0
+    assert DEFAULT.after(recipient, later, 60.0, 0.0, DeliverBy(1000.0, returned=True)).next_attempt == 360.0
+    assert DEFAULT.after(recipient, later, 60.0, 0.0).next_attempt == 360.0
+
+
+def test_who_named_a_time_hears_of_the_delay_then():
+    recipient = QueuedRecipient(0, Address("bob", "example.net"), None, 0.0, 0.0, attempts=1, waited=DEFAULT.warning)
+    by = DeliverBy(DAY, returned=False)
+    assert DEFAULT.late(recipient, 0.0)
+    assert not DEFAULT.late(recipient, DAY - 1, by)
+    assert DEFAULT.late(replace(recipient, waited=0.0), DAY, by)
+    assert not DEFAULT.late(replace(recipient, attempts=0), DAY, by)
+    assert not DEFAULT.late(replace(recipient, failed=True), DAY, by)
+    assert DEFAULT.late(recipient, 0.0, replace(by, returned=True))

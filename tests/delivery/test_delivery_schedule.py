@@ -68,3 +68,19 @@ def test_bounds_hold_and_everything_runs_once(total, per_hop, hops, chance):
         assert running, "nothing runs although jobs wait"
         schedule.end(running.pop(chance.randrange(len(running))))
     assert sorted(ran) == list(range(len(hops)))
+
+
+def test_urgent_jobs_come_first_and_next_hops_of_one_urgency_take_turns():
+    schedule = Schedule(total=10, per_hop=10)
+    for hop, job, priority in (("a", 1, 0), ("a", 2, 0), ("b", 3, 0), ("a", 4, 5), ("c", 5, 5), ("a", 6, -9)):
+        schedule.add(hop, job, priority)
+    assert [job for _, job in started(schedule)] == [4, 5, 1, 3, 2, 6]
+
+
+def test_urgency_goes_beyond_no_bound():
+    schedule = Schedule(total=3, per_hop=1)
+    for hop, job, priority in (("a", 1, 9), ("a", 2, 9), ("b", 3, 0)):
+        schedule.add(hop, job, priority)
+    assert started(schedule) == [("a", 1), ("b", 3)]
+    assert schedule.withdraw("a") == [2]
+    assert schedule.start() is None

@@ -10,13 +10,26 @@ import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.mail import Address, Body, Content, Envelope, Notify, Recipient, Reply, Return, parse_mailbox
+from mailserver.mail import (
+    Address,
+    Body,
+    Content,
+    DeliverBy,
+    Envelope,
+    MailParameters,
+    Notify,
+    Recipient,
+    Reply,
+    Return,
+    parse_mailbox,
+)
 from mailserver.queue import NewEntry, NoSuchEntry, Queue, QueueError, State
 from mailserver.queue import queue as queue_module
 from mailserver.queue.bodies import Bodies
@@ -71,7 +84,7 @@ def test_an_entry_comes_back_as_it_was_queued(queue):
         Envelope(
             None,
             (Recipient(Address("bob", "example.net"), original=Address("info", "example.org")), Recipient(ALICE)),
-            body=Body.EIGHT_BIT,
+            MailParameters(body=Body.EIGHT_BIT),
         ),
         Content(b"Subject: x\r\n", b"\r\nbody\r\n"),
         b"Received: from there\r\n",
@@ -80,7 +93,7 @@ def test_an_entry_comes_back_as_it_was_queued(queue):
     id = put(queue, new)
     (entry,) = queue.due(NOW, horizon=HORIZON, limit=10)
     assert entry == queue.show(id)
-    assert (entry.id, entry.state, entry.sender, entry.body) == (id, State.QUEUED, None, Body.EIGHT_BIT)
+    assert (entry.id, entry.state, entry.sender, entry.parameters.body) == (id, State.QUEUED, None, Body.EIGHT_BIT)
     assert (entry.created, entry.warned, entry.header) == (NOW, False, b"Received: from there\r\n")
     assert entry.size == len(b"Received: from there\r\nSubject: x\r\n\r\nbody\r\n")
     assert [(r.number, r.address, r.original) for r in entry.recipients] == [
@@ -111,38 +124,82 @@ def test_what_a_sender_wants_to_be_told_survives_the_queue(queue):
         Recipient(ALICE, None, frozenset({Notify.NEVER})),
         Recipient(ALICE),
     )
-    id = put(queue, NewEntry(Envelope(ALICE, recipients, ret=Return.FULL, envid="E 1"), Content(b"x"), b"", NOW))
+    id = put(
+        queue,
+        NewEntry(Envelope(ALICE, recipients, MailParameters(ret=Return.FULL, envid="E 1")), Content(b"x"), b"", NOW),
+    )
     entry = queue.show(id)
-    assert (entry.ret, entry.envid) == (Return.FULL, "E 1")
+    assert (entry.parameters.ret, entry.parameters.envid) == (Return.FULL, "E 1")
     assert tuple(each.recipient for each in entry.recipients) == recipients
 
 
-def former_version(directory):
+def test_what_is_asked_for_a_message_survives_the_queue(queue):
+    asked = MailParameters(
+        body=Body.BINARY,
+        smtputf8=True,
+        ret=Return.HEADERS,
+        envid="E",
+        requiretls=True,
+        release=NOW + 5,
+        hold="for;5",
+        deliver_by=DeliverBy(NOW + 60, returned=True, trace=True),
+        priority=-9,
+    )
+    for parameters in (asked, replace(asked, deliver_by=DeliverBy(NOW, returned=False)), MailParameters()):
+        id = put(queue, NewEntry(Envelope(ALICE, (Recipient(ALICE),), parameters), Content(b"x"), b"", NOW))
+        assert queue.show(id).parameters == parameters
+
+
+ADDED = {
+    2: [("entry", "ret"), ("entry", "envid"), ("entry", "requiretls"), ("recipient", "notify"), ("recipient", "orcpt")],
+    3: [("entry", "release")],
+    4: [("entry", "hold"), ("entry", "deliver_by"), ("entry", "by_mode"), ("entry", "priority")],
+}
+"""The columns that each version of the queue brought."""
+
+
+def former_version(directory, version):
     db = sqlite3.connect(directory / "queue.db", isolation_level=None)
-    for table, column in (
-        ("entry", "ret"),
-        ("entry", "envid"),
-        ("entry", "requiretls"),
-        ("entry", "release"),
-        ("recipient", "notify"),
-        ("recipient", "orcpt"),
-    ):
+    db.execute("DROP INDEX entry_turn")
+    db.execute("CREATE INDEX entry_due ON entry (state, due)")
+    for table, column in chain.from_iterable(ADDED[later] for later in range(version + 1, max(ADDED) + 1)):
         db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-    db.execute("PRAGMA user_version = 1")
+    db.execute(f"PRAGMA user_version = {version}")
     db.close()
 
 
-def test_a_queue_of_the_former_version_is_taken_over(tmp_path):
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_queue_of_a_former_version_is_taken_over(tmp_path, version):
     queue = Queue(tmp_path / "queue")
     id = put(queue, message())
     queue.close()
-    former_version(tmp_path / "queue")
+    former_version(tmp_path / "queue", version)
     queue = Queue(tmp_path / "queue")
     entry = queue.show(id)
-    assert (entry.ret, entry.envid, entry.recipients[0].notify, entry.recipients[0].orcpt) == (None,) * 4
+    assert entry.parameters == MailParameters()
+    assert (entry.recipients[0].notify, entry.recipients[0].orcpt) == (None, None)
     assert queue.due(NOW, horizon=HORIZON, limit=10) == [entry]
     queue.close()
     Queue(tmp_path / "queue").close()
+    with sqlite3.connect(tmp_path / "queue" / "queue.db") as db:
+        indexes = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE INDEX%'")]
+    db.close()
+    assert indexes == ["entry_turn"]
+
+
+def test_urgent_messages_come_first_and_of_these_the_longest_due(queue):
+    def asking(priority, created):
+        return NewEntry(
+            Envelope(ALICE, (Recipient(ALICE),), MailParameters(priority=priority)), Content(b"x"), b"", created
+        )
+
+    wanted = [(9, NOW - 1), (9, NOW), (1, NOW - 5), (0, NOW - 9), (0, NOW), (-9, NOW - 99)]
+    ids = {key: put(queue, asking(*key)) for key in (wanted[n] for n in (4, 1, 5, 0, 3, 2))}
+    expected = [ids[key] for key in wanted]
+    assert [entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=10)] == expected
+    assert [entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=2, exclude=expected[:1])] == expected[1:3]
+    queue.hold(expected[:2])
+    assert [entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=1)] == expected[2:3]
 
 
 def test_an_address_that_would_not_be_taken_today_condemns_no_entry(queue, tmp_path):
@@ -157,7 +214,7 @@ def test_several_processes_may_take_over_a_queue_at_once(tmp_path):
     for attempt in range(10):
         directory = tmp_path / str(attempt)
         Queue(directory).close()
-        former_version(directory)
+        former_version(directory, 1)
         with ThreadPoolExecutor(4) as pool:  # each with a connection of its own, as processes have
             for queue in list(pool.map(Queue, [directory] * 4)):
                 queue.close()
@@ -232,9 +289,9 @@ def test_an_attempt_planned_beyond_the_horizon_is_due_since_the_clock_went_back(
 
 def test_nothing_is_due_before_its_release_not_even_by_a_flush(queue):
     late = NOW + 100 * HORIZON
-    held = put(queue, replace(message(), envelope=replace(message().envelope, release=late)))
+    held = put(queue, replace(message(), envelope=replace(message().envelope, parameters=MailParameters(release=late))))
     other = put(queue, message())
-    assert queue.show(held).release == late
+    assert queue.show(held).parameters.release == late
     assert [each.id for each in queue.due(NOW, horizon=HORIZON, limit=10)] == [other]
     assert queue.flush() == 1 and queue.flush_domain(queue.show(held).recipients[0].address.domain) == 1
     assert [each.id for each in queue.due(NOW, horizon=HORIZON, limit=10)] == [other]

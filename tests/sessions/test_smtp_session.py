@@ -15,7 +15,7 @@ from mailserver.accounts import Mailbox, NotLocal, Resolution, Unknown
 from mailserver.config.model import SMTP, Limits
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.router import Router
-from mailserver.mail import UNLIMITED, Address, Quota, Reply
+from mailserver.mail import UNLIMITED, Address, DeliverBy, MailParameters, Quota, Reply
 from mailserver.policy.connections import Networks, Refusal
 from mailserver.policy.failures import Failures
 from mailserver.ports import TLSState
@@ -56,7 +56,7 @@ class Setup:
     clock: FakeClock
     delivered: list[tuple[Address, bytes]] = field(default_factory=list)
     queued: list[tuple[list[str], bytes]] = field(default_factory=list)
-    releases: list[float] = field(default_factory=list)
+    asked: list[MailParameters] = field(default_factory=list)
     disk_error: Exception | None = None
     full: frozenset[Address] = frozenset()
     room: int = 10**9
@@ -92,7 +92,7 @@ def setup(tmp_path: Path) -> Setup:
             if made.disk_error:
                 raise made.disk_error
             recipients = [str(r.address) for r in entry.envelope.recipients]
-            made.releases.append(entry.envelope.release)
+            made.asked.append(entry.envelope.parameters)
             made.queued.append((recipients, entry.header + b"".join(entry.content.chunks())))
             return "Q1"
 
@@ -629,12 +629,11 @@ def test_a_message_is_kept_until_its_time_for_recipients_here_as_well(setup: Set
     assert say(b"From: alice@example.org\r\n\r\nx\r\n.\r\n").startswith(b"250 2.0.0 Ok, queued as ")
     ((recipients, _),) = setup.queued
     assert recipients == ["bob@example.org", "x@example.net"] and not setup.delivered
-    assert int(setup.releases[0]) == int(setup.clock.wall() + 3600)
+    assert setup.asked[0].release is not None
+    assert int(setup.asked[0].release) == int(setup.clock.wall() + 3600)
 
 
-@pytest.mark.parametrize(
-    "parameter", [b"HOLDFOR=0", b"HOLDUNTIL=1999-01-01t00:00:00.5z", b"HOLDUNTIL=0001-01-01T00:00:00+23:59"]
-)
+@pytest.mark.parametrize("parameter", [b"HOLDUNTIL=1999-01-01t00:00:00.5z", b"HOLDUNTIL=0001-01-01T00:00:00+23:59"])
 def test_a_time_that_has_passed_is_now(setup: Setup, parameter: bytes) -> None:
     say = submitter(setup)
     say(b"MAIL FROM:<alice@example.org> " + parameter + b"\r\nRCPT TO:<bob@example.org>\r\nDATA\r\n")
@@ -648,6 +647,7 @@ def test_a_time_that_has_passed_is_now(setup: Setup, parameter: bytes) -> None:
         b"HOLDFOR=2592001",
         b"HOLDFOR=",
         b"HOLDFOR=-1",
+        b"HOLDFOR=0",
         b"HOLDFOR=1000000000",
         b"HOLDFOR=1 HOLDUNTIL=2030-01-01T00:00:00Z",
         b"HOLDUNTIL=9999-12-31T23:59:59Z",
@@ -665,6 +665,64 @@ def test_only_users_have_messages_held(setup: Setup) -> None:
     say, _, _ = setup.open()
     assert b"FUTURERELEASE" not in say(b"EHLO c\r\n")
     assert say(b"MAIL FROM:<a@example.net> HOLDFOR=60\r\n").startswith(b"555 ")
+
+
+# DELIVERBY (RFC 2852) and MT-PRIORITY (RFC 6710)
+
+MESSAGE = b"DATA\r\nFrom: alice@example.org\r\n\r\nx\r\n.\r\n"
+
+
+def test_a_message_with_a_time_is_delivered_here_at_once(setup: Setup) -> None:
+    say, _, _ = setup.open()
+    assert b"250-DELIVERBY\r\n" in say(b"EHLO c\r\n")
+    say(b"MAIL FROM:<a@example.net> BY=1;R\r\nRCPT TO:<bob@example.org>\r\n")
+    assert say(MESSAGE).endswith(b"\r\n") and len(setup.delivered) == 1
+
+
+def test_a_message_that_is_too_late_when_it_has_come_is_refused(setup: Setup) -> None:
+    say, _, _ = setup.open()
+    say(b"EHLO c\r\nMAIL FROM:<a@example.net> BY=60;R\r\nRCPT TO:<bob@example.org>\r\nDATA\r\n")
+    setup.clock.advance(60)
+    assert say(b"x: y\r\n.\r\n") == b"554 5.4.7 The time for the delivery of the message is over\r\n"
+    say(b"MAIL FROM:<a@example.net> BY=60;N\r\nRCPT TO:<bob@example.org>\r\nDATA\r\n")
+    setup.clock.advance(60)
+    assert say(b"x: y\r\n.\r\n").startswith(b"250 ")
+
+
+def test_the_time_and_the_priority_go_into_the_queue(setup: Setup) -> None:
+    say = submitter(setup)
+    say(b"MAIL FROM:<alice@example.org> BY=60;RT MT-PRIORITY=3\r\nRCPT TO:<x@example.net>\r\n")
+    assert say(MESSAGE).splitlines()[1].startswith(b"250 ")
+    (asked,) = setup.asked
+    assert asked.deliver_by == DeliverBy(setup.clock.wall() + 60, returned=True, trace=True)
+    assert asked.priority == 3
+    ((_, content),) = setup.queued
+    assert b"PRIORITY 3;\r\n" in content
+
+
+def test_a_message_is_not_held_beyond_its_time(setup: Setup) -> None:
+    say = submitter(setup)
+    assert say(b"MAIL FROM:<alice@example.org> BY=60;R HOLDFOR=61\r\n").startswith(b"501 5.5.4 ")
+    assert say(b"MAIL FROM:<alice@example.org> BY=60;R HOLDFOR=59\r\n").startswith(b"250 ")
+
+
+def test_strangers_make_no_message_urgent(setup: Setup) -> None:
+    say, _, _ = setup.open()
+    assert b"250-MT-PRIORITY\r\n" in say(b"EHLO c\r\n")
+    assert say(b"MAIL FROM:<a@example.net> MT-PRIORITY=1\r\n").startswith(b"250 2.3.6 0 ")
+    say(b"RSET\r\n")
+    assert say(b"MAIL FROM:<a@example.net> MT-PRIORITY=-9\r\n").startswith(b"250 2.1.0 ")
+    say(b"RCPT TO:<bob@example.org>\r\n")
+    say(MESSAGE)
+    assert b"PRIORITY -9;\r\n" in setup.delivered[0][1]
+
+
+def test_users_make_a_message_as_urgent_as_they_may(setup: Setup) -> None:
+    setup.rooms = replace(setup.rooms, policy=SMTP(highest_priority=4))
+    say = submitter(setup)
+    assert say(b"MAIL FROM:<alice@example.org> MT-PRIORITY=9\r\n").startswith(b"250 2.3.6 4 ")
+    say(b"RSET\r\n")
+    assert say(b"MAIL FROM:<alice@example.org> MT-PRIORITY=4\r\n").startswith(b"250 2.1.0 ")
 
 
 # XCLIENT

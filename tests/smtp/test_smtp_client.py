@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.mail import Address, Body, EnhancedCode, Recipient, Reply
+from mailserver.mail import Address, Body, EnhancedCode, MailParameters, Recipient, Reply
 from mailserver.sasl import Login, Plain
 from mailserver.smtp.client import ClientConnection, Command, ReplyReceived
 from mailserver.smtp.misuse import ProtocolMisuse
@@ -209,11 +209,11 @@ def test_any_split_of_the_replies_gives_the_same_events(cuts: list[int]) -> None
 
 def test_mail_tells_size_and_body_to_a_server_that_offers_them() -> None:
     client = ready()
-    client.mail(Address("a b", "bar.com"), size=7, body=Body.EIGHT_BIT)
+    client.mail(Address("a b", "bar.com"), MailParameters(body=Body.EIGHT_BIT), size=7)
     client.rcpt(Recipient(Address("Postmaster", "")))
     assert client.data_to_send() == b'MAIL FROM:<"a b"@bar.com> SIZE=7 BODY=8BITMIME\r\nRCPT TO:<Postmaster>\r\n'
     client = ready(b"250 foo.com\r\n")
-    client.mail(None, size=7, body=Body.EIGHT_BIT)
+    client.mail(None, MailParameters(body=Body.EIGHT_BIT), size=7)
     assert client.data_to_send() == b"MAIL FROM:<>\r\n"
 
 

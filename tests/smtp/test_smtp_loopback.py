@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.mail import Address, Body, Recipient, Reply
+from mailserver.mail import Address, Body, MailParameters, Recipient, Reply
 from mailserver.sasl import Challenge, ClientMechanism, Credentials, Login, Malformed, Plain, mechanism
 from mailserver.smtp.client import ClientConnection, Command
 from mailserver.smtp.events import Auth, AuthResponse, BodyEnd, Event, Mail
@@ -27,7 +27,7 @@ def meet(host: Host) -> ClientConnection:
 
 
 def send(client: ClientConnection, host: Host, chunks: list[bytes]) -> Reply:
-    client.mail(SENDER, size=sum(map(len, chunks)), body=Body.EIGHT_BIT)
+    client.mail(SENDER, MailParameters(body=Body.EIGHT_BIT), size=sum(map(len, chunks)))
     client.rcpt(Recipient(RECIPIENT))
     client.data()
     assert [answer.reply.code for answer in exchange(client, host)] == [250, 250, 354]

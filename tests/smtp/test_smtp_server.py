@@ -167,6 +167,8 @@ def test_ehlo_lists_what_is_offered() -> None:
         b"250-DSN",
         b"250-CHUNKING",
         b"250-BINARYMIME",
+        b"250-DELIVERBY",
+        b"250-MT-PRIORITY",
         b"250-STARTTLS",
         b"250-AUTH PLAIN LOGIN",
         b"250-LIMITS MAILMAX=1000 RCPTMAX=1000",

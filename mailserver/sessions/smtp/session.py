@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mailserver.delivery.intake import Outcome
+from mailserver.delivery.retry import TIME_OVER
 from mailserver.delivery.router import Local, Refused, Route
-from mailserver.mail import UNLIMITED, Address, Content, Envelope, Recipient, Reply
+from mailserver.mail import UNLIMITED, Address, Content, DeliverBy, Envelope, MailParameters, Recipient, Reply
 from mailserver.mail.trace import Arrival
 from mailserver.policy.connections import Refusal
 from mailserver.ports import Channel
@@ -50,7 +51,7 @@ class _Transaction:
     mail: events.Mail
     recipients: list[Recipient]
     routes: list[Route]
-    release: float | None
+    parameters: MailParameters
     attempts: int = 0
     content: Content | None = None
     spool_error: OSError | None = None
@@ -183,11 +184,13 @@ class SMTPSession:
         if event.size and not await self._disk_has(event.size):
             return NO_ROOM
         try:
-            release = self._release(event)
-        except ValueError:
-            return Reply.of(501, "5.5.4", "The message cannot be held for so long")
+            parameters = self._parameters(event)
+        except ValueError as error:
+            return Reply.of(501, "5.5.4", str(error))
         self._transactions += 1
-        self._transaction = _Transaction(event, [], [], release)
+        self._transaction = _Transaction(event, [], [], parameters)
+        if parameters.priority != event.priority:
+            return Reply.of(250, "2.3.6", f"{parameters.priority} is the priority that the message gets")
         return Reply.of(250, "2.1.0", "Sender ok")
 
     async def _on_rcpt(self, event: events.Rcpt) -> Reply:
@@ -379,9 +382,24 @@ class SMTPSession:
     def _refuse_sender(self, sender: Address | None) -> Reply | None:
         return None
 
-    def _release(self, mail: events.Mail) -> float | None:
-        """Not before this wall time is the message delivered; None: at once. Raises ValueError: it is too far."""
-        return None
+    def _parameters(self, mail: events.Mail) -> MailParameters:
+        """What is asked for the message, as far as it is granted. Raises ValueError: it cannot be."""
+        now = self._rooms.clock.wall()
+        by = None if mail.by is None else DeliverBy(now + mail.by.seconds, mail.by.returned, mail.by.trace)
+        return MailParameters(
+            body=mail.body,
+            smtputf8=mail.smtputf8,
+            ret=mail.ret,
+            envid=mail.envid,
+            requiretls=mail.requiretls,
+            deliver_by=by,
+            priority=min(mail.priority, self._highest_priority),
+        )
+
+    @property
+    def _highest_priority(self) -> int:
+        """Strangers may only step back (RFC 6710 §4.1)."""
+        return 0
 
     def _spool_fault(self, transaction: _Transaction) -> Reply | None:
         if transaction.spool_error is None:
@@ -394,17 +412,10 @@ class SMTPSession:
         refusal = head.refusal or self._refuse_header(head)
         if refusal is not None:
             return self._all(transaction, refusal)
-        mail = transaction.mail
-        envelope = Envelope(
-            mail.sender,
-            tuple(transaction.recipients),
-            mail.body,
-            mail.smtputf8,
-            mail.ret,
-            mail.envid,
-            mail.requiretls,
-            transaction.release,
-        )
+        mail, asked = transaction.mail, transaction.parameters
+        if asked.deliver_by is not None and asked.deliver_by.gives_up(self._rooms.clock.wall()):
+            return self._all(transaction, TIME_OVER)
+        envelope = Envelope(mail.sender, tuple(transaction.recipients), asked)
         try:
             prepend, prepared = self._prepared(head, content, mail.sender)
         except OSError as error:

@@ -7,9 +7,10 @@ Promises   A client logs in first, and sends as an address of its own account: i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from mailserver.mail import Address, Content, Reply, parse_mailbox
+from mailserver.mail import Address, Content, MailParameters, Reply, parse_mailbox
 from mailserver.mail.trace import date_time
 from mailserver.message.addresses import plain_mailboxes
 from mailserver.message.header import Field
@@ -45,15 +46,22 @@ class SubmissionSession(SMTPSession):
         self.engine.future_release = f"{longest:.0f} {until:%Y-%m-%dT%H:%M:%SZ}"
         return reply
 
-    def _release(self, mail: Mail) -> float | None:
-        """RFC 4865. A time that has passed already is now."""
+    def _parameters(self, mail: Mail) -> MailParameters:
+        """Held for later delivery is what users send (RFC 4865). A time that has passed already is now."""
+        asked = super()._parameters(mail)
         now = self._rooms.clock.wall()
         until = mail.hold_until if mail.hold_for is None else now + mail.hold_for
         if until is None or until <= now:
-            return None
+            return asked
         if until > now + self._rooms.policy.future_release:
-            raise ValueError("later than messages are held")
-        return until
+            raise ValueError("The message cannot be held for so long")
+        if asked.deliver_by is not None and until > asked.deliver_by.time:
+            raise ValueError("The message would be held beyond the time of BY")
+        return replace(asked, release=until, hold=mail.hold)
+
+    @property
+    def _highest_priority(self) -> int:
+        return self._rooms.policy.highest_priority
 
     def _owns(self, address: Address) -> bool:
         return self._account is not None and self._rooms.senders.may_send_as(self._account, address)
