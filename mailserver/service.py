@@ -243,7 +243,7 @@ class MailServer(MultiService):
             proxies=self._proxies,
             flush=self._flush,
             has_room=self._store.has_room,
-            free_octets=FreeSpace(configuration.data),
+            space=FreeSpace(configuration.data),
             workers=self._delivery,
             clock=self._clock,
         )

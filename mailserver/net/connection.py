@@ -6,7 +6,7 @@ Promises   Events reach the session one at a time and in order; the answers to p
            `lost` is called once, after the last handler has ended.
            A client that is silent for the session's idle timeout is told so and closed; one that does not shake hands
            or log in within the login timeout likewise, whatever it sends meanwhile. Octets that complete no command
-           do not count as activity.
+           do not count as activity. A session may set a deadline of its own, which activity does not move.
            At the stop of the server each command at work is answered before its connection is closed.
 On failure An exception of a session is logged with the session's id, and the connection closed.
 """
@@ -59,6 +59,10 @@ class Session(Protocol):
 
     @property
     def idle_timeout(self) -> float: ...
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic time when the connection ends, however busy the client is; infinite where there is none."""
 
     @property
     def awaits_login(self) -> bool:
@@ -326,8 +330,8 @@ class ServedConnection(protocol.Protocol):
         deadline = self._made + self._service.login_timeout
         if session is not None and not session.awaits_login:
             working = self.busy and not self._draining  # waiting for a slow reader is no work
-            idle_since = now if working else self._active
-            deadline = idle_since + session.idle_timeout
+            idle = (now if working else self._active) + session.idle_timeout
+            deadline = idle if working else min(idle, session.deadline)
         if now < deadline:
             self._timer = self._service.clock.call_later(deadline - now, self._look_at_time)
             return

@@ -14,17 +14,21 @@ AGE = 1.0  # seconds
 
 
 class FreeSpace:
-    """Calling it gives the octets that are free where `directory` lies. Any thread may."""
+    """The octets that are free where `directory` lies. Any thread may ask."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._known = (float("-inf"), 0)
 
-    def __call__(self) -> int:
+    def recent(self) -> int | None:
+        """What was found a moment ago, without a look at the disk; None: it is too long ago."""
         asked, octets = self._known
+        return octets if time.monotonic() - asked < AGE else None
+
+    def look(self) -> int:
+        """Blocks. Raises OSError."""
         now = time.monotonic()
-        if now - asked >= AGE:
-            found = os.statvfs(self._directory)
-            octets = found.f_bavail * found.f_frsize
-            self._known = (now, octets)
+        found = os.statvfs(self._directory)
+        octets = found.f_bavail * found.f_frsize
+        self._known = (now, octets)
         return octets

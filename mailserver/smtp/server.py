@@ -19,8 +19,9 @@ Theory of operation
     What the client does wrong becomes a `Rejected` event with the reply that it deserves; the session sends that reply
     and may count. Nothing that a client sends raises.
 
-    STARTTLS: a positive answer drops all octets that came before the handshake, and all that the client said (RFC 3207
-    §4.2; CVE-2011-0411). AUTH: offered are the mechanisms in `auth`; once 235 was said no second AUTH is taken.
+    STARTTLS with more behind it ends the session; a positive answer drops all octets that still come before the
+    handshake, and all that the client said (RFC 3207 §4.2; CVE-2011-0411). AUTH: offered are the mechanisms in `auth`;
+    once 235 was said no second AUTH is taken.
 
 Promises   `buffered` stays below the longest line allowed plus what one `receive_data` call brings, as long as events
            are answered. Any split of the input gives the same events, the cuts between body chunks excepted.
@@ -354,6 +355,8 @@ class ServerConnection:
             raise refusal(555, "5.5.4", "Messages are not held here")
         if isinstance(event, Rcpt) and event.address.needs_smtputf8 and not (self._mail and self._mail.smtputf8):
             raise refusal(553, "5.6.7", "An address that is not ASCII needs SMTPUTF8 in MAIL")  # RFC 6531 §3.5
+        if isinstance(event, StartTLS) and len(self._input):  # nobody waited for the answer: it may be an injection
+            raise refusal(554, "5.5.1", "Nothing may follow STARTTLS before TLS begins", fatal=True)
         if isinstance(event, Auth) and event.mechanism not in self.auth:
             raise refusal(504, "5.5.4", "The mechanism is not supported")
         return event

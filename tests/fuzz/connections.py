@@ -30,7 +30,7 @@ from mailserver.smtp.events import BodyChunk, Data, Hello
 from mailserver.store import Delivery, Store
 from tests.fuzz import grammar
 from tests.fuzz.dialogues import MESSAGE
-from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, PasswordsOnly, Ready, run
+from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, PasswordsOnly, Ready, Space, run
 
 ALICE = Address("alice", "example.org")
 HOSTNAME = "mx.example.org"
@@ -300,7 +300,7 @@ class House:
             flush=lambda domain, subdomains: Ready(lambda: 2 if domain == "example.net" else 0),
             proxies=Networks([]),
             has_room=self.store.has_room,
-            free_octets=lambda: 10**12,
+            space=Space(10**12),
             workers=self.workers,
             clock=self.clock,
         )

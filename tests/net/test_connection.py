@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +57,7 @@ class EchoSession:
     channel: Any
     engine: LineEngine = field(default_factory=LineEngine)
     idle_timeout: float = 100.0
+    deadline: float = math.inf
     awaits_login: bool = False
     gate: Deferred[None] | None = None
     events: list[bytes] = field(default_factory=list)
@@ -264,6 +266,21 @@ def test_an_idle_timeout_shorter_than_the_login_timeout_holds(served: Served) ->
     connection.makeConnection(transport)
     served.clock.advance(4)
     assert transport.value() == b"hello\ntoo slow\n"
+
+
+def test_a_deadline_of_the_session_holds_for_the_busiest_client(served: Served) -> None:
+    served.session.deadline = served.clock.monotonic() + 250
+    for _ in range(9):
+        served.connection.dataReceived(b"a\n")
+        assert not served.transport.disconnecting
+        served.clock.advance(27)
+    served.connection.dataReceived(b"wait\n")
+    served.clock.advance(60)
+    assert not served.transport.disconnecting, "work of ours is waited for"
+    assert served.session.gate is not None
+    served.session.gate.callback(None)
+    served.clock.advance(100)
+    assert served.sent().endswith(b"wait!\ntoo slow\n") and served.transport.disconnecting
 
 
 def test_long_work_is_not_idleness(served: Served) -> None:

@@ -22,9 +22,9 @@ from mailserver.ports import TLSState
 from mailserver.queue import QueueError
 from mailserver.sessions import smtp
 from mailserver.sessions.login import Authenticator
-from mailserver.sessions.smtp.session import IDLE_COMMANDS
+from mailserver.sessions.smtp.patience import IDLE_COMMANDS, REFUSED_RECIPIENTS, SLOWEST, TIMEOUTS
 from mailserver.store.model import Delivery, DeliveryError
-from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, PasswordsOnly, Ready, converse, run
+from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, PasswordsOnly, Ready, Space, converse, run
 
 ALICE, BOB = Address("alice", "example.org"), Address("bob", "example.org")
 TLS = TLSState("TLSv1.3", "TLS_AES_256_GCM_SHA384")
@@ -60,7 +60,6 @@ class Setup:
     disk_error: Exception | None = None
     full: frozenset[Address] = frozenset()
     room: int = 10**9
-    free: int = 10**12
 
     def open(
         self, *, submission: bool = False, lmtp: bool = False, tls: TLSState | None = None, loopback: bool = False
@@ -110,7 +109,7 @@ def setup(tmp_path: Path) -> Setup:
         flush=lambda domain, subdomains: Ready(lambda: 2 if domain == "example.net" else 0),
         proxies=Networks(["198.51.100.0/24"]),
         has_room=lambda account, quota, octets: made.room >= octets,
-        free_octets=lambda: made.free,
+        space=Space(10**12),
         workers=FakeWorkers(),
         clock=clock,
     )
@@ -243,7 +242,7 @@ def test_auth_is_offered_after_tls_only(setup: Setup) -> None:
     assert b"AUTH" not in answer
     assert say(b"AUTH PLAIN " + plain("alice@example.org", "secret") + b"\r\n").startswith(b"538 5.7.11")
     assert say(b"MAIL FROM:<alice@example.org>\r\n").startswith(b"530 5.7.0")
-    assert say(b"STARTTLS\r\nEHLO injected\r\n") == b"220 2.0.0 Go ahead with TLS\r\n"
+    assert say(b"STARTTLS\r\n") == b"220 2.0.0 Go ahead with TLS\r\n"
     answer = say(b"EHLO c\r\n")
     assert b"STARTTLS" not in answer
     assert b"AUTH PLAIN LOGIN" in answer
@@ -412,9 +411,11 @@ def test_smtputf8_is_told_in_the_trace(setup: Setup) -> None:
 
 def test_a_declared_size_is_held_against_the_disk(setup: Setup) -> None:
     say, _, _ = setup.open()
-    setup.free = 20 * 2**20
+    setup.rooms.space.octets = 20 * 2**20
     assert codes(say(b"EHLO c\r\nMAIL FROM:<x@example.net> SIZE=1000000\r\nRSET\r\n")) == [220, 250, 250, 250]
     assert say(b"MAIL FROM:<x@example.net> SIZE=10000000\r\n").startswith(b"452 4.3.1 ")
+    setup.rooms.space.octets = 0
+    assert say(b"MAIL FROM:<x@example.net>\r\n").startswith(b"452 4.3.1 "), "who tells no size as well"
 
 
 @pytest.mark.parametrize(
@@ -451,6 +452,37 @@ def test_who_brings_no_message_is_sent_away(setup: Setup, command: bytes) -> Non
     say(TO_ALICE)
     assert not {421, 500, 503} & set(codes(say(command * IDLE_COMMANDS)))
     assert codes(say(command)) == [421] and channel.closed
+
+
+def test_who_takes_too_long_for_a_message_has_no_more_time(setup: Setup) -> None:
+    say, session, _ = setup.open()
+    begun, patience = setup.clock.monotonic(), TIMEOUTS * setup.rooms.limits.smtp_timeout
+    say(TO_ALICE + b"DATA\r\n")
+    setup.clock.advance(100)
+    assert session.deadline == begun + patience, "commands gain none"
+    say(b"x" * 5000)
+    assert session.deadline == pytest.approx(begun + patience + 5000 / SLOWEST, abs=0.01)
+    say(b"\r\n.\r\n")
+    assert session.deadline == begun + 100 + patience
+
+
+def test_recipients_beyond_twice_the_limit_are_bad_commands(setup: Setup) -> None:
+    say, _, channel = setup.open()
+    say(b"EHLO c\r\nMAIL FROM:<x@example.net>\r\n")
+    answers = codes(say(b"RCPT TO:<alice@example.org>\r\n" * 20))
+    assert answers == [250] * 4 + [452] * 7 + [421] and channel.closed
+
+
+def test_who_guesses_names_is_slowed_and_sent_away(setup: Setup) -> None:
+    say, _, channel = setup.open()
+    say(b"EHLO c\r\nMAIL FROM:<x@example.net>\r\n")
+    begun = setup.clock.monotonic()
+    for number in range(REFUSED_RECIPIENTS + 1):
+        if number % 3 == 0:
+            say(b"RSET\r\nMAIL FROM:<x@example.net>\r\n")
+        answer = codes(say(b"RCPT TO:<nobody%d@example.org>\r\n" % number))
+    assert answer == [421] and channel.closed
+    assert setup.clock.monotonic() - begun == REFUSED_RECIPIENTS - setup.rooms.limits.errors
 
 
 def test_a_message_begins_the_count_anew(setup: Setup) -> None:
@@ -525,29 +557,29 @@ def submit(setup: Setup, message: bytes) -> bytes:
         (b'From: "A, B (c)" <alice@example.org> (Alice), A. B\r\n <alice@example.org>', b"250 "),
         (b"From: =?utf-8?q?=C3=84?= <ALICE@Example.Org>", b"250 "),
         (b"Subject: none", b"250 "),
-        (b"From: friends: alice@example.org;", b"550 5.7.1 "),
-        (b"From: CEO <bob@example.org>: alice@example.org;", b"550 5.7.1 "),
-        (b"From: CEO <bob@example.org>:;", b"550 5.7.1 "),
-        (b"From: bob@example.org:;", b"550 5.7.1 "),
-        (b"From: <bob@example.org <alice@example.org>", b"550 5.7.1 "),
-        (b"From: CEO <bob@example.org:alice@example.org>", b"550 5.7.1 "),
-        (b"From: <@bob.example:alice@example.org>", b"550 5.7.1 "),
-        (b"From: bob@example.org <alice@example.org>", b"550 5.7.1 "),
-        (b"From: <alice@example.org>bob@example.org", b"550 5.7.1 "),
-        (b"From: alice@example.org bob@example.org", b"550 5.7.1 "),
-        (b"From: alice@example.org,", b"550 5.7.1 "),
-        (b"From: alice(x)@example.org", b"550 5.7.1 "),
-        (b"From:", b"550 5.7.1 "),
-        (b"From: <>", b"550 5.7.1 "),
-        (b"From: (bob@example.org)", b"550 5.7.1 "),
-        (b"From: alice@example.org," + b" " * 9000 + b"bob@example.org", b"550 5.7.1 "),
+        (b"From: friends: alice@example.org;", b"550 5.6.0 "),
+        (b"From: CEO <bob@example.org>: alice@example.org;", b"550 5.6.0 "),
+        (b"From: CEO <bob@example.org>:;", b"550 5.6.0 "),
+        (b"From: bob@example.org:;", b"550 5.6.0 "),
+        (b"From: <bob@example.org <alice@example.org>", b"550 5.6.0 "),
+        (b"From: CEO <bob@example.org:alice@example.org>", b"550 5.6.0 "),
+        (b"From: <@bob.example:alice@example.org>", b"550 5.6.0 "),
+        (b"From: bob@example.org <alice@example.org>", b"550 5.6.0 "),
+        (b"From: <alice@example.org>bob@example.org", b"550 5.6.0 "),
+        (b"From: alice@example.org bob@example.org", b"550 5.6.0 "),
+        (b"From: alice@example.org,", b"550 5.6.0 "),
+        (b"From: alice(x)@example.org", b"550 5.6.0 "),
+        (b"From:", b"550 5.6.0 "),
+        (b"From: <>", b"550 5.6.0 "),
+        (b"From: (bob@example.org)", b"550 5.6.0 "),
+        (b"From: alice@example.org," + b" " * 9000 + b"bob@example.org", b"550 5.6.0 "),
         (b"From: alice@example.org\r\nFrom: alice@example.org", b"550 5.6.0 "),
         (b"a:\r\n" * 10_000 + b"From: bob@example.org", b"552 5.3.4 "),
         (b"From: Bob <bob@example.org>", b"550 5.7.1 "),
         (b"From: alice@example.org, bob@example.org", b"550 5.7.1 "),
         (b"From: alice@example.org\r\nFrom: bob@example.org", b"550 5.6.0 "),
-        (b"From: alice@example.org <boss@example.net>", b"550 5.7.1 "),
-        (b"From: alice", b"550 5.7.1 "),
+        (b"From: alice@example.org <boss@example.net>", b"550 5.6.0 "),
+        (b"From: alice", b"550 5.6.0 "),
         (b"From:\r\n bob@example.org", b"550 5.7.1 "),
     ],
 )

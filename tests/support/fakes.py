@@ -169,3 +169,16 @@ def converse(session: Any, channel: FakeChannel, data: bytes) -> bytes:
             run(session.handle(event))
     channel.flush()
     return channel.sent
+
+
+@dataclass
+class Space:
+    """A disk with so much room."""
+
+    octets: int
+
+    def recent(self) -> int | None:
+        return None
+
+    def look(self) -> int:
+        return self.octets

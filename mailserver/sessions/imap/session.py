@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from math import inf
 from typing import Any
 
 from mailserver.imap import (
@@ -79,6 +80,10 @@ class IMAPSession(Core):
     @property
     def awaits_login(self) -> bool:
         return self.user is None
+
+    @property
+    def deadline(self) -> float:
+        return inf
 
     @property
     def idle_timeout(self) -> float:

@@ -8,6 +8,7 @@ On failure Bad commands are answered the later the more there are; too many end 
 from __future__ import annotations
 
 import logging
+from math import inf
 
 from mailserver.policy.connections import Refusal
 from mailserver.pop3.events import Capa, Event, Lang, Quit, Rejected
@@ -35,6 +36,10 @@ class POP3Session:
         self._maildrop: Maildrop | None = None
         self._transaction: Transaction | None = None
         self._opened_at = rooms.clock.monotonic()
+
+    @property
+    def deadline(self) -> float:
+        return inf
 
     @property
     def idle_timeout(self) -> float:

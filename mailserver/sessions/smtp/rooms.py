@@ -22,11 +22,19 @@ class Senders(Protocol):
     def may_send_as(self, account: Address, sender: Address) -> bool: ...
 
 
+class Space(Protocol):
+    """Octets that are free on the disk: known from a moment ago, or found by a look, which blocks. Raises OSError."""
+
+    def recent(self) -> int | None: ...
+
+    def look(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class SMTPRooms:
     """`flush` starts the queue for a domain, and those below it, and counts what it started. Raises QueueError.
 
-    `has_room`, whether an account may hold so many octets more, and `free_octets` of the disk block.
+    `has_room`, whether an account may hold so many octets more, blocks.
     """
 
     hostname: str
@@ -40,6 +48,6 @@ class SMTPRooms:
     proxies: Networks
     flush: Callable[[str, bool], Awaitable[int]]
     has_room: Callable[[Address, Quota, int], bool]
-    free_octets: Callable[[], int]
+    space: Space
     workers: Workers
     clock: Clock

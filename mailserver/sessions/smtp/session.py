@@ -24,6 +24,7 @@ from mailserver.ports import Channel
 from mailserver.queue import QueueError
 from mailserver.sessions.login import Exchange, LoginRefused
 from mailserver.sessions.smtp.head import Head
+from mailserver.sessions.smtp.patience import Patience
 from mailserver.sessions.smtp.rooms import SMTPRooms
 from mailserver.smtp import events
 from mailserver.smtp.body import Strictness
@@ -33,13 +34,10 @@ from mailserver.store import StoreError
 
 log = logging.getLogger(__name__)
 
-REFUSED_RECIPIENTS = 100  # in one session
-HARVEST_DELAY = 1.0  # seconds for each refused recipient, once they are many
-IDLE_COMMANDS = 100  # one after the other that bring no message
 DISK_RESERVE = 16 * 2**20  # octets that stay free for what is on its way already
 
+TOO_MANY_RECIPIENTS = Reply.of(452, "4.5.3", "Too many recipients; send the message again to the others")
 NO_ROOM = Reply.of(452, "4.3.1", "No room for the message now, try again later")
-_IDLE = (events.Reset, events.Noop, events.Verify, events.Help, events.Etrn)
 MAILBOX_FULL = Reply.of(452, "4.2.2", "The mailbox is full")
 MAILBOX_TOO_SMALL = Reply.of(552, "5.2.2", "The message is larger than all that the mailbox may hold")
 
@@ -96,10 +94,7 @@ class SMTPSession:
         self._account: Address | None = None
         self._exchange: Exchange | None = None
         self._transaction: _Transaction | None = None
-        self._errors = 0
-        self._idle = 0
-        self._refused = 0
-        self._transactions = 0
+        self._patience = Patience(rooms.hostname, rooms.limits, rooms.clock)
         self._handlers: dict[type, Callable[[Any], Awaitable[Reply | None]]] = {
             events.Hello: self._on_hello,
             events.Mail: self._on_mail,
@@ -129,6 +124,11 @@ class SMTPSession:
         return self._rooms.limits.smtp_timeout
 
     @property
+    def deadline(self) -> float:
+        content = self._transaction.content if self._transaction is not None else None
+        return self._patience.deadline(content.size if content is not None else 0)
+
+    @property
     def awaits_login(self) -> bool:
         return self.submission and self._account is None
 
@@ -145,24 +145,14 @@ class SMTPSession:
         self.engine.greet(Reply(220, "LMTP ready" if self.lmtp else "ESMTP ready"))
 
     async def handle(self, event: events.Event) -> None:
-        reply = self._refuse_idling(event) or await self._handlers[type(event)](event)
+        reply = self._patience.idling(event) or await self._handlers[type(event)](event)
         if reply is not None:
             self.engine.reply(reply)
         if self.engine.closed:
             self._channel.close()
 
-    def _refuse_idling(self, event: events.Event) -> Reply | None:
-        """A client that keeps a connection and sends no mail takes the place of one that does."""
-        if isinstance(event, events.BodyEnd):
-            self._idle = 0
-        elif isinstance(event, _IDLE) or (isinstance(event, events.ChunkEnd) and not event.size):
-            self._idle += 1
-        if self._idle <= IDLE_COMMANDS:
-            return None
-        return Reply.of(421, "4.7.0", f"{self._rooms.hostname} too many commands without a message")
-
     def timed_out(self) -> None:
-        self.engine.reply(Reply.of(421, "4.4.2", f"{self._rooms.hostname} you were silent for too long"))
+        self.engine.reply(Reply.of(421, "4.4.2", f"{self._rooms.hostname} you took too long"))
 
     def lost(self) -> None:
         self._end_transaction()
@@ -179,15 +169,14 @@ class SMTPSession:
         refusal = self._refuse_sender(event.sender)
         if refusal is not None:
             return refusal
-        if self._transactions >= self._rooms.limits.transactions:
-            return Reply.of(421, "4.7.0", f"{self._rooms.hostname} too many messages in one connection")
-        if event.size and not await self._disk_has(event.size):
+        if not await self._disk_has(event.size or 0):
             return NO_ROOM
         try:
             parameters = self._parameters(event)
         except ValueError as error:
             return Reply.of(501, "5.5.4", str(error))
-        self._transactions += 1
+        if (farewell := self._patience.begun()) is not None:
+            return farewell
         self._transaction = _Transaction(event, [], [], parameters)
         if parameters.priority != event.priority:
             return Reply.of(250, "2.3.6", f"{parameters.priority} is the priority that the message gets")
@@ -198,10 +187,11 @@ class SMTPSession:
         assert transaction is not None, "the engine takes RCPT only after MAIL"
         transaction.attempts += 1
         if transaction.attempts > self._rooms.limits.recipients:
-            return Reply.of(452, "4.5.3", "Too many recipients; send the message again to the others")
+            return self._patience.surplus(transaction.attempts, TOO_MANY_RECIPIENTS)
         route = self._rooms.router.route(event.address, may_relay=self._account is not None)
         if isinstance(route, Refused):
-            return await self._refuse_recipient(event.address, route.reply)
+            log.info("session=%s recipient=%r refused: %s", self._channel.id, str(event.address), route.reply)
+            return await self._patience.refused(route.reply)
         if isinstance(route, Local) and route.quota != UNLIMITED:
             refusal = await self._refuse_full(route, transaction.mail.size or 1)
             if refusal is not None:
@@ -223,21 +213,14 @@ class SMTPSession:
         return None if room else MAILBOX_FULL
 
     async def _disk_has(self, octets: int) -> bool:
+        free = self._rooms.space.recent()
         try:
-            return octets + DISK_RESERVE <= await self._rooms.workers.run(self._rooms.free_octets)
+            if free is None:
+                free = await self._rooms.workers.run(self._rooms.space.look)
+            return octets + DISK_RESERVE <= free
         except OSError as error:
             log.error("session=%s the disk cannot be looked at: %s", self._channel.id, error)
             return True
-
-    async def _refuse_recipient(self, address: Address, reply: Reply) -> Reply:
-        """Who tries many names to find those that exist is slowed, then sent away."""
-        log.info("session=%s recipient=%r refused: %s", self._channel.id, str(address), reply)
-        self._refused += 1
-        if self._refused > REFUSED_RECIPIENTS:
-            return Reply.of(421, "4.7.0", f"{self._rooms.hostname} too many recipients that are not here")
-        if self._refused > self._rooms.limits.errors:
-            await self._rooms.clock.sleep(HARVEST_DELAY)
-        return reply
 
     async def _on_data(self, event: events.Data) -> Reply:
         transaction = self._transaction
@@ -298,10 +281,7 @@ class SMTPSession:
         return Reply.of(221, "2.0.0", f"{self._rooms.hostname} closes")
 
     async def _on_rejected(self, event: events.Rejected) -> Reply:
-        self._errors += 1
-        if self._errors > self._rooms.limits.errors:
-            return Reply.of(421, "4.7.0", f"{self._rooms.hostname} too many bad commands")
-        return event.reply
+        return self._patience.bad(event.reply)
 
     async def _on_starttls(self, event: events.StartTLS) -> None:
         self._end_transaction()
@@ -449,7 +429,7 @@ class SMTPSession:
             protocol = "UTF8LMTP" if self.lmtp else "UTF8SMTP"  # RFC 6531 §4.3
         if self._hello.extended:  # RFC 3848
             protocol += "S" * (tls is not None) + "A" * (self._account is not None)
-        id = f"{self._channel.id}.{self._transactions}"
+        id = f"{self._channel.id}.{self._patience.messages}"
         return Arrival(self._hello.domain, self._channel.peer, protocol, id, str(tls or ""))
 
     def _end_transaction(self) -> None:

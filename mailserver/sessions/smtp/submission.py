@@ -18,7 +18,6 @@ from mailserver.sessions.smtp.head import Head
 from mailserver.sessions.smtp.session import SMTPSession
 from mailserver.smtp.events import Hello, Mail
 
-_NOBODY = Address("", "")
 _BLIND = frozenset({b"bcc", b"resent-bcc"})
 
 
@@ -74,7 +73,11 @@ class SubmissionSession(SMTPSession):
         authors = head.named(b"from")
         if len(authors) > 1:
             return Reply.of(550, "5.6.0", "The message has more than one From field")
-        if not all(self._owns(address) for field in authors for address in _mailboxes(field)):
+        try:
+            named = [address for field in authors for address in _mailboxes(field)]
+        except ValueError:
+            return Reply.of(550, "5.6.0", "The From field is no plain list of addresses, as: Name <user@example.org>")
+        if not all(map(self._owns, named)):
             text = f"The From field names an address that does not belong to the account {self._account}"
             return Reply.of(550, "5.7.1", text)
         return None
@@ -113,8 +116,5 @@ class SubmissionSession(SMTPSession):
 
 
 def _mailboxes(field: Field) -> list[Address]:
-    """Whom the field names; somebody whom nobody owns for what is no plain list of mailboxes."""
-    try:
-        return [parse_mailbox(each.decode()) for each in plain_mailboxes(field.value)]
-    except ValueError:  # AddressError and UnicodeDecodeError are such
-        return [_NOBODY]
+    """Whom the field names. Raises ValueError, of which AddressError and UnicodeDecodeError."""
+    return [parse_mailbox(each.decode()) for each in plain_mailboxes(field.value)]
