@@ -230,7 +230,10 @@ class Limits(Section):
     connections: Count = Field(default=2000, description="connections in all")
     connections_per_address: Count = Field(default=50, description="connections from one client address")
     login_timeout: Duration = Field(default=1 * MINUTE, description="time to log in, and to shake hands for TLS")
-    smtp_timeout: Duration = Field(default=5 * MINUTE, description="idle time of SMTP and submission")
+    smtp_timeout: Duration = Field(
+        default=5 * MINUTE,
+        description="idle time of SMTP and submission; one message may take three of them, and its content more",
+    )
     pop3_timeout: Duration = Field(default=10 * MINUTE, description="idle time of POP3; RFC 1939 asks for 10 min")
     imap_timeout: Duration = Field(default=30 * MINUTE, description="idle time of IMAP; RFC 3501 asks for 30 min")
 

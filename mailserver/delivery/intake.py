@@ -104,10 +104,11 @@ class Intake:
             log.exception("message=%s not accepted", arrival.id)
             return Outcome(TROUBLE, (TROUBLE,) * len(pairs))
         log.info(
-            "message=%s accepted from=<%s> size=%d queue=%s",
+            "message=%s accepted from=<%s> size=%d priority=%d queue=%s",
             arrival.id,
             envelope.sender or "",
             content.size,
+            envelope.parameters.priority,
             ",".join(ids) or "-",
         )
         for status in statuses:

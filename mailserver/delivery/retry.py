@@ -50,12 +50,14 @@ class RetryPolicy:
     ) -> QueuedRecipient | None:
         """The recipient after an attempt that ended at `now`; None when its copy was taken.
 
-        The time of `deliver_by` is not slept through: something is to be done then (RFC 2852 §4.1.3).
+        The time of `deliver_by` is not slept through: something is to be done then (RFC 2852 §4.1.3), and at once when
+        it passed during the attempt.
         """
         if status.reply.positive:
             return None
         waited = self.waited(recipient.waited, recipient.last_attempt, now)
-        failed = status.action is Action.FAILED or waited >= self.lifetime
+        time_over = deliver_by is not None and deliver_by.gives_up(now)
+        failed = status.action is Action.FAILED or waited >= self.lifetime or time_over
         attempts = recipient.attempts + 1
         following = now if failed else now + self.wait(attempts, waited, chance)
         if deliver_by is not None and now < deliver_by.time < following:

@@ -216,12 +216,12 @@ class Queue:
             found: list[str] = []
             for priority in _priorities(db):
                 for condition, bound in conditions:
-                    rows = db.execute(
+                    hits = db.execute(
                         "SELECT id FROM entry "  # noqa: S608 - constants
                         f"WHERE state = 'queued' AND priority = ? AND {condition} ORDER BY due LIMIT ?",
                         (priority, bound, limit + len(exclude)),
                     )
-                    found += (id for (id,) in rows if id not in exclude)
+                    found += (id for (id,) in hits if id not in exclude)
                 if len(found) >= limit:
                     break
             return [entry for id in found[:limit] if (entry := self._read(db, id)) is not None]
@@ -369,8 +369,8 @@ class Queue:
         with self._reading() as db:
             wanted = " OR ".join(["address LIKE ? ESCAPE '\\'"] * len(patterns))
             named = f"SELECT entry FROM recipient WHERE {wanted}"  # noqa: S608 - placeholders
-            rows = db.execute(f"SELECT id FROM entry WHERE {_RELEASED} AND id IN ({named})", patterns)  # noqa: S608
-            ids = [id for (id,) in rows]
+            hits = db.execute(f"SELECT id FROM entry WHERE {_RELEASED} AND id IN ({named})", patterns)  # noqa: S608
+            ids = [id for (id,) in hits]
         return self.flush(ids)
 
     def hold(self, ids: Collection[str]) -> int:

@@ -67,7 +67,9 @@ def test_nobody_sleeps_through_the_time_that_a_sender_named():
     later = DeliveryStatus(recipient.address, Action.DELAYED, Reply.of(451, "4.7.1", "Later"))
     by = DeliverBy(100.0, returned=True)
     assert DEFAULT.after(recipient, later, 60.0, 0.0, by).next_attempt == 100.0
-    assert DEFAULT.after(recipient, later, 100.0, 0.0, by).next_attempt == 400.0
+    assert not DEFAULT.after(recipient, later, 60.0, 0.0, by).failed
+    assert DEFAULT.after(recipient, later, 100.0, 0.0, by).failed, "it passed during the attempt"
+    assert DEFAULT.after(recipient, later, 100.0, 0.0, replace(by, returned=False)).next_attempt == 400.0
     assert DEFAULT.after(recipient, later, 60.0, 0.0, DeliverBy(1000.0, returned=True)).next_attempt == 360.0
     assert DEFAULT.after(recipient, later, 60.0, 0.0).next_attempt == 360.0
 

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.support.dns import NameServer
-from tests.support.pair import CAROL, reports, submit, two_servers
+from tests.support.pair import CAROL, reports, submit
 from tests.support.server import ALICE, RunningServer
 from tests.support.sink import SMTPSink, wait_until
 
 CONTENT = b"From: alice@example.test\r\nSubject: in time\r\n\r\nx\r\n"
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[RunningServer, RunningServer]]:
-    with two_servers(tmp_path) as servers:
-        yield servers
 
 
 def test_a_message_goes_on_in_time_with_its_priority_and_is_traced(pair: tuple[RunningServer, RunningServer]) -> None:

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.support.dns import NameServer
-from tests.support.pair import CAROL, NOBODY, reports, submit, two_servers
+from tests.support.pair import CAROL, NOBODY, reports, submit
 from tests.support.server import ALICE, RunningServer
 from tests.support.sink import SMTPSink, wait_until
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[RunningServer, RunningServer]]:
-    with two_servers(tmp_path) as servers:
-        yield servers
 
 
 def test_the_last_server_tells_the_sender_that_it_delivered(pair: tuple[RunningServer, RunningServer]) -> None:

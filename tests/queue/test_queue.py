@@ -213,10 +213,13 @@ def test_an_address_that_would_not_be_taken_today_condemns_no_entry(queue, tmp_p
 def test_several_processes_may_take_over_a_queue_at_once(tmp_path):
     for attempt in range(10):
         directory = tmp_path / str(attempt)
-        Queue(directory).close()
+        queue = Queue(directory)
+        id = put(queue, message())
+        queue.close()
         former_version(directory, 1)
         with ThreadPoolExecutor(4) as pool:  # each with a connection of its own, as processes have
             for queue in list(pool.map(Queue, [directory] * 4)):
+                assert [entry.id for entry in queue.list()] == [id]
                 queue.close()
 
 
