@@ -98,7 +98,8 @@ class BodyReader:
     def feed(self, data: bytes) -> bytes:
         """The content in `data`; nothing from the chunk on in which a fault shows."""
         window = self._held + data
-        end = window.find(END)
+        dot = window.find(b"\r\n.")  # most content has none, and is looked through only once
+        end = window.find(END, dot) if dot >= 0 else -1
         if end >= 0:
             cut = end + 2
             self._held = b""
@@ -109,7 +110,8 @@ class BodyReader:
             self._held = window[cut:]
         if not cut:
             return b""
-        content = self._lines.check(window[:cut].replace(b"\r\n.", b"\r\n"))[self._lead :]
+        raw = window[:cut]
+        content = self._lines.check(raw.replace(b"\r\n.", b"\r\n") if dot >= 0 else raw)[self._lead :]
         self._lead = 0
         self.size += len(content)
         return b"" if self.fault else content
