@@ -1,13 +1,16 @@
 """Delivery status notifications: what a sender is told when mail is late or cannot be delivered (RFC 3464, 6522).
 
-Promises   A report has three parts: words for a human, fields for a program, and the header of the message. All of it
-           is 7-bit. What a remote said stands in it as printable ASCII, indented or behind a field name, and is cut
-           when it is long: it can neither end a line or a part, nor look like a field. A report goes out with the null
-           reverse-path, so that nobody answers it; there is none on mail that itself has it (RFC 5321 §6.1).
+Promises   A report has three parts: words for a human, fields for a program, and the header of the message. What a
+           remote said stands in it as printable text, indented or behind a field name, and is cut when it is long: it
+           can neither end a line or a part, nor look like a field. A report goes out with the null reverse-path, so
+           that nobody answers it; there is none on mail that itself has it (RFC 5321 §6.1).
+           A part that ASCII has no room for is in UTF-8, of a type of RFC 6533; the report is 7-bit all the same, as a
+           part in UTF-8 is encoded, unless the sender's own address needs servers that take UTF-8 as it is.
 """
 
 from __future__ import annotations
 
+import binascii
 import re
 import secrets
 import textwrap
@@ -25,6 +28,7 @@ from mailserver.mail import (
     Recipient,
     Reply,
     Return,
+    orcpt,
 )
 from mailserver.mail.trace import date_time
 from mailserver.message.header import fields, first, header_end
@@ -35,7 +39,7 @@ _HEADER_LIMIT = 32 * 1024  # octets of the header that are returned
 _WORDS_LIMIT = 500  # characters of a remote's words
 _LINE_LIMIT = 998  # RFC 5322 §2.1.1
 
-_TO_ASCII = bytes(octet if 32 <= octet < 127 or octet == 9 else ord("?") for octet in range(256))
+_NOT_PLAIN = re.compile(r"[^\t -~]")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _MESSAGE_ID = re.compile(rb"<[!-;=?-~]{1,250}>")
 
@@ -92,12 +96,16 @@ class Subject:
 
     @property
     def returned(self) -> bytes | None:
-        """The whole message, where it is to come back and can: it is at hand, and all of it lines of 7 bits.
+        """The whole message, where it is to come back and can: it is at hand, all of it is lines, and these are of 7
+        bits, or all in UTF-8 in a message with SMTPUTF8, which may be encoded (RFC 6533 §4.5).
 
         The report may go in clear: what came with REQUIRETLS stays out of it (RFC 8689 §5).
         """
         wanted = self.parameters.ret is Return.FULL and not self.parameters.requiretls
-        return self.head if wanted and 0 < self.size <= len(self.head) and _is_plain(self.head) else None
+        if not (wanted and 0 < self.size <= len(self.head) and _is_lines(self.head)):
+            return None
+        fits = _is_utf8(self.head) if self.parameters.smtputf8 else self.head.isascii()
+        return self.head if fits else None
 
     def overdue(self, now: float) -> DeliverBy | None:
         """The time by which it was to arrive, when that is over (RFC 2852)."""
@@ -148,9 +156,10 @@ def _report(
     until: float | None = None,
 ) -> NewEntry:
     boundary = f"report-{secrets.token_hex(16)}"
+    sender = subject.sender.in_ascii() or subject.sender
     header = [
         f"From: Mail delivery system <MAILER-DAEMON@{hostname}>",
-        f"To: {subject.sender}",
+        f"To: {sender}",
         f"Subject: {title}",
         f"Date: {date_time(now)}",
         f"Message-ID: <{secrets.token_hex(12)}@{hostname}>",
@@ -172,15 +181,25 @@ def _report(
     expired = _expired(subject, action, now)
     for problem in problems:
         status += ["", *_status_fields(problem, action, expired, until)]
+    utf8 = sender.needs_smtputf8
     parts = [
-        _lines(["Content-Type: text/plain; charset=us-ascii", "", *greeting, *words]),
-        _lines(["Content-Type: message/delivery-status", "", *status]),
-        _returned(subject, action),
+        _part("text/plain; charset=us-ascii", "text/plain; charset=utf-8", _lines([*greeting, *words]), utf8),
+        _part("message/delivery-status", "message/global-delivery-status", _lines(status), utf8),
+        _returned(subject, action, utf8),
     ]
     opening, closing = f"\r\n--{boundary}\r\n".encode(), f"\r\n--{boundary}--\r\n".encode()
     content = Content(_lines(header), *(opening + part for part in parts), closing)
-    envelope = Envelope(None, (Recipient(subject.sender),), MailParameters(priority=asked.priority))
+    envelope = Envelope(None, (Recipient(sender),), MailParameters(smtputf8=utf8, priority=asked.priority))
     return NewEntry(envelope, content, b"", now)
+
+
+def _part(usual: str, international: str, body: bytes, eight_bit: bool) -> bytes:
+    """`eight_bit`: it may stand there as it is. The types of RFC 6533 may be encoded, other than those before them."""
+    if body.isascii():
+        return f"Content-Type: {usual}\r\n\r\n".encode() + body
+    encoding = "8bit" if eight_bit else "quoted-printable"
+    header = f"Content-Type: {international}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n".encode()
+    return header + (body if eight_bit else binascii.b2a_qp(body))
 
 
 def _expired(subject: Subject, action: Action, now: float) -> str | None:
@@ -212,10 +231,12 @@ def _problem_words(problems: Sequence[Problem], tried_since: float | None) -> li
 
 def _status_fields(problem: Problem, action: Action, expired: str | None, until: float | None) -> list[str]:
     """The per-recipient fields, RFC 3464 §2.3."""
-    original = problem.orcpt or (f"rfc822; {problem.original}" if problem.original is not None else "")
+    original = "" if problem.original is None else orcpt.of_address(problem.original)
+    if problem.orcpt is not None:
+        original = orcpt.to_show(problem.orcpt) if orcpt.is_utf8_type(problem.orcpt) else problem.orcpt
     lines = [f"Original-Recipient: {original}"] if original else []
     lines += [
-        f"Final-Recipient: rfc822; {problem.recipient}",
+        f"Final-Recipient: {orcpt.of_address(problem.recipient)}",
         f"Action: {action}",
         f"Status: {expired if expired and problem.reply.temporary else problem.reply.status}",
     ]
@@ -249,29 +270,46 @@ def _references(head: bytes) -> list[str]:
     return [f"In-Reply-To: {value.decode()}", f"References: {value.decode()}"]
 
 
-def _returned(subject: Subject, action: Action) -> bytes:
+def _returned(subject: Subject, action: Action, eight_bit: bool) -> bytes:
     """The whole message comes back only when it failed (RFC 3461 §6.2)."""
     if action is Action.FAILED and subject.returned is not None:
-        return _lines(["Content-Type: message/rfc822", ""]) + subject.returned
-    return _lines(["Content-Type: text/rfc822-headers", ""]) + _returned_header(subject.head)
+        return _part("message/rfc822", "message/global", subject.returned, eight_bit)
+    return _part("text/rfc822-headers", "message/global-headers", _returned_header(subject.head), eight_bit)
 
 
-def _is_plain(content: bytes) -> bool:
-    """7BIT of RFC 2045 §2.7: any server takes it."""
+def _is_lines(content: bytes) -> bool:
+    """RFC 2045 §2.8: any server takes it, but for octets above 127."""
     ends = content.count(b"\r\n")
     return (
-        content.isascii()
-        and b"\0" not in content
+        b"\0" not in content
         and ends == content.count(b"\r") == content.count(b"\n")
         and max(map(len, content.split(b"\r\n"))) <= _LINE_LIMIT
     )
 
 
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _returned_header(head: bytes) -> bytes:
     header = head[: min(header_end(head), _HEADER_LIMIT)].rstrip(b"\r\n")
-    return b"".join(line.translate(_TO_ASCII)[:_LINE_LIMIT] + b"\r\n" for line in _LINE_END.split(header))
+    return _lines([line.decode("utf-8", "replace") for line in _LINE_END.split(header)])
 
 
 def _lines(lines: Sequence[str]) -> bytes:
-    """Printable ASCII only, whatever a line was made of."""
-    return b"".join(line.encode("ascii", "replace").translate(_TO_ASCII)[:_LINE_LIMIT] + b"\r\n" for line in lines)
+    """Printable characters only, whatever a line was made of."""
+    return b"".join(_octets(_NOT_PLAIN.sub(_printable, line)) + b"\r\n" for line in lines)
+
+
+def _octets(line: str) -> bytes:
+    """At most as many as a line may have, and no half character."""
+    return line.encode()[:_LINE_LIMIT].decode("utf-8", "ignore").encode()
+
+
+def _printable(match: re.Match[str]) -> str:
+    """Control characters, those that turn the direction of writing, lone surrogates, what was no UTF-8: as "?"."""
+    return match[0] if match[0].isprintable() and match[0] != "\N{REPLACEMENT CHARACTER}" else "?"

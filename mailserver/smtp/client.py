@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mailserver.mail import NOTHING_ASKED, Address, Body, DeliverBy, MailParameters, Recipient, Reply
+from mailserver.mail.orcpt import in_eight_bits, in_seven_bits, is_utf8_type
 from mailserver.sasl import ClientMechanism, decode_base64, encode_base64
 from mailserver.smtp.body import BodyWriter
 from mailserver.smtp.misuse import ProtocolMisuse
@@ -201,8 +202,13 @@ class ClientConnection:
         if "DSN" in self.extensions:
             notify, orcpt = recipient.notify, recipient.orcpt
             line += f" NOTIFY={','.join(sorted(notify))}" if notify is not None else ""
-            line += f" ORCPT={xtext(orcpt)}" if orcpt is not None else ""
+            line += f" ORCPT={self._named(orcpt)}" if orcpt is not None else ""
         self._command(Command.RCPT, line)
+
+    def _named(self, orcpt: str) -> str:
+        if not is_utf8_type(orcpt):
+            return xtext(orcpt)
+        return in_eight_bits(orcpt) if self._utf8 else in_seven_bits(orcpt)
 
     def bdat(self, chunk: bytes, *, last: bool = False) -> None:
         """A chunk of the content as it is (RFC 3030); each has its answer."""

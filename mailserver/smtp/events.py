@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mailserver.mail import Address, Body, Notify, Reply, Return
+from mailserver.mail.orcpt import is_utf8_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,12 @@ class Rcpt:
     address: Address
     notify: frozenset[Notify] | None = None
     orcpt: str | None = None
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        """Something in it was not ASCII (RFC 6531 §3.5, RFC 6533 §3). What came in xtext was."""
+        orcpt = self.orcpt or ""
+        return self.address.needs_smtputf8 or (is_utf8_type(orcpt) and not orcpt.isascii())
 
 
 @dataclass(frozen=True, slots=True)

@@ -353,8 +353,8 @@ class ServerConnection:
             raise refusal(530, "5.7.0", "REQUIRETLS needs an encrypted connection: send STARTTLS first")  # RFC 8689 §3
         if isinstance(event, Mail) and not (event.hold_for is event.hold_until is None or self.future_release):
             raise refusal(555, "5.5.4", "Messages are not held here")
-        if isinstance(event, Rcpt) and event.address.needs_smtputf8 and not (self._mail and self._mail.smtputf8):
-            raise refusal(553, "5.6.7", "An address that is not ASCII needs SMTPUTF8 in MAIL")  # RFC 6531 §3.5
+        if isinstance(event, Rcpt) and event.needs_smtputf8 and not (self._mail and self._mail.smtputf8):
+            raise refusal(553, "5.6.7", "An address that is not ASCII needs SMTPUTF8 in MAIL")
         if isinstance(event, StartTLS) and len(self._input):  # nobody waited for the answer: it may be an injection
             raise refusal(554, "5.5.1", "Nothing may follow STARTTLS before TLS begins", fatal=True)
         if isinstance(event, Auth) and event.mechanism not in self.auth:

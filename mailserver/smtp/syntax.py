@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from mailserver.mail import Body, Notify, Reply, Return, parse_forward_path, parse_reverse_path
 from mailserver.mail.address import AddressError, parse_domain
+from mailserver.mail.orcpt import is_utf8_type
 from mailserver.sasl import decode_base64
 from mailserver.smtp.events import (
     Auth,
@@ -38,7 +39,9 @@ from mailserver.smtp.events import (
 T = TypeVar("T")
 
 SIZE_VALUE = r"[0-9]{1,20}"  # RFC 1870 §4
-ESMTP_PARAM = r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?"  # esmtp-keyword ["=" esmtp-value]
+ESMTP_PARAM = (
+    r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\x80-\U0010ffff]+))?"  # esmtp-keyword ["=" esmtp-value], RFC 6531 §3.3
+)
 XTEXT = r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+"  # RFC 3461 §4
 SASL_MECH = r"[A-Za-z0-9_-]{1,20}"  # RFC 4422 §3.1
 PATH = r'<(?:[^<>" ]|"(?:[^"\\]|\\.)*")*>'  # where it ends; what is in it mailserver.mail looks at
@@ -207,10 +210,21 @@ def _notify(value: str | None) -> frozenset[Notify] | None:
 def parse_rcpt(argument: str) -> Rcpt:
     """An address that is not ASCII is taken here; whether MAIL said SMTPUTF8 is the engine's question."""
     path, parameters = _path(argument, "TO:", RCPT_PARAMETERS)
-    orcpt = _bounded_xtext(parameters.get("ORCPT"), "ORCPT", ORCPT_LIMIT)
+    orcpt = _orcpt(parameters.get("ORCPT"))
+    return Rcpt(_address(parse_forward_path, path, "5.1.3"), _notify(parameters.get("NOTIFY")), orcpt)
+
+
+def _orcpt(value: str | None) -> str | None:
+    """RFC 3461 §4.2; of the type of RFC 6533 as it is written. Raises Refusal."""
+    if value is None or not is_utf8_type(value):
+        orcpt = _bounded_xtext(value, "ORCPT", ORCPT_LIMIT)
+    elif len(value) > ORCPT_LIMIT or not value.isprintable():
+        raise refusal(501, "5.5.4", "ORCPT is malformed or too long")
+    else:
+        orcpt = value
     if orcpt is not None and not _ORCPT.fullmatch(orcpt):
         raise refusal(501, "5.5.4", "ORCPT is an address type, a semicolon and an address")
-    return Rcpt(_address(parse_forward_path, path, "5.1.3"), _notify(parameters.get("NOTIFY")), orcpt)
+    return orcpt
 
 
 def _must_be_ascii(path: str, *, unless: bool) -> None:
@@ -227,7 +241,7 @@ def _path(argument: str, keyword: str, known: frozenset[str]) -> tuple[str, dict
         raise refusal(501, "5.5.2", f"Syntax: {keyword}<address> and parameters")
     path: str = match[1]
     parameters: dict[str, str] = {}
-    for text in match[2].split():
+    for text in filter(None, match[2].split(" ")):
         parameter = _ESMTP_PARAM.fullmatch(text)
         name = parameter[1].upper() if parameter else ""
         if parameter is None or name in parameters:

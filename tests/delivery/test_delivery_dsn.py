@@ -2,6 +2,7 @@
 
 import email
 import email.policy
+import quopri
 import re
 from dataclasses import replace
 from typing import Any
@@ -165,12 +166,74 @@ hostile = st.text(st.characters(codec="utf-8"), max_size=300) | st.sampled_from(
 )
 def test_whatever_strangers_say_the_report_stays_a_report(words, host, head, address):
     raw, message = parsed(failure(Reply(550, words, EnhancedCode(5, 0, 0)), host=host, head=head, recipient=address))
-    text, statuses, _ = parts(message)
+    text, status, returned = message.get_payload()
+    assert text.get_payload(decode=True).startswith(b"This is the mail server mail.example.org.\r\n")
+    assert returned.get_content_type() in ("text/rfc822-headers", "message/global-headers")
+    statuses = fields_of(status)
     assert len(statuses) == 2
     assert statuses[1].get_all("Status") == ["5.0.0"]
     assert raw.isascii()
     assert not re.search(rb"\r(?!\n)|(?<!\r)\n|\x00", raw)
-    assert text.replace("\r\n", "\n").startswith("This is the mail server mail.example.org.\n")
+    assert max(map(len, raw.split(b"\r\n"))) <= 998
+
+
+def decoded(part):
+    """The octets of a part; Python's parser takes those of the types of RFC 6533 for messages, encoded or not."""
+    raw = part.as_bytes().partition(b"\n\n")[2] if not part.is_multipart() else part.get_payload()[0].as_bytes()
+    return quopri.decodestring(raw) if part["Content-Transfer-Encoding"] == "quoted-printable" else raw
+
+
+def fields_of(status):
+    if status.get_content_type() == "message/delivery-status":
+        return status.get_payload()
+    assert status.get_content_type() == "message/global-delivery-status"
+    groups = decoded(status).replace(b"\r\n", b"\n").strip(b"\n").split(b"\n\n")
+    return [email.message_from_bytes(group, policy=email.policy.SMTPUTF8) for group in groups]
+
+
+USER = Address("用户", "例子.example")
+UTF8_HEAD = "Subject: Grüße\r\nTo: 用户@例子.example\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize("sender", [ALICE, Address("ärzte", "example.org")])
+def test_a_report_on_international_mail_has_the_types_of_rfc_6533(sender):
+    parameters = MailParameters(smtputf8=True)
+    orcpt = r"utf-8;\x{7528}户\x{2B}a@例子.example"
+    problem = Problem(USER, None, Reply.of(550, "5.1.1", "没有这个用户"), "mx.example", NOW, orcpt)
+    subject = Subject(sender, NOW - 600, UTF8_HEAD, 0, parameters)
+    report = failure_report(subject, [problem], hostname="mail.example.org", now=NOW)
+    raw, message = parsed(report)
+    international = sender is not ALICE
+    assert raw.isascii() is not international, "encoded, unless the sender's server takes UTF-8 anyway"
+    assert report.envelope.parameters.smtputf8 is international
+    text, status, returned = message.get_payload()
+    assert text.get_content_charset() == "utf-8"
+    assert f"  {USER}\r\n" in text.get_payload(decode=True).decode()
+    fields = fields_of(status)[1]
+    assert fields["Final-Recipient"] == f"utf-8; {USER}"
+    assert fields["Original-Recipient"] == "utf-8;用户+a@例子.example"
+    assert fields["Diagnostic-Code"] == "smtp; 550 5.1.1 没有这个用户"
+    assert returned.get_content_type() == "message/global-headers"
+    assert "Subject: Grüße" in decoded(returned).decode()
+
+
+def test_an_international_message_comes_back_whole_where_that_is_asked_for():
+    message = UTF8_HEAD + "Schöne Grüße\r\n".encode()
+    subject = Subject(ALICE, NOW, message, len(message), MailParameters(smtputf8=True, ret=Return.FULL))
+    report = failure_report(subject, [Problem(USER, None, NO_USER, "mx", NOW)], hostname="mail.example.org", now=NOW)
+    raw, parsed_report = parsed(report)
+    returned = parsed_report.get_payload()[2]
+    assert raw.isascii()
+    assert returned.get_content_type() == "message/global"
+    assert "Schöne Grüße" in decoded(returned).decode()
+
+
+def test_a_sender_whose_domain_alone_is_international_has_it_in_ascii():
+    report = failure(sender=Address("alice", "bücher.example"))
+    raw, message = parsed(report)
+    assert raw.isascii()
+    assert message["To"] == "alice@xn--bcher-kva.example"
+    assert [str(r.address) for r in report.envelope.recipients] == ["alice@xn--bcher-kva.example"]
 
 
 def test_a_senders_address_cannot_inject_either():

@@ -395,6 +395,19 @@ def test_what_the_sender_wants_to_be_told_is_passed_on():
     assert first.passed_on and second.passed_on
 
 
+@pytest.mark.parametrize(
+    ("address", "extensions", "told"),
+    [
+        (Address("ü", "example.net"), ("8BITMIME", "SMTPUTF8", "DSN"), "utf-8;ü@x"),
+        (BOB, ("8BITMIME", "DSN"), r"utf-8;\x{FC}@x"),
+    ],
+)
+def test_what_the_sender_calls_a_recipient_is_written_as_the_server_takes_it(address, extensions, told):
+    server = ScriptedServer(extensions=extensions)
+    Setup(server).deliver(Recipient(address, None, None, "utf-8;ü@x"))
+    assert f"RCPT TO:<{address}> ORCPT={told}" in server.commands
+
+
 def test_a_server_without_dsn_is_told_nothing_and_tells_nothing():
     server = ScriptedServer()
     (status,) = Setup(server).deliver(Recipient(BOB, None, frozenset({Notify.SUCCESS})))

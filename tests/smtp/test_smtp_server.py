@@ -306,6 +306,10 @@ def test_mail_refused(line: bytes, reply: str) -> None:
         (b"RCPT TO:<b@foo.com> ORCPT=b@foo.com", "501 5.5.4"),
         (b"RCPT TO:<b@foo.com> ORCPT=rfc822;+0D+0Ax", "501 5.5.4"),
         (b"RCPT TO:<b@foo.com> ORCPT=rfc822;" + b"x" * 500, "501 5.5.4"),
+        (b"RCPT TO:<b@foo.com> ORCPT=utf-8;" + b"x" * 500, "501 5.5.4"),
+        (b"RCPT TO:<b@foo.com> ORCPT=utf-8;a\xe2\x80\xa8b", "501 5.5.4"),
+        (b"RCPT TO:<b@foo.com> ORCPT=utf-8;\xc3\xbc@foo.com", "553 5.6.7"),
+        (b"RCPT TO:<b@foo.com> ORCPT=rfc822;\xc3\xbc@foo.com", "501 5.5.4"),
         (b"RCPT TO:<b@foo.com> SIZE=1", "555 5.5.4"),
         (b"RCPT TO:<b@foo.com>,<c@foo.com>", "501 5.5.2"),
         (b"RCPT FROM:<b@foo.com>", "501 5.5.2"),
@@ -320,6 +324,14 @@ def test_rcpt_refused(line: bytes, reply: str) -> None:
     host = host_in(State.MAIL)
     assert host.feed(line + b"\r\n").decode().startswith(reply + " ")
     assert host.codes(b"DATA\r\n") == [554]
+
+
+@pytest.mark.parametrize("orcpt", [r"utf-8;\x{FC}@foo.com", "utf-8;ü@foo.com", r"UTF-8;ü\x{2B}@foo.com"])
+def test_orcpt_in_utf8(orcpt: str) -> None:
+    """RFC 6533 §3."""
+    host = host_in(State.READY)
+    assert host.codes(f"MAIL FROM:<a@foo.com> SMTPUTF8\r\nRCPT TO:<b@foo.com> ORCPT={orcpt}\r\n".encode()) == [250, 250]
+    assert [event.orcpt for event in host.events if isinstance(event, Rcpt)] == [orcpt]
 
 
 @pytest.mark.parametrize(
