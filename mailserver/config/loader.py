@@ -19,8 +19,10 @@ from pydantic import ValidationError
 
 from mailserver.config.accounts import account_faults
 from mailserver.config.certificates import expiry_fault, pair_fault
-from mailserver.config.model import TLS, Accounts, Configuration, Listener, OAuth, Relay, Section
+from mailserver.config.fields import Section
+from mailserver.config.model import TLS, Accounts, Configuration, Listener, OAuth, Relay
 from mailserver.config.network import parse_endpoint
+from mailserver.config.relay import RelayDomain, Route
 from mailserver.config.syntax import parse
 from mailserver.config.units import format_duration
 from mailserver.config.words import Location, faults, key_path
@@ -70,7 +72,8 @@ def load(path: Path, *, check_endpoint: EndpointCheck | None = None, valid_at: d
     configuration = found.validated(Configuration, raw, context)
     # The sections that are sound in themselves are checked against each other even if others are not.
     tls = _sound(TLS, raw.get("tls"), context)
-    listeners = _sound_listeners(raw)
+    listeners = _sound_ones(Listener, raw.get("listener"))
+    routes = _sound_ones(Route, raw.get("route"), context)
     relay = _sound(Relay, raw.get("relay", {}), context)
     without_tls = raw["auth"].get("without_tls") if isinstance(raw.get("auth"), dict) else "never"
     checks = (
@@ -78,6 +81,8 @@ def load(path: Path, *, check_endpoint: EndpointCheck | None = None, valid_at: d
         _endpoint_faults(listeners, check_endpoint),
         _certificate_faults(tls, valid_at) if tls else (),
         _relay_faults(relay) if relay else (),
+        _route_faults(routes),
+        _idle_smarthost_faults(routes, relay) if relay else (),
         _oauth_faults(configuration.auth.oauth) if configuration and configuration.auth.oauth else (),
         _data_faults(path.parent / raw["data"]) if isinstance(raw.get("data"), str) else (),
     )
@@ -153,10 +158,10 @@ def _sound(model: type[S], raw: object, context: Mapping[str, Any] | None = None
         return None
 
 
-def _sound_listeners(raw: Mapping[str, Any]) -> dict[int, Listener]:
-    given = raw.get("listener")
-    sound = ((i, _sound(Listener, one)) for i, one in enumerate(given if isinstance(given, list) else []))
-    return {i: listener for i, listener in sound if listener is not None}
+def _sound_ones(model: type[S], given: object, context: Mapping[str, Any] | None = None) -> dict[int, S]:
+    """Of a list of sections, each with its place."""
+    sound = ((i, _sound(model, one, context)) for i, one in enumerate(given if isinstance(given, list) else []))
+    return {i: one for i, one in sound if one is not None}
 
 
 def _tls_faults(listeners: Mapping[int, Listener], have_tls: bool, without_tls: object) -> Iterator[Fault]:
@@ -198,14 +203,40 @@ def _certificate_faults(tls: TLS, valid_at: datetime | None) -> Iterator[Fault]:
 
 
 def _relay_faults(relay: Relay) -> Iterator[Fault]:
-    if relay.retry_max < relay.retry_first:
-        first = format_duration(relay.retry_first)
-        yield ("relay", "retry_max"), f"is shorter than relay.retry_first; make it at least {first}"
-    if "delay_warning" in relay.model_fields_set and relay.delay_warning > relay.lifetime:
-        remedy = f"so nobody would be warned; make it less than {format_duration(relay.lifetime)}"
-        yield ("relay", "delay_warning"), f"is longer than relay.lifetime, {remedy}"
+    yield from _time_faults(("relay",), relay, relay)
+    for name, domain in relay.domain.items():
+        yield from _time_faults(("relay", "domain", name), domain, relay)
     if relay.smarthost_password_file and (fault := _file_fault(relay.smarthost_password_file)):
         yield ("relay", "smarthost_password_file"), fault
+
+
+def _time_faults(location: Location, section: Relay | RelayDomain, relay: Relay) -> Iterator[Fault]:
+    """What the section leaves out, `relay` has. Only what was written is a fault: not a usual value beside it."""
+    given = section.model_fields_set
+    first, longest = section.retry_first or relay.retry_first, section.retry_max or relay.retry_max
+    if longest < first and (section is relay or given & {"retry_first", "retry_max"}):
+        other = key_path((*(location if section.retry_first else ("relay",)), "retry_first"))
+        yield (*location, "retry_max"), f"is shorter than {other}; make it at least {format_duration(first)}"
+    lifetime = section.lifetime or relay.lifetime
+    if "delay_warning" in given and section.delay_warning and section.delay_warning > lifetime:
+        remedy = f"so nobody would be warned; make it less than {format_duration(lifetime)}"
+        other = key_path((*(location if section.lifetime else ("relay",)), "lifetime"))
+        yield (*location, "delay_warning"), f"is longer than {other}, {remedy}"
+
+
+def _route_faults(routes: Mapping[int, Route]) -> Iterator[Fault]:
+    catching = next((i for i, route in routes.items() if route.fits_all), None)
+    for i, route in routes.items():
+        if catching is not None and i > catching:
+            yield ("route", i), f"is never reached, since {key_path(('route', catching))} fits all mail; write it above"
+        if route.password_file and (fault := _file_fault(route.password_file)):
+            yield ("route", i, "password_file"), fault
+
+
+def _idle_smarthost_faults(routes: Mapping[int, Route], relay: Relay) -> Iterator[Fault]:
+    catching = next((i for i, route in routes.items() if route.fits_all), None)
+    if relay.smarthost is not None and catching is not None:
+        yield ("relay", "smarthost"), f"is never used, since {key_path(('route', catching))} fits all mail; keep one"
 
 
 def _oauth_faults(oauth: OAuth) -> Iterator[Fault]:

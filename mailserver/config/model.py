@@ -8,47 +8,27 @@ On failure pydantic.ValidationError with every fault at once; `config.loader` tu
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from argon2 import extract_parameters
 from argon2.exceptions import InvalidHashError
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
+from mailserver.config.fields import DAY, MIB, MINUTE, Count, Duration, FilePath, Section, Size, like
 from mailserver.config.network import (
-    parse_address_port,
     parse_domain_name,
     parse_endpoint,
-    parse_host_port,
     parse_network,
     parse_own_hostname,
     parse_server_name,
 )
-from mailserver.config.units import parse_duration, parse_size
+from mailserver.config.relay import Relay as Relay
+from mailserver.config.relay import Route
 from mailserver.mail import AddressError, Quota, UniqueIds, parse_mailbox
 from mailserver.sasl import ScramKeys
 
-MINUTE, HOUR, DAY, MIB = 60.0, 3600.0, 86400.0, 2**20
-
 T = TypeVar("T")
-
-
-def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
-    if "\0" in str(path):
-        raise ValueError("has a NUL character, which no path can have; leave it out")
-    directory: Path = (info.context or {}).get("directory", Path())
-    return (directory / path).absolute()
-
-
-def _like(parse: Callable[[str], object]) -> AfterValidator:
-    """Text that `parse` takes; kept as it is written."""
-
-    def check(text: str) -> str:
-        parse(text)
-        return text
-
-    return AfterValidator(check)
 
 
 def _this_version(value: T, info: ValidationInfo) -> T:
@@ -78,17 +58,6 @@ def _stored_password(text: str) -> str:
     return text
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
-Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
-FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class ServerName(Section):
     """A further certificate. One section for each."""
 
@@ -113,7 +82,7 @@ class Listener(Section):
     protocol: Annotated[Literal["smtp", "submission", "lmtp", "pop3", "imap"], BeforeValidator(_this_version)] = Field(
         description="what is spoken"
     )
-    endpoint: Annotated[str, _like(parse_endpoint)] = Field(
+    endpoint: Annotated[str, like(parse_endpoint)] = Field(
         description='where: a Twisted server endpoint string, as "tcp:25"'
     )
     tls: Literal["starttls", "implicit", "none"] = Field(default="starttls", description="how encryption begins")
@@ -143,7 +112,7 @@ class OAuth(Section):
 class Proxies(Section):
     """Who may speak for other clients: load balancers by PROXY (see listener.proxy), filters by XCLIENT in SMTP."""
 
-    networks: tuple[Annotated[str, _like(parse_network)], ...] = Field(
+    networks: tuple[Annotated[str, like(parse_network)], ...] = Field(
         default=(), description='addresses and networks, as "192.0.2.10" or "2001:db8::/64"'
     )
 
@@ -160,50 +129,6 @@ class Auth(Section):
         description="new passwords are kept for SCRAM-SHA-256 too; it is offered once all accounts have such keys",
     )
     oauth: OAuth | None = None
-
-
-class Relay(Section):
-    """Mail for the outside world: how it leaves, and how long it is tried."""
-
-    resolver: tuple[Annotated[str, _like(parse_address_port)], ...] = Field(
-        default=(), description='DNS servers as "ADDRESS:PORT"; empty: those of the system'
-    )
-    smarthost: Annotated[str, _like(parse_host_port)] | None = Field(
-        default=None, description='send all outside mail there: "HOST:PORT"'
-    )
-    smarthost_user: str | None = Field(default=None, description="user name at the smarthost")
-    smarthost_password_file: FilePath | None = Field(
-        default=None, validate_default=True, description="file with the password at the smarthost"
-    )
-    port: Port = Field(default=25, description="port of next hops found by MX")
-    retry_first: Duration = Field(
-        default=5 * MINUTE, description="wait before the first retry; then doubling, with jitter"
-    )
-    retry_max: Duration = Field(default=4 * HOUR, description="longest wait between two attempts")
-    lifetime: Duration = Field(default=5 * DAY, description="a message that is older is returned to its sender")
-    delay_warning: Duration = Field(default=4 * HOUR, description="the sender is told once that mail is late")
-    concurrency: Count = Field(default=20, description="deliveries at the same time, in all")
-    concurrency_per_host: Count = Field(default=5, description="deliveries at the same time to one next hop")
-    connect_timeout: Duration = Field(default=30.0, description="for one address of a next hop")
-
-    # A key that was refused is missing from info.data: its own fault is told, not what follows from it.
-
-    @field_validator("smarthost_user")
-    @classmethod
-    def _user_of_a_smarthost(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("smarthost", "") is None:
-            raise ValueError("is given without smarthost; give relay.smarthost as well, or leave it out")
-        return value
-
-    @field_validator("smarthost_password_file")
-    @classmethod
-    def _password_and_user(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        if "smarthost_user" in info.data and (value is None) != (info.data["smarthost_user"] is None):
-            missing, other = "smarthost_password_file", "smarthost_user"
-            if value is not None:
-                missing, other = other, missing
-            raise ValueError(f"{other} is given without {missing}; give both or neither")
-        return value
 
 
 class Limits(Section):
@@ -281,7 +206,7 @@ class SMTP(Section):
 class POP3(Section):
     """What POP3 clients see."""
 
-    unique_id: Annotated[str, _like(UniqueIds.parse)] = Field(
+    unique_id: Annotated[str, like(UniqueIds.parse)] = Field(
         default="%08Xu%08Xv",
         description="how UIDL names messages, in the notation of Dovecot's `pop3_uidl_format`: "
         "%u UID, %v UIDVALIDITY, %f name of the file; 08X for eight hexadecimal digits",
@@ -328,6 +253,7 @@ class Configuration(Section):
     proxies: Proxies = Proxies()
     auth: Auth = Auth()
     relay: Relay = Relay()
+    route: tuple[Route, ...] = ()
     limits: Limits = Limits()
     imap: IMAP = IMAP()
     smtp: SMTP = SMTP()

@@ -11,9 +11,10 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
-from mailserver.config.model import Accounts, Configuration, Section
+from mailserver.config.fields import Section
+from mailserver.config.model import Accounts, Configuration
 from mailserver.config.units import OCTETS, SECONDS, format_duration, format_size, parse_duration, parse_size
-from mailserver.config.words import section_in, sections
+from mailserver.config.words import keys, section_in, sections
 
 _INTRODUCTION = f"""\
 # Configuration
@@ -54,7 +55,7 @@ def page() -> str:
 
 
 def _rows(section: type[Section]) -> Iterator[str]:
-    for name, field in section.model_fields.items():
+    for name, field in keys(section).items():
         if section_in(field.annotation) is None:
             cells = (f"`{name}`", _kind(field.annotation, field.metadata), _default(field), str(field.description))
             yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"

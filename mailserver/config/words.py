@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from mailserver.config.model import Section
+from mailserver.config.fields import Section
 
 Location = tuple[str | int, ...]
 
@@ -57,6 +58,8 @@ def key_path(location: Location) -> str:
 def faults(error: ValidationError, model: type[Section]) -> list[tuple[Location, str]]:
     """The faults that pydantic found in a value for `model`, each with its place."""
     found = error.errors(include_url=False)
+    for details in found:  # the name of a section is told as the section
+        details["loc"] = details["loc"][:-1] if details["loc"][-1:] == ("[key]",) else details["loc"]
     # A list whose entries are all faulty is too short as well, for pydantic.
     inner = {details["loc"][:depth] for details in found for depth in range(len(details["loc"]))}
     return [
@@ -73,7 +76,7 @@ def _text(details: ErrorDetails, model: type[Section]) -> str:
     if kind == "extra_forbidden":
         return _unquoted(location, value) or _unknown(model, location)
     if kind == "missing":
-        field = _section_at(model, location[:-1]).model_fields[str(location[-1])]
+        field = keys(_section_at(model, location[:-1]))[str(location[-1])]
         return f"is missing; add it: {field.description}" if field.description else "is missing"
     header = f"[[{'.'.join(map(str, location))}]]"
     if kind == "tuple_type" and isinstance(value, dict) and header in dict(sections(model)):
@@ -92,25 +95,31 @@ def _shown(location: Location, value: object) -> str:
 
 def _unquoted(location: Location, value: object) -> str | None:
     """For [domain.b.test] without quotes, which TOML takes for a section within a section."""
-    if len(location) != 3 or location[0] != "domain" or not isinstance(value, dict):
+    *outer, section = [str(step) for step in location[:-2]] or [""]
+    if section != "domain" or not isinstance(value, dict):
         return None
-    name = [str(step) for step in location[1:]]
+    name = [str(step) for step in location[-2:]]
     if not all(map(_BARE_KEY.fullmatch, name)):
         return None
     while len(value) == 1 and isinstance(inner := next(iter(value.values())), dict):
         name += value
         value = inner
-    return f'a name with dots stands in quotes; write [domain."{".".join(name)}"]'
+    return f'a name with dots stands in quotes; write [{".".join([*outer, section])}."{".".join(name)}"]'
 
 
 def _unknown(model: type[Section], location: Location) -> str:
     key, here = str(location[-1]), _section_at(model, location[:-1])
-    if near := difflib.get_close_matches(key, here.model_fields, n=1):
+    if near := difflib.get_close_matches(key, keys(here), n=1):
         return f"unknown key; did you mean {near[0]}?"
     for header, section in sections(model):
-        if section is not here and key in section.model_fields:
+        if section is not here and key in keys(section):
             return f"unknown key here; it belongs {f'under {header}' if header else 'above the first section'}"
-    return f"unknown key; known here: {', '.join(here.model_fields)}"
+    return f"unknown key; known here: {', '.join(keys(here))}"
+
+
+def keys(section: type[Section]) -> Mapping[str, FieldInfo]:
+    """The fields by what they are called in the file."""
+    return {field.alias or name: field for name, field in section.model_fields.items()}
 
 
 def sections(model: type[Section], prefix: str = "") -> Iterator[tuple[str, type[Section]]]:
