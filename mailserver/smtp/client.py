@@ -1,8 +1,9 @@
-"""The client's end of SMTP (RFC 5321), without input or output.
+"""The client's end of SMTP (RFC 5321) and LMTP (RFC 2033), without input or output.
 
 Commands are methods; each queues octets for `data_to_send`, and each is answered by one `ReplyReceived`, in the order
-of the commands. The first answer, the greeting, needs no command. Several commands may be queued before their answers
-are read when the server offers PIPELINING; that choice is the caller's. To get an answer:
+of the commands; in LMTP the end of the content by one for each recipient that was taken, in their order. The first
+answer, the greeting, needs no command. Several commands may be queued before their answers are read when the server
+offers PIPELINING, DATA or BDAT as the last of them; that choice is the caller's. To get an answer:
 
     while (event := client.next_event()) is None:
         await connection.write(client.data_to_send(), timeout)
@@ -63,20 +64,25 @@ class Command(StrEnum):
     GREETING = "greeting"
     EHLO = "EHLO"
     HELO = "HELO"
+    LHLO = "LHLO"
     STARTTLS = "STARTTLS"
     AUTH = "AUTH"
     MAIL = "MAIL"
     RCPT = "RCPT"
     DATA = "DATA"
     BDAT = "BDAT"
+    LAST = "BDAT LAST"
     BODY = "end of data"
     RSET = "RSET"
     NOOP = "NOOP"
     QUIT = "QUIT"
 
 
-ALONE = frozenset(Command) - {Command.MAIL, Command.RCPT, Command.RSET, Command.BODY, Command.BDAT}
+ALONE = frozenset(Command) - {Command.MAIL, Command.RCPT, Command.RSET, Command.BODY, Command.BDAT, Command.LAST}
 """Nothing is sent after these until they are answered (RFC 2920 §3.1)."""
+
+ENDS = frozenset({Command.BODY, Command.LAST})
+"""The content is complete: what LMTP answers for each recipient."""
 
 INTERMEDIATE = {Command.DATA: 354, Command.AUTH: 334}
 
@@ -90,9 +96,13 @@ class ReplyReceived:
 
 
 class ClientConnection:
-    """One connection. After `starttls` was answered by 220 do the handshake, then say `ehlo` again."""
+    """One connection. After `starttls` was answered by 220 do the handshake, then say `ehlo` again.
 
-    def __init__(self) -> None:
+    Transactions may follow each other: `mail` again after the content was answered, or after `rset`.
+    """
+
+    def __init__(self, *, lmtp: bool = False) -> None:
+        self._lmtp = lmtp
         self.extensions: dict[str, str] = {}
         """What the last EHLO found: keyword in upper case, and its parameters."""
         self.secure = False
@@ -104,6 +114,7 @@ class ClientConnection:
         self._initial: bytes | None = None
         self._broken: ProtocolError | None = None
         self._utf8 = False  # the transaction may have addresses in UTF-8
+        self._taken = 0  # recipients of the transaction; in LMTP those that the end of its content is still to answer
 
     # Octets
 
@@ -119,8 +130,9 @@ class ClientConnection:
 
     @property
     def outstanding(self) -> int:
-        """How many replies are awaited."""
-        return len(self._outstanding)
+        """How many replies are awaited. The end of an LMTP content counts once, until all before it is answered."""
+        more = self._taken - 1 if self._lmtp and self._outstanding and self._outstanding[0] in ENDS else 0
+        return len(self._outstanding) + max(more, 0)
 
     # What the server offers
 
@@ -146,9 +158,13 @@ class ClientConnection:
     # Commands
 
     def ehlo(self, name: str) -> None:
-        self._command(Command.EHLO, f"EHLO {name}")
+        """LHLO in LMTP."""
+        command = Command.LHLO if self._lmtp else Command.EHLO
+        self._command(command, f"{command} {name}")
 
     def helo(self, name: str) -> None:
+        if self._lmtp:
+            raise ProtocolMisuse("LMTP has no HELO")
         self._command(Command.HELO, f"HELO {name}")
 
     def starttls(self) -> None:
@@ -211,8 +227,11 @@ class ClientConnection:
         return in_eight_bits(orcpt) if self._utf8 else in_seven_bits(orcpt)
 
     def bdat(self, chunk: bytes, *, last: bool = False) -> None:
-        """A chunk of the content as it is (RFC 3030); each has its answer."""
-        self._command(Command.BDAT, f"BDAT {len(chunk)}{' LAST' if last else ''}")
+        """A chunk of the content as it is (RFC 3030); each has its answer.
+
+        After one that was refused nothing goes on but by `rset`.
+        """
+        self._command(Command.LAST if last else Command.BDAT, f"BDAT {len(chunk)}{' LAST' if last else ''}")
         self._output.append(chunk)
 
     def data(self) -> None:
@@ -223,10 +242,15 @@ class ClientConnection:
         self._output.append(self._writer().feed(chunk))
 
     def end_body(self) -> None:
-        """The content is complete; the answer is the server's word for the whole message."""
+        """The content is complete; the answer is the server's word for the whole message.
+
+        A server that wants content though it took no recipient gets an empty one (RFC 2920 §3.1); in LMTP it has no
+        answer then.
+        """
         self._output.append(self._writer().end())
         self._body = None
-        self._outstanding.append(Command.BODY)
+        if self._taken or not self._lmtp:
+            self._outstanding.append(Command.BODY)
 
     def rset(self) -> None:
         self._command(Command.RSET, "RSET")
@@ -281,6 +305,9 @@ class ClientConnection:
             if reply.code == 334:
                 self._respond(reply.text)
                 continue
+            if self._lmtp and command in ENDS and self._taken > 1:
+                self._taken -= 1
+                return ReplyReceived(command, with_enhanced(reply))
             self._outstanding.popleft()
             return ReplyReceived(command, self._settle(command, reply))
         return None
@@ -288,9 +315,10 @@ class ClientConnection:
     def _settle(self, command: Command, reply: Reply) -> Reply:
         """Does what the final reply to a command means for this side."""
         match command:
-            case Command.GREETING | Command.EHLO | Command.HELO:
-                lines = reply.text.split("\n")[1:] if command is Command.EHLO and reply.positive else []
-                self.extensions = parse_extensions(lines)
+            case Command.GREETING | Command.EHLO | Command.HELO | Command.LHLO:
+                extended = command in (Command.EHLO, Command.LHLO) and reply.positive
+                self.extensions = parse_extensions(reply.text.split("\n")[1:] if extended else [])
+                self._taken = 0
                 return reply if reply.positive else with_enhanced(reply)
             case Command.STARTTLS if reply.positive:
                 self._input.clear()
@@ -298,6 +326,14 @@ class ClientConnection:
                 self.secure = True
             case Command.AUTH:
                 self._mechanism = self._initial = None
+            case Command.RCPT if reply.positive:
+                self._taken += 1
+            case Command.RSET | Command.BODY | Command.LAST:
+                self._taken = 0
+            case Command.MAIL if reply.positive:
+                self._taken = 0
+            case Command.BDAT if not reply.positive:
+                self._taken = 0  # the transaction is over, and chunks that are on their way have one answer each
             case Command.DATA if reply.positive:
                 if reply.code != 354:
                     raise ProtocolError(f"{reply.code} in answer to {command}")
