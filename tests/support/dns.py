@@ -2,7 +2,8 @@
 
 `zone["example.net", "MX"] = ["10 mx.example.net."]` in the text form of zone files. A name that has any record gives an
 empty answer for other types; a name without records gives NXDOMAIN; `faults` makes single names misbehave. Answers
-carry a TTL of 0 and an SOA with a negative TTL of 0, so that no resolver remembers what a test changes later.
+carry a TTL of 0 and an SOA with a negative TTL of 0, so that no resolver remembers what a test changes later; a failure
+is remembered for some seconds all the same.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ class NameServer:
     def __init__(self, zone: dict[tuple[str, str], list[str]] | None = None) -> None:
         self.zone = zone or {}
         self.faults: dict[str, Fault] = {}
+        self.ttl = 0
+        self.soa: tuple[int, int] | None = (0, 0)
+        """TTL and MINIMUM of what says that there is nothing; None: it comes without."""
+        self.follows = True
+        """An alias comes with what it leads to."""
         self.questions: list[tuple[str, str]] = []
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
@@ -79,15 +85,20 @@ class NameServer:
         if not reply.rr:
             if not any(known == name for known, _ in self.zone):
                 reply.header.rcode = RCODE.NXDOMAIN
-            reply.add_auth(RR(name, QTYPE.SOA, rdata=SOA("ns.test", "root.test", (1, 60, 60, 60, 0)), ttl=0))
+            if self.soa is not None:
+                ttl, minimum = self.soa
+                record = SOA("ns.test", "root.test", (1, 60, 60, 60, minimum))
+                reply.add_auth(RR(name, QTYPE.SOA, rdata=record, ttl=ttl))
         return bytes(reply.pack())
 
     def _add_records(self, reply: DNSRecord, name: str, kind: str) -> None:
         for _ in range(8):  # a loop of aliases ends somewhere
             for record in self.zone.get((name, kind), ()):
-                reply.add_answer(*RR.fromZone(f"{name}. 0 IN {kind} {record}"))
+                reply.add_answer(*RR.fromZone(f"{name}. {self.ttl} IN {kind} {record}"))
             alias = self.zone.get((name, "CNAME"))
             if alias is None or kind == "CNAME":
                 return
-            reply.add_answer(*RR.fromZone(f"{name}. 0 IN CNAME {alias[0]}"))
+            reply.add_answer(*RR.fromZone(f"{name}. {self.ttl} IN CNAME {alias[0]}"))
+            if not self.follows:
+                return
             name = alias[0].rstrip(".").lower()
