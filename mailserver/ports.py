@@ -144,8 +144,18 @@ class ConnectFailure(Exception):
 class Connection(Protocol):
     """An outbound connection: octets in order, each wait bounded by a timeout in seconds."""
 
+    peer: str
+    """The IP address that it leads to, or the path of a UNIX socket."""
+
     @property
     def tls(self) -> TLSState | None: ...
+
+    @property
+    def certificate(self) -> str | None:
+        """Whom the peer's certificate is for, who issued it, and whether it holds: one line for the log.
+
+        None without TLS.
+        """
 
     async def read(self, timeout: float) -> bytes:
         """At least one octet; empty at the end. Raises ConnectFailure (timeout, reset)."""
@@ -162,3 +172,17 @@ class Connection(Protocol):
 class Connector(Protocol):
     async def connect(self, address: str, port: int, timeout: float) -> Connection:
         """Opens a TCP connection to an IP address. Raises ConnectFailure."""
+
+    async def connect_any(self, addresses: Sequence[str], port: int, timeout: float) -> Connection:
+        """To one of these IP addresses, those of one host: the first connection that comes about.
+
+        `timeout` is that of each. Raises ConnectFailure, which names them all.
+        """
+
+    async def connect_unix(self, path: str, timeout: float) -> Connection:
+        """To a UNIX socket. Raises ConnectFailure."""
+
+
+class OwnAddresses(Protocol):
+    def is_own(self, address: str) -> bool:
+        """A connection to this IP address ends at this machine."""
