@@ -24,16 +24,19 @@ from mailserver import demo
 from mailserver.accounts import Directory, Mailbox, Tokens, TokensUnavailable, load_secret
 from mailserver.config.loader import ConfigurationError, load
 from mailserver.config.model import Configuration, Listener
+from mailserver.config.network import parse_endpoint
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.manager import QueueManager
 from mailserver.delivery.relay import Relay
 from mailserver.delivery.router import Router
+from mailserver.delivery.routes import Routes
 from mailserver.mail import UNLIMITED, Address, parse_mailbox
 from mailserver.net.clock import ReactorClock, use_monotonic_time
 from mailserver.net.connection import Service, Session, stop_connections
 from mailserver.net.connector import ReactorConnector
 from mailserver.net.listeners import check_endpoint, listen
 from mailserver.net.logs import bridge
+from mailserver.net.own import LocalAddresses
 from mailserver.net.resolver import ThreadResolver
 from mailserver.net.tls import CertificateError, CertificateStore
 from mailserver.net.workers import ThreadWorkers
@@ -202,6 +205,7 @@ class MailServer(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     def _wire(self, queue: Queue) -> None:
+        self._addresses = LocalAddresses()
         configuration, outbox = self._configuration, self._configuration.demo and self._configuration.demo.outbox
         deliver = self._delivery.grouped(self._store.deliver)
         router = Router(
@@ -212,6 +216,8 @@ class MailServer(MultiService):
             hostname=configuration.hostname,
             resolver=ThreadResolver(self._dns, configuration.relay.resolver),
             connector=ReactorConnector(self._reactor),
+            is_own=self._is_own,
+            may_send=lambda: queue.leads,
             workers=self._delivery,
             clock=self._clock,
         )
@@ -220,6 +226,7 @@ class MailServer(MultiService):
             configuration.relay,
             hostname=configuration.hostname,
             router=router,
+            routes=Routes.of(configuration.route, configuration.relay),
             relay=relay,
             deliver=deliver,
             workers=self._delivery,
@@ -247,6 +254,13 @@ class MailServer(MultiService):
             workers=self._delivery,
             clock=self._clock,
         )
+
+    def _is_own(self, address: str) -> bool:
+        """Mail that the relay sends to this address comes back to this server."""
+        port = self._configuration.relay.port
+        taking = [parse_endpoint(each.endpoint) for each in self._configuration.listener if each.protocol == "smtp"]
+        ours = any(endpoint.port == port or endpoint.kind == "systemd" for endpoint in taking)
+        return ours and self._addresses.is_own(address)
 
     async def _flush(self, domain: str, subdomains: bool) -> int:
         count = await self._delivery.run(self._queue.flush_domain, domain, subdomains=subdomains)

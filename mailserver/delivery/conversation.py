@@ -1,13 +1,14 @@
-"""One SMTP session with another server, over a connection and the client engine.
+"""One SMTP or LMTP session with another server, over a connection and the client engine.
 
 Promises   Each stage ends by its timeout (RFC 5321 §4.5.3.2), also when the remote sends octet by octet. Nothing after
-           the final dot is tried twice: an answer that is lost there leaves the message to the next attempt.
+           the final dot is tried twice: an answer that is lost there leaves the message to the next attempt. No final
+           dot is sent when the message may be another process's by now.
 On failure `SessionFailed`: the message was not taken by this server, another address of the next hop may be tried.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from math import floor
@@ -38,6 +39,10 @@ BLOCK = 180.0
 CONTENT = 7200.0  # for all blocks together, so that a slow reader does not hold a connection for days
 END_OF_DATA = 600.0
 
+RECIPIENTS = 100  # in one transaction: every server takes as many (§4.5.3.1.8)
+
+STALE = Reply.of(451, "4.3.2", "Another process works on the message now")
+
 
 class SessionFailed(Exception):
     """The session ended before the message was handed over. `said`: `reply` is the remote's own."""
@@ -53,7 +58,14 @@ class TLSFailed(SessionFailed):
 
 
 class _AnswerLost(SessionFailed):
-    """After the final dot: the server may have taken the message, so nothing more is tried in this attempt."""
+    """After the final dot: the server may have taken the message, so nothing more is tried in this attempt.
+
+    `before`: the answers that came, for the first recipients.
+    """
+
+    def __init__(self, reply: Reply, *, said: bool, before: Sequence[Reply]) -> None:
+        super().__init__(reply, said=said)
+        self.before = before
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +88,36 @@ class Outgoing:
 
 
 class Conversation:
-    """`name`: the remote's host name, for TLS and for reports."""
+    """`name`: the remote's host name, for TLS and for reports. `may_send`: the messages are still ours to send."""
 
-    def __init__(self, connection: Connection, name: str, workers: Workers, clock: Clock) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        name: str,
+        workers: Workers,
+        clock: Clock,
+        *,
+        may_send: Callable[[], bool] = lambda: True,
+        lmtp: bool = False,
+    ) -> None:
         self._connection = connection
         self._name = name
         self._workers = workers
         self._clock = clock
-        self._client = ClientConnection()
-        self._answered = False
+        self._may_send = may_send
+        self._lmtp = lmtp
+        self._client = ClientConnection(lmtp=lmtp)
+        self._answered = self._answered_now = False
+        self._broken_off = False
+        self._unfinished = False
+        """A transaction was begun and is to be forgotten by RSET."""
+        self.messages = 0
+        """How many transactions there were."""
+
+    @property
+    def answered(self) -> bool:
+        """The remote said something, since the last transaction began."""
+        return self._answered_now
 
     @property
     def offers_tls(self) -> bool:
@@ -93,6 +126,11 @@ class Conversation:
     @property
     def offers_requiretls(self) -> bool:
         return "REQUIRETLS" in self._client.extensions
+
+    @property
+    def broken(self) -> bool:
+        """Nothing more can be sent here: the connection ended with the last transaction."""
+        return self._broken_off
 
     # Stages
 
@@ -105,7 +143,7 @@ class Conversation:
         """EHLO, or HELO for a server that knows no better (§3.2). Raises SessionFailed."""
         self._client.ehlo(hostname)
         reply = await self._answer(HELLO)
-        if reply.permanent:
+        if reply.permanent and not self._lmtp:
             self._client.helo(hostname)
             reply = await self._answer(HELLO)
         self._expect(reply)
@@ -156,20 +194,12 @@ class Conversation:
                 done.get(recipient.address) or DeliveryStatus(recipient.address, Action.FAILED, unsendable)
                 for recipient in recipients
             ]
-        replies = await self._envelope(mail, recipients)
-        final: Reply | None = None
-        host: str | None = self._name
-        if any(reply.positive for reply in replies):
-            try:
-                final = await self._content(mail)
-            except _AnswerLost as lost:
-                final, host = lost.reply, self._name if lost.said else None
-        statuses = [
-            DeliveryStatus.of_reply(recipient.address, final, host)
-            if reply.positive and final is not None
-            else DeliveryStatus.of_reply(recipient.address, reply, self._name)
-            for recipient, reply in zip(recipients, replies, strict=True)
-        ]
+        self._answered_now = False
+        self.messages += 1
+        limit = min(self._client.recipient_limit or RECIPIENTS, RECIPIENTS)
+        statuses: list[DeliveryStatus] = []
+        for start in range(0, len(recipients), limit):
+            statuses += await self._transaction(mail, recipients[start : start + limit])
         in_time = self._client.shortest_time is not None
         return [
             replace(status, passed_on=self._takes_dsn, in_time=in_time) if status.reply.positive else status
@@ -223,8 +253,29 @@ class Conversation:
             553, "5.6.7", f"{self._name} takes ASCII addresses and headers only, and the message has others"
         )
 
-    async def _envelope(self, mail: Outgoing, recipients: Sequence[Recipient]) -> list[Reply]:
-        """MAIL and RCPTs, in one write where the server offers PIPELINING (RFC 2920)."""
+    async def _transaction(self, mail: Outgoing, recipients: Sequence[Recipient]) -> list[DeliveryStatus]:
+        """In two writes where the server offers PIPELINING (RFC 2920): up to DATA, and the content."""
+        replies, go_ahead = await self._envelope(mail, recipients)
+        taken = sum(reply.positive for reply in replies)
+        finals: list[Reply] = []
+        host: str | None = self._name
+        try:
+            if taken or go_ahead is not None:
+                finals = await self._content(mail, taken, go_ahead)
+        except _AnswerLost as lost:
+            self._broken_off = True
+            finals, host = [*lost.before, *[lost.reply] * (taken - len(lost.before))], self._name if lost.said else None
+        self._unfinished = not any(reply.positive for reply in finals)
+        answers = iter(finals)
+        return [
+            DeliveryStatus.of_reply(recipient.address, next(answers), host)
+            if reply.positive
+            else DeliveryStatus.of_reply(recipient.address, reply, self._name)
+            for recipient, reply in zip(recipients, replies, strict=True)
+        ]
+
+    async def _envelope(self, mail: Outgoing, recipients: Sequence[Recipient]) -> tuple[list[Reply], Reply | None]:
+        """The answers to the RCPTs, and that to DATA where it was sent already."""
         told = [self._told(each, mail) for each in recipients]
         pipelining = "PIPELINING" in self._client.extensions
         sender = self._spelled(mail.sender) if mail.sender is not None else None
@@ -232,21 +283,30 @@ class Conversation:
             address.needs_smtputf8 for address in (*(each.address for each in told), *filter(None, [sender]))
         )
         asked = replace(mail.envelope.parameters, body=mail.body, smtputf8=smtputf8)
+        reset, self._unfinished = self._unfinished, True
+        if reset:
+            self._client.rset()
+        if reset and not pipelining:
+            await self._answer(MAIL)
         self._client.mail(sender, asked, size=mail.size, seconds=self._seconds_left(asked.deliver_by))
+        early_data = pipelining and mail.body is not Body.BINARY
         if pipelining:
             for recipient in told:
                 self._client.rcpt(recipient)
+        if early_data:
+            self._client.data()
+        if reset and pipelining:
+            await self._answer(MAIL)
         accepted = await self._answer(MAIL)
         if accepted.temporary:
             raise SessionFailed(accepted, said=True)
-        if not accepted.positive:
-            return [accepted] * len(recipients)
         replies: list[Reply] = []
-        for recipient in told:
+        for recipient in told if pipelining or accepted.positive else ():
             if not pipelining:
                 self._client.rcpt(recipient)
             replies.append(await self._answer(RCPT))
-        return replies
+        go_ahead = await self._answer(DATA) if early_data else None
+        return replies if accepted.positive else [accepted] * len(recipients), go_ahead
 
     def _told(self, recipient: Recipient, mail: Outgoing) -> Recipient:
         """As this server is told of it: where it does not know of the time, to tell of delays (RFC 2852 §4.1.4.2)."""
@@ -263,30 +323,35 @@ class Conversation:
         left = floor(by.time - self._clock.wall())
         return max(left, 1) if by.returned else left
 
-    async def _content(self, mail: Outgoing) -> Reply:
+    async def _content(self, mail: Outgoing, taken: int, go_ahead: Reply | None) -> list[Reply]:
+        """The answers that count for the recipients that were taken: one for each of them."""
         if mail.body is Body.BINARY:
-            return await self._binary_content(mail)
-        self._client.data()
-        reply = await self._answer(DATA)
-        if not reply.positive:
-            return reply
+            return await self._binary_content(mail, taken)
+        if go_ahead is None:
+            self._client.data()
+            go_ahead = await self._answer(DATA)
+        if not go_ahead.positive:
+            return [go_ahead] * taken
+        if taken:
+            await self._write_content(mail)
+        self._client.end_body()  # without recipients an empty content ends the transaction (RFC 2920 §3.1)
+        return await self._finals(taken) if taken or not self._lmtp else []
+
+    async def _write_content(self, mail: Outgoing) -> None:
         deadline = self._clock.monotonic() + CONTENT
+        chunks = chain(filter(None, [mail.header]), mail.content.chunks())
         try:
-            chunks = chain(filter(None, [mail.header]), mail.content.chunks())
-            while chunk := await self._workers.run(_next, chunks):
+            while chunk := _next(chunks) if mail.content.in_memory else await self._workers.run(_next, chunks):
                 self._client.body(chunk)
                 await self._connection.write(self._client.data_to_send(), BLOCK)
                 if self._clock.monotonic() > deadline:
                     raise ConnectFailure("the remote is too slow to read")
         except ConnectFailure as error:
             raise await self._cut_off(error) from error
-        self._client.end_body()
-        try:
-            return await self._answer(END_OF_DATA)
-        except SessionFailed as failure:
-            raise _AnswerLost(failure.reply, said=failure.said) from failure
+        if not self._may_send():
+            raise SessionFailed(STALE)
 
-    async def _binary_content(self, mail: Outgoing) -> Reply:
+    async def _binary_content(self, mail: Outgoing, taken: int) -> list[Reply]:
         """RFC 3030: each chunk has its answer."""
         deadline = self._clock.monotonic() + CONTENT
         chunks = chain(filter(None, [mail.header]), mail.content.chunks())
@@ -294,14 +359,23 @@ class Conversation:
             self._client.bdat(chunk)
             reply = await self._answer(BLOCK)
             if not reply.positive:
-                return reply
+                return [reply] * taken
             if self._clock.monotonic() > deadline:
                 raise self._broken(ConnectFailure("the remote is too slow to read"))
+        if not self._may_send():
+            raise SessionFailed(STALE)
         self._client.bdat(b"", last=True)
+        return await self._finals(taken)
+
+    async def _finals(self, taken: int) -> list[Reply]:
+        """The word for the whole message, or in LMTP for each recipient (RFC 2033 §4.2). Raises _AnswerLost."""
+        replies: list[Reply] = []
         try:
-            return await self._answer(END_OF_DATA)
+            while len(replies) < (taken if self._lmtp else 1):
+                replies.append(await self._answer(END_OF_DATA))
         except SessionFailed as failure:
-            raise _AnswerLost(failure.reply, said=failure.said) from failure
+            raise _AnswerLost(failure.reply, said=failure.said, before=replies) from failure
+        return replies if self._lmtp else replies * taken
 
     async def _cut_off(self, error: ConnectFailure) -> SessionFailed:
         """A server that refuses before the content has ended (552, say) may hang up after its reply."""
@@ -332,7 +406,7 @@ class Conversation:
             raise self._broken(error) from error
         except ProtocolError as error:
             raise SessionFailed(Reply.of(451, "4.5.0", f"{self._name} does not speak SMTP: {error}")) from error
-        self._answered = True
+        self._answered = self._answered_now = True
         if event.reply.code == 421:
             raise SessionFailed(event.reply, said=True)
         return event.reply

@@ -145,6 +145,13 @@ def success_report(
     return _report(subject, "Your message was handed on", words, action, recipients, hostname, now)
 
 
+def double_bounce(subject: Subject, problems: Sequence[Problem], *, hostname: str, now: float) -> NewEntry:
+    """For whoever looks after the server, who is the `sender` of the subject: a report that could not be delivered."""
+    words = ["that is itself a report could not be delivered to:", "", *_problem_words(problems, subject.arrived)]
+    words += ["", "Nobody else is told of it. The header of the report is attached."]
+    return _report(subject, "A report could not be delivered", words, Action.FAILED, problems, hostname, now)
+
+
 def _report(
     subject: Subject,
     title: str,
@@ -169,7 +176,8 @@ def _report(
         "Content-Type: multipart/report; report-type=delivery-status;",
         f'\tboundary="{boundary}"',
     ]
-    greeting = [f"This is the mail server {hostname}.", "", f"Your message of {date_time(subject.arrived)}"]
+    which = "Your message" if title.startswith("Your") else "A message"
+    greeting = [f"This is the mail server {hostname}.", "", f"{which} of {date_time(subject.arrived)}"]
     status = [f"Reporting-MTA: dns; {hostname}", f"Arrival-Date: {date_time(subject.arrived)}"]
     asked = subject.parameters
     if asked.envid is not None:

@@ -1,84 +1,66 @@
-"""The queue manager: tries what is due, records what came of it, and tells senders of trouble.
+"""The queue manager: tries what is due, and hands what came of it to `results`.
 
 It looks into the queue about every second, so that it needs no alarm for the next due time, sees what other processes
-change, and is not misled by a clock that jumps. An entry that is due becomes a round: its due recipients are grouped by
-next hop into jobs. Each job's results are recorded as they come; with the last ones of a round goes, in the same
-transaction, one report on all recipients that failed in it.
+change, and is not misled by a clock that jumps. An entry that is due becomes a round: its due recipients are gathered
+by the site that takes their mail, as the routing table and the DNS have it, into jobs, which the schedule starts. What
+waits for a site that cannot be reached is delayed without a try for each; what waits for a site that does not get on
+goes back into the queue for a minute when room is needed. When the last job has ended, the round has.
 
-Promises   A recipient is forgotten only when its copy was taken, or when the report on it is queued. At most one report
-           on the failure of a recipient and one warning for an entry, none for the null reverse-path.
-           What is held in memory is bounded, by entries and by recipients.
-On failure Results that cannot be recorded now are recorded later; until then the entry is not tried again. What is
-           under way when the process dies is tried again: a copy may come twice then.
+Promises   What is held in memory is bounded, by entries and by recipients, over any backlog. An entry is worked on by
+           one process at a time; nothing is begun when the lease is lost.
+On failure What is under way when the process dies is tried again: a copy may come twice then.
 """
 
 from __future__ import annotations
 
 import logging
-import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from typing import Protocol
 
-from mailserver.config.model import Relay as Settings
-from mailserver.delivery.dsn import HEAD_LIMIT, Problem, Subject, delay_report, failure_report, success_report
+from mailserver.config.relay import Relay as Settings
 from mailserver.delivery.local import Deliver, deliver_copies
-from mailserver.delivery.retry import TIME_OVER, RetryPolicy
+from mailserver.delivery.nexthop import Deliverable, Site, Unroutable
+from mailserver.delivery.overrides import Overrides
+from mailserver.delivery.results import INTERNAL_ERROR, Results, delayed, given_up
+from mailserver.delivery.round import Hop, Job, Round
 from mailserver.delivery.router import Local, Refused, Router
-from mailserver.delivery.schedule import Schedule
-from mailserver.mail import Action, Address, Content, DeliverBy, DeliveryStatus, Envelope, Notify, Recipient, Reply
+from mailserver.delivery.routes import BY_MX, Discard, Hold, Refusal, Routes, Transport, parse_transport
+from mailserver.delivery.schedule import Outcome, Schedule
+from mailserver.mail import Action, Address, Content, DeliveryStatus, Envelope, Reply, parse_mailbox
 from mailserver.ports import Clock, Timer, Workers
-from mailserver.queue import Entry, EntryLost, NewEntry, NoSuchEntry, Queue, QueuedRecipient, QueueError
+from mailserver.queue import Entry, EntryLost, NoSuchEntry, Queue, QueuedRecipient, QueueError
 
 log = logging.getLogger(__name__)
 
 LOOK_INTERVAL = 1.0  # seconds
-ACTIVE_LIMIT = 5000  # entries held in memory: many, so that those for a slow next hop leave room for the others
+ACTIVE_LIMIT = 5000  # entries held in memory
 ACTIVE_RECIPIENTS = 20_000  # when they have as many recipients, no further entry is taken in
-BATCH = 50  # entries taken in at once
+BATCH = 100  # entries taken in at once
 RECIPIENTS_PER_JOB = 100  # RFC 5321 §4.5.3.1.8: every server takes as many in one transaction
-RECORD_INTERVAL = 5.0  # before results that could not be recorded are recorded again
+POSTPONED = 60.0  # seconds until what waits for a site that does not get on is looked at again
+LOCATED_FOR = 30.0  # seconds that the site of a domain is remembered; the resolver knows the times of the DNS
+NOT_LOCATED_FOR = 1.0  # so that it is found soon after it is there; how often the DNS is asked is the resolver's care
+LOCATIONS_KEPT = 10_000
 STOP_GRACE = 5.0  # for jobs under way at the stop; after that their connections are closed
 
 WAITING = "another process delivers this queue; this one waits"
 NOW_LEADING = "the other process has ended; this one delivers now"
 
-INTERNAL_ERROR = Reply.of(451, "4.3.0", "An error in this server")
 UNREACHABLE = ("4.4.1", "4.4.3")  # RFC 3463 §3.5: no answer from the host, directory server failure
+DISCARDED = Reply.of(250, "2.0.0", "Discarded by the routing table")
 
 
-class Transport(Protocol):
+class Outbound(Protocol):
     """What takes mail to other servers: `relay.Relay`."""
 
-    def next_hop(self, domain: str) -> str: ...
+    async def locate(self, transport: Deliverable, domain: str) -> Site:
+        """The servers for a domain. Raises Unroutable."""
 
     async def deliver(
-        self, next_hop: str, envelope: Envelope, header: bytes, content: Content
+        self, site: Site, envelope: Envelope, header: bytes, content: Content
     ) -> list[DeliveryStatus]: ...
 
     def abort(self) -> None: ...
-
-
-Result = tuple[QueuedRecipient, DeliveryStatus]
-
-
-@dataclass(slots=True, eq=False)
-class _Round:
-    """One pass over the due recipients of an entry. `jobs` counts those that have not ended."""
-
-    entry: Entry
-    recipients: dict[int, QueuedRecipient]
-    jobs: int = 0
-    results: list[Result] = field(default_factory=list)  # not yet recorded
-    settling: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """Recipients of one round with the same next hop."""
-
-    round: _Round
-    recipients: tuple[QueuedRecipient, ...]
 
 
 class QueueManager:
@@ -91,41 +73,59 @@ class QueueManager:
         *,
         hostname: str,
         router: Router,
-        relay: Transport,
+        routes: Routes,
+        relay: Outbound,
         deliver: Deliver,
         workers: Workers,
         clock: Clock,
     ) -> None:
         self._queue = queue
-        self._hostname = hostname
         self._router = router
+        self._routes = routes
         self._relay = relay
         self._deliver = deliver
         self._workers = workers
         self._clock = clock
-        self._policy = RetryPolicy(settings.retry_first, settings.retry_max, settings.delay_warning, settings.lifetime)
-        self._schedule: Schedule[_Job] = Schedule(settings.concurrency, settings.concurrency_per_host)
-        self._active: dict[str, _Round] = {}
+        self._content = workers.grouped(queue.contents)
+        self._overrides = Overrides(settings)
+        self._results = Results(
+            queue,
+            hostname=hostname,
+            policy=lambda domain: self._overrides.of(domain).retry,
+            double_bounces_to=parse_mailbox(settings.double_bounces_to) if settings.double_bounces_to else None,
+            workers=workers,
+            clock=clock,
+        )
+        self._schedule: Schedule[Job] = Schedule(settings.concurrency)
+        self._active: dict[str, Round] = {}
+        self._recipients = 0  # of the active rounds
+        self._located: dict[Hop, tuple[Site | Reply, float]] = {}
+        self._locating: dict[Hop, list[Round]] = {}
+        self._unreachable: dict[str, Reply] = {}
+        """How the last attempt at a site failed that could not be reached."""
         self._timer: Timer | None = None
+        self._start_timer: Timer | None = None
         self._running = False
         self._looking = False
         self._look_again = False
         self._leads = True  # as far as the log tells
         self._backlog = False  # there was no room for what may be due
+        self._far = True  # entries planned too far ahead are looked for: the clock may have been set back
+        self._epoch = 0.0  # wall time at the monotonic time 0
         self._starting_jobs = False
 
     # Starting and stopping
 
     def start(self) -> None:
         self._running = True
-        self._workers.spawn(self._sweep())
+        self._workers.spawn(self._look_after())
         self._tick()
 
     async def stop(self) -> None:
         """Waits a little for what is under way; what does not end stays queued."""
         self._running = False
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in filter(None, (self._timer, self._start_timer)):
+            timer.cancel()
         self._schedule.clear()
         await self._idle()
         self._relay.abort()
@@ -139,9 +139,12 @@ class QueueManager:
     def _at_work(self) -> bool:
         return self._schedule.running > 0 or self._looking or any(round.settling for round in self._active.values())
 
-    async def _sweep(self) -> None:
+    async def _look_after(self) -> None:
+        """Body files without an entry are removed; the database is looked through for damage."""
         try:
             await self._workers.run(self._queue.sweep)
+            for fault in await self._workers.run(self._queue.check):
+                log.error("queue: the database is damaged, the next start mends it: %s", fault)
         except QueueError as error:
             log.error("queue: %s", error)
 
@@ -149,6 +152,7 @@ class QueueManager:
 
     def _tick(self) -> None:
         self._timer = self._clock.call_later(LOOK_INTERVAL, self._tick)
+        self._start_jobs()
         self.wake()
 
     def wake(self) -> None:
@@ -166,14 +170,18 @@ class QueueManager:
             self._looking = False
 
     async def _take_due(self) -> None:
+        if len(self._active) > ACTIVE_LIMIT // 2:
+            for job in self._schedule.stalled(self._clock.monotonic()):
+                self._postpone(job)
         room = min(BATCH, ACTIVE_LIMIT - len(self._active))
-        recipients = sum(len(round.recipients) for round in self._active.values())
-        self._backlog = room <= 0 or recipients >= ACTIVE_RECIPIENTS
+        self._backlog = room <= 0 or self._recipients >= ACTIVE_RECIPIENTS
         if self._backlog:
             return
         now = self._clock.wall()
+        self._watch_the_clock(now)
+        far = self._far
         try:
-            entries = await self._workers.run(self._due, now, room, frozenset(self._active))
+            entries = await self._workers.run(self._due, now, room, far)
         except QueueError as error:
             log.error("queue: %s", error)
             return
@@ -182,40 +190,150 @@ class QueueManager:
         for entry in entries:
             self._begin(entry, now)
         self._look_again |= len(entries) == room
+        self._far &= not far or len(entries) == room
         self._start_jobs()
 
-    def _due(self, now: float, limit: int, exclude: frozenset[str]) -> list[Entry]:
+    def _watch_the_clock(self, now: float) -> None:
+        epoch = now - self._clock.monotonic()
+        self._far |= epoch < self._epoch - 1.0  # set back by more than what timers are late
+        self._epoch = epoch
+
+    def _due(self, now: float, limit: int, far: bool) -> list[Entry]:
         """None while another process delivers from the queue: an old server that is about to end, say."""
         leads = self._queue.lead()
         if leads is not self._leads:
             self._leads = leads
             log.warning("queue: %s", NOW_LEADING if leads else WAITING)
-        if not leads:
-            return []
-        return self._queue.due(now, horizon=self._policy.horizon, limit=limit, exclude=exclude)
+        return self._queue.due(now, horizon=self._overrides.horizon, limit=limit, far=far) if leads else []
+
+    # A round: who is to be served, and where
 
     def _begin(self, entry: Entry, now: float) -> None:
         by = entry.parameters.deliver_by
-        recipients = map(_given_up, entry.recipients) if by is not None and by.gives_up(now) else entry.recipients
-        round = _Round(entry, {recipient.number: recipient for recipient in recipients})
-        latest = now + self._policy.horizon
-        by_hop: dict[str | None, list[QueuedRecipient]] = {}
+        recipients = map(given_up, entry.recipients) if by is not None and by.gives_up(now) else entry.recipients
+        round = Round(entry, {recipient.number: recipient for recipient in recipients})
+        self._active[entry.id] = round
+        self._recipients += len(entry.recipients)
+        round.forced = any(recipient.next_attempt == 0.0 for recipient in round.recipients.values())
+        latest = now + self._overrides.horizon
         for recipient in round.recipients.values():
             if not recipient.failed and not now < recipient.next_attempt <= latest:
-                by_hop.setdefault(self._next_hop(recipient), []).append(recipient)
-        self._active[entry.id] = round
-        for hop, due in by_hop.items():
-            for start in range(0, len(due), RECIPIENTS_PER_JOB):
-                job = _Job(round, tuple(due[start : start + RECIPIENTS_PER_JOB]))
-                self._schedule.add(hop, job, entry.parameters.priority)
-                round.jobs += 1
-        if not round.jobs:  # the time is over, or failures were not reported, since the process died before
+                self._plan(round, recipient)
+        round.lookups += 1  # this one, so that the round waits for all
+        for hop in filter(None, list(round.by_hop)):
+            known = self._known(hop)
+            if known is None:
+                round.lookups += 1
+                self._locate(hop, round)
+            else:
+                round.sites[hop] = known
+        self._looked_up(round)
+
+    def _looked_up(self, round: Round) -> None:
+        round.lookups -= 1
+        if not round.lookups and self._running:
+            self._dispatch(round)
+
+    def _plan(self, round: Round, recipient: QueuedRecipient) -> None:
+        route = self._router.route(recipient.address, may_relay=True)
+        if isinstance(route, Local | Refused):
+            round.by_hop.setdefault(None, []).append(recipient)
+            return
+        transport = self._transport(round, recipient.address)
+        match transport:
+            case Discard():
+                status = DeliveryStatus(recipient.address, Action.RELAYED, DISCARDED, passed_on=True)
+                round.results.append((recipient, status))
+            case Hold():
+                round.held.add(recipient.number)
+            case Refusal(reply=reply):
+                round.results.append((recipient, DeliveryStatus.of_reply(recipient.address, reply, None)))
+            case _:
+                domain = route.domain if transport == BY_MX else ""
+                round.by_hop.setdefault((transport, domain), []).append(recipient)
+
+    def _transport(self, round: Round, recipient: Address) -> Transport:
+        """As an administrator chose for this message, or by the table; what somebody released is not held again."""
+        entry = round.entry
+        if entry.via is not None:
+            try:
+                return self._routes.completed(parse_transport(entry.via))
+            except ValueError as error:
+                log.error("queue=%s goes by the routing table: %s", entry.id, error)
+        transport = self._routes.transport(recipient, entry.sender)
+        return self._routes.default if isinstance(transport, Hold) and round.forced else transport
+
+    def _known(self, hop: Hop) -> Site | Reply | None:
+        located = self._located.get(hop)
+        if located is None or located[1] < self._clock.monotonic():
+            return None
+        return located[0]
+
+    def _locate(self, hop: Hop, round: Round) -> None:
+        """Each is looked for once at a time, whoever waits for it."""
+        waiting = self._locating.setdefault(hop, [])
+        waiting.append(round)
+        if len(waiting) == 1:
+            self._workers.spawn(self._look_up(hop))
+
+    async def _look_up(self, hop: Hop) -> None:
+        found: Site | Reply
+        try:
+            found = await self._relay.locate(*hop)
+        except Unroutable as error:
+            found = error.reply
+        except Exception:
+            log.exception("no next hop could be looked for")
+            found = INTERNAL_ERROR
+        if len(self._located) >= LOCATIONS_KEPT:
+            self._located.clear()
+        holds = NOT_LOCATED_FOR if isinstance(found, Reply) else LOCATED_FOR
+        self._located[hop] = (found, self._clock.monotonic() + holds)
+        for round in self._locating.pop(hop):
+            round.sites[hop] = found
+            self._looked_up(round)
+        self._start_jobs()
+
+    def _dispatch(self, round: Round) -> None:
+        """All sites are known: the recipients of one site share its jobs."""
+        by_site: dict[str | None, tuple[Site | None, list[QueuedRecipient]]] = {}
+        for hop, recipients in round.by_hop.items():
+            site = None if hop is None else round.sites[hop]
+            if isinstance(site, Reply):
+                round.results += zip(
+                    recipients, (DeliveryStatus.of_reply(each.address, site, None) for each in recipients), strict=True
+                )
+            else:
+                by_site.setdefault(None if site is None else site.key, (site, []))[1].extend(recipients)
+        round.by_hop.clear()
+        for site, recipients in by_site.values():
+            for start in range(0, len(recipients), RECIPIENTS_PER_JOB):
+                self._add(Job(round, site, tuple(recipients[start : start + RECIPIENTS_PER_JOB])))
+        if not round.jobs:
             self._workers.spawn(self._settle(round))
 
-    def _next_hop(self, recipient: QueuedRecipient) -> str | None:
-        """None: it is for this server, to be delivered or refused."""
-        route = self._router.route(recipient.address, may_relay=True)
-        return None if isinstance(route, Local | Refused) else self._relay.next_hop(route.domain)
+    def _add(self, job: Job) -> None:
+        round, now = job.round, self._clock.monotonic()
+        key, limits = None, None
+        if job.site is not None:
+            key, limits = job.site.key, self._overrides.of(job.recipients[0].address.domain).limits
+            if self._schedule.dead(key, now) and not round.forced:
+                reply = _not_tried(self._unreachable.get(key))
+                round.results += zip(job.recipients, delayed(job.recipients, reply), strict=True)
+                return
+        priority = round.entry.parameters.priority
+        taken = self._schedule.add(key, job, now, limits=limits, priority=priority, bulk=job.bulk, force=round.forced)
+        if taken:
+            round.jobs += 1
+        else:
+            round.not_before = self._clock.wall() + POSTPONED
+
+    def _postpone(self, job: Job) -> None:
+        """Back into the queue for a while; no attempt is counted."""
+        job.round.jobs -= 1
+        job.round.not_before = self._clock.wall() + POSTPONED
+        if not job.round.settling:
+            self._workers.spawn(self._settle(job.round))
 
     # Jobs
 
@@ -224,42 +342,55 @@ class QueueManager:
             return
         self._starting_jobs = True
         try:
-            while (started := self._schedule.start()) is not None:
+            while (started := self._schedule.start(self._clock.monotonic())) is not None:
                 self._workers.spawn(self._run(*started))
+            self._wake_for(self._schedule.next_start)
         finally:
             self._starting_jobs = False
 
-    async def _run(self, hop: str | None, job: _Job) -> None:
-        try:
-            statuses = await self._attempt(hop, job)
-            if hop is not None and statuses and all(map(_unreachable, statuses)):
-                self._workers.spawn(self._defer(self._schedule.withdraw(hop), statuses[0].reply))
-            await self._end(job, statuses)
-        finally:
-            self._schedule.end(hop)
-            self._start_jobs()
+    def _wake_for(self, time: float | None) -> None:
+        if self._start_timer is not None:
+            self._start_timer.cancel()
+            self._start_timer = None
+        wait = None if time is None else max(time - self._clock.monotonic(), 0.0)
+        if wait is not None and wait < LOOK_INTERVAL:
+            self._start_timer = self._clock.call_later(wait, self._start_jobs)
 
-    async def _attempt(self, hop: str | None, job: _Job) -> list[DeliveryStatus]:
-        """A status for each recipient of the job; none when the entry is gone or unreadable."""
+    async def _run(self, key: str | None, job: Job) -> None:
+        statuses = await self._attempt(job)
+        outcome = _outcome(statuses)
+        if key is not None and outcome is Outcome.UNREACHABLE:
+            if len(self._unreachable) >= LOCATIONS_KEPT:
+                self._unreachable.clear()
+            self._unreachable[key] = statuses[0].reply
+        for withdrawn in self._schedule.end(key, self._clock.monotonic(), outcome, bulk=job.bulk):
+            # The site cannot be reached: what waits for it is not tried now, each on its own, but delayed as well.
+            self._workers.spawn(self._end(withdrawn, delayed(withdrawn.recipients, statuses[0].reply)))
+        self._start_jobs()
+        await self._end(job, statuses)
+
+    async def _attempt(self, job: Job) -> list[DeliveryStatus]:
+        """A status for each recipient of the job; none when the entry is gone or unreadable, or another's now."""
         entry = job.round.entry
-        addresses = [recipient.address for recipient in job.recipients]
+        if not self._queue.leads:
+            return []
         try:
-            content = await self._workers.run(self._queue.content, entry.id)
+            content = await self._content(entry.id)
         except (NoSuchEntry, EntryLost) as error:
             log.warning("queue=%s not tried: %s", entry.id, error)
             return []
         except QueueError as error:
             log.error("queue=%s not tried: %s", entry.id, error)
-            return _delayed(addresses, INTERNAL_ERROR)
+            return delayed(job.recipients, INTERNAL_ERROR)
         try:
-            if hop is None:
-                return await self._deliver_here(entry, addresses, content)
+            if job.site is None:
+                return await self._deliver_here(entry, [each.address for each in job.recipients], content)
             recipients = tuple(recipient.recipient for recipient in job.recipients)
             envelope = Envelope(entry.sender, recipients, entry.parameters)
-            return await self._relay.deliver(hop, envelope, entry.header, content)
+            return await self._relay.deliver(job.site, envelope, entry.header, content)
         except Exception:
             log.exception("queue=%s delivery failed", entry.id)
-            return _delayed(addresses, INTERNAL_ERROR)
+            return delayed(job.recipients, INTERNAL_ERROR)
         finally:
             content.close()
 
@@ -275,14 +406,9 @@ class QueueManager:
             for address in addresses
         ]
 
-    async def _defer(self, jobs: Sequence[_Job], reply: Reply) -> None:
-        """The next hop cannot be reached: what waits for it is not tried now, each on its own, but delayed as well."""
-        for job in jobs:
-            await self._end(job, _delayed([recipient.address for recipient in job.recipients], reply))
-
     # Results
 
-    async def _end(self, job: _Job, statuses: Sequence[DeliveryStatus]) -> None:
+    async def _end(self, job: Job, statuses: Sequence[DeliveryStatus]) -> None:
         round = job.round
         round.jobs -= 1
         round.results += (
@@ -293,174 +419,27 @@ class QueueManager:
         if not round.settling:
             await self._settle(round)
 
-    async def _settle(self, round: _Round) -> None:
-        """Records what has come, one transaction after the other; jobs that end meanwhile leave theirs to this one."""
-        round.settling = True
+    async def _settle(self, round: Round) -> None:
         try:
-            while True:
-                results, round.results = round.results, []
-                last = not round.jobs
-                await self._record(round, results, last=last)
-                if not round.results and (last or round.jobs):
-                    break
+            if await self._results.settle(round, lambda: self._running):
+                self.wake()
         finally:
-            round.settling = False
-            if not round.jobs:
-                del self._active[round.entry.id]
+            if not round.under_way and self._active.pop(round.entry.id, None) is not None:
+                self._recipients -= len(round.entry.recipients)
                 if self._backlog and len(self._active) < ACTIVE_LIMIT // 2:
                     self.wake()
 
-    async def _record(self, round: _Round, results: Sequence[Result], *, last: bool) -> None:
-        now = self._clock.wall()
-        entry, known = round.entry, round.recipients
-        by = entry.parameters.deliver_by
-        touched = {recipient.number for recipient, _ in results}
-        done: list[Result] = []
-        for recipient, status in results:
-            _log_result(entry, status)
-            if _to_be_told(recipient.recipient, status, by, now):
-                done.append((recipient, status))
-            after = self._policy.after(recipient, status, now, random.random(), by)
-            if after is None:
-                del known[recipient.number]
-            else:
-                known[recipient.number] = after
-        failed = [recipient for recipient in known.values() if recipient.failed] if last else []
-        warn = last and not entry.warned and entry.sender is not None
-        late = [recipient for recipient in known.values() if self._policy.late(recipient, now, by)] if warn else []
-        try:
-            reports = await self._reports(entry, failed, late, done, now)
-        except Exception:  # no report now, but the results are recorded: nothing is sent twice
-            log.exception("queue=%s a report cannot be made", entry.id)
-            failed, late, reports = [], [], []
-        for recipient in failed:
-            touched.add(recipient.number)
-            del known[recipient.number]
-        if touched or late:
-            await self._save(
-                entry,
-                keep=[known[number] for number in touched if number in known],
-                forget=[number for number in touched if number not in known],
-                warned=bool(late),
-                reports=reports,
-            )
 
-    async def _save(
-        self,
-        entry: Entry,
-        *,
-        keep: Sequence[QueuedRecipient],
-        forget: Sequence[int],
-        warned: bool,
-        reports: Sequence[NewEntry],
-    ) -> None:
-        while True:
-            try:
-                ids = await self._workers.run(
-                    self._queue.record, entry.id, keep=keep, forget=forget, warned=warned, reports=reports
-                )
-            except NoSuchEntry:
-                log.info("queue=%s was removed meanwhile", entry.id)
-                return
-            except QueueError as error:
-                log.error("queue=%s results cannot be recorded now: %s", entry.id, error)
-            except Exception:
-                log.exception("queue=%s results cannot be recorded now", entry.id)
-            else:
-                break
-            if not self._running:
-                return
-            await self._clock.sleep(RECORD_INTERVAL)
-        for id in ids:
-            log.info("queue=%s report=%s to=<%s>", entry.id, id, entry.sender)
-            self.wake()
-
-    # Reports
-
-    async def _reports(
-        self,
-        entry: Entry,
-        failed: Sequence[QueuedRecipient],
-        late: Sequence[QueuedRecipient],
-        done: Sequence[Result],
-        now: float,
-    ) -> list[NewEntry]:
-        """What the sender wants to be told (RFC 3461 §5.2, §6)."""
-        if entry.sender is None:
-            for recipient in failed:
-                log.warning("queue=%s to=<%s> dropped: nobody to report to", entry.id, recipient.address)
-            return []
-        failed = [each for each in failed if each.recipient.wants(Notify.FAILURE)]
-        late = [each for each in late if each.recipient.wants(Notify.DELAY)]
-        if not (failed or late or done):
-            return []
-        head, size = await self._workers.run(self._head, entry)
-        subject = Subject(entry.sender, entry.created, head, size, entry.parameters)
-        reports = []
-        for action in (Action.DELIVERED, Action.RELAYED):
-            told = [_done(recipient, status, now) for recipient, status in done if status.action is action]
-            if told:
-                reports.append(success_report(subject, action, told, hostname=self._hostname, now=now))
-        if failed:
-            reports.append(failure_report(subject, _problems(failed), hostname=self._hostname, now=now))
-        if late:
-            until = now + self._policy.lifetime - max(recipient.waited for recipient in late)
-            reports.append(delay_report(subject, _problems(late), hostname=self._hostname, now=now, until=until))
-        return reports
-
-    def _head(self, entry: Entry) -> tuple[bytes, int]:
-        """The beginning of the message and its size; nothing when it cannot be read: reports go out all the same."""
-        try:
-            content = self._queue.content(entry.id)
-        except QueueError:
-            return b"", 0
-        try:
-            return content.head(HEAD_LIMIT), content.size
-        finally:
-            content.close()
+def _not_tried(last: Reply | None) -> Reply:
+    reason = f": {last.text}" if last is not None else ""
+    return Reply.of(451, "4.4.1", f"Not tried, as the server could not be reached shortly before{reason}")
 
 
-def _given_up(recipient: QueuedRecipient) -> QueuedRecipient:
-    return replace(recipient, failed=True, reply=recipient.reply or TIME_OVER)
-
-
-def _to_be_told(recipient: Recipient, status: DeliveryStatus, by: DeliverBy | None, now: float) -> bool:
-    """Is a report due on a copy that was taken? RFC 3461 §5.2.3; where there is a time, RFC 2852 §4.1.4."""
-    if not status.reply.positive:
-        return False
-    if not status.passed_on and recipient.wants(Notify.SUCCESS):
-        return True
-    if by is None or status.action is not Action.RELAYED or recipient.wants(Notify.NEVER):
-        return False
-    return by.trace or not (status.in_time or by.returned or now >= by.time)
-
-
-def _delayed(addresses: Sequence[Address], reply: Reply) -> list[DeliveryStatus]:
-    return [DeliveryStatus(address, Action.DELAYED, reply) for address in addresses]
-
-
-def _problems(recipients: Iterable[QueuedRecipient]) -> list[Problem]:
-    return [
-        Problem(r.address, r.original, r.reply or INTERNAL_ERROR, r.host, r.last_attempt, r.orcpt) for r in recipients
-    ]
-
-
-def _done(recipient: QueuedRecipient, status: DeliveryStatus, now: float) -> Problem:
-    return Problem(recipient.address, recipient.original, status.reply, status.host, now, recipient.orcpt)
-
-
-def _unreachable(status: DeliveryStatus) -> bool:
-    """No server of the next hop answers or can be looked up. A connection that broke may be the message's own fault."""
-    return status.action is Action.DELAYED and status.host is None and str(status.reply.status) in UNREACHABLE
-
-
-def _log_result(entry: Entry, status: DeliveryStatus) -> None:
-    log.info(
-        "queue=%s from=<%s> to=<%s> %s host=%s reply=%r",
-        entry.id,
-        entry.sender or "",
-        status.recipient,
-        status.action,
-        status.host or "-",
-        str(status.reply)[:500],
+def _outcome(statuses: Sequence[DeliveryStatus]) -> Outcome:
+    """UNREACHABLE: no server of the site answers. A connection that broke may be the message's own fault."""
+    if any(status.host is not None for status in statuses):
+        return Outcome.ANSWERED
+    unreachable = statuses and all(
+        status.action is Action.DELAYED and str(status.reply.status) in UNREACHABLE for status in statuses
     )
+    return Outcome.UNREACHABLE if unreachable else Outcome.NOTHING

@@ -11,33 +11,29 @@ from dataclasses import dataclass
 
 from mailserver.config.patterns import keys_of_domain
 from mailserver.config.relay import Relay, RelayDomain
+from mailserver.delivery.retry import RetryPolicy
+from mailserver.delivery.schedule import DEAD_FIRST, DEAD_LONGEST, Limits
 
 
 @dataclass(frozen=True, slots=True)
 class DomainSettings:
-    """Times in seconds; `rate` is messages a minute to one next hop, 0 without a limit."""
+    """`limits` are those of the site that takes the domain's mail."""
 
-    retry_first: float
-    retry_max: float
-    lifetime: float
-    delay_warning: float
-    concurrency: int
-    rate: int
+    retry: RetryPolicy
+    limits: Limits
 
 
 class Overrides:
     """One for the whole server."""
 
     def __init__(self, relay: Relay) -> None:
-        self._usual = DomainSettings(
-            retry_first=relay.retry_first,
-            retry_max=relay.retry_max,
-            lifetime=relay.lifetime,
-            delay_warning=relay.delay_warning,
-            concurrency=relay.concurrency_per_host,
-            rate=relay.rate_per_host,
-        )
-        self._by_domain = {name: self._over(section) for name, section in relay.domain.items()}
+        self._usual = _settings(relay, RelayDomain())
+        self._by_domain = {name: _settings(relay, section) for name, section in relay.domain.items()}
+
+    @property
+    def horizon(self) -> float:
+        """No attempt at any domain is planned further ahead, in seconds."""
+        return max(each.retry.horizon for each in (self._usual, *self._by_domain.values()))
 
     def of(self, domain: str) -> DomainSettings:
         """For a recipient's domain, or an address literal."""
@@ -45,13 +41,18 @@ class Overrides:
             return self._usual
         return next((self._by_domain[key] for key in keys_of_domain(domain) if key in self._by_domain), self._usual)
 
-    def _over(self, section: RelayDomain) -> DomainSettings:
-        usual = self._usual
-        return DomainSettings(
-            retry_first=section.retry_first or usual.retry_first,
-            retry_max=section.retry_max or usual.retry_max,
-            lifetime=section.lifetime or usual.lifetime,
-            delay_warning=section.delay_warning or usual.delay_warning,
-            concurrency=section.concurrency or usual.concurrency,
-            rate=usual.rate if section.rate is None else section.rate,
-        )
+
+def _settings(usual: Relay, section: RelayDomain) -> DomainSettings:
+    retry = RetryPolicy(
+        first=section.retry_first or usual.retry_first,
+        longest=section.retry_max or usual.retry_max,
+        warning=section.delay_warning or usual.delay_warning,
+        lifetime=section.lifetime or usual.lifetime,
+    )
+    limits = Limits(
+        section.concurrency or usual.concurrency_per_host,
+        usual.rate_per_host if section.rate is None else section.rate,
+        probe_first=min(DEAD_FIRST, retry.first / 2),
+        probe_longest=min(DEAD_LONGEST, retry.longest / 2),
+    )
+    return DomainSettings(retry, limits)

@@ -155,6 +155,10 @@ class Routes:
                 self._first.setdefault(pair, number)
         self._transports.append(default)
 
+    @property
+    def default(self) -> Transport:
+        return self._transports[-1]
+
     @classmethod
     def of(cls, routes: Iterable[Route], relay: Relay) -> Routes:
         """As the configuration has them: the smarthost of `[relay]` stands behind the last route."""

@@ -67,6 +67,11 @@ class Content:
             offset += len(data)
             yield data
 
+    @property
+    def in_memory(self) -> bool:
+        """Reading it takes no time."""
+        return self._fd is None
+
     def head(self, limit: int) -> bytes:
         """The first octets, at most `limit`."""
         if self._fd is None:

@@ -75,7 +75,8 @@ def _printable(text: str) -> str:
 
 def _fault(handle: SSL.Connection, certificate: crypto.X509, server_name: str) -> str | None:
     """Why it would not have held, had somebody insisted."""
-    context = crypto.X509StoreContext(_trusted(), certificate, handle.get_peer_cert_chain())
+    _, trusted = _system()
+    context = crypto.X509StoreContext(trusted, certificate, handle.get_peer_cert_chain())
     try:
         context.verify_certificate()
         if isIPAddress(server_name) or isIPv6Address(server_name):
@@ -90,10 +91,10 @@ def _fault(handle: SSL.Connection, certificate: crypto.X509, server_name: str) -
 
 
 @functools.cache
-def _trusted() -> crypto.X509Store:
-    """Whom the system trusts."""
+def _system() -> tuple[SSL.Context, crypto.X509Store]:
+    """Whom the system trusts. The store lives as long as its context, which is kept for that."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_default_verify_paths()
     store = context.get_cert_store()
     assert store is not None
-    return store
+    return context, store

@@ -6,10 +6,31 @@ Promises   What `Queue.add` gave an id for is on disk: body file synced, its dir
            A queue that was removed or moved away while it is open takes nothing more.
 On failure QueueError, and nothing has changed.
 Layout     <data>/queue/queue.db (SQLite, WAL); bodies above 64 KiB in <data>/queue/bodies/<id>, in CRLF form;
-           <data>/queue/lead, locked by the process that delivers.
+           <data>/queue/lead, locked by the process that delivers, if it lives.
 """
 
-from mailserver.queue.model import Entry, EntryLost, NewEntry, NoSuchEntry, QueuedRecipient, QueueError, State
+from mailserver.queue.model import (
+    Attempted,
+    Entry,
+    EntryLost,
+    LeaseLost,
+    NewEntry,
+    NoSuchEntry,
+    QueuedRecipient,
+    QueueError,
+    State,
+)
 from mailserver.queue.queue import Queue
 
-__all__ = ["Entry", "EntryLost", "NewEntry", "NoSuchEntry", "Queue", "QueueError", "QueuedRecipient", "State"]
+__all__ = [
+    "Attempted",
+    "Entry",
+    "EntryLost",
+    "LeaseLost",
+    "NewEntry",
+    "NoSuchEntry",
+    "Queue",
+    "QueueError",
+    "QueuedRecipient",
+    "State",
+]

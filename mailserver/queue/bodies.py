@@ -9,20 +9,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Callable
 from pathlib import Path
 
 from mailserver.mail import Content
+from mailserver.queue.database import sync_directory
 
 ORPHAN_AGE = 86400.0
-
-
-def sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 class Bodies:
@@ -61,11 +54,11 @@ class Bodies:
         except OSError:
             pass
 
-    def sweep(self, known: Collection[str]) -> list[str]:
+    def sweep(self, known: Callable[[str], bool]) -> list[str]:
         """Removes files that no row names and that are older than a day; gives their names."""
         cut = time.time() - ORPHAN_AGE
         orphans = [
-            path.name for path in self._directory.iterdir() if path.name not in known and path.lstat().st_mtime < cut
+            path.name for path in self._directory.iterdir() if path.lstat().st_mtime < cut and not known(path.name)
         ]
         for name in orphans:
             self.remove(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -18,6 +19,10 @@ class NoSuchEntry(QueueError):
 
 class EntryLost(QueueError):
     """The entry cannot be read and was set aside."""
+
+
+class LeaseLost(QueueError):
+    """Another process works on the entry now; of what came here only who was served was recorded."""
 
 
 class State(StrEnum):
@@ -66,7 +71,10 @@ class QueuedRecipient:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A queued message without its content. `size`: octets of header and content. `warned`: the delay was told."""
+    """A queued message without its content. `size`: octets of header and content. `warned`: the delay was told.
+
+    `active`: it is being worked on. `via`: the transport that an administrator chose for it.
+    """
 
     id: str
     state: State
@@ -77,3 +85,25 @@ class Entry:
     size: int
     header: bytes
     recipients: tuple[QueuedRecipient, ...]
+    active: bool = False
+    via: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """What an attempt at some recipients of an entry led to.
+
+    `served`: numbers of recipients whose copy was taken. `told`: those that failed, as `reports` tell their sender.
+    `keep`: those that stay, in their new state. `ended`: nothing more of the entry is under way; then it is not tried
+    again before the wall time `not_before`, and with `hold` not until somebody releases it.
+    """
+
+    id: str
+    served: Sequence[int] = ()
+    told: Sequence[int] = ()
+    keep: Sequence[QueuedRecipient] = ()
+    warned: bool = False
+    reports: Sequence[NewEntry] = ()
+    ended: bool = True
+    not_before: float = 0.0
+    hold: bool = False

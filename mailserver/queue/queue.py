@@ -6,27 +6,24 @@ the lock is taken: a large one keeps nobody else waiting.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
-import os
 import secrets
 import sqlite3
-import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mailserver.mail import Content, MailParameters
 from mailserver.mail.address import forms_of_domain
-from mailserver.queue import rows
-from mailserver.queue.bodies import Bodies, sync_directory
-from mailserver.queue.model import Entry, EntryLost, NewEntry, NoSuchEntry, QueuedRecipient, QueueError, State
+from mailserver.queue import rows, salvage
+from mailserver.queue.bodies import Bodies
+from mailserver.queue.database import Database, is_damage, sync_directory
+from mailserver.queue.lease import Lease
+from mailserver.queue.model import Attempted, Entry, EntryLost, LeaseLost, NewEntry, NoSuchEntry, QueueError, State
 
 log = logging.getLogger(__name__)
 
 INLINE_LIMIT = 64 * 1024
-BUSY_TIMEOUT = 15.0  # seconds to wait for another process
 
 # Tried before, or never held: what is held until a time has that time as its first one.
 _RELEASED = "(release IS NULL OR due != release)"
@@ -53,89 +50,19 @@ class Queue:
             if not directory.is_dir():
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 sync_directory(directory.parent)
+            self._directory = directory
             self._bodies = Bodies(directory / "bodies")
-            self._path = directory / "queue.db"
-            self._db = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
-            try:
-                self._prepare()
-                sync_directory(directory)  # the names of the database and of its log
-                self._file = _identity(self._path)
-            except BaseException:
-                self._db.close()
-                raise
+            salvage.mend(directory)
+            self._database = Database(directory / "queue.db")
         except (OSError, sqlite3.Error) as error:
             raise QueueError(f"the queue in {directory} cannot be opened: {error}") from error
-        self._lock = threading.Lock()
-        self._lease: int | None = None
-
-    def _prepare(self) -> None:
-        db = self._db
-        db.text_factory = bytes.decode  # so that broken text is a ValueError, and of one entry only
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA foreign_keys = ON")
-        if self._version() != rows.VERSION:
-            self._migrate()
-
-    def _version(self) -> int:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version not in range(rows.VERSION + 1):
-            raise QueueError(f"the queue was made by another version of this program (its format is {version})")
-        return int(version)
-
-    def _migrate(self) -> None:
-        """In one transaction; of several processes the first one does it, and the others find it done."""
-        db = self._db
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            version = self._version()
-            steps = [rows.MIGRATIONS[old] for old in range(version, rows.VERSION)] if version else [rows.SCHEMA]
-            for statement in ";".join(steps).split(";"):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {rows.VERSION}")
-            db.execute("COMMIT")
-        finally:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
+        self._reading, self._writing = self._database.reading, self._database.writing
+        self._lease = Lease(self._database, directory / "lead")
+        self._damaged: set[str] = set()  # entries that cannot even be marked as such
 
     def close(self) -> None:
-        with self._lock:
-            self._db.close()
-            if self._lease is not None:
-                os.close(self._lease)
-                self._lease = None
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                yield self._db
-            except sqlite3.Error as error:
-                raise QueueError(f"the queue cannot be read: {error}") from error
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction; durable when the block has ended without an exception."""
-        with self._lock:
-            self._check_place()
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield self._db
-                self._db.execute("COMMIT")
-            except sqlite3.Error as error:
-                raise QueueError(f"the queue cannot be written: {error}") from error
-            finally:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-
-    def _check_place(self) -> None:
-        """A database that was removed or moved away while it is open still takes writes, which nobody would find."""
-        try:
-            found = _identity(self._path)
-        except OSError as error:
-            raise QueueError(f"the queue is not at its place: {error}") from error
-        if found != self._file:
-            raise QueueError(f"{self._path} is another file than the one that was opened; start the server again")
+        self._lease.give_up()
+        self._database.close()
 
     # New entries
 
@@ -185,57 +112,71 @@ class Queue:
     # The queue manager's side
 
     def lead(self) -> bool:
-        """Makes this process the one that delivers, until `close` or its end; False while another one is.
+        """Makes this process the one that delivers; False while another one is. To be called again every few seconds.
 
         Two that deliver from one queue would send everything twice. Raises QueueError.
         """
-        with self._lock:
-            if self._lease is None:
-                try:
-                    lease = os.open(self._path.with_name("lead"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                    try:
-                        fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    except OSError:
-                        os.close(lease)
-                        raise
-                except BlockingIOError:
-                    return False
-                except OSError as error:
-                    raise QueueError(f"the queue cannot be locked: {error}") from error
-                self._lease = lease
-            return True
+        return self._lease.take()
 
-    def due(self, now: float, *, horizon: float, limit: int, exclude: Collection[str] = ()) -> list[Entry]:
-        """Up to `limit` entries whose time has come, the most urgent first, and of these the longest due.
+    @property
+    def leads(self) -> bool:
+        """Does the lease of the last `lead` still hold? Without it nothing is sent. Costs nothing."""
+        return self._lease.held
 
-        No attempt is ever planned further ahead than `horizon` seconds: an entry whose time lies beyond was planned
+    def due(self, now: float, *, horizon: float, limit: int, far: bool = True) -> list[Entry]:
+        """Takes up to `limit` entries whose time has come, the most urgent first, and of these the longest due.
+
+        They are this process's to work on, as long as it leads, until `record` says that the work has ended. `far`: no
+        attempt is ever planned further ahead than `horizon` seconds, so an entry whose time lies beyond was planned
         before the clock was set back, and is due as well; but nothing is due before its release.
         """
-        conditions = (("due <= ?", now), (f"due > ? AND {_RELEASED}", now + horizon))
+        conditions = [("due <= ?", now), *([(f"due > ? AND {_RELEASED}", now + horizon)] if far else [])]
+        found: list[Entry] = []
+        # Read before the transaction: SQLite writes nothing in one in which it met a broken page.
         with self._reading() as db:
-            found: list[str] = []
             for priority in _priorities(db):
                 for condition, bound in conditions:
-                    hits = db.execute(
-                        "SELECT id FROM entry "  # noqa: S608 - constants
-                        f"WHERE state = 'queued' AND priority = ? AND {condition} ORDER BY due LIMIT ?",
-                        (priority, bound, limit + len(exclude)),
-                    )
-                    found += (id for (id,) in hits if id not in exclude)
-                if len(found) >= limit:
-                    break
-            return [entry for id in found[:limit] if (entry := self._read(db, id)) is not None]
+                    if (room := limit - len(found)) > 0:
+                        ids = self._waiting(db, priority, condition, bound, room)
+                        found += [entry for id in ids if (entry := self._read(db, id)) is not None]
+        if not found:
+            return []
+        if not self._lease.token:
+            raise QueueError("the queue is not led by this process")
+        take = "UPDATE entry SET lease = ? WHERE id = ? AND lease IS NULL AND state = 'queued'"
+        with self._writing(durable=False) as db:
+            return [entry for entry in found if db.execute(take, (self._lease.token, entry.id)).rowcount]
+
+    def _waiting(self, db: sqlite3.Connection, priority: int, condition: str, bound: float, limit: int) -> list[str]:
+        hits = db.execute(
+            "SELECT id FROM entry "  # noqa: S608 - constants
+            f"WHERE lease IS NULL AND state = 'queued' AND priority = ? AND {condition} ORDER BY due LIMIT ?",
+            (priority, bound, limit + len(self._damaged)),
+        )
+        return [id for (id,) in hits if id not in self._damaged][:limit]
 
     def _read(self, db: sqlite3.Connection, id: str) -> Entry | None:
-        """None: the entry was removed meanwhile, or could not be read and was set aside."""
+        """None: the entry could not be read and was set aside."""
         try:
             return _load(db, id)
         except NoSuchEntry:
             return None
         except (ValueError, TypeError) as error:
-            log.error("queue=%s cannot be read and is set aside: %s", id, error)
-            _set_aside(db, id)
-            return None
+            self._set_aside(db, id, error)
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            self._set_aside(db, id, error)
+        return None
+
+    def _set_aside(self, db: sqlite3.Connection, id: str, error: Exception) -> None:
+        log.error("queue=%s cannot be read and is set aside: %s", id, error)
+        try:
+            db.execute("UPDATE entry SET state = ?, lease = NULL WHERE id = ?", (State.CORRUPT, id))
+        except sqlite3.DatabaseError as failure:
+            if not is_damage(failure):
+                raise
+            self._damaged.add(id)
 
     def content(self, id: str) -> Content:
         """The message without `Entry.header`.
@@ -257,74 +198,110 @@ class Queue:
                 if content.size != size:
                     raise ValueError(f"the body has {content.size} octets and not {size}")
             except (FileNotFoundError, ValueError) as error:
-                self._check_place()
-                log.error("queue=%s has lost its body and is set aside: %s", id, error)
-                _set_aside(db, id)
+                self._database.check_place()
+                self._set_aside(db, id, error)
                 raise EntryLost(f"the body of {id} is lost: {error}") from error
             except OSError as error:  # too many open files, say: nothing is wrong with the entry
                 raise QueueError(f"the body of {id} cannot be read now: {error}") from error
             return content
 
-    def record(
-        self,
-        id: str,
-        *,
-        keep: Iterable[QueuedRecipient] = (),
-        forget: Iterable[int] = (),
-        warned: bool = False,
-        reports: Sequence[NewEntry] = (),
-    ) -> list[str]:
-        """What an attempt led to, in one transaction: the ids of the reports, which are queued with it.
+    def contents(self, ids: Sequence[str]) -> list[Content | Exception]:
+        """`content` of several entries at once."""
+        found: list[Content | Exception] = []
+        for id in ids:
+            try:
+                found.append(self.content(id))
+            except QueueError as error:
+                found.append(error)
+        return found
 
-        `keep` replaces recipients of the same number, `forget` drops the numbers; an entry without recipients is
-        deleted. Raises NoSuchEntry when the entry was removed meanwhile (then there is nothing to report), QueueError.
+    def record(self, batch: Sequence[Attempted]) -> list[list[str] | Exception]:
+        """What attempts led to, in one commit; for each of them the ids of its reports, which are queued with it.
+
+        An entry without recipients is deleted. Instead of ids NoSuchEntry when the entry was removed meanwhile (then
+        there is nothing to report), LeaseLost, or QueueError: then nothing of it was recorded.
         """
-        ready = self._write_bodies(reports)
+        ready = [self._write_bodies(attempted.reports) for attempted in batch]
+        results: list[list[str] | Exception] = []
+        gone: list[str] = []
         try:
-            gone = self._record(id, keep, forget, warned, reports, ready)
-        except QueueError:
-            self._discard(ready)
-            raise
-        if gone:
+            with self._writing() as db:
+                for attempted, bodies in zip(batch, ready, strict=True):
+                    try:
+                        results.append(self._record(db, attempted, bodies, gone))
+                    except QueueError as error:
+                        results.append(error)
+        except QueueError as error:
+            if len(batch) > 1:  # one of them may have met a broken page, in the way of all
+                for bodies in ready:
+                    self._discard(bodies)
+                return [self.record([attempted])[0] for attempted in batch]
+            results, gone = [error], []
+        for result, bodies in zip(results, ready, strict=True):
+            if isinstance(result, Exception):
+                self._discard(bodies)
+        for id in gone:
             self._bodies.remove(id)
-        return [item.id for item in ready if isinstance(item, _Ready)]
+        return results
 
     def _record(
-        self,
-        id: str,
-        keep: Iterable[QueuedRecipient],
-        forget: Iterable[int],
-        warned: bool,
-        reports: Sequence[NewEntry],
-        ready: Sequence[_Ready | QueueError],
-    ) -> bool:
-        with self._writing() as db:
-            if db.execute("SELECT 1 FROM entry WHERE id = ?", (id,)).fetchone() is None:
-                raise NoSuchEntry(f"no entry {id} in the queue")
-            db.executemany("DELETE FROM recipient WHERE entry = ? AND number = ?", [(id, number) for number in forget])
-            rows.put_recipients(db, id, keep)
-            for report, item in zip(reports, ready, strict=True):
-                if not isinstance(item, _Ready):
-                    raise item
-                rows.insert(db, item.id, report, item.inline)
-            (due,) = db.execute("SELECT min(next_attempt) FROM recipient WHERE entry = ?", (id,)).fetchone()
-            if due is None:
-                db.execute("DELETE FROM entry WHERE id = ?", (id,))
-                return True
-            db.execute("UPDATE entry SET due = ?, warned = max(warned, ?) WHERE id = ?", (due, warned, id))
-            return False
+        self, db: sqlite3.Connection, attempted: Attempted, bodies: Sequence[_Ready | QueueError], gone: list[str]
+    ) -> list[str]:
+        """Raises before the first change, but for LeaseLost."""
+        id = attempted.id
+        row = db.execute("SELECT lease FROM entry WHERE id = ?", (id,)).fetchone()
+        if row is None:
+            raise NoSuchEntry(f"no entry {id} in the queue")
+        ready = [item for item in bodies if isinstance(item, _Ready)]
+        if len(ready) < len(bodies):
+            raise next(item for item in bodies if isinstance(item, QueueError))
+        fenced = row[0] not in (None, self._lease.token)
+        forgotten = attempted.served if fenced else (*attempted.served, *attempted.told)
+        db.executemany("DELETE FROM recipient WHERE entry = ? AND number = ?", [(id, number) for number in forgotten])
+        if fenced:
+            raise LeaseLost(f"another process works on {id} now")
+        rows.update_recipients(db, id, attempted.keep)
+        for report, item in zip(attempted.reports, ready, strict=True):
+            rows.insert(db, item.id, report, item.inline)
+        (due,) = db.execute("SELECT min(next_attempt) FROM recipient WHERE entry = ?", (id,)).fetchone()
+        if due is None:
+            rows.delete(db, id)
+            gone.append(id)
+        else:
+            lease = None if attempted.ended else row[0]
+            values = (max(due, attempted.not_before), attempted.warned, lease, id)
+            db.execute("UPDATE entry SET due = ?, warned = max(warned, ?), lease = ? WHERE id = ?", values)
+            if attempted.hold:
+                hold = "UPDATE entry SET state = ? WHERE id = ? AND state = ?"
+                db.execute(hold, (State.HELD, id, State.QUEUED))
+        return [item.id for item in ready]
 
     def sweep(self) -> int:
         """Removes body files that a crash left without an entry, once they are a day old; gives their number."""
-        with self._reading() as db:
-            known = {id for (id,) in db.execute("SELECT id FROM entry")}
         try:
-            orphans = self._bodies.sweep(known)
+            orphans = self._bodies.sweep(self._known)
         except OSError as error:
             raise QueueError(f"the bodies cannot be listed: {error}") from error
         for name in orphans:
             log.warning("queue: body %r without an entry removed", name)
         return len(orphans)
+
+    def check(self) -> list[str]:
+        """Looks through the whole database for damage, and says what there is; the next start mends it.
+
+        Takes as long as reading it does, and keeps nobody waiting meanwhile. Raises QueueError.
+        """
+        try:
+            found = salvage.faults(self._database.path)
+            if found:
+                salvage.mark(self._directory)
+        except (OSError, sqlite3.Error) as error:
+            raise QueueError(f"the queue cannot be checked: {error}") from error
+        return found
+
+    def _known(self, id: str) -> bool:
+        with self._reading() as db:
+            return db.execute("SELECT 1 FROM entry WHERE id = ?", (id,)).fetchone() is not None
 
     # The administrator's side; a running server sees these changes at its next look
 
@@ -332,7 +309,13 @@ class Queue:
         """All entries, the oldest first. Unreadable ones are empty but for id, state and what else can be read."""
         with self._reading() as db:
             ids = [id for (id,) in db.execute("SELECT id FROM entry ORDER BY created, id")]
-            return [self._shown(db, id) for id in ids]
+            return [entry for id in ids if (entry := self._listed(db, id)) is not None]
+
+    def _listed(self, db: sqlite3.Connection, id: str) -> Entry | None:
+        try:
+            return self._shown(db, id)
+        except NoSuchEntry:  # it went meanwhile
+            return None
 
     def show(self, id: str) -> Entry:
         """Raises NoSuchEntry."""
@@ -342,7 +325,9 @@ class Queue:
     def _shown(self, db: sqlite3.Connection, id: str) -> Entry:
         try:
             return _load(db, id)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, sqlite3.DatabaseError) as error:
+            if isinstance(error, sqlite3.DatabaseError) and not is_damage(error):
+                raise
             return Entry(id, State.CORRUPT, None, MailParameters(), 0.0, False, 0, b"", ())
 
     def flush(self, ids: Collection[str] | None = None) -> int:
@@ -375,38 +360,41 @@ class Queue:
 
     def hold(self, ids: Collection[str]) -> int:
         """Keeps entries from being tried; gives the number of those that changed."""
-        return self._move(ids, State.QUEUED, State.HELD)
+        with self._writing() as db:
+            return sum(self._move(db, id, State.QUEUED, State.HELD) for id in ids)
 
     def release(self, ids: Collection[str]) -> int:
-        """Lets held entries be tried again, and corrupt ones once more; gives the number of those that changed."""
-        return self._move(ids, State.HELD, State.QUEUED) + self._move(ids, State.CORRUPT, State.QUEUED)
-
-    def _move(self, ids: Collection[str], old: State, new: State) -> int:
+        """Lets held entries be tried, at once, and corrupt ones once more; gives the number of those that changed."""
         with self._writing() as db:
-            return sum(
-                db.execute("UPDATE entry SET state = ? WHERE id = ? AND state = ?", (new, id, old)).rowcount
-                for id in ids
-            )
+            return sum(self._release(db, id) for id in ids)
+
+    def _release(self, db: sqlite3.Connection, id: str) -> bool:
+        if self._move(db, id, State.CORRUPT, State.QUEUED):
+            return True
+        if not self._move(db, id, State.HELD, State.QUEUED):
+            return False
+        # What its sender wants to wait for still waits.
+        if db.execute(f"UPDATE entry SET due = 0.0 WHERE id = ? AND {_RELEASED}", (id,)).rowcount:  # noqa: S608
+            db.execute("UPDATE recipient SET next_attempt = 0.0 WHERE entry = ?", (id,))
+        return True
+
+    def _move(self, db: sqlite3.Connection, id: str, old: State, new: State) -> bool:
+        return db.execute("UPDATE entry SET state = ? WHERE id = ? AND state = ?", (new, id, old)).rowcount > 0
 
     def remove(self, ids: Collection[str]) -> int:
         """Deletes entries for ever, without telling their senders; gives their number."""
         with self._writing() as db:
-            gone = [id for id in ids if db.execute("DELETE FROM entry WHERE id = ?", (id,)).rowcount]
+            gone = [id for id in ids if rows.delete(db, id)]
         for id in gone:
             self._bodies.remove(id)
         return len(gone)
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino
 
 
 def _priorities(db: sqlite3.Connection) -> Iterator[int]:
     """Those that queued entries have, from the top; each is one step in the index, however many entries there are."""
     below = 1000
     while True:
-        query = "SELECT max(priority) FROM entry WHERE state = 'queued' AND priority < ?"
+        query = "SELECT max(priority) FROM entry WHERE lease IS NULL AND state = 'queued' AND priority < ?"
         (priority,) = db.execute(query, (below,)).fetchone()
         if priority is None:
             return
@@ -431,7 +419,3 @@ def _load(db: sqlite3.Connection, id: str) -> Entry:
         return rows.entry_of(row, recipients)
     finally:
         db.execute("COMMIT")
-
-
-def _set_aside(db: sqlite3.Connection, id: str) -> None:
-    db.execute("UPDATE entry SET state = ? WHERE id = ?", (State.CORRUPT, id))

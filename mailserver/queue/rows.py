@@ -12,11 +12,12 @@ from collections.abc import Iterable, Sequence
 from mailserver.mail import Address, Body, DeliverBy, EnhancedCode, MailParameters, Notify, Reply, Return, restored
 from mailserver.queue.model import Entry, NewEntry, QueuedRecipient, State
 
-VERSION = 4
+VERSION = 5
 REPLY_TEXT_LIMIT = 1000  # characters kept of a remote's words
 
 # `due` is the earliest next attempt of an entry's recipients, kept here so that one index answers what is due.
-# `by_mode` is N or R, perhaps with a T behind it, as in RFC 2852.
+# `by_mode` is N or R, perhaps with a T behind it, as in RFC 2852. `lease` is the token of the owner that works on the
+# entry; `via` the transport that an administrator chose for it. `until` is in seconds since the start `boot`.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (
     id TEXT PRIMARY KEY,
@@ -36,11 +37,20 @@ CREATE TABLE IF NOT EXISTS entry (
     priority INTEGER NOT NULL DEFAULT 0,
     warned INTEGER NOT NULL,
     size INTEGER NOT NULL,
-    header BLOB NOT NULL
+    header BLOB NOT NULL,
+    lease TEXT,
+    via TEXT
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS entry_turn ON entry (state, priority, due);
+CREATE INDEX IF NOT EXISTS entry_turn ON entry (state, priority, due) WHERE lease IS NULL;
+CREATE INDEX IF NOT EXISTS entry_lease ON entry (lease) WHERE lease IS NOT NULL;
+CREATE TABLE IF NOT EXISTS owner (
+    token TEXT PRIMARY KEY,
+    boot TEXT NOT NULL,
+    until REAL NOT NULL,
+    locked INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS recipient (
-    entry TEXT NOT NULL REFERENCES entry ON DELETE CASCADE,
+    entry TEXT NOT NULL,
     number INTEGER NOT NULL,
     address TEXT NOT NULL,
     original TEXT,
@@ -58,7 +68,7 @@ CREATE TABLE IF NOT EXISTS recipient (
     PRIMARY KEY (entry, number)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS body (
-    entry TEXT PRIMARY KEY REFERENCES entry ON DELETE CASCADE,
+    entry TEXT PRIMARY KEY,
     content BLOB
 );
 """
@@ -80,11 +90,25 @@ ALTER TABLE entry ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
 DROP INDEX IF EXISTS entry_due;
 CREATE INDEX IF NOT EXISTS entry_turn ON entry (state, priority, due);
 """,
+    4: """
+ALTER TABLE entry ADD COLUMN lease TEXT;
+ALTER TABLE entry ADD COLUMN via TEXT;
+DROP INDEX IF EXISTS entry_turn;
+CREATE INDEX IF NOT EXISTS entry_turn ON entry (state, priority, due) WHERE lease IS NULL;
+CREATE INDEX IF NOT EXISTS entry_lease ON entry (lease) WHERE lease IS NOT NULL;
+CREATE TABLE IF NOT EXISTS owner (
+    token TEXT PRIMARY KEY,
+    boot TEXT NOT NULL,
+    until REAL NOT NULL,
+    locked INTEGER NOT NULL
+) WITHOUT ROWID;
+""",
 }
 """What makes the next version of each one."""
 
 PARAMETER_COLUMNS = "body, smtputf8, ret, envid, requiretls, release, hold, deliver_by, by_mode, priority"
-ENTRY_COLUMNS = f"{PARAMETER_COLUMNS}, id, state, sender, created, warned, size, header"
+NEW_COLUMNS = f"{PARAMETER_COLUMNS}, id, state, sender, created, warned, size, header"
+ENTRY_COLUMNS = f"{NEW_COLUMNS}, lease, via"
 RECIPIENT_COLUMNS = (
     "number, address, original, next_attempt, last_attempt, attempts, waited, failed, code, enhanced, text, host, "
     "notify, orcpt"
@@ -110,8 +134,8 @@ def insert(db: sqlite3.Connection, id: str, new: NewEntry, inline: bytes | None)
         first_attempt,
     )
     places = ", ".join("?" * len(row))
-    db.execute(f"INSERT INTO entry ({ENTRY_COLUMNS}, due) VALUES ({places})", row)  # noqa: S608 - constants
-    put_recipients(
+    db.execute(f"INSERT INTO entry ({NEW_COLUMNS}, due) VALUES ({places})", row)  # noqa: S608 - constants
+    _insert_recipients(
         db,
         id,
         (
@@ -148,37 +172,60 @@ def _parameter_values(asked: MailParameters) -> tuple[object, ...]:
     )
 
 
-def put_recipients(db: sqlite3.Connection, id: str, recipients: Iterable[QueuedRecipient]) -> None:
+def delete(db: sqlite3.Connection, id: str) -> bool:
+    """Was it there?"""
+    db.execute("DELETE FROM body WHERE entry = ?", (id,))
+    db.execute("DELETE FROM recipient WHERE entry = ?", (id,))
+    return db.execute("DELETE FROM entry WHERE id = ?", (id,)).rowcount > 0
+
+
+def update_recipients(db: sqlite3.Connection, id: str, recipients: Iterable[QueuedRecipient]) -> None:
+    """Those that are still there: nobody who was served meanwhile comes back."""
+    columns = ", ".join(f"{name} = ?" for name in RECIPIENT_COLUMNS.split(", ")[1:])
     db.executemany(
-        f"REPLACE INTO recipient (entry, {RECIPIENT_COLUMNS}) "  # noqa: S608 - constants
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            (
-                id,
-                r.number,
-                str(r.address),
-                None if r.original is None else str(r.original),
-                r.next_attempt,
-                r.last_attempt,
-                r.attempts,
-                r.waited,
-                r.failed,
-                None if r.reply is None else r.reply.code,
-                None if r.reply is None or r.reply.enhanced is None else str(r.reply.enhanced),
-                None if r.reply is None else r.reply.text[:REPLY_TEXT_LIMIT],
-                r.host,
-                None if r.notify is None else ",".join(sorted(r.notify)),
-                r.orcpt,
-            )
-            for r in recipients
-        ),
+        f"UPDATE recipient SET {columns} WHERE number = ? AND entry = ?",  # noqa: S608 - constants
+        ((*values[1:], values[0], id) for values in map(_recipient_values, recipients)),
+    )
+
+
+def _insert_recipients(db: sqlite3.Connection, id: str, recipients: Iterable[QueuedRecipient]) -> None:
+    places = ", ".join("?" * (1 + len(RECIPIENT_COLUMNS.split(", "))))
+    db.executemany(
+        f"INSERT INTO recipient (entry, {RECIPIENT_COLUMNS}) VALUES ({places})",  # noqa: S608 - constants
+        ((id, *_recipient_values(recipient)) for recipient in recipients),
+    )
+
+
+def _recipient_values(r: QueuedRecipient) -> tuple[object, ...]:
+    """For `RECIPIENT_COLUMNS`."""
+    return (
+        r.number,
+        str(r.address),
+        None if r.original is None else str(r.original),
+        r.next_attempt,
+        r.last_attempt,
+        r.attempts,
+        r.waited,
+        r.failed,
+        None if r.reply is None else r.reply.code,
+        None if r.reply is None or r.reply.enhanced is None else str(r.reply.enhanced),
+        None if r.reply is None else r.reply.text[:REPLY_TEXT_LIMIT],
+        r.host,
+        None if r.notify is None else ",".join(sorted(r.notify)),
+        r.orcpt,
     )
 
 
 def entry_of(row: tuple[object, ...], recipients: Iterable[tuple[object, ...]]) -> Entry:
     """From `ENTRY_COLUMNS` and `RECIPIENT_COLUMNS`. Raises ValueError, TypeError."""
-    *asked, id, state, sender, created, warned, size, header = row
-    if not (isinstance(id, str) and isinstance(created, float) and isinstance(size, int) and isinstance(header, bytes)):
+    *asked, id, state, sender, created, warned, size, header, lease, via = row
+    if not (
+        isinstance(id, str)
+        and isinstance(created, float)
+        and isinstance(size, int)
+        and isinstance(header, bytes)
+        and isinstance(via, str | None)
+    ):
         raise TypeError("a column of the entry has another type")
     waiting = tuple(map(_recipient_of, recipients))
     if not waiting:
@@ -193,6 +240,8 @@ def entry_of(row: tuple[object, ...], recipients: Iterable[tuple[object, ...]]) 
         size=size,
         header=header,
         recipients=waiting,
+        active=lease is not None,
+        via=via,
     )
 
 

@@ -151,6 +151,15 @@ class ClientConnection:
         return int(shortest) if shortest.isascii() and shortest.isdigit() and len(shortest) <= 9 else 0
 
     @property
+    def recipient_limit(self) -> int | None:
+        """RCPTMAX of LIMITS (RFC 9422 §4.2)."""
+        for limit in self.extensions.get("LIMITS", "").split():
+            name, _, value = limit.partition("=")
+            if name.upper() == "RCPTMAX" and value.isascii() and value.isdigit() and len(value) <= 6:
+                return int(value) or None
+        return None
+
+    @property
     def mechanisms(self) -> tuple[str, ...]:
         """The authentication mechanisms, in upper case."""
         return tuple(dict.fromkeys(self.extensions.get("AUTH", "").upper().split()))

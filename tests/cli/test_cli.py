@@ -20,7 +20,7 @@ from mailserver.cli import main
 from mailserver.config.loader import load_accounts
 from mailserver.config.reference import page
 from mailserver.mail import Address, Content, DeliverBy, Envelope, MailParameters, Recipient, Reply, parse_mailbox
-from mailserver.queue import NewEntry, Queue
+from mailserver.queue import Attempted, NewEntry, Queue
 from tests.support.configs import ACCOUNTS, MINIMAL, SECRET_HASH, write_configuration
 
 
@@ -322,21 +322,17 @@ def ids(command: Command) -> list[str]:
     ]
     ids = [id for id in queue.add(entries) if isinstance(id, str)]
     (tried,) = queue.show(ids[0]).recipients
-    queue.record(
-        ids[0],
-        keep=[
-            type(tried)(
-                number=tried.number,
-                address=tried.address,
-                original=None,
-                next_attempt=4_000_000_000.0,
-                last_attempt=1_700_000_300.0,
-                attempts=1,
-                reply=Reply.of(450, "4.2.1", "Come \x1b[2J later\u202e"),
-                host="mx.far.example",
-            )
-        ],
+    later = type(tried)(
+        number=tried.number,
+        address=tried.address,
+        original=None,
+        next_attempt=4_000_000_000.0,
+        last_attempt=1_700_000_300.0,
+        attempts=1,
+        reply=Reply.of(450, "4.2.1", "Come \x1b[2J later\u202e"),
+        host="mx.far.example",
     )
+    queue.record([Attempted(ids[0], keep=[later])])
     queue.close()
     return ids
 
@@ -362,7 +358,7 @@ def test_the_list_of_the_queue(command: Command, ids: list[str]) -> None:
 def test_a_long_answer_is_cut_visibly_in_the_list(command: Command, ids: list[str]) -> None:
     queue = Queue(command.directory / "data" / "queue")
     (recipient,) = queue.show(ids[0]).recipients
-    queue.record(ids[0], keep=[replace(recipient, reply=Reply.of(450, "4.2.1", "x" * 300))])
+    queue.record([Attempted(ids[0], keep=[replace(recipient, reply=Reply.of(450, "4.2.1", "x" * 300))])])
     queue.close()
     _, first, *_ = command.good("queue", "list").splitlines()
     assert first.endswith("450 4.2.1 " + "x" * 87 + "...")

@@ -2,13 +2,16 @@
 
 import pytest
 
-from mailserver.config.model import Relay as Settings
+from mailserver.config.relay import Relay as Settings
+from mailserver.delivery.nexthop import Unroutable
 from mailserver.delivery.relay import Relay
+from mailserver.delivery.routes import Encryption, LMTPServer, LMTPSocket, Routes, Smarthost
 from mailserver.mail import (
     Action,
     Address,
     Content,
     DeliverBy,
+    DeliveryStatus,
     Envelope,
     MailParameters,
     Notify,
@@ -36,8 +39,11 @@ class Setup:
         addresses = [f"192.0.2.{n}" for n in range(1, len(servers) + 1)]
         self.connector = ScriptedConnector(dict(zip(addresses, servers, strict=True)))
         self.clock = FakeClock()
+        self.settings = settings or Settings()
+        self.own = set()
+        self.leads = True
         self.relay = Relay(
-            settings or Settings(),
+            self.settings,
             hostname=hostname,
             resolver=resolver
             or TableResolver(
@@ -45,15 +51,42 @@ class Setup:
                 {name: [address] for name, address in zip(names, addresses, strict=True)},
             ),
             connector=self.connector,
+            is_own=lambda address: address in self.own,
+            may_send=lambda: self.leads,
             workers=FakeWorkers(),
             clock=self.clock,
         )
 
-    def deliver(self, *recipients, sender=ALICE, body=BODY, header=TRACE, next_hop="example.net", smtputf8=False):
+    def site(self, next_hop="example.net", transport=None):
+        if transport is None:
+            transport = Routes.of((), self.settings).transport(BOB, ALICE)
+        return run(self.relay.locate(transport, next_hop))
+
+    def deliver(self, *recipients, idle=60.0, **arguments):
+        """After it the connection waits for `idle` seconds."""
+        statuses = self.hand_over(*recipients, **arguments)
+        self.clock.advance(idle)
+        return statuses
+
+    def hand_over(
+        self,
+        *recipients,
+        sender=ALICE,
+        body=BODY,
+        header=TRACE,
+        next_hop="example.net",
+        smtputf8=False,
+        transport=None,
+        requiretls=False,
+    ):
         content = Content(body)
         told = tuple(each if isinstance(each, Recipient) else Recipient(each) for each in recipients or (BOB,))
-        envelope = Envelope(sender, told, MailParameters(smtputf8=smtputf8, ret=Return.HEADERS, envid="id=1"))
-        return run(self.relay.deliver(next_hop, envelope, header, content))
+        parameters = MailParameters(smtputf8=smtputf8, ret=Return.HEADERS, envid="id=1", requiretls=requiretls)
+        try:
+            site = self.site(next_hop, transport)
+        except Unroutable as error:
+            return [DeliveryStatus.of_reply(each.address, error.reply, None) for each in told]
+        return run(self.relay.deliver(site, Envelope(sender, told, parameters), header, content))
 
     def outcome(self, *recipients, **arguments):
         """(action, code, host) of the one status."""
@@ -102,7 +135,20 @@ def test_each_recipient_gets_the_answer_that_was_its_own(extensions):
 
 
 def test_without_a_valid_recipient_no_data_is_sent():
-    server = ScriptedServer({"RCPT": "550 5.1.1 unknown"})
+    server = ScriptedServer({"RCPT": "550 5.1.1 unknown", "DATA": "554 5.5.1 no valid recipients"})
+    assert [s.action for s in Setup(server).deliver(BOB, CAROL)] == [Action.FAILED] * 2
+    assert server.bodies == []
+
+
+def test_a_server_that_wants_data_though_it_took_no_recipient_gets_an_empty_message():
+    """RFC 2920 §3.1."""
+    server = ScriptedServer({"RCPT": "550 5.1.1 unknown", "BODY": "554 5.5.1 no valid recipients"})
+    assert [s.action for s in Setup(server).deliver(BOB, CAROL)] == [Action.FAILED] * 2
+    assert server.bodies == [b"\r\n"]
+
+
+def test_without_pipelining_nothing_is_sent_before_its_time():
+    server = ScriptedServer({"RCPT": "550 5.1.1 unknown"}, extensions=())
     assert [s.action for s in Setup(server).deliver(BOB, CAROL)] == [Action.FAILED] * 2
     assert "DATA" not in server.commands
 
@@ -423,7 +469,7 @@ REQUIRING = ("PIPELINING", "8BITMIME", "STARTTLS", "REQUIRETLS")
 def required(*servers):
     setup = Setup(*servers)
     envelope = Envelope(ALICE, (Recipient(BOB),), MailParameters(requiretls=True))
-    (status,) = run(setup.relay.deliver("example.net", envelope, TRACE, Content(BODY)))
+    (status,) = run(setup.relay.deliver(setup.site(), envelope, TRACE, Content(BODY)))
     return status.action, str(status.reply.status)
 
 
@@ -441,7 +487,7 @@ def test_requiretls_fails_where_it_cannot_be_promised(extensions):
     assert server.bodies == []
     setup = Setup(ScriptedServer(extensions=extensions))
     envelope = Envelope(ALICE, (Recipient(BOB),), MailParameters(requiretls=True))
-    (status,) = run(setup.relay.deliver("example.net", envelope, TRACE, Content(BODY)))
+    (status,) = run(setup.relay.deliver(setup.site(), envelope, TRACE, Content(BODY)))
     assert status.host is None, "the words are ours"
 
 
@@ -460,7 +506,8 @@ def test_a_server_that_answers_octet_by_octet_runs_out_of_time():
     setup = Setup(server)
 
     class Dripping:
-        tls = None
+        tls = certificate = None
+        peer = "192.0.2.1"
         closed = False
 
         async def read(self, timeout):
@@ -479,12 +526,12 @@ def test_a_server_that_answers_octet_by_octet_runs_out_of_time():
     dripping = Dripping()
 
     class Connector:
-        async def connect(self, address, port, timeout):
+        async def connect_any(self, addresses, port, timeout):
             return dripping
 
     setup.relay._connector = Connector()
     begun = setup.clock.monotonic()
-    assert setup.outcome() == (Action.DELAYED, 451, None)
+    assert setup.outcome(idle=0.0) == (Action.DELAYED, 451, None)
     assert setup.clock.monotonic() - begun <= 300.0 + 60.0
     assert dripping.closed
 
@@ -492,13 +539,13 @@ def test_a_server_that_answers_octet_by_octet_runs_out_of_time():
 def test_a_domain_of_many_hanging_servers_runs_out_of_patience():
     servers = [ScriptedServer({"GREETING": HANG}) for _ in range(10)]
     setup = Setup(*servers)
-    real = setup.connector.connect
+    real = setup.connector.connect_any
 
-    async def connect(address, port, timeout):
+    async def connect(*arguments):
         setup.clock.advance(300.0)
-        return await real(address, port, timeout)
+        return await real(*arguments)
 
-    setup.connector.connect = connect
+    setup.connector.connect_any = connect
     assert setup.outcome() == (Action.DELAYED, 451, None)
     assert len(setup.connector.attempts) == 4
 
@@ -511,6 +558,8 @@ def test_a_server_that_reads_slowly_for_hours_is_given_up():
     real = Content.chunks
 
     class Slow(Content):
+        in_memory = False
+
         def chunks(self):
             for chunk in real(content):
                 if "DATA" in server.commands:
@@ -519,7 +568,7 @@ def test_a_server_that_reads_slowly_for_hours_is_given_up():
 
     slow = Slow()
     slow.size = content.size
-    (status,) = run(setup.relay.deliver("example.net", Envelope(ALICE, (Recipient(BOB),)), TRACE, slow))
+    (status,) = run(setup.relay.deliver(setup.site(), Envelope(ALICE, (Recipient(BOB),)), TRACE, slow))
     assert (status.action, status.host) == (Action.DELAYED, None)
     assert "too slow" in status.reply.text
     assert server.bodies == []
@@ -542,7 +591,7 @@ def test_unreadable_content_never_gets_a_final_dot():
                 raise OSError(5, "Input/output error")
 
     with pytest.raises(OSError, match="Input"):
-        run(setup.relay.deliver("example.net", Envelope(ALICE, (Recipient(BOB),)), TRACE, Broken()))
+        run(setup.relay.deliver(setup.site(), Envelope(ALICE, (Recipient(BOB),)), TRACE, Broken()))
     assert server.bodies == []
     assert server.sessions[0].closed
 
@@ -585,9 +634,8 @@ def smarthost(server, password=None, *, port=587, user="relay@example.org"):
 def test_all_domains_share_the_smarthost_and_no_mx_is_asked_for():
     server = ScriptedServer()
     setup = smarthost(server)
-    assert setup.relay.next_hop("example.net") == setup.relay.next_hop("example.com") == "smart.example.com:587"
-    assert Setup(server).relay.next_hop("example.net") == "example.net"
-    assert setup.outcome(next_hop="smart.example.com:587") == (Action.RELAYED, 250, "smart.example.com")
+    assert setup.site("example.net").key == setup.site("example.com").key == "smarthost:smart.example.com:587"
+    assert setup.outcome() == (Action.RELAYED, 250, "smart.example.com")
     assert setup.connector.attempts == [("192.0.2.1", 587)]
 
 
@@ -642,7 +690,7 @@ def test_port_465_is_encrypted_from_the_first_octet(password):
 
 def test_a_smarthost_that_cannot_be_found_returns_no_mail():
     setup = Setup(settings=Settings(smarthost="typo.example.com:25"), resolver=TableResolver())
-    assert setup.outcome(next_hop="typo.example.com:25") == (Action.DELAYED, 451, None)
+    assert setup.outcome() == (Action.DELAYED, 451, None)
 
 
 # Twice
@@ -658,13 +706,13 @@ def test_a_recipient_named_twice_is_sent_once_and_both_have_the_answer():
 def test_no_session_begins_on_a_connection_that_comes_after_the_stop():
     server = ScriptedServer()
     setup = Setup(server)
-    connect = setup.connector.connect
+    connect = setup.connector.connect_any
 
     async def late(*arguments):
         setup.relay.abort()
         return await connect(*arguments)
 
-    setup.connector.connect = late
+    setup.connector.connect_any = late
     assert setup.outcome() == (Action.DELAYED, 451, None)
     assert server.commands == []
 
@@ -687,7 +735,7 @@ def test_a_server_that_says_nothing_at_all_is_told_from_one_that_breaks_off(stag
 )
 def test_the_last_words_of_a_server_that_hangs_up_within_the_content_count(words, outcome):
     setup = Setup(ScriptedServer())
-    connect = setup.connector.connect
+    connect = setup.connector.connect_any
 
     async def connect_to_one_that_hangs_up(*arguments):
         connection = await connect(*arguments)
@@ -702,7 +750,7 @@ def test_the_last_words_of_a_server_that_hangs_up_within_the_content_count(words
         connection.write = hang_up
         return connection
 
-    setup.connector.connect = connect_to_one_that_hangs_up
+    setup.connector.connect_any = connect_to_one_that_hangs_up
     assert setup.outcome() == outcome
 
 
@@ -716,7 +764,7 @@ def asked_for(server, notify=None, **parameters):
         seconds, returned, trace = by
         parameters["deliver_by"] = DeliverBy(setup.clock.wall() + seconds, returned, trace)
     envelope = Envelope(ALICE, (Recipient(BOB, notify=notify),), MailParameters(**parameters))
-    (status,) = run(setup.relay.deliver("example.net", envelope, TRACE, Content(BODY)))
+    (status,) = run(setup.relay.deliver(setup.site(), envelope, TRACE, Content(BODY)))
     return status
 
 
@@ -777,3 +825,164 @@ def test_the_priority_is_passed_on_where_it_is_known():
         server = ScriptedServer(extensions=extensions)
         asked_for(server, priority=-4)
         assert (told or f"MAIL FROM:<{ALICE}>") in server.commands
+
+
+# Connections that stay open
+
+
+def test_the_next_message_to_the_site_goes_over_the_same_connection():
+    server = ScriptedServer()
+    setup = Setup(server)
+    for recipient in (BOB, CAROL, DAVE):
+        assert setup.outcome(recipient, idle=4.0)[0] is Action.RELAYED
+    assert len(server.sessions) == 1
+    assert server.commands.count("EHLO mail.example.org") == 1
+    assert "RSET" not in server.commands
+    assert not server.sessions[0].closed
+    setup.clock.advance(5.0)
+    assert server.commands[-1] == "QUIT"
+    assert server.sessions[0].closed
+
+
+def test_after_a_message_that_was_refused_the_transaction_is_reset():
+    for extensions in (("PIPELINING",), ()):
+        server = ScriptedServer({"RCPT TO:<bob": "550 5.1.1 no", "DATA": "354 go on"}, extensions=extensions)
+        setup = Setup(server)
+        assert setup.outcome(BOB, idle=0.0)[0] is Action.FAILED
+        assert setup.outcome(CAROL, idle=0.0)[0] is Action.RELAYED
+        assert len(server.sessions) == 1
+        assert server.commands.index("RSET") < server.commands.index("RCPT TO:<carol@example.net>")
+
+
+def test_a_connection_takes_so_many_messages_and_no_more():
+    server = ScriptedServer()
+    setup = Setup(server, settings=Settings(messages_per_connection=2))
+    for _ in range(5):
+        assert setup.outcome(idle=0.0)[0] is Action.RELAYED
+    assert len(server.sessions) == 3
+    assert [session.closed for session in server.sessions] == [True, True, False]
+
+
+@pytest.mark.parametrize("fault", [CLOSE, "421 4.4.2 idle for too long"])
+def test_a_connection_that_ended_while_it_waited_is_no_failure(fault):
+    server = ScriptedServer()
+    setup = Setup(server)
+    assert setup.outcome(idle=0.0)[0] is Action.RELAYED
+    server.sessions[0]._answers = [fault]
+    server.sessions[0]._server = ScriptedServer({"MAIL": fault})
+    assert setup.outcome(CAROL, idle=0.0)[0] is Action.RELAYED
+    assert len(server.sessions) == 2
+    assert server.bodies == [TRACE + BODY] * 2
+
+
+def test_a_connection_on_which_the_answer_was_lost_is_not_used_again():
+    server = ScriptedServer({"BODY": HANG})
+    setup = Setup(server)
+    assert setup.outcome(idle=0.0)[0] is Action.DELAYED
+    assert setup.outcome(CAROL, idle=0.0)[0] is Action.DELAYED
+    assert len(server.sessions) == 2
+    assert server.sessions[0].closed
+
+
+def test_a_message_that_requires_tls_uses_no_connection_that_was_not_verified():
+    server = ScriptedServer(extensions=REQUIRING)
+    setup = Setup(server)
+    assert setup.outcome(idle=0.0)[0] is Action.RELAYED
+    assert setup.outcome(requiretls=True, idle=0.0)[0] is Action.RELAYED
+    assert [session.verified for session in server.sessions] == [False, True]
+
+
+def test_the_stop_closes_connections_that_wait():
+    server = ScriptedServer()
+    setup = Setup(server)
+    setup.deliver(idle=0.0)
+    setup.relay.abort()
+    assert server.sessions[0].closed
+
+
+# Circles
+
+
+def test_an_exchanger_at_an_address_of_this_machine_ends_the_search():
+    first, second, third = ScriptedServer({"GREETING": CLOSE}), ScriptedServer(), ScriptedServer()
+    setup = Setup(first, second, third)
+    setup.own = {"192.0.2.2"}
+    assert setup.outcome()[0] is Action.DELAYED
+    assert [len(server.sessions) for server in (first, second, third)] == [1, 0, 0]
+    setup.own = {"192.0.2.1"}
+    (status,) = setup.deliver()
+    assert (status.action, str(status.reply.status)) == (Action.FAILED, "5.4.6")
+
+
+# LMTP, and one answer for each recipient
+
+
+@pytest.mark.parametrize(
+    ("transport", "where"), [(LMTPServer("192.0.2.1", 24), ("192.0.2.1", 24)), (LMTPSocket("/run/l"), ("/run/l", 0))]
+)
+def test_lmtp_has_an_answer_for_each_recipient(transport, where):
+    answers = ["250 2.0.0 for bob", "452 4.2.2 carol is full", "550 5.7.1 not for dave"]
+    server = ScriptedServer({"LHLO": "250-mx\r\n250 PIPELINING", "BODY": "\r\n".join(answers)})
+    setup = Setup()
+    setup.connector.servers = {where[0]: server}
+    statuses = setup.deliver(BOB, CAROL, DAVE, transport=transport)
+    assert setup.connector.attempts == [where]
+    assert server.commands[0] == "LHLO mail.example.org"
+    assert [(status.action, status.reply.code) for status in statuses] == [
+        (Action.RELAYED, 250),
+        (Action.DELAYED, 452),
+        (Action.FAILED, 550),
+    ]
+
+
+def test_lmtp_answers_that_came_before_the_connection_broke_count():
+    server = ScriptedServer({"LHLO": "250-mx\r\n250 PIPELINING", "BODY": "250 2.0.0 for bob"})
+    setup = Setup()
+    setup.connector.servers = {"/run/l": server}
+    bob, carol = setup.deliver(BOB, CAROL, transport=LMTPSocket("/run/l"))
+    assert (bob.action, carol.action, carol.host) == (Action.RELAYED, Action.DELAYED, None)
+
+
+# Routes
+
+
+def test_a_route_may_demand_encryption_without_a_login():
+    server = ScriptedServer(extensions=())
+    setup = Setup()
+    setup.connector.servers = {"192.0.2.1": server}
+    required = Smarthost("192.0.2.1", 25, Encryption.REQUIRED)
+    (status,) = setup.deliver(transport=required)
+    assert (status.action, str(status.reply.status)) == (Action.DELAYED, "4.7.0")
+    server.extensions = ("STARTTLS",)
+    assert setup.outcome(transport=required)[0] is Action.RELAYED
+    assert server.sessions[-1].verified is False
+    assert setup.outcome(transport=Smarthost("192.0.2.1", 25, Encryption.VERIFIED))[0] is Action.RELAYED
+    assert server.sessions[-1].verified is True
+
+
+# Limits, and whose the message is
+
+
+def test_a_server_that_takes_few_recipients_at_a_time_gets_several_transactions():
+    server = ScriptedServer(extensions=("PIPELINING", "LIMITS MAILMAX=9 RCPTMAX=2"))
+    setup = Setup(server)
+    statuses = setup.deliver(*(Address(f"u{n}", "example.net") for n in range(5)))
+    assert [status.action for status in statuses] == [Action.RELAYED] * 5
+    assert len(server.bodies) == 3
+    assert len(server.sessions) == 1
+
+
+def test_no_final_dot_is_sent_when_another_process_has_taken_over():
+    server = ScriptedServer()
+    setup = Setup(server)
+    original = server.answer
+
+    def answer(command):
+        setup.leads &= command != "DATA"
+        return original(command)
+
+    server.answer = answer
+    (status,) = setup.deliver()
+    assert (status.action, str(status.reply.status)) == (Action.DELAYED, "4.3.2")
+    assert server.bodies == []
+    assert server.sessions[0].closed

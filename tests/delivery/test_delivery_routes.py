@@ -22,6 +22,7 @@ from mailserver.delivery.routes import (
     Smarthost,
     parse_transport,
 )
+from mailserver.delivery.schedule import Limits
 from mailserver.mail import Address, Reply, parse_mailbox
 
 ALICE = parse_mailbox("alice@example.org")
@@ -225,14 +226,16 @@ def test_overrides() -> None:
     )
     overrides = Overrides(relay)
     usual = overrides.of("example.net")
-    assert (usual.retry_first, usual.lifetime, usual.concurrency, usual.rate) == (60, 5 * 86400, 20, 7)
+    assert (usual.retry.first, usual.retry.lifetime, usual.limits) == (60, 5 * 86400, Limits(20, 7, 30, 900))
     own = overrides.of("EXAMPLE.com")
-    assert (own.lifetime, own.rate, own.concurrency, own.retry_first) == (3600, 0, 20, 60)
+    assert (own.retry.lifetime, own.retry.first, own.limits) == (3600, 60, Limits(20, 0, 30, 900))
     below = overrides.of("a.example.com")
-    assert (below.lifetime, below.rate, below.concurrency) == (5 * 86400, 7, 2)
+    assert (below.retry.lifetime, below.limits) == (5 * 86400, Limits(2, 7, 30, 900))
     nearest = overrides.of("a.b.example.com")
-    assert (nearest.retry_max, nearest.retry_first, nearest.delay_warning, nearest.concurrency) == (7200, 30, 60, 20)
+    assert (nearest.retry.longest, nearest.retry.first, nearest.retry.warning) == (7200, 30, 60)
+    assert nearest.limits.concurrency == 20
     assert overrides.of("b.example.com") == below
-    assert overrides.of("xn--mller-kva.example").rate == overrides.of("müller.example").rate == 1
+    assert overrides.of("xn--mller-kva.example").limits.rate == overrides.of("müller.example").limits.rate == 1
+    assert overrides.horizon == 4 * 3600
     assert overrides.of("[192.0.2.1]") == usual
     assert Overrides(Relay()).of("a.example") == Overrides(Relay()).of("b.example")

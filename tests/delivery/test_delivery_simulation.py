@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailserver.accounts import Mailbox, NotLocal
-from mailserver.config.model import Relay as Settings
+from mailserver.config.relay import Relay as Settings
 from mailserver.delivery import manager as manager_module
 from mailserver.delivery.manager import QueueManager
+from mailserver.delivery.nexthop import Site
 from mailserver.delivery.router import Router
+from mailserver.delivery.routes import Routes
 from mailserver.mail import Address, Content, DeliveryStatus, Envelope, Recipient, Reply
 from mailserver.queue import NewEntry, Queue, QueueError
 from tests.support.loop import Loop, LoopWorkers
@@ -48,18 +50,22 @@ class Directory:
 class World:
     """`scripts`: for each recipient its answers in turn, and after them always the last."""
 
-    def __init__(self, queue, scripts, faults):
-        self.queue = queue
+    def __init__(self, directory, scripts, faults):
+        self.directory = directory
+        self.queue = None
         self.scripts = scripts
         self.faults = faults  # how `record` fails, in turn
         self.taken = Counter()
         self.reports = []
-        self._record = queue.record
-        queue.record = self.record
         self.begin()
 
     def begin(self):
-        """A new process over the same queue."""
+        """A new process over the same queue; the former one does nothing any more."""
+        if self.queue is not None:
+            self.queue.close()
+        self.queue = Queue(self.directory)
+        self._record = self.queue.record
+        self.queue.record = self.record
         self.loop = Loop(epoch=self.loop.epoch if hasattr(self, "loop") else 1_700_000_000.0)
         workers = LoopWorkers(self.loop)
         self.manager = QueueManager(
@@ -67,6 +73,7 @@ class World:
             SETTINGS,
             hostname="mail.example.org",
             router=Router(Directory(), "mail.example.org"),
+            routes=Routes(),
             relay=self,
             deliver=workers.grouped(self.deliver_locally),
             workers=workers,
@@ -74,10 +81,10 @@ class World:
         )
         self.manager.start()
 
-    def record(self, *args, **kwargs):
+    def record(self, batch):
         if self.faults and self.faults.pop():
             raise QueueError("disk full")
-        return self._record(*args, **kwargs)
+        return self._record(batch)
 
     def deliver_locally(self, batch):
         for delivery in batch:
@@ -86,13 +93,13 @@ class World:
                 self.reports.append((fields["Final-Recipient"].removeprefix("rfc822; "), fields["Action"]))
         return ["path"] * len(batch)
 
-    def next_hop(self, domain):
-        return domain
+    async def locate(self, transport, domain):
+        return Site(domain, transport)
 
     def abort(self):
         pass
 
-    async def deliver(self, next_hop, envelope, header, content):
+    async def deliver(self, site, envelope, header, content):
         recipients = [recipient.address for recipient in envelope.recipients]
         await self.loop.sleep(5.0)
         kinds = [self.next_answer(self.scripts[str(recipient)]) for recipient in recipients]
@@ -110,9 +117,10 @@ class World:
         return self.reports.count((recipient, "failed"))
 
 
-def fill(queue, drawn):
+def fill(directory, drawn):
     """Queues the messages; the scripts of their recipients, each of which has an address of its own."""
     scripts = {}
+    queue = Queue(directory)
     for number, message in enumerate(drawn):
         to = []
         for place, (domain, script) in enumerate(message):
@@ -120,21 +128,22 @@ def fill(queue, drawn):
             scripts[str(address)] = list(script)
             to.append(Recipient(address))
         queue.add([NewEntry(Envelope(ALICE, tuple(to)), Content(b"Subject: x\r\n\r\n"), b"", 1_700_000_000.0)])
+    queue.close()
     return scripts
 
 
 @settings(max_examples=30)
 @given(st.lists(messages, min_size=1, max_size=4), st.lists(st.booleans(), max_size=10))
 def test_each_recipient_is_served_or_reported_and_only_once(tmp_path_factory, drawn, faults):
-    queue = Queue(tmp_path_factory.mktemp("queue"))
-    world = World(queue, fill(queue, drawn), faults)
+    directory = tmp_path_factory.mktemp("queue")
+    world = World(directory, fill(directory, drawn), faults)
     world.loop.advance(3 * 3600)
     assert world.loop.failures == []
-    assert queue.list() == []
+    assert world.queue.list() == []
     for recipient in world.scripts:
         assert world.taken[recipient] + world.failed(recipient) == 1
         assert world.reports.count((recipient, "delayed")) <= 1
-    queue.close()
+    world.queue.close()
 
 
 @settings(max_examples=30)
@@ -143,24 +152,23 @@ def test_each_recipient_is_served_or_reported_and_only_once(tmp_path_factory, dr
     st.lists(st.floats(0.0, 700.0), min_size=1, max_size=4),
 )
 def test_none_is_lost_and_none_reported_twice_when_the_process_dies(tmp_path_factory, drawn, lives):
-    queue = Queue(tmp_path_factory.mktemp("queue"))
-    world = World(queue, fill(queue, drawn), [])
+    directory = tmp_path_factory.mktemp("queue")
+    world = World(directory, fill(directory, drawn), [])
     for life in lives:
         world.loop.advance(life)
         world.begin()
     world.loop.advance(3 * 3600)
-    assert queue.list() == []
+    assert world.queue.list() == []
     for recipient in world.scripts:
         assert world.taken[recipient] + world.failed(recipient) >= 1
         assert world.failed(recipient) <= 1
-    queue.close()
+    world.queue.close()
 
 
 def test_the_simulation_sees_each_kind_of_end(tmp_path):
     """Guards the properties above against a simulation in which nothing happens."""
-    queue = Queue(tmp_path / "queue")
     drawn = [[("a.example", ["later", "taken"]), ("b.example", ["never"]), ("c.example", ["later"])]]
-    world = World(queue, fill(queue, drawn), [])
+    world = World(tmp_path, fill(tmp_path, drawn), [])
     world.loop.advance(3 * 3600)
     assert world.taken == {"u0-0@a.example": 1}
     assert sorted(world.reports) == [
@@ -168,4 +176,4 @@ def test_the_simulation_sees_each_kind_of_end(tmp_path):
         ("u0-2@c.example", "delayed"),
         ("u0-2@c.example", "failed"),
     ]
-    queue.close()
+    world.queue.close()

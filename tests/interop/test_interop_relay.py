@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +27,13 @@ def sink() -> Iterator[SMTPSink]:
 def relaying(tmp_path_factory: pytest.TempPathFactory, sink: SMTPSink) -> Iterator[RunningServer]:
     with NameServer() as dns:
         dns.mail_domain("elsewhere.test")
-        relay = {"resolver": [dns.address], "port": sink.port, "retry_first": "1 s", "retry_max": "1 s"}
+        relay = {
+            "resolver": [dns.address],
+            "port": sink.port,
+            "retry_first": "1 s",
+            "retry_max": "1 s",
+            "idle_connection": "1 s",
+        }
         with RunningServer(tmp_path_factory.mktemp("relaying"), sections={"relay": relay}) as server:
             yield server
 
@@ -54,6 +61,7 @@ def test_starttls_is_used_where_it_is_offered(relaying: RunningServer, sink: SMT
     directory: Path = relaying.directory
     context.load_cert_chain(directory / "certificate.pem", directory / "key.pem")
     sink.tls = context
+    time.sleep(1.5)  # so that no connection in clear is used again
     assert relayed(relaying, sink, SAMPLES["dots"]) == SAMPLES["dots"]
     assert sink.taken[-1].tls
     sink.tls = None

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
@@ -30,7 +31,8 @@ from mailserver.mail import (
     Return,
     parse_mailbox,
 )
-from mailserver.queue import NewEntry, NoSuchEntry, Queue, QueueError, State
+from mailserver.queue import Attempted, Entry, NewEntry, NoSuchEntry, Queue, QueuedRecipient, QueueError, State
+from mailserver.queue import database as database_module
 from mailserver.queue import queue as queue_module
 from mailserver.queue.bodies import Bodies
 
@@ -51,6 +53,29 @@ def put(queue: Queue, new: NewEntry) -> str:
     (id,) = queue.add([new])
     assert isinstance(id, str), id
     return id
+
+
+def due(queue: Queue, now: float, *, horizon: float, limit: int) -> list[Entry]:
+    """What is due; all of it is given back at once."""
+    assert queue.lead()
+    entries = queue.due(now, horizon=horizon, limit=limit)
+    queue.record([Attempted(entry.id) for entry in entries])
+    return entries
+
+
+def record(
+    queue: Queue,
+    id: str,
+    *,
+    keep: Sequence[QueuedRecipient] = (),
+    forget: Sequence[int] = (),
+    warned: bool = False,
+    reports: Sequence[NewEntry] = (),
+) -> list[str]:
+    (result,) = queue.record([Attempted(id, told=forget, keep=keep, warned=warned, reports=reports)])
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def whole(content: Content) -> bytes:
@@ -91,7 +116,7 @@ def test_an_entry_comes_back_as_it_was_queued(queue):
         NOW,
     )
     id = put(queue, new)
-    (entry,) = queue.due(NOW, horizon=HORIZON, limit=10)
+    (entry,) = due(queue, NOW, horizon=HORIZON, limit=10)
     assert entry == queue.show(id)
     assert (entry.id, entry.state, entry.sender, entry.parameters.body) == (id, State.QUEUED, None, Body.EIGHT_BIT)
     assert (entry.created, entry.warned, entry.header) == (NOW, False, b"Received: from there\r\n")
@@ -154,6 +179,7 @@ ADDED = {
     2: [("entry", "ret"), ("entry", "envid"), ("entry", "requiretls"), ("recipient", "notify"), ("recipient", "orcpt")],
     3: [("entry", "release")],
     4: [("entry", "hold"), ("entry", "deliver_by"), ("entry", "by_mode"), ("entry", "priority")],
+    5: [("entry", "lease"), ("entry", "via")],
 }
 """The columns that each version of the queue brought."""
 
@@ -161,14 +187,19 @@ ADDED = {
 def former_version(directory, version):
     db = sqlite3.connect(directory / "queue.db", isolation_level=None)
     db.execute("DROP INDEX entry_turn")
-    db.execute("CREATE INDEX entry_due ON entry (state, due)")
+    db.execute("DROP INDEX entry_lease")
+    db.execute("DROP TABLE owner")
+    if version < 4:
+        db.execute("CREATE INDEX entry_due ON entry (state, due)")
+    else:
+        db.execute("CREATE INDEX entry_turn ON entry (state, priority, due)")
     for table, column in chain.from_iterable(ADDED[later] for later in range(version + 1, max(ADDED) + 1)):
         db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
     db.execute(f"PRAGMA user_version = {version}")
     db.close()
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_a_queue_of_a_former_version_is_taken_over(tmp_path, version):
     queue = Queue(tmp_path / "queue")
     id = put(queue, message())
@@ -178,13 +209,13 @@ def test_a_queue_of_a_former_version_is_taken_over(tmp_path, version):
     entry = queue.show(id)
     assert entry.parameters == MailParameters()
     assert (entry.recipients[0].notify, entry.recipients[0].orcpt) == (None, None)
-    assert queue.due(NOW, horizon=HORIZON, limit=10) == [entry]
+    assert due(queue, NOW, horizon=HORIZON, limit=10) == [entry]
     queue.close()
     Queue(tmp_path / "queue").close()
     with sqlite3.connect(tmp_path / "queue" / "queue.db") as db:
         indexes = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE INDEX%'")]
     db.close()
-    assert indexes == ["entry_turn"]
+    assert sorted(indexes) == ["entry_lease", "entry_turn"]
 
 
 def test_urgent_messages_come_first_and_of_these_the_longest_due(queue):
@@ -196,10 +227,11 @@ def test_urgent_messages_come_first_and_of_these_the_longest_due(queue):
     wanted = [(9, NOW - 1), (9, NOW), (1, NOW - 5), (0, NOW - 9), (0, NOW), (-9, NOW - 99)]
     ids = {key: put(queue, asking(*key)) for key in (wanted[n] for n in (4, 1, 5, 0, 3, 2))}
     expected = [ids[key] for key in wanted]
-    assert [entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=10)] == expected
-    assert [entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=2, exclude=expected[:1])] == expected[1:3]
+    assert [entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=10)] == expected
+    queue.due(NOW, horizon=HORIZON, limit=1)
+    assert [entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=2)] == expected[1:3]
     queue.hold(expected[:2])
-    assert [entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=1)] == expected[2:3]
+    assert [entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=1)] == expected[2:3]
 
 
 def test_an_address_that_would_not_be_taken_today_condemns_no_entry(queue, tmp_path):
@@ -207,7 +239,7 @@ def test_an_address_that_would_not_be_taken_today_condemns_no_entry(queue, tmp_p
     with sqlite3.connect(tmp_path / "queue" / "queue.db") as db:
         db.execute("UPDATE recipient SET address = ?", ("x@" + "i\u0307" * 40 + ".example",))
     db.close()
-    assert [entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=10)] == [id]
+    assert [entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=10)] == [id]
 
 
 def test_several_processes_may_take_over_a_queue_at_once(tmp_path):
@@ -240,7 +272,7 @@ def test_a_large_body_lies_in_a_file_and_goes_with_its_entry(queue, bodies):
     assert [path.name for path in bodies.iterdir()] == [large]
     assert (bodies / large).stat().st_mode & 0o777 == 0o600
     assert whole(queue.content(large)) == LARGE
-    queue.record(large, forget=[0])
+    record(queue, large, forget=[0])
     assert not list(bodies.iterdir())
     assert whole(queue.content(small)) == b"small"
 
@@ -267,24 +299,25 @@ def test_a_message_without_recipients_is_refused(queue):
 
 def test_due_gives_the_longest_due_first_up_to_the_limit(queue):
     ids = [put(queue, message(at=NOW + shift)) for shift in (3, 1, 2, 500)]
-    assert [e.id for e in queue.due(NOW + 10, horizon=HORIZON, limit=2)] == [ids[1], ids[2]]
-    assert [e.id for e in queue.due(NOW + 10, horizon=HORIZON, limit=2, exclude={ids[1]})] == [ids[2], ids[0]]
-    assert queue.due(NOW, horizon=HORIZON, limit=10) == []
+    assert [e.id for e in due(queue, NOW + 10, horizon=HORIZON, limit=2)] == [ids[1], ids[2]]
+    queue.due(NOW + 10, horizon=HORIZON, limit=1)
+    assert [e.id for e in due(queue, NOW + 10, horizon=HORIZON, limit=2)] == [ids[2], ids[0]]
+    assert due(queue, NOW, horizon=HORIZON, limit=10) == []
 
 
 def test_an_entry_is_due_when_its_first_recipient_is(queue):
     id = put(queue, message("a@example.net", "b@example.net"))
     first, second = queue.show(id).recipients
-    queue.record(id, keep=[replace(first, next_attempt=NOW + 100), replace(second, next_attempt=NOW + 50)])
-    assert queue.due(NOW + 49, horizon=HORIZON, limit=10) == []
-    assert [e.id for e in queue.due(NOW + 50, horizon=HORIZON, limit=10)] == [id]
+    record(queue, id, keep=[replace(first, next_attempt=NOW + 100), replace(second, next_attempt=NOW + 50)])
+    assert due(queue, NOW + 49, horizon=HORIZON, limit=10) == []
+    assert [e.id for e in due(queue, NOW + 50, horizon=HORIZON, limit=10)] == [id]
 
 
 def test_an_attempt_planned_beyond_the_horizon_is_due_since_the_clock_went_back(queue):
     id = put(queue, message(at=NOW))
     year_ago = NOW - 365 * 86400
-    assert [e.id for e in queue.due(year_ago, horizon=HORIZON, limit=10)] == [id]
-    assert queue.due(NOW - HORIZON / 2, horizon=HORIZON, limit=10) == []
+    assert [e.id for e in due(queue, year_ago, horizon=HORIZON, limit=10)] == [id]
+    assert due(queue, NOW - HORIZON / 2, horizon=HORIZON, limit=10) == []
 
 
 # Results
@@ -295,12 +328,12 @@ def test_nothing_is_due_before_its_release_not_even_by_a_flush(queue):
     held = put(queue, replace(message(), envelope=replace(message().envelope, parameters=MailParameters(release=late))))
     other = put(queue, message())
     assert queue.show(held).parameters.release == late
-    assert [each.id for each in queue.due(NOW, horizon=HORIZON, limit=10)] == [other]
+    assert [each.id for each in due(queue, NOW, horizon=HORIZON, limit=10)] == [other]
     assert queue.flush() == 1 and queue.flush_domain(queue.show(held).recipients[0].address.domain) == 1
-    assert [each.id for each in queue.due(NOW, horizon=HORIZON, limit=10)] == [other]
-    assert {each.id for each in queue.due(late, horizon=HORIZON, limit=10)} == {held, other}
+    assert [each.id for each in due(queue, NOW, horizon=HORIZON, limit=10)] == [other]
+    assert {each.id for each in due(queue, late, horizon=HORIZON, limit=10)} == {held, other}
     assert queue.flush([held]) == 1, "who names it, wants it"
-    assert {each.id for each in queue.due(NOW, horizon=HORIZON, limit=10)} == {held, other}
+    assert {each.id for each in due(queue, NOW, horizon=HORIZON, limit=10)} == {held, other}
 
 
 def test_record_keeps_the_last_reply(queue):
@@ -315,17 +348,17 @@ def test_record_keeps_the_last_reply(queue):
         reply=reply,
         host="mx.example.net",
     )
-    queue.record(id, keep=[tried], warned=True)
+    record(queue, id, keep=[tried], warned=True)
     assert queue.show(id).recipients == (tried,)
     assert queue.show(id).warned
-    queue.record(id, keep=[replace(tried, reply=Reply(550, "No"), failed=True)])
+    record(queue, id, keep=[replace(tried, reply=Reply(550, "No"), failed=True)])
     assert queue.show(id).recipients[0].reply == Reply(550, "No")
     assert queue.show(id).warned
 
 
 def test_the_last_result_and_its_report_are_one_transaction(queue):
     id = put(queue, message())
-    (report,) = queue.record(id, forget=[0], reports=[message("alice@example.org", sender=None)])
+    (report,) = record(queue, id, forget=[0], reports=[message("alice@example.org", sender=None)])
     assert [entry.id for entry in queue.list()] == [report]
 
 
@@ -337,7 +370,7 @@ def test_a_report_that_cannot_be_queued_leaves_the_result_unrecorded(queue, monk
 
     monkeypatch.setattr(Bodies, "write", full)
     with pytest.raises(QueueError):
-        queue.record(id, forget=[0], reports=[message(body=LARGE)])
+        record(queue, id, forget=[0], reports=[message(body=LARGE)])
     assert [entry.id for entry in queue.list()] == [id]
     assert len(queue.show(id).recipients) == 1
 
@@ -346,7 +379,7 @@ def test_results_of_a_removed_entry_report_nothing(queue, bodies):
     id = put(queue, message())
     queue.remove([id])
     with pytest.raises(NoSuchEntry):
-        queue.record(id, forget=[0], reports=[message(body=LARGE, sender=None)])
+        record(queue, id, forget=[0], reports=[message(body=LARGE, sender=None)])
     assert queue.list() == []
     assert not list(bodies.iterdir())
 
@@ -370,7 +403,7 @@ class Failing:
 
 
 def test_a_failed_commit_leaves_no_trace(queue, bodies, monkeypatch):
-    monkeypatch.setattr(queue, "_db", Failing(queue._db))
+    monkeypatch.setattr(queue._database, "_db", Failing(queue._database._db))
     results = queue.add([message(), message(body=LARGE)])
     monkeypatch.undo()
     assert [type(result) for result in results] == [QueueError, QueueError]
@@ -431,7 +464,7 @@ def test_the_body_file_and_its_directory_are_synced_before_the_commit(queue, mon
             return self._db.execute(sql, *args)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(queue, "_db", Watching(queue._db))
+    monkeypatch.setattr(queue._database, "_db", Watching(queue._database._db))
     put(queue, message(body=LARGE))
     assert order == ["file", "directory", "commit"]
 
@@ -454,11 +487,11 @@ def test_an_unreadable_entry_is_set_aside_and_not_deleted(queue, tmp_path, sql, 
     id = put(queue, message(at=NOW - 5))
     execute(tmp_path, sql, value)
     other = put(queue, message())
-    assert [entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=10)] == [other]
+    assert [entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=10)] == [other]
     assert queue.show(id).state == State.CORRUPT
     assert {entry.id for entry in queue.list()} == {id, other}
     assert whole(queue.content(id)) == b"Subject: x\r\n\r\nhello\r\n"
-    assert [entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=10)] == [other]
+    assert [entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=10)] == [other]
 
 
 @pytest.mark.parametrize("harm", ["missing", "short", "row"])
@@ -473,7 +506,7 @@ def test_an_entry_without_its_body_is_set_aside(queue, tmp_path, bodies, harm):
     with pytest.raises(QueueError):
         queue.content(id)
     assert queue.show(id).state == State.CORRUPT
-    assert queue.due(NOW, horizon=HORIZON, limit=10) == []
+    assert due(queue, NOW, horizon=HORIZON, limit=10) == []
 
 
 def test_too_many_open_files_do_not_condemn_an_entry(queue, monkeypatch):
@@ -527,31 +560,31 @@ def test_sweep_removes_orphans_only_when_a_day_old(queue, bodies):
 def test_a_held_entry_is_not_due_until_it_is_released(queue):
     id = put(queue, message())
     assert queue.hold([id, "unknown"]) == 1
-    assert queue.due(NOW, horizon=HORIZON, limit=10) == []
+    assert due(queue, NOW, horizon=HORIZON, limit=10) == []
     assert queue.show(id).state == State.HELD
     assert queue.flush() == 0
     assert queue.hold([id]) == 0
     assert queue.release([id]) == 1
-    assert [entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=10)] == [id]
+    assert [entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=10)] == [id]
 
 
 def test_a_result_does_not_release_a_held_entry(queue):
     id = put(queue, message("a@example.net", "b@example.net"))
     queue.hold([id])
-    queue.record(id, forget=[0])
+    record(queue, id, forget=[0])
     assert queue.show(id).state == State.HELD
 
 
 def test_flush_makes_entries_due_at_once(queue):
     first, second = (put(queue, message(at=NOW + 100)) for _ in range(2))
     assert queue.flush([first, "unknown"]) == 1
-    assert [entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=10)] == [first]
+    assert [entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=10)] == [first]
     assert queue.show(first).recipients[0].next_attempt <= NOW
     assert queue.flush() == 2
-    assert {entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=10)} == {first, second}
+    assert {entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=10)} == {first, second}
 
 
-@pytest.mark.parametrize("end", [lambda queue, id: queue.remove([id]), lambda queue, id: queue.record(id, forget=[0])])
+@pytest.mark.parametrize("end", [lambda queue, id: queue.remove([id]), lambda queue, id: record(queue, id, forget=[0])])
 def test_nothing_of_an_entry_stays_in_the_database(queue, tmp_path, end):
     end(queue, put(queue, message()))
     db = sqlite3.connect(tmp_path / "queue" / "queue.db")
@@ -576,7 +609,7 @@ def test_another_process_sees_and_changes_the_queue_meanwhile(queue, tmp_path):
     other = Queue(tmp_path / "queue")
     assert [entry.id for entry in other.list()] == [id]
     other.flush()
-    assert [entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=10)] == [id]
+    assert [entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=10)] == [id]
     other.close()
 
 
@@ -591,7 +624,7 @@ def test_a_writer_waits_for_another_process(queue, tmp_path):
 
 
 def test_a_queue_locked_for_too_long_refuses_and_recovers(tmp_path, monkeypatch):
-    monkeypatch.setattr(queue_module, "BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr(database_module, "BUSY_TIMEOUT", 0.1)
     queue = Queue(tmp_path / "queue")
     db = sqlite3.connect(tmp_path / "queue" / "queue.db", isolation_level=None)
     db.execute("BEGIN IMMEDIATE")
@@ -606,9 +639,9 @@ def test_a_queue_locked_for_too_long_refuses_and_recovers(tmp_path, monkeypatch)
 def test_threads_may_use_the_queue_at_once(queue):
     def work(number: int) -> str:
         id = put(queue, message(body=LARGE if number % 4 == 0 else b"x"))
-        queue.due(NOW, horizon=HORIZON, limit=5)
+        due(queue, NOW, horizon=HORIZON, limit=5)
         if number % 2:
-            queue.record(id, forget=[0])
+            record(queue, id, forget=[0])
         return id
 
     with ThreadPoolExecutor(8) as pool:
@@ -682,17 +715,6 @@ def test_nothing_is_taken_into_a_queue_that_was_moved_away_or_replaced(queue, tm
     put(queue, message())
 
 
-def test_one_process_at_a_time_leads(queue, tmp_path):
-    other = Queue(tmp_path / "queue")
-    assert queue.lead()
-    assert queue.lead()
-    assert not other.lead()
-    put(other, message())
-    queue.close()
-    assert other.lead()
-    other.close()
-
-
 def test_an_entry_that_another_process_removes_while_it_is_looked_for_is_skipped(queue, monkeypatch):
     first, second = put(queue, message(at=NOW - 1)), put(queue, message())
     load = queue_module._load
@@ -703,13 +725,13 @@ def test_an_entry_that_another_process_removes_while_it_is_looked_for_is_skipped
         return load(db, id)
 
     monkeypatch.setattr(queue_module, "_load", removed)
-    assert [entry.id for entry in queue.due(NOW, horizon=HORIZON, limit=10)] == [second]
+    assert [entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=10)] == [second]
 
 
 def test_an_entry_that_another_process_removes_while_it_is_read_is_not_taken_for_a_corrupt_one(queue, tmp_path):
     id = put(queue, message())
     other = Queue(tmp_path / "queue")
-    queue._db.set_trace_callback(lambda sql: other.remove([id]) if "FROM recipient" in sql else None)
+    queue._database._db.set_trace_callback(lambda sql: other.remove([id]) if "FROM recipient" in sql else None)
     (entry,) = queue.list()
     assert entry.state is State.QUEUED
     assert queue.list() == []
@@ -725,7 +747,7 @@ def test_a_domain_is_flushed_with_those_below_it_where_that_is_asked_for(queue):
     queue.hold([held])
     first = queue.show(ids["a@example.net"])
     later = [replace(each, next_attempt=NOW + 1000) for each in first.recipients]
-    queue.record(first.id, keep=later)
+    record(queue, first.id, keep=later)
     assert queue.flush_domain("EXAMPLE.net") == 1
     assert queue.show(first.id).recipients[0].next_attempt == 0.0
     assert queue.flush_domain("example.net", subdomains=True) == 2

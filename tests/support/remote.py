@@ -54,8 +54,11 @@ class ScriptedServer:
 class ScriptedConnection:
     """The Connection port to a `ScriptedServer`."""
 
-    def __init__(self, server: ScriptedServer) -> None:
+    certificate = None
+
+    def __init__(self, server: ScriptedServer, peer: str = "") -> None:
         self._server = server
+        self.peer = peer
         self._input = b""
         self._answers: list[Answer] = [server.answer("GREETING")]
         self._in_body = False
@@ -142,12 +145,16 @@ class ScriptedConnector:
     servers: Mapping[str, ScriptedServer]
     attempts: list[tuple[str, int]] = field(default_factory=list)
 
-    async def connect(self, address: str, port: int, timeout: float) -> ScriptedConnection:
-        self.attempts.append((address, port))
-        server = self.servers.get(address)
-        if server is None:
-            raise ConnectFailure(f"no connection to {address} port {port}: refused")
-        return ScriptedConnection(server)
+    async def connect_any(self, addresses: Sequence[str], port: int, timeout: float) -> ScriptedConnection:
+        for address in addresses:
+            self.attempts.append((address, port))
+            server = self.servers.get(address)
+            if server is not None:
+                return ScriptedConnection(server, address)
+        raise ConnectFailure(f"no connection to {', '.join(addresses)} port {port}: refused")
+
+    async def connect_unix(self, path: str, timeout: float) -> ScriptedConnection:
+        return await self.connect_any([path], 0, timeout)
 
 
 @dataclass
