@@ -32,6 +32,7 @@ fuzz: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.smtp
+	$(BIN)/python -m benchmarks.relay
 	$(BIN)/python -m benchmarks.imap
 	$(BIN)/python -m benchmarks.pop3
 	$(BIN)/python -m benchmarks.store
