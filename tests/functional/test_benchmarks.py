@@ -63,6 +63,21 @@ def test_relay_benchmark_passes_all_on_once_and_prints_a_row_for_each_work(tmp_p
     assert all(float(row[2]) > 0 for row in rows)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("smtp-sink") is None, reason="smtp-sink is not installed: apt-get install postfix")
+def test_queue_benchmark_prints_rows_for_each_size(tmp_path: Path) -> None:
+    rows = _run("queue", tmp_path, rows=2000, seconds=3)
+    for size in (1000, 2000):
+        works = {
+            "open",
+            "the first 50 that are due",
+            "server: start to the first delivery",
+            "server: memory at the end",
+        }
+        assert {f"{size}: {work}" for work in works} <= {row[0] for row in rows}
+    assert all(float(row[2]) > 0 for row in rows if row[1] != "MB")
+
+
 def test_silent_hosts_neither_take_nor_refuse_connections() -> None:
     port = free_port()
     with SilentHosts(["127.2.0.1"], port), pytest.raises(TimeoutError):
