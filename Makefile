@@ -32,9 +32,11 @@ fuzz: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.smtp
+	$(BIN)/python -m benchmarks.relay
 	$(BIN)/python -m benchmarks.imap
 	$(BIN)/python -m benchmarks.pop3
 	$(BIN)/python -m benchmarks.store
+	$(BIN)/python -m benchmarks.queue
 
 $(READY): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -11,10 +11,12 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -33,11 +35,16 @@ class Missing(Exception):
 
 
 class Peer(ABC):
-    """A server on loopback: `smtp`, `imap` and `pop3` are its ports, where it has them."""
+    """A server on loopback: `smtp`, `submission`, `imap` and `pop3` are its ports, where it has them.
+
+    `login`: who must log in at the submission port before mail for other servers is taken; "": nobody.
+    """
 
     name: str
     greeting: bytes
+    login = ""
     smtp = 0
+    submission = 0
     imap = 0
     pop3 = 0
 
@@ -90,25 +97,33 @@ class _Process(Peer):
 
 
 class Mailserver(_Process):
-    """This project's."""
+    """This project's. `relay`: lines of its section of that name."""
 
     name = "mailserver"
     greeting = b"220"
+    login = ACCOUNT
 
-    def __init__(self, directory: Path, accounts: tuple[str, ...] = (ACCOUNT,)) -> None:
+    def __init__(self, directory: Path, accounts: tuple[str, ...] = (ACCOUNT,), *, relay: Sequence[str] = ()) -> None:
         super().__init__(directory)
-        self.smtp, self.imap, self.pop3 = free_port(), free_port(), free_port()
+        self.smtp, self.submission, self.imap, self.pop3 = (free_port() for _ in range(4))
         password = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
         (directory / "accounts.toml").write_text(
             '[domain."bench.test"]\n' + "".join(f'[account."{each}"]\npassword = "{password}"\n' for each in accounts)
         )
         listeners = "".join(
             f'[[listener]]\nprotocol = "{protocol}"\nendpoint = "tcp:{port}:interface=127.0.0.1"\ntls = "none"\n'
-            for protocol, port in (("smtp", self.smtp), ("imap", self.imap), ("pop3", self.pop3))
+            for protocol, port in (
+                ("smtp", self.smtp),
+                ("submission", self.submission),
+                ("imap", self.imap),
+                ("pop3", self.pop3),
+            )
         )
         (directory / "mailserver.toml").write_text(
             f'hostname = "ms.bench.test"\ndata = "data"\n{listeners}'
-            '[auth]\nwithout_tls = "loopback"\n[limits]\nconnections_per_address = 1000\n'
+            '[auth]\nwithout_tls = "loopback"\n'
+            "[limits]\nconnections_per_address = 1000\ntransactions = 1000000\n"
+            "[relay]\n" + "".join(f"{line}\n" for line in relay)
         )
 
     def _run(self) -> None:
@@ -125,6 +140,14 @@ class Mailserver(_Process):
     def maildir(self, account: str) -> Path:
         local, _, domain = account.partition("@")
         return self.directory / "data/mail" / domain / local
+
+    @property
+    def queue(self) -> Path:
+        return self.directory / "data/queue"
+
+    def queued(self) -> int:
+        with contextlib.closing(sqlite3.connect(f"file:{self.queue}/queue.db?mode=ro", uri=True, timeout=60)) as db:
+            return int(db.execute("SELECT count(*) FROM entry").fetchone()[0])
 
 
 class Dovecot(_Process):
@@ -191,16 +214,16 @@ service pop3-login {{
 
 
 class Postfix(Peer):
-    """Takes mail for any account of bench.test into one Maildir."""
+    """Takes mail for any account of bench.test into one Maildir, and from anybody. `more`: lines of its main.cf."""
 
     name = "Postfix"
     greeting = b"220"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, more: Sequence[str] = ()) -> None:
         if not shutil.which("postfix") or os.geteuid():
             raise Missing("Postfix: apt-get install postfix, and run as root")
         super().__init__(directory)
-        self.smtp = free_port()
+        self.smtp = self.submission = free_port()
         for part in ("etc", "queue", "data", "mail"):
             (directory / part).mkdir()
         (directory / "mail").chmod(0o777)
@@ -231,6 +254,7 @@ data_directory={directory}/data
 maillog_file={directory}/log
 maillog_file_prefixes={directory}
 """
+            + "".join(f"{line}\n" for line in more)
         )
         stock = Path("/usr/share/postfix/master.cf.dist").read_text()
         services = [line.split() for line in stock.splitlines() if line and not line.startswith(("#", " "))]
@@ -252,8 +276,22 @@ maillog_file_prefixes={directory}
     def stop(self) -> None:
         subprocess.run(["postfix", "-c", self.directory / "etc", "stop"], check=False, capture_output=True)
 
+    def release(self) -> None:
+        """Everything on hold may go; `flush` lets it."""
+        self._tool("postsuper", "-H", "ALL")
+
+    def flush(self) -> None:
+        self._tool("postqueue", "-f")
+
+    def _tool(self, name: str, *arguments: str) -> None:
+        subprocess.run([name, "-c", self.directory / "etc", *arguments], check=True, capture_output=True)
+
     def maildir(self, account: str) -> Path:
         return self.directory / "mail/Maildir"
+
+    def queued(self) -> int:
+        places = [self.directory / "queue" / name for name in ("maildrop", "hold", "incoming", "active", "deferred")]
+        return sum(len(files) for place in places for _, _, files in os.walk(place))
 
 
 def free_port() -> int:
