@@ -75,10 +75,11 @@ def look(directory: Path) -> dict[tuple[str, str], float]:
     before = _status("self", "VmRSS")
     begin = time.perf_counter()
     queue = Queue(directory)
+    queue.lead()
     opened = time.perf_counter()
     entries = queue.due(time.time(), horizon=HORIZON, limit=FIRST)
     found = time.perf_counter()
-    queue.due(time.time(), horizon=HORIZON, limit=FIRST, exclude=frozenset(entry.id for entry in entries))
+    queue.due(time.time(), horizon=HORIZON, limit=FIRST)
     second = time.perf_counter()
     queue.close()
     if len(entries) != FIRST:

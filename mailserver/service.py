@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 DELIVERY_THREADS = 4
 MAILBOX_THREADS = 8  # for POP3 and IMAP: however much they read, delivery does not wait for them
 PASSWORD_THREADS = 2  # argon2id takes 64 MiB for each
-DNS_THREADS = 10
+DNS_THREADS = 20
 RELEASE_GRACE = 10.0  # seconds, at the stop, for what sessions do when they have ended
 
 

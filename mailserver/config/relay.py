@@ -58,7 +58,7 @@ class Relay(Section):
     retry_max: Duration = Field(default=4 * HOUR, description="longest wait between two attempts")
     lifetime: Duration = Field(default=5 * DAY, description="a message that is older is returned to its sender")
     delay_warning: Duration = Field(default=4 * HOUR, description="the sender is told once that mail is late")
-    concurrency: Count = Field(default=100, description="deliveries at the same time, in all")
+    concurrency: Count = Field(default=500, description="deliveries at the same time, in all")
     concurrency_per_host: Count = Field(default=20, description="deliveries at the same time to one next hop")
     rate_per_host: Annotated[int, Field(ge=0, strict=True)] = Field(
         default=0, description="messages a minute to one next hop; 0: no limit"

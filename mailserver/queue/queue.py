@@ -32,7 +32,8 @@ _ID_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 def _new_id() -> str:
     """50 random bits, in letters that nobody mistakes for one another on the telephone."""
-    return "".join(secrets.choice(_ID_LETTERS) for _ in range(10))
+    bits = secrets.randbits(50)
+    return "".join(_ID_LETTERS[bits >> shift & 31] for shift in range(0, 50, 5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +250,9 @@ class Queue:
     ) -> list[str]:
         """Raises before the first change, but for LeaseLost."""
         id = attempted.id
-        row = db.execute("SELECT lease FROM entry WHERE id = ?", (id,)).fetchone()
+        row = db.execute(
+            "SELECT lease, content IS NULL FROM entry LEFT JOIN body ON entry = id WHERE id = ?", (id,)
+        ).fetchone()
         if row is None:
             raise NoSuchEntry(f"no entry {id} in the queue")
         ready = [item for item in bodies if isinstance(item, _Ready)]
@@ -266,7 +269,8 @@ class Queue:
         (due,) = db.execute("SELECT min(next_attempt) FROM recipient WHERE entry = ?", (id,)).fetchone()
         if due is None:
             rows.delete(db, id)
-            gone.append(id)
+            if row[1]:
+                gone.append(id)
         else:
             lease = None if attempted.ended else row[0]
             values = (max(due, attempted.not_before), attempted.warned, lease, id)

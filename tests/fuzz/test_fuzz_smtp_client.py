@@ -12,6 +12,7 @@ import pytest
 
 from mailserver.config.model import Relay as Settings
 from mailserver.delivery.relay import Relay
+from mailserver.delivery.routes import ByMX, Routes, Smarthost
 from mailserver.mail import Action, Address, Content, Envelope, Recipient
 from mailserver.ports import ConnectFailure, TLSState
 from mailserver.sasl import choose
@@ -33,6 +34,8 @@ class ScriptedConnection:
     """The Connection port: gives its pieces one by one, then hangs up."""
 
     pieces: list[bytes]
+    peer: str = "192.0.2.1"
+    certificate: str | None = None
     tls: TLSState | None = None
     closed: bool = False
     sent: bytes = b""
@@ -62,10 +65,10 @@ class ScriptedConnector:
     pieces: list[bytes]
     connections: list[ScriptedConnection] = field(default_factory=list)
 
-    async def connect(self, address: str, port: int, timeout: float) -> ScriptedConnection:
+    async def connect_any(self, addresses: Sequence[str], port: int, timeout: float) -> ScriptedConnection:
         if not self.pieces:
             raise ConnectFailure("refused")
-        self.connections.append(ScriptedConnection(self.pieces))
+        self.connections.append(ScriptedConnection(self.pieces, addresses[0]))
         return self.connections[-1]
 
 
@@ -162,10 +165,16 @@ def test_mutated_replies_to_a_delivery(smarthost: bool, tmp_path: Path) -> None:
                 hostname="mx.example.org",
                 resolver=TableResolver(hosts={"mx.example.net": ["192.0.2.1", "192.0.2.2"]}),
                 connector=connector,
+                is_own=lambda address: False,
+                may_send=lambda: True,
                 workers=FakeWorkers(),
                 clock=clock,
             )
-            statuses = run(relay.deliver(relay.next_hop("mx.example.net"), ENVELOPE, b"", Content(MESSAGE)))
+            transport = Routes.of((), settings).transport(RECIPIENTS[0], SENDER)
+            assert isinstance(transport, ByMX | Smarthost)
+            site = run(relay.locate(transport, "mx.example.net"))
+            statuses = run(relay.deliver(site, ENVELOPE, b"", Content(MESSAGE)))
+            clock.advance(60.0)
             assert [status.recipient for status in statuses] == list(RECIPIENTS)
             relayed = [status for status in statuses if status.action is Action.RELAYED]
             assert not relayed or any(b"\r\n.\r\n" in connection.sent for connection in connector.connections)

@@ -260,7 +260,7 @@ def issuer() -> trustme.CA:
 def trusted(issuer: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     store = crypto.X509Store()
     store.add_cert(crypto.X509.from_cryptography(x509.load_pem_x509_certificate(issuer.cert_pem.bytes())))
-    monkeypatch.setattr(peer, "_trusted", lambda: store)
+    monkeypatch.setattr(peer, "_system", lambda: (None, store))
     return None
 
 
@@ -320,7 +320,9 @@ def test_a_certificate_of_somebody_else() -> None:
 
 
 def test_the_system_has_its_trusted_ones() -> None:
-    assert isinstance(peer._trusted(), crypto.X509Store)
+    context, store = peer._system()
+    assert isinstance(store, crypto.X509Store)
+    assert context.get_cert_store() is not None, "who owns the store is kept"
 
 
 def made(subject: str, *names: str) -> x509.Certificate:
