@@ -29,6 +29,7 @@ class Arrival:
     protocol: str  # the "with" clause: SMTP, ESMTP, ESMTPS, ESMTPSA, ...
     id: str  # of the message, in logs and in the reply: its session's, and the number of the transaction in it
     tls: str = ""  # "TLSv1.3 TLS_AES_256_GCM_SHA384"
+    login: str = ""  # the account that logged in; no trace field tells it
 
 
 def received_field(

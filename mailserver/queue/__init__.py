@@ -6,9 +6,10 @@ Promises   What `Queue.add` gave an id for is on disk: body file synced, its dir
            A queue that was removed or moved away while it is open takes nothing more.
 On failure QueueError, and nothing has changed.
 Layout     <data>/queue/queue.db (SQLite, WAL); bodies above 64 KiB in <data>/queue/bodies/<id>, in CRLF form;
-           <data>/queue/lead, locked by the process that delivers, if it lives.
+           <data>/queue/lead, locked by the process that delivers, if it lives; <data>/queue/history/, what happened.
 """
 
+from mailserver.queue.history import NO_HISTORY, Destination, History, NoHistory
 from mailserver.queue.model import (
     Attempted,
     Entry,
@@ -23,11 +24,15 @@ from mailserver.queue.model import (
 from mailserver.queue.queue import Queue
 
 __all__ = [
+    "NO_HISTORY",
     "Attempted",
+    "Destination",
     "Entry",
     "EntryLost",
+    "History",
     "LeaseLost",
     "NewEntry",
+    "NoHistory",
     "NoSuchEntry",
     "Queue",
     "QueueError",

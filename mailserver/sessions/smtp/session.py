@@ -430,7 +430,8 @@ class SMTPSession:
         if self._hello.extended:  # RFC 3848
             protocol += "S" * (tls is not None) + "A" * (self._account is not None)
         id = f"{self._channel.id}.{self._patience.messages}"
-        return Arrival(self._hello.domain, self._channel.peer, protocol, id, str(tls or ""))
+        login = str(self._account or "")
+        return Arrival(self._hello.domain, self._channel.peer, protocol, id, str(tls or ""), login)
 
     def _end_transaction(self) -> None:
         transaction, self._transaction = self._transaction, None
