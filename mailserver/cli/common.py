@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
+from textwrap import indent
 from typing import IO, Any
 
 import click
@@ -19,6 +21,9 @@ from mailserver.config.model import Configuration
 from mailserver.mail import Address
 from mailserver.queue import QueueError
 from mailserver.store.model import StoreError
+
+PART_OF_TABLE = 2000
+"""Lines that are held in memory, to find out how wide the columns are."""
 
 
 class Failure(click.ClickException):
@@ -82,14 +87,34 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as they must be; nothing but the header when there are no rows."""
-    lines = [header, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    for line in lines:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+def print_json_list(values: Iterable[object]) -> None:
+    """As `print_json` of a list, one value after the other: there may be very many."""
+    separator = "["
+    for value in values:
+        click.echo(f"{separator}\n{indent(json.dumps(value, indent=2, ensure_ascii=False), '  ')}", nl=False)
+        separator = ","
+    click.echo("[]" if separator == "[" else "\n]")
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns as wide as they must be; nothing but the header when there are no rows. A long table comes in parts."""
+    source = iter(rows)
+    lines = [header, *islice(source, PART_OF_TABLE)]
+    widths = [0] * len(header)
+    while lines:
+        widths = [max(width, *(len(line[i]) for line in lines)) for i, width in enumerate(widths)]
+        for line in lines:
+            click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        lines = [*islice(source, PART_OF_TABLE)]
 
 
 def printable(text: str) -> str:
     """What others have written, without anything that a terminal would obey."""
     return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 entry`, `3 entries`."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun.removesuffix('y')}ies" if noun.endswith("y") else f"{number} {noun}s"

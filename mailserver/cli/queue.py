@@ -2,59 +2,102 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Container, Iterator, Sequence
+import sys
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import Any, TypeVar
 
 import click
 
-from mailserver.cli.common import Context, Failure, as_json, pass_context, print_json, print_table, printable
-from mailserver.config.units import format_size
-from mailserver.mail import MailParameters
-from mailserver.queue import Entry, Queue, QueuedRecipient, State
+from mailserver.cli.common import (
+    Context,
+    Failure,
+    as_json,
+    counted,
+    pass_context,
+    print_json,
+    print_json_list,
+    print_table,
+)
+from mailserver.cli.entries import BACKLOG_HEADER, HEADER, backlog_data, backlog_row, data_of, lines_of, rows_of
+from mailserver.cli.selection import Selection, selecting
+from mailserver.delivery.routes import parse_transport
+from mailserver.queue import Administration, Filter, History, Queue, Standing
 
-ANSWER_LIMIT = 100
-"""Characters of a remote's answer in the list."""
-
-F = TypeVar("F", bound=Callable[..., object])
+BY_THE_TABLE = "table"
+"""In place of a transport: as the routing table has it."""
 
 
 @contextmanager
-def _opened(context: Context) -> Iterator[Queue | None]:
+def _opened(context: Context) -> Iterator[Administration | None]:
     """None when there is no queue yet: only the server makes it, as the user that it runs as."""
-    directory = context.configuration.data / "queue"
+    configuration = context.configuration
+    directory = configuration.data / "queue"
     if not (directory / "queue.db").exists():
         yield None
         return
-    queue = Queue(directory)
+    queue = Queue(directory, History(directory / "history", configuration.relay.history))
     try:
-        yield queue
+        yield queue.administration
     finally:
         queue.close()
 
 
 @click.group()
 def queue() -> None:
-    """Look at mail that waits for delivery, and decide about it."""
+    """Look at mail that waits for delivery, and decide about it.
+
+    Commands are for entries that are named by their IDs, or for those that options select: of several options all must
+    hold, and those that speak of a recipient must hold for one and the same.
+    """
 
 
 @queue.command("list")
+@selecting
+@click.option(
+    "--limit", type=click.IntRange(0), default=1000, show_default=True, help="Entries that are shown; 0: all."
+)
+@click.option("--summary", is_flag=True, help="Only counts, and the domains for which most waits.")
 @as_json
 @pass_context
-def list_entries(context: Context, as_json: bool) -> None:
+def list_entries(context: Context, selection: Selection, limit: int, summary: bool, as_json: bool) -> None:
     """List what waits, the oldest first."""
-    with _opened(context) as queue:
-        entries = queue.list() if queue else []
+    filter = selection.filter
+    with _opened(context) as administration:
+        counts = dict.fromkeys(Standing, 0) if administration is None else administration.counts(filter)
+        if summary:
+            _print_summary(administration, filter, counts, as_json)
+            return
+        entries = iter(()) if administration is None else administration.entries(filter, limit=limit or None)
+        total = sum(counts.values())
+        if as_json:
+            print_json_list(map(data_of, entries))
+        elif total:
+            print_table(HEADER, (row for entry in entries for row in rows_of(entry)))
+            click.echo(_told(counts))
+        else:
+            click.echo("The queue is empty." if filter.for_all else "No entry of the queue fits.")
+    if 0 < limit < total:
+        cut = f"{limit} of {counted(total, 'entry')} are shown, the oldest; --limit {total} shows all"
+        click.echo(f"mailserver: {cut}" if as_json else cut, err=as_json)
+
+
+def _told(counts: Mapping[Standing, int]) -> str:
+    kinds = ", ".join(f"{count} {standing}" for standing, count in counts.items() if count)
+    total = counted(sum(counts.values()), "entry")
+    return f"{total}: {kinds}" if kinds else total
+
+
+def _print_summary(
+    administration: Administration | None, filter: Filter, counts: Mapping[Standing, int], as_json: bool
+) -> None:
+    backlogs = [] if administration is None else administration.backlogs(filter)
     if as_json:
-        print_json([_data(entry) for entry in entries])
+        states = {str(standing): count for standing, count in counts.items()}
+        print_json({"states": states, "domains": [backlog_data(each) for each in backlogs]})
         return
-    if not entries:
-        click.echo("The queue is empty.")
-        return
-    header = ("ID", "STATE", "SIZE", "AGE", "FROM", "TO", "NEXT TRY", "LAST ANSWER")
-    print_table(header, [row for e in entries for row in _rows(e)])
+    click.echo(_told(counts))
+    if backlogs:
+        print_table(BACKLOG_HEADER, map(backlog_row, backlogs))
 
 
 @queue.command()
@@ -62,183 +105,130 @@ def list_entries(context: Context, as_json: bool) -> None:
 @as_json
 @pass_context
 def show(context: Context, id: str, as_json: bool) -> None:
-    """Show one entry in full."""
-    with _opened(context) as queue:
-        if queue is None:
+    """Show one entry in full. `mailserver why ID` tells what happened to it."""
+    with _opened(context) as administration:
+        if administration is None:
             raise Failure(f"no entry {id} in the queue")
-        entry = queue.show(id)
+        entry = administration.show(id)
     if as_json:
-        print_json(_data(entry))
+        print_json(data_of(entry))
         return
-    click.echo(f"{entry.id}: {entry.state}, {format_size(entry.size)}, since {_time(entry.created)}")
-    click.echo(f"from {_sender(entry)}")
-    for line in _wishes(entry.parameters):
+    for line in lines_of(entry):
         click.echo(line)
-    for recipient in entry.recipients:
-        click.echo(f"to {printable(str(recipient.address))}: {_history(recipient)}")
-
-
-def _selection(command: F) -> F:
-    every = click.option("--all", "every", is_flag=True, help="All entries.")
-    return click.argument("ids", nargs=-1, metavar="[ID]...")(every(command))
 
 
 @queue.command()
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@selecting
+@as_json
 @pass_context
-def flush(context: Context, ids: tuple[str, ...]) -> None:
-    """Try entries again now: those named, or all but the held ones and those whose sender asked for a later time."""
-    _change(
-        context,
-        ids,
-        not ids,
-        lambda queue, _: queue.flush(ids or None),
-        "to be tried now",
-        refused=(State.HELD, State.CORRUPT),
-    )
+def flush(context: Context, selection: Selection, as_json: bool) -> None:
+    """Try entries again now.
+
+    Held ones stay held. Those whose sender asked for a later time wait for it, unless they are named by their IDs.
+    """
+    held = (Standing.HELD, Standing.CORRUPT)
+    _change(context, selection, Administration.flush, "to be tried now", as_json=as_json, refused=held)
 
 
 @queue.command()
-@_selection
+@selecting
+@as_json
 @pass_context
-def hold(context: Context, ids: tuple[str, ...], every: bool) -> None:
+def hold(context: Context, selection: Selection, as_json: bool) -> None:
     """Keep entries from being tried."""
-    _change(context, ids, every, Queue.hold, "held")
+    _change(context, selection, Administration.hold, "held", as_json=as_json)
 
 
 @queue.command()
-@_selection
+@selecting
+@as_json
 @pass_context
-def release(context: Context, ids: tuple[str, ...], every: bool) -> None:
-    """Let held entries be tried again."""
-    _change(context, ids, every, Queue.release, "released")
+def release(context: Context, selection: Selection, as_json: bool) -> None:
+    """Let held entries be tried again, and corrupt ones be read once more."""
+    _change(context, selection, Administration.release, "released", as_json=as_json)
 
 
 @queue.command()
-@_selection
+@selecting
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json
 @pass_context
-def remove(context: Context, ids: tuple[str, ...], every: bool) -> None:
+def remove(context: Context, selection: Selection, yes: bool, as_json: bool) -> None:
     """Delete entries for ever; nobody is told."""
-    _change(context, ids, every, Queue.remove, "removed")
+
+    def act(administration: Administration, filter: Filter) -> int:
+        if not (yes or filter.names_only):
+            _confirm(sum(administration.counts(filter).values()))
+        return administration.remove(filter)
+
+    _change(context, selection, act, "removed", as_json=as_json)
+
+
+def _confirm(count: int) -> None:
+    if count < 2:
+        return
+    if not sys.stdin.isatty():
+        raise Failure(f"{count} entries would be removed for ever; add --yes when that is meant")
+    click.confirm(f"{count} entries would be removed for ever. Is that meant?", abort=True, err=True)
+
+
+@queue.command()
+@selecting
+@as_json
+@pass_context
+def requeue(context: Context, selection: Selection, as_json: bool) -> None:
+    """Forget what was tried, as if the entries had just come, and try them now.
+
+    Their time begins anew, recipients that failed are tried again, and their way is looked for again; a way that was
+    chosen by reroute stays. Held ones stay held.
+    """
+    _change(context, selection, Administration.requeue, "requeued", as_json=as_json, refused=(Standing.CORRUPT,))
+
+
+def _transport(ctx: click.Context, param: click.Parameter, value: str) -> str | None:
+    if value == BY_THE_TABLE:
+        return None
+    try:
+        return str(parse_transport(value))
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; or {BY_THE_TABLE}", ctx, param) from None
+
+
+@queue.command()
+@click.argument("via", callback=_transport)
+@selecting
+@as_json
+@pass_context
+def reroute(context: Context, via: str | None, selection: Selection, as_json: bool) -> None:
+    """Send entries another way, now: by VIA, as mx, smarthost:HOST:PORT, lmtp:HOST:PORT, lmtp:unix:/path, discard, hold
+    or error:TEXT; "table" is the usual way again. Held ones stay held.
+    """
+
+    def act(administration: Administration, filter: Filter) -> int:
+        return administration.reroute(filter, via)
+
+    _change(context, selection, act, "rerouted", as_json=as_json, refused=(Standing.CORRUPT,))
 
 
 def _change(
     context: Context,
-    ids: Sequence[str],
-    every: bool,
-    act: Callable[[Queue, Sequence[str]], int],
+    selection: Selection,
+    act: Callable[[Administration, Filter], int],
     done: str,
     *,
-    refused: Container[State] = (),
+    as_json: bool,
+    refused: Container[Standing] = (),
 ) -> None:
     """Nothing changes when one of the IDs is unknown or of a `refused` state."""
-    if bool(ids) == every:
-        raise click.UsageError("name entries by their IDs, or all of them by --all")
-    with _opened(context) as queue:
-        known = {entry.id: entry.state for entry in queue.list()} if queue else {}
-        if unknown := [id for id in ids if id not in known]:
+    filter = selection.for_a_change()
+    with _opened(context) as administration:
+        known = administration.standings(filter.ids) if administration else {}
+        if unknown := [id for id in filter.ids if id not in known]:
             raise Failure(*(f"no entry {id} in the queue" for id in unknown))
-        if unfit := [id for id in ids if known[id] in refused]:
+        if unfit := [id for id in filter.ids if known[id] in refused]:
             raise Failure(*(f"{id} is {known[id]}; `mailserver queue release {id}` lets it go first" for id in unfit))
-        changed = act(queue, ids or sorted(known)) if queue else 0
-    click.echo(f"{changed} {'entry' if changed == 1 else 'entries'} {done}")
-
-
-def _rows(entry: Entry) -> Iterator[tuple[str, ...]]:
-    """A row for each recipient; what is the same for all stands in the first."""
-    left = (entry.id, str(entry.state), format_size(entry.size), _length(time.time() - entry.created), _sender(entry))
-    if not entry.recipients:
-        yield (*left, "-", "-", "-")
-    for recipient in entry.recipients:
-        answer = printable(str(recipient.reply)) if recipient.reply else "-"
-        if len(answer) > ANSWER_LIMIT:
-            answer = f"{answer[: ANSWER_LIMIT - 3]}..."
-        yield (*left, printable(str(recipient.address)), _next_try(entry, recipient), answer)
-        left = ("", "", "", "", "")
-
-
-def _next_try(entry: Entry, recipient: QueuedRecipient) -> str:
-    if recipient.failed:
-        return "given up"
-    if entry.state is not State.QUEUED:
-        return "-"
-    wait = recipient.next_attempt - time.time()
-    return f"in {_length(wait)}" if wait > 0 else "now"
-
-
-def _sender(entry: Entry) -> str:
-    if entry.state is State.CORRUPT:
-        return "?"
-    return printable(str(entry.sender)) if entry.sender else "<>"
-
-
-def _history(recipient: QueuedRecipient) -> str:
-    if not recipient.attempts:
-        return "not tried yet"
-    answer = printable(str(recipient.reply)) if recipient.reply else "no answer"
-    host = f" from {printable(recipient.host)}" if recipient.host else ""
-    following = "given up" if recipient.failed else f"next attempt {_soon(recipient.next_attempt)}"
-    tries = f"{recipient.attempts} {'attempt' if recipient.attempts == 1 else 'attempts'}"
-    return f"{tries}, the last {_time(recipient.last_attempt)}: {answer}{host}; {following}"
-
-
-def _wishes(asked: MailParameters) -> Iterator[str]:
-    """What the sender asked for, where it matters to the queue."""
-    if asked.release is not None:
-        yield f"not before {_time(asked.release)}, as the sender asked"
-    by = asked.deliver_by
-    if by is not None:
-        otherwise = "goes back" if by.returned else "is told to be late"
-        yield f"by {_time(by.time)}, as the sender asked, or it {otherwise}"
-    if asked.priority:
-        yield f"priority {asked.priority}"
-
-
-def _data(entry: Entry) -> dict[str, Any]:
-    asked = entry.parameters
-    by = asked.deliver_by
-    return {
-        "id": entry.id,
-        "state": str(entry.state),
-        "sender": str(entry.sender) if entry.sender else None,
-        "created": _time(entry.created),
-        "release": _time(asked.release) if asked.release is not None else None,
-        "deliver_by": _time(by.time) if by is not None else None,
-        "returned_if_late": by.returned if by is not None else None,
-        "priority": asked.priority,
-        "size": entry.size,
-        "warned": entry.warned,
-        "recipients": [
-            {
-                "address": str(r.address),
-                "original": str(r.original) if r.original else None,
-                "attempts": r.attempts,
-                "last_attempt": _time(r.last_attempt) if r.attempts else None,
-                "next_attempt": _time(r.next_attempt),
-                "failed": r.failed,
-                "reply": str(r.reply) if r.reply else None,
-                "host": r.host,
-            }
-            for r in entry.recipients
-        ],
-    }
-
-
-def _time(seconds: float) -> str:
-    """RFC 3339, in UTC."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-    except (OverflowError, ValueError, OSError):
-        return "?"
-
-
-def _soon(seconds: float) -> str:
-    return _time(seconds) if seconds > time.time() else "now"
-
-
-def _length(seconds: float) -> str:
-    whole = max(0, int(seconds))
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if whole >= length:
-            return f"{whole // length} {unit}"
-    return f"{whole} s"
+        changed = act(administration, filter) if administration else 0
+    if as_json:
+        print_json({"entries": changed, "done": done})
+    else:
+        click.echo(f"{counted(changed, 'entry')} {done}")

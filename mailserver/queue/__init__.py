@@ -2,13 +2,15 @@
 
 Promises   What `Queue.add` gave an id for is on disk: body file synced, its directory synced, row committed and synced.
            Each change is one transaction, seen whole or not at all, also after `kill -9` and by other processes.
-           An entry that cannot be read is set aside in the state "corrupt" and never deleted but by `Queue.remove`.
+           An entry that cannot be read is set aside in the state "corrupt" and never deleted but by an administrator.
            A queue that was removed or moved away while it is open takes nothing more.
 On failure QueueError, and nothing has changed.
 Layout     <data>/queue/queue.db (SQLite, WAL); bodies above 64 KiB in <data>/queue/bodies/<id>, in CRLF form;
            <data>/queue/lead, locked by the process that delivers, if it lives; <data>/queue/history/, what happened.
 """
 
+from mailserver.queue.administration import Administration, Backlog
+from mailserver.queue.filter import Filter
 from mailserver.queue.history import NO_HISTORY, Destination, History, NoHistory
 from mailserver.queue.model import (
     Attempted,
@@ -19,16 +21,20 @@ from mailserver.queue.model import (
     NoSuchEntry,
     QueuedRecipient,
     QueueError,
+    Standing,
     State,
 )
 from mailserver.queue.queue import Queue
 
 __all__ = [
     "NO_HISTORY",
+    "Administration",
     "Attempted",
+    "Backlog",
     "Destination",
     "Entry",
     "EntryLost",
+    "Filter",
     "History",
     "LeaseLost",
     "NewEntry",
@@ -37,5 +43,6 @@ __all__ = [
     "Queue",
     "QueueError",
     "QueuedRecipient",
+    "Standing",
     "State",
 ]

@@ -95,6 +95,20 @@ class Database:
                 raise QueueError(f"the queue cannot be read: {error}") from error
 
     @contextlib.contextmanager
+    def aside(self) -> Iterator[sqlite3.Connection]:
+        """A connection of its own, for reading that takes long: nobody waits for it. Raises QueueError."""
+        self.check_place()
+        try:
+            db = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+            try:
+                db.text_factory = bytes.decode
+                yield db
+            finally:
+                db.close()
+        except sqlite3.Error as error:
+            raise QueueError(f"the queue cannot be read: {error}") from error
+
+    @contextlib.contextmanager
     def writing(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """One transaction. `durable` False: a power loss may undo it, as if it had not been made."""
         with self._lock:

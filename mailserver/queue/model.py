@@ -31,6 +31,15 @@ class State(StrEnum):
     CORRUPT = "corrupt"  # could not be read; kept for a human
 
 
+class Standing(StrEnum):
+    """As an administrator sees an entry: its state, and whether it is being worked on."""
+
+    QUEUED = "queued"
+    ACTIVE = "active"  # queued, and being worked on
+    HELD = "held"
+    CORRUPT = "corrupt"
+
+
 @dataclass(frozen=True, slots=True)
 class NewEntry:
     """A message to queue. `header` is put on top of `content`: trace fields in CRLF form."""
@@ -87,6 +96,10 @@ class Entry:
     recipients: tuple[QueuedRecipient, ...]
     active: bool = False
     via: str | None = None
+
+    @property
+    def standing(self) -> Standing:
+        return Standing.ACTIVE if self.active and self.state is State.QUEUED else Standing(self.state)
 
 
 @dataclass(frozen=True, slots=True)

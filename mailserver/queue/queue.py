@@ -9,15 +9,17 @@ from __future__ import annotations
 import logging
 import secrets
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mailserver.mail import Content, MailParameters
-from mailserver.mail.address import forms_of_domain
+from mailserver.mail import Content
 from mailserver.queue import rows, salvage
+from mailserver.queue.administration import RELEASED, Administration
 from mailserver.queue.bodies import Bodies
 from mailserver.queue.database import Database, is_damage, sync_directory
+from mailserver.queue.filter import Filter
+from mailserver.queue.history import NO_HISTORY, History
 from mailserver.queue.lease import Lease
 from mailserver.queue.model import Attempted, Entry, EntryLost, LeaseLost, NewEntry, NoSuchEntry, QueueError, State
 
@@ -25,8 +27,6 @@ log = logging.getLogger(__name__)
 
 INLINE_LIMIT = 64 * 1024
 
-# Tried before, or never held: what is held until a time has that time as its first one.
-_RELEASED = "(release IS NULL OR due != release)"
 _ID_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -45,8 +45,11 @@ class _Ready:
 
 
 class Queue:
-    def __init__(self, directory: Path) -> None:
-        """Opens the queue, and makes it when it is missing. Raises QueueError."""
+    def __init__(self, directory: Path, history: History = NO_HISTORY) -> None:
+        """Opens the queue, and makes it when it is missing. `history` hears what administrators do.
+
+        Raises QueueError.
+        """
         try:
             if not directory.is_dir():
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -58,6 +61,7 @@ class Queue:
         except (OSError, sqlite3.Error) as error:
             raise QueueError(f"the queue in {directory} cannot be opened: {error}") from error
         self._reading, self._writing = self._database.reading, self._database.writing
+        self.administration = Administration(self._database, self._bodies, history)
         self._lease = Lease(self._database, directory / "lead")
         self._damaged: set[str] = set()  # entries that cannot even be marked as such
 
@@ -131,7 +135,7 @@ class Queue:
         attempt is ever planned further ahead than `horizon` seconds, so an entry whose time lies beyond was planned
         before the clock was set back, and is due as well; but nothing is due before its release.
         """
-        conditions = [("due <= ?", now), *([(f"due > ? AND {_RELEASED}", now + horizon)] if far else [])]
+        conditions = [("due <= ?", now), *([(f"due > ? AND {RELEASED}", now + horizon)] if far else [])]
         found: list[Entry] = []
         # Read before the transaction: SQLite writes nothing in one in which it met a broken page.
         with self._reading() as db:
@@ -159,7 +163,7 @@ class Queue:
     def _read(self, db: sqlite3.Connection, id: str) -> Entry | None:
         """None: the entry could not be read and was set aside."""
         try:
-            return _load(db, id)
+            return rows.load(db, id)
         except NoSuchEntry:
             return None
         except (ValueError, TypeError) as error:
@@ -307,91 +311,19 @@ class Queue:
         with self._reading() as db:
             return db.execute("SELECT 1 FROM entry WHERE id = ?", (id,)).fetchone() is not None
 
-    # The administrator's side; a running server sees these changes at its next look
+    # The administrator's side: most of it is `administration`
 
     def list(self) -> list[Entry]:
-        """All entries, the oldest first. Unreadable ones are empty but for id, state and what else can be read."""
-        with self._reading() as db:
-            ids = [id for (id,) in db.execute("SELECT id FROM entry ORDER BY created, id")]
-            return [entry for id in ids if (entry := self._listed(db, id)) is not None]
-
-    def _listed(self, db: sqlite3.Connection, id: str) -> Entry | None:
-        try:
-            return self._shown(db, id)
-        except NoSuchEntry:  # it went meanwhile
-            return None
+        """All entries, the oldest first; for a queue that is known to be small."""
+        return [*self.administration.entries()]
 
     def show(self, id: str) -> Entry:
         """Raises NoSuchEntry."""
-        with self._reading() as db:
-            return self._shown(db, id)
-
-    def _shown(self, db: sqlite3.Connection, id: str) -> Entry:
-        try:
-            return _load(db, id)
-        except (ValueError, TypeError, sqlite3.DatabaseError) as error:
-            if isinstance(error, sqlite3.DatabaseError) and not is_damage(error):
-                raise
-            return Entry(id, State.CORRUPT, None, MailParameters(), 0.0, False, 0, b"", ())
-
-    def flush(self, ids: Collection[str] | None = None) -> int:
-        """Makes entries due now: those named, or all but those before their release. Held ones stay held.
-
-        Gives the number of those that changed.
-        """
-        with self._writing() as db:
-            if ids is None:
-                ids = [id for (id,) in db.execute(f"SELECT id FROM entry WHERE {_RELEASED}")]  # noqa: S608 - constant
-            flushed = 0
-            for id in ids:
-                if db.execute("UPDATE entry SET due = 0.0 WHERE id = ? AND state = 'queued'", (id,)).rowcount:
-                    db.execute("UPDATE recipient SET next_attempt = 0.0 WHERE entry = ?", (id,))
-                    flushed += 1
-            return flushed
+        return self.administration.show(id)
 
     def flush_domain(self, domain: str, *, subdomains: bool = False) -> int:
-        """As `flush`, for the entries that have a recipient in a domain, or below it, however it is written."""
-        patterns = []
-        for form in forms_of_domain(domain.lower()):
-            escaped = form.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
-            patterns += [f"%@{escaped}", *([f"%.{escaped}"] if subdomains else [])]
-        with self._reading() as db:
-            wanted = " OR ".join(["address LIKE ? ESCAPE '\\'"] * len(patterns))
-            named = f"SELECT entry FROM recipient WHERE {wanted}"  # noqa: S608 - placeholders
-            hits = db.execute(f"SELECT id FROM entry WHERE {_RELEASED} AND id IN ({named})", patterns)  # noqa: S608
-            ids = [id for (id,) in hits]
-        return self.flush(ids)
-
-    def hold(self, ids: Collection[str]) -> int:
-        """Keeps entries from being tried; gives the number of those that changed."""
-        with self._writing() as db:
-            return sum(self._move(db, id, State.QUEUED, State.HELD) for id in ids)
-
-    def release(self, ids: Collection[str]) -> int:
-        """Lets held entries be tried, at once, and corrupt ones once more; gives the number of those that changed."""
-        with self._writing() as db:
-            return sum(self._release(db, id) for id in ids)
-
-    def _release(self, db: sqlite3.Connection, id: str) -> bool:
-        if self._move(db, id, State.CORRUPT, State.QUEUED):
-            return True
-        if not self._move(db, id, State.HELD, State.QUEUED):
-            return False
-        # What its sender wants to wait for still waits.
-        if db.execute(f"UPDATE entry SET due = 0.0 WHERE id = ? AND {_RELEASED}", (id,)).rowcount:  # noqa: S608
-            db.execute("UPDATE recipient SET next_attempt = 0.0 WHERE entry = ?", (id,))
-        return True
-
-    def _move(self, db: sqlite3.Connection, id: str, old: State, new: State) -> bool:
-        return db.execute("UPDATE entry SET state = ? WHERE id = ? AND state = ?", (new, id, old)).rowcount > 0
-
-    def remove(self, ids: Collection[str]) -> int:
-        """Deletes entries for ever, without telling their senders; gives their number."""
-        with self._writing() as db:
-            gone = [id for id in ids if rows.delete(db, id)]
-        for id in gone:
-            self._bodies.remove(id)
-        return len(gone)
+        """Makes due what has a recipient in a domain, or below it, however it is written; gives the number."""
+        return self.administration.flush(Filter(domain=f".{domain}" if subdomains else domain))
 
 
 def _priorities(db: sqlite3.Connection) -> Iterator[int]:
@@ -404,22 +336,3 @@ def _priorities(db: sqlite3.Connection) -> Iterator[int]:
             return
         yield priority
         below = priority
-
-
-def _load(db: sqlite3.Connection, id: str) -> Entry:
-    """Raises NoSuchEntry; ValueError or TypeError when it cannot be read."""
-    db.execute("BEGIN")  # one state of both tables, whatever another process does meanwhile
-    try:
-        row = db.execute(
-            f"SELECT {rows.ENTRY_COLUMNS} FROM entry WHERE id = ?",  # noqa: S608 - constants
-            (id,),
-        ).fetchone()
-        if row is None:
-            raise NoSuchEntry(f"no entry {id} in the queue")
-        recipients = db.execute(
-            f"SELECT {rows.RECIPIENT_COLUMNS} FROM recipient WHERE entry = ? ORDER BY number",  # noqa: S608 - constants
-            (id,),
-        )
-        return rows.entry_of(row, recipients)
-    finally:
-        db.execute("COMMIT")

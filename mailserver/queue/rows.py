@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from mailserver.mail import Address, Body, DeliverBy, EnhancedCode, MailParameters, Notify, Reply, Return, restored
-from mailserver.queue.model import Entry, NewEntry, QueuedRecipient, State
+from mailserver.queue.model import Entry, NewEntry, NoSuchEntry, QueuedRecipient, State
 
 VERSION = 5
 REPLY_TEXT_LIMIT = 1000  # characters kept of a remote's words
@@ -216,6 +216,25 @@ def _recipient_values(r: QueuedRecipient) -> tuple[object, ...]:
     )
 
 
+def load(db: sqlite3.Connection, id: str) -> Entry:
+    """Raises NoSuchEntry; ValueError or TypeError when it cannot be read."""
+    db.execute("BEGIN")  # one state of both tables, whatever another process does meanwhile
+    try:
+        row = db.execute(
+            f"SELECT {ENTRY_COLUMNS} FROM entry WHERE id = ?",  # noqa: S608 - constants
+            (id,),
+        ).fetchone()
+        if row is None:
+            raise NoSuchEntry(f"no entry {id} in the queue")
+        recipients = db.execute(
+            f"SELECT {RECIPIENT_COLUMNS} FROM recipient WHERE entry = ? ORDER BY number",  # noqa: S608 - constants
+            (id,),
+        )
+        return entry_of(row, recipients)
+    finally:
+        db.execute("COMMIT")
+
+
 def entry_of(row: tuple[object, ...], recipients: Iterable[tuple[object, ...]]) -> Entry:
     """From `ENTRY_COLUMNS` and `RECIPIENT_COLUMNS`. Raises ValueError, TypeError."""
     *asked, id, state, sender, created, warned, size, header, lease, via = row
@@ -286,9 +305,6 @@ def _recipient_of(row: tuple[object, ...]) -> QueuedRecipient:
         and isinstance(orcpt, str | None)
     ):
         raise TypeError("a column of the recipient has another type")
-    reply = None
-    if code is not None:
-        reply = Reply(code, str(text), None if enhanced is None else EnhancedCode.parse(str(enhanced)))
     return QueuedRecipient(
         number=number,
         address=restored(str(address)),
@@ -298,11 +314,16 @@ def _recipient_of(row: tuple[object, ...]) -> QueuedRecipient:
         attempts=attempts,
         waited=waited,
         failed=bool(failed),
-        reply=reply,
+        reply=None if code is None else reply_of(code, enhanced, text),
         host=host,
         notify=None if notify is None else frozenset(map(Notify, str(notify).split(","))),
         orcpt=orcpt,
     )
+
+
+def reply_of(code: int, enhanced: object, text: object) -> Reply:
+    """Raises ValueError."""
+    return Reply(code, str(text), None if enhanced is None else EnhancedCode.parse(str(enhanced)))
 
 
 def _optional_address(text: object) -> Address | None:

@@ -30,6 +30,7 @@ from mailserver.mail import (
     parse_mailbox,
 )
 from mailserver.queue import Attempted, NewEntry, Queue, QueueError, State
+from mailserver.queue.filter import EVERYTHING, Filter
 from mailserver.store import DeliveryError
 from tests.support.loop import Loop, LoopWorkers, Promise
 
@@ -295,7 +296,7 @@ def test_flush_by_another_process_is_seen_soon(world, tmp_path):
     world.put("carol@example.net")
     world.start()
     other = Queue(tmp_path / "queue")
-    other.flush()
+    other.administration.flush(EVERYTHING)
     other.close()
     world.loop.advance(2)
     assert len(world.relay.calls) == 2
@@ -303,11 +304,11 @@ def test_flush_by_another_process_is_seen_soon(world, tmp_path):
 
 def test_a_held_entry_is_not_tried(world):
     id = world.put("carol@example.net")
-    world.queue.hold([id])
+    world.queue.administration.hold(Filter(ids=(id,)))
     world.start()
     world.loop.advance(HOUR)
     assert world.relay.calls == []
-    world.queue.release([id])
+    world.queue.administration.release(Filter(ids=(id,)))
     world.loop.advance(2)
     assert len(world.relay.calls) == 1
 
@@ -317,7 +318,7 @@ def test_an_entry_removed_while_it_is_tried_leaves_nothing(world):
     world.relay.answers["example.net"] = NEVER
     id = world.put("carol@example.net")
     world.start()
-    world.queue.remove([id])
+    world.queue.administration.remove(Filter(ids=(id,)))
     world.relay.release()
     world.loop.advance(10)
     assert world.queue.list() == []
@@ -1004,7 +1005,7 @@ def test_a_flush_tries_a_dead_site_at_once(world):
     world.put("first@a.example")
     world.start()
     del world.relay.answers["a.example"]
-    world.queue.flush()
+    world.queue.administration.flush(EVERYTHING)
     world.loop.advance(2)
     assert world.queue.list() == []
 
@@ -1078,7 +1079,7 @@ def test_what_is_held_waits_for_its_release_and_is_not_held_again(tmp_path):
     assert world.queue.show(id).state is State.HELD
     world.loop.advance(HOUR)
     assert len(world.relay.calls) == 1
-    assert world.queue.release([id]) == 1
+    assert world.queue.administration.release(Filter(ids=(id,))) == 1
     world.loop.advance(2)
     assert world.relay.calls[-1][2] == ("u@a.example",)
     assert world.queue.list() == []

@@ -166,7 +166,7 @@ def test_flush_and_remove_reach_a_running_server(tmp_path: Path, dns: NameServer
         unwanted = next(e["id"] for e, text in zip(entries, shown, strict=True) if e is entries[1])
         pair.command("queue", "remove", unwanted)
         with pair.there:
-            pair.command("queue", "flush")
+            pair.command("queue", "flush", "--all")
             wait_until(lambda: pair.there.messages(CAROL), what="delivery after the flush")
             wait_until(lambda: pair.queue() == [], what="an empty queue")
             assert len(pair.there.messages(CAROL)) == 1

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -31,10 +32,10 @@ from mailserver.mail import (
     Return,
     parse_mailbox,
 )
-from mailserver.queue import Attempted, Entry, NewEntry, NoSuchEntry, Queue, QueuedRecipient, QueueError, State
+from mailserver.queue import Attempted, Entry, NewEntry, NoSuchEntry, Queue, QueuedRecipient, QueueError, State, rows
 from mailserver.queue import database as database_module
-from mailserver.queue import queue as queue_module
 from mailserver.queue.bodies import Bodies
+from mailserver.queue.filter import EVERYTHING, Filter
 
 NOW = 1_700_000_000.0
 HORIZON = 86400.0
@@ -230,7 +231,7 @@ def test_urgent_messages_come_first_and_of_these_the_longest_due(queue):
     assert [entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=10)] == expected
     queue.due(NOW, horizon=HORIZON, limit=1)
     assert [entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=2)] == expected[1:3]
-    queue.hold(expected[:2])
+    queue.administration.hold(Filter(ids=tuple(expected[:2])))
     assert [entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=1)] == expected[2:3]
 
 
@@ -280,7 +281,7 @@ def test_a_large_body_lies_in_a_file_and_goes_with_its_entry(queue, bodies):
 def test_a_body_being_read_survives_the_removal_of_its_entry(queue):
     id = put(queue, message(body=LARGE))
     content = queue.content(id)
-    assert queue.remove([id]) == 1
+    assert queue.administration.remove(Filter(ids=(id,))) == 1
     assert whole(content) == LARGE
 
 
@@ -329,10 +330,13 @@ def test_nothing_is_due_before_its_release_not_even_by_a_flush(queue):
     other = put(queue, message())
     assert queue.show(held).parameters.release == late
     assert [each.id for each in due(queue, NOW, horizon=HORIZON, limit=10)] == [other]
-    assert queue.flush() == 1 and queue.flush_domain(queue.show(held).recipients[0].address.domain) == 1
+    assert (
+        queue.administration.flush(EVERYTHING) == 1
+        and queue.flush_domain(queue.show(held).recipients[0].address.domain) == 1
+    )
     assert [each.id for each in due(queue, NOW, horizon=HORIZON, limit=10)] == [other]
     assert {each.id for each in due(queue, late, horizon=HORIZON, limit=10)} == {held, other}
-    assert queue.flush([held]) == 1, "who names it, wants it"
+    assert queue.administration.flush(Filter(ids=(held,))) == 1, "who names it, wants it"
     assert {each.id for each in due(queue, NOW, horizon=HORIZON, limit=10)} == {held, other}
 
 
@@ -377,7 +381,7 @@ def test_a_report_that_cannot_be_queued_leaves_the_result_unrecorded(queue, monk
 
 def test_results_of_a_removed_entry_report_nothing(queue, bodies):
     id = put(queue, message())
-    queue.remove([id])
+    queue.administration.remove(Filter(ids=(id,)))
     with pytest.raises(NoSuchEntry):
         record(queue, id, forget=[0], reports=[message(body=LARGE, sender=None)])
     assert queue.list() == []
@@ -559,32 +563,35 @@ def test_sweep_removes_orphans_only_when_a_day_old(queue, bodies):
 
 def test_a_held_entry_is_not_due_until_it_is_released(queue):
     id = put(queue, message())
-    assert queue.hold([id, "unknown"]) == 1
+    assert queue.administration.hold(Filter(ids=(id, "unknown"))) == 1
     assert due(queue, NOW, horizon=HORIZON, limit=10) == []
     assert queue.show(id).state == State.HELD
-    assert queue.flush() == 0
-    assert queue.hold([id]) == 0
-    assert queue.release([id]) == 1
+    assert queue.administration.flush(EVERYTHING) == 0
+    assert queue.administration.hold(Filter(ids=(id,))) == 0
+    assert queue.administration.release(Filter(ids=(id,))) == 1
     assert [entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=10)] == [id]
 
 
 def test_a_result_does_not_release_a_held_entry(queue):
     id = put(queue, message("a@example.net", "b@example.net"))
-    queue.hold([id])
+    queue.administration.hold(Filter(ids=(id,)))
     record(queue, id, forget=[0])
     assert queue.show(id).state == State.HELD
 
 
 def test_flush_makes_entries_due_at_once(queue):
     first, second = (put(queue, message(at=NOW + 100)) for _ in range(2))
-    assert queue.flush([first, "unknown"]) == 1
+    assert queue.administration.flush(Filter(ids=(first, "unknown"))) == 1
     assert [entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=10)] == [first]
     assert queue.show(first).recipients[0].next_attempt <= NOW
-    assert queue.flush() == 2
+    assert queue.administration.flush(EVERYTHING) == 2
     assert {entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=10)} == {first, second}
 
 
-@pytest.mark.parametrize("end", [lambda queue, id: queue.remove([id]), lambda queue, id: record(queue, id, forget=[0])])
+@pytest.mark.parametrize(
+    "end",
+    [lambda queue, id: queue.administration.remove(Filter(ids=(id,))), lambda queue, id: record(queue, id, forget=[0])],
+)
 def test_nothing_of_an_entry_stays_in_the_database(queue, tmp_path, end):
     end(queue, put(queue, message()))
     db = sqlite3.connect(tmp_path / "queue" / "queue.db")
@@ -595,7 +602,7 @@ def test_nothing_of_an_entry_stays_in_the_database(queue, tmp_path, end):
 
 def test_remove_deletes_entry_and_body(queue, bodies):
     id = put(queue, message(body=LARGE))
-    assert queue.remove([id, "unknown"]) == 1
+    assert queue.administration.remove(Filter(ids=(id, "unknown"))) == 1
     assert queue.list() == []
     assert not list(bodies.iterdir())
     with pytest.raises(NoSuchEntry):
@@ -608,7 +615,7 @@ def test_another_process_sees_and_changes_the_queue_meanwhile(queue, tmp_path):
     id = put(queue, message(at=NOW + 100))
     other = Queue(tmp_path / "queue")
     assert [entry.id for entry in other.list()] == [id]
-    other.flush()
+    other.administration.flush(EVERYTHING)
     assert [entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=10)] == [id]
     other.close()
 
@@ -717,22 +724,23 @@ def test_nothing_is_taken_into_a_queue_that_was_moved_away_or_replaced(queue, tm
 
 def test_an_entry_that_another_process_removes_while_it_is_looked_for_is_skipped(queue, monkeypatch):
     first, second = put(queue, message(at=NOW - 1)), put(queue, message())
-    load = queue_module._load
+    load = rows.load
 
     def removed(db, id):
         if id == first:
             raise NoSuchEntry(id)
         return load(db, id)
 
-    monkeypatch.setattr(queue_module, "_load", removed)
+    monkeypatch.setattr(rows, "load", removed)
     assert [entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=10)] == [second]
 
 
 def test_an_entry_that_another_process_removes_while_it_is_read_is_not_taken_for_a_corrupt_one(queue, tmp_path):
     id = put(queue, message())
     other = Queue(tmp_path / "queue")
-    queue._database._db.set_trace_callback(lambda sql: other.remove([id]) if "FROM recipient" in sql else None)
-    (entry,) = queue.list()
+    remove = partial(other.administration.remove, Filter(ids=(id,)))
+    queue._database._db.set_trace_callback(lambda sql: remove() if "FROM recipient" in sql else None)
+    entry = queue.show(id)
     assert entry.state is State.QUEUED
     assert queue.list() == []
     other.close()
@@ -744,7 +752,7 @@ def test_a_domain_is_flushed_with_those_below_it_where_that_is_asked_for(queue):
         for to in ("a@example.net", "b@Sub.example.net", "c@xexample.net", "d@ex_mple.net")
     }
     held = put(queue, message("e@example.net", at=NOW))
-    queue.hold([held])
+    queue.administration.hold(Filter(ids=(held,)))
     first = queue.show(ids["a@example.net"])
     later = [replace(each, next_attempt=NOW + 1000) for each in first.recipients]
     record(queue, first.id, keep=later)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mailserver.mail import Address, Content, Envelope, Recipient
-from mailserver.queue import Attempted, LeaseLost, NewEntry, Queue, QueueError, State
+from mailserver.queue import Attempted, Filter, LeaseLost, NewEntry, Queue, QueueError, State
 from mailserver.queue import lease as lease_module
 
 NOW = 1_700_000_000.0
@@ -200,11 +200,11 @@ def test_what_is_held_while_it_is_worked_on_stays_held(opened: Callable[[], Queu
     queue = opened()
     id = put(queue)
     assert queue.lead() and taken(queue) == [id]
-    assert queue.hold([id]) == 1
+    assert queue.administration.hold(Filter(ids=(id,))) == 1
     assert queue.record([Attempted(id, keep=queue.show(id).recipients)]) == [[]]
     assert queue.show(id).state is State.HELD
     assert not queue.show(id).active
-    assert queue.release([id]) == 1
+    assert queue.administration.release(Filter(ids=(id,))) == 1
     assert taken(queue) == [id]
 
 
