@@ -11,7 +11,7 @@ On failure 4xx when nothing was accepted and trying again may help, 5xx when no 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from mailserver.delivery.dsn import HEAD_LIMIT, Problem, Subject, failure_report, success_report
@@ -20,7 +20,7 @@ from mailserver.delivery.router import Local, Refused, Remote, Route
 from mailserver.mail import Action, Address, Content, DeliveryStatus, Envelope, Notify, Recipient, Reply
 from mailserver.mail.trace import Arrival, received_field
 from mailserver.ports import Clock
-from mailserver.queue import NewEntry, QueueError
+from mailserver.queue import NO_HISTORY, Destination, History, NewEntry, QueueError
 
 log = logging.getLogger(__name__)
 
@@ -40,16 +40,27 @@ TROUBLE = Reply.of(451, "4.3.0", "The message cannot be stored now, try again la
 
 
 class Intake:
-    """One for the whole server. `queued` is called after something was queued: it wakes the queue manager."""
+    """One for the whole server. `queued` is called after something was queued: it wakes the queue manager.
+
+    `history` hears where messages went; somebody else writes it out.
+    """
 
     def __init__(
-        self, *, hostname: str, clock: Clock, deliver: Deliver, enqueue: Enqueue, queued: Callable[[], object]
+        self,
+        *,
+        hostname: str,
+        clock: Clock,
+        deliver: Deliver,
+        enqueue: Enqueue,
+        queued: Callable[[], object],
+        history: History = NO_HISTORY,
     ) -> None:
         self._hostname = hostname
         self._clock = clock
         self._deliver = deliver
         self._enqueue = enqueue
         self._queued = queued
+        self._history = history
 
     async def accept(
         self,
@@ -81,6 +92,15 @@ class Intake:
 
         away = [recipient for recipient, route in pairs if waits(route)]
         here = [(recipient, route) for recipient, route in pairs if not (isinstance(route, Remote) or waits(route))]
+
+        def end(reply: Reply, replies: Iterable[Reply], to: Iterable[Destination]) -> Outcome:
+            self._history.accepted(arrival, envelope.sender, content.size, [*to], reply)
+            return Outcome(reply, tuple(replies))
+
+        def in_trouble() -> Outcome:
+            to = (Destination(recipient.address, reply=TROUBLE) for recipient in envelope.recipients)
+            return end(TROUBLE, [TROUBLE] * len(pairs), to)
+
         try:
             ids = await self._queue([self._entry(envelope, away, content, header, now)] if away else [])
             local_routes = [route for _, route in here if isinstance(route, Local)]
@@ -92,17 +112,19 @@ class Intake:
                 for recipient, route in here
             ]
             if not away and all(status.action is not Action.DELIVERED for status in statuses):
-                refused = self._refused(arrival, statuses)
-                return Outcome(refused, tuple(status.reply for status in statuses))
+                nowhere = (_destination(*pair, status) for pair, status in zip(here, statuses, strict=True))
+                return end(self._refused(arrival, statuses), [status.reply for status in statuses], nowhere)
             local = [(recipient, status) for (recipient, _), status in zip(here, statuses, strict=True)]
-            ids += await self._queue([] if each else self._follow_ups(envelope, content, header, local, now))
-            ids += await self._told(arrival, self._successes(envelope, content, local, now))
+            follow_ups = await self._queue([] if each else self._follow_ups(envelope, content, header, local, now))
+            successes = await self._told(arrival, self._successes(envelope, content, local, now))
         except QueueError as error:
             log.error("message=%s not accepted: %s", arrival.id, error)
-            return Outcome(TROUBLE, (TROUBLE,) * len(pairs))
+            return in_trouble()
         except Exception:
             log.exception("message=%s not accepted", arrival.id)
-            return Outcome(TROUBLE, (TROUBLE,) * len(pairs))
+            return in_trouble()
+        entry = ids[0] if ids else None
+        ids += follow_ups + successes
         log.info(
             "message=%s accepted from=<%s> size=%d priority=%d queue=%s",
             arrival.id,
@@ -114,11 +136,25 @@ class Intake:
         for status in statuses:
             log.info("message=%s to=<%s> %s reply=%r", arrival.id, status.recipient, status.action, str(status.reply))
         for recipient in away:
-            log.info("message=%s to=<%s> queue=%s", arrival.id, recipient.address, ids[0])
+            log.info("message=%s to=<%s> queue=%s", arrival.id, recipient.address, entry)
         reply = Reply.of(250, "2.0.0", f"Ok, queued as {ids[0]}" if ids else f"Ok, delivered as {arrival.id}")
+        later = follow_ups.pop(0) if follow_ups and any(s.action is Action.DELAYED for s in statuses) else None
         told = iter(statuses)
-        replies = (reply if waits(route) else next(told).reply for _, route in pairs)
-        return Outcome(reply, tuple(reply if each_reply.positive else each_reply for each_reply in replies))
+        replies: list[Reply] = []
+        to: list[Destination] = []
+        for recipient, route in pairs:
+            if waits(route):
+                replies.append(reply)
+                to.append(Destination(recipient.address, queue=entry, original=recipient.original))
+            else:
+                status = next(told)
+                replies.append(reply if status.reply.positive else status.reply)
+                to.append(_destination(recipient, route, status, later))
+        outcome = end(reply, replies, to)
+        for kind, reports in (("failure", follow_ups), ("success", successes)):
+            for id in reports:
+                self._history.reported(arrival.id, id, envelope.sender, kind)
+        return outcome
 
     def _entry(
         self, envelope: Envelope, recipients: Sequence[Recipient], content: Content, header: bytes, now: float
@@ -194,6 +230,15 @@ class Intake:
         reply = next((reply for reply in replies if reply.temporary), replies[0])
         log.warning("message=%s refused: %s", arrival.id, reply)
         return reply
+
+
+def _destination(
+    recipient: Recipient, route: Route | Refused, status: DeliveryStatus, later: str | None = None
+) -> Destination:
+    """What became of a recipient that was not queued at once. `later`: the queue id of mailboxes to try again."""
+    mailbox = route.account if isinstance(route, Local) else None
+    queue = later if status.action is Action.DELAYED else None
+    return Destination(recipient.address, queue, mailbox, status.reply, recipient.original)
 
 
 def _problem(recipient: Recipient, status: DeliveryStatus, now: float) -> Problem:

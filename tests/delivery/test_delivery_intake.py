@@ -5,10 +5,11 @@ import email
 import pytest
 
 from mailserver.delivery.intake import Intake
+from mailserver.delivery.local import DELIVERED
 from mailserver.delivery.router import Local, Refused, Remote
 from mailserver.mail import UNLIMITED, Address, Body, Content, Envelope, MailParameters, Notify, Quota, Recipient, Reply
 from mailserver.mail.trace import Arrival
-from mailserver.queue import QueueError
+from mailserver.queue import Destination, NoHistory, QueueError
 from mailserver.store import DeliveryError
 from tests.support.fakes import FakeClock, FakeWorkers, run
 
@@ -22,6 +23,22 @@ LATER = Reply.of(451, "4.3.0", "Disk trouble")
 FULL = Reply.of(552, "5.2.2", "The mailbox is full")
 
 
+class Told(NoHistory):
+    """Keeps what it is told: the routes of recipients, and reports."""
+
+    def __init__(self):
+        super().__init__()
+        self.accepted_as = []
+        self.reports = []
+
+    def accepted(self, arrival, sender, size, recipients, reply):
+        assert size == len(BODY)
+        self.accepted_as.append((str(reply.status), sender, recipients))
+
+    def reported(self, queue_id, report_id, to=None, kind=""):
+        self.reports.append((queue_id, report_id, to, kind))
+
+
 class World:
     """A store and a queue that fail as told; `log` keeps the order of what happened."""
 
@@ -32,6 +49,7 @@ class World:
         self.delivered = []
         self.queued = []
         self.woken = 0
+        self.history = Told()
         workers = FakeWorkers()
         self.intake = Intake(
             hostname=HOST,
@@ -39,6 +57,7 @@ class World:
             deliver=workers.grouped(self._deliver),
             enqueue=workers.grouped(self._add),
             queued=self._wake,
+            history=self.history,
         )
 
     def _deliver(self, batch):
@@ -329,3 +348,44 @@ def test_what_is_held_waits_in_the_queue_and_what_is_refused_stays_refused():
         carol,
     ] and held.envelope.parameters.release == 4e9
     assert report.envelope.parameters.release is None and report.envelope.sender is None
+
+
+# What the history is told
+
+
+def test_the_history_hears_where_each_recipient_went():
+    account = Address("alice", "example.org")
+    world = World(failures={BOB: DeliveryError(LATER), DAVE: DeliveryError(FULL)})
+    reply = world.accept(local(account, Address("info", "example.org")), remote(CAROL), local(BOB), local(DAVE))
+    assert reply.code == 250
+    assert world.history.accepted_as == [
+        (
+            "2.0.0",
+            SENDER,
+            [
+                Destination(Address("info", "example.org"), mailbox=ALICE, reply=DELIVERED),
+                Destination(CAROL, queue="id1"),
+                Destination(BOB, queue="id2", mailbox=BOB, reply=LATER),
+                Destination(DAVE, mailbox=DAVE, reply=FULL),
+            ],
+        )
+    ]
+    assert world.history.reports == [("abc123", "id3", SENDER, "failure")]
+
+
+def test_the_history_hears_of_reports_of_success():
+    world = World()
+    envelope = Envelope(SENDER, (Recipient(ALICE, None, frozenset({Notify.SUCCESS})),))
+    run(world.intake.accept(envelope, Content(BODY), ARRIVAL, [Local(ALICE, ALICE)]))
+    assert world.history.reports == [("abc123", "id1", SENDER, "success")]
+
+
+def test_the_history_hears_of_what_nobody_got():
+    world = World(failures={ALICE: DeliveryError(FULL)})
+    world.accept(local(ALICE), sender=None)
+    assert world.history.accepted_as == [("5.2.2", None, [Destination(ALICE, mailbox=ALICE, reply=FULL)])]
+    world = World(queue_fails={1})
+    world.accept(remote(CAROL), local(ALICE))
+    ((status, _, to),) = world.history.accepted_as
+    assert status == "4.3.0" and [each.reply.code for each in to] == [451, 451]
+    assert world.history.reports == []
