@@ -194,6 +194,15 @@ def test_nobody_else_may_read_it(history, tmp_path):
     assert (tmp_path / "history" / "2023-11-14.jsonl").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_what_root_makes_is_of_the_owner_of_the_queue(history, tmp_path):
+    os.chown(tmp_path, 12345, 12346)
+    history.note("x", "q1")
+    history.flush()
+    for path in (tmp_path / "history", tmp_path / "history" / "2023-11-14.jsonl"):
+        assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12346)
+
+
 def test_times_that_no_calendar_has(history, tmp_path):
     status = DeliveryStatus(BOB, Action.DELAYED, TAKEN)
     for time in (float("inf"), float("nan"), 1e300):

@@ -16,6 +16,7 @@ from mailserver.config.model import SMTP, Limits
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.router import Router
 from mailserver.mail import UNLIMITED, Address, DeliverBy, MailParameters, Quota, Reply
+from mailserver.mail.trace import Arrival
 from mailserver.policy.connections import Networks, Refusal
 from mailserver.policy.failures import Failures
 from mailserver.ports import TLSState
@@ -247,6 +248,16 @@ def test_auth_is_offered_after_tls_only(setup: Setup) -> None:
     assert b"STARTTLS" not in answer
     assert b"AUTH PLAIN LOGIN" in answer
     assert session.awaits_login
+
+
+def test_the_history_hears_who_logged_in(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrivals: list[Arrival] = []
+    monkeypatch.setattr(setup.rooms.intake._history, "accepted", lambda arrival, *_: arrivals.append(arrival))
+    transaction = b"MAIL FROM:<alice@example.org>\r\nRCPT TO:<bob@example.org>\r\nDATA\r\n", b"\r\nx\r\n.\r\n"
+    for say in (setup.open()[0], log_in(setup)[0]):
+        for part in (b"EHLO c\r\n", *transaction):
+            say(part)
+    assert [arrival.login for arrival in arrivals] == ["", "alice@example.org"]
 
 
 def test_submission_needs_login_and_relays_after_it(setup: Setup) -> None:
