@@ -44,7 +44,7 @@ from mailserver.policy.connections import ConnectionLimits, Networks
 from mailserver.policy.failures import Failures
 from mailserver.policy.space import FreeSpace
 from mailserver.ports import Channel
-from mailserver.queue import Queue, QueueError
+from mailserver.queue import History, Queue, QueueError
 from mailserver.sessions import imap, pop3, smtp
 from mailserver.sessions.imap.appends import Appends
 from mailserver.sessions.login import Authenticator
@@ -177,7 +177,8 @@ class MailServer(MultiService):
         try:
             (data / "spool").mkdir(mode=0o700, parents=True, exist_ok=True)
             (data / "mail").mkdir(mode=0o700, exist_ok=True)
-            self._queue = Queue(data / "queue")
+            self._history = History(data / "queue" / "history", self._configuration.relay.history)
+            self._queue = Queue(data / "queue", self._history)
             self._authenticator.secret = load_secret(data / "secret")
         except OSError as error:
             _refuse(f"{error.filename or data}: the data directory cannot be used: {error.strerror}")
@@ -228,6 +229,7 @@ class MailServer(MultiService):
             router=router,
             routes=Routes.of(configuration.route, configuration.relay),
             relay=relay,
+            history=self._history,
             deliver=deliver,
             workers=self._delivery,
             clock=self._clock,
@@ -243,6 +245,7 @@ class MailServer(MultiService):
                 deliver=deliver,
                 enqueue=self._delivery.grouped(queue.add),
                 clock=self._clock,
+                history=self._history,
                 queued=self._manager.wake,
             ),
             senders=self._directory,

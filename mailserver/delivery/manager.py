@@ -28,7 +28,7 @@ from mailserver.delivery.routes import BY_MX, Discard, Hold, Refusal, Routes, Tr
 from mailserver.delivery.schedule import Outcome, Schedule
 from mailserver.mail import Action, Address, Content, DeliveryStatus, Envelope, Reply, parse_mailbox
 from mailserver.ports import Clock, Timer, Workers
-from mailserver.queue import Entry, EntryLost, NoSuchEntry, Queue, QueuedRecipient, QueueError
+from mailserver.queue import NO_HISTORY, Entry, EntryLost, History, NoSuchEntry, Queue, QueuedRecipient, QueueError
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +76,12 @@ class QueueManager:
         routes: Routes,
         relay: Outbound,
         deliver: Deliver,
+        history: History = NO_HISTORY,
         workers: Workers,
         clock: Clock,
     ) -> None:
         self._queue = queue
+        self._history = history
         self._router = router
         self._routes = routes
         self._relay = relay
@@ -93,6 +95,7 @@ class QueueManager:
             hostname=hostname,
             policy=lambda domain: self._overrides.of(domain).retry,
             double_bounces_to=parse_mailbox(settings.double_bounces_to) if settings.double_bounces_to else None,
+            history=history,
             workers=workers,
             clock=clock,
         )
@@ -130,6 +133,7 @@ class QueueManager:
         await self._idle()
         self._relay.abort()
         await self._idle()
+        await self._write_history()
 
     async def _idle(self) -> None:
         deadline = self._clock.monotonic() + STOP_GRACE
@@ -154,6 +158,11 @@ class QueueManager:
         self._timer = self._clock.call_later(LOOK_INTERVAL, self._tick)
         self._start_jobs()
         self.wake()
+        if self._history.pending:
+            self._workers.spawn(self._write_history())
+
+    async def _write_history(self) -> None:
+        await self._workers.run(self._history.flush)
 
     def wake(self) -> None:
         self._look_again = True

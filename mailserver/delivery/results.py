@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mailserver.delivery.dsn import (
     HEAD_LIMIT,
@@ -30,6 +30,7 @@ from mailserver.ports import Clock, Workers
 from mailserver.queue import (
     Attempted,
     Entry,
+    History,
     LeaseLost,
     NewEntry,
     NoSuchEntry,
@@ -45,6 +46,14 @@ RECORD_INTERVAL = 5.0  # seconds before results that could not be recorded are r
 INTERNAL_ERROR = Reply.of(451, "4.3.0", "An error in this server")
 
 
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """`kind`: in the words of the history."""
+
+    kind: str
+    entry: NewEntry
+
+
 class Results:
     """`policy`: how long mail for a domain is tried. `double_bounces_to` gets reports that cannot be delivered."""
 
@@ -55,10 +64,12 @@ class Results:
         hostname: str,
         policy: Callable[[str], RetryPolicy],
         double_bounces_to: Address | None,
+        history: History,
         workers: Workers,
         clock: Clock,
     ) -> None:
         self._queue = queue
+        self._history = history
         self._hostname = hostname
         self._policy = policy
         self._double_bounces_to = double_bounces_to
@@ -80,13 +91,15 @@ class Results:
             while True:
                 results, round.results = round.results, []
                 last = not (round.jobs or round.lookups)
-                reported |= await self._save(await self._attempted(round, results, last=last), round.entry, running)
+                reported |= await self._save(*await self._attempted(round, results, last=last), round.entry, running)
                 if not round.results and (last or round.jobs or round.lookups):
                     return reported
         finally:
             round.settling = False
 
-    async def _attempted(self, round: Round, results: Sequence[Result], *, last: bool) -> Attempted:
+    async def _attempted(
+        self, round: Round, results: Sequence[Result], *, last: bool
+    ) -> tuple[Attempted, Sequence[_Report]]:
         now = self._clock.wall()
         entry, known = round.entry, round.recipients
         by = entry.parameters.deliver_by
@@ -98,6 +111,8 @@ class Results:
             if _to_be_told(recipient.recipient, status, by, now):
                 done.append((recipient, status))
             after = self._policy(recipient.address.domain).after(recipient, status, now, random.random(), by)
+            following = None if after is None or after.failed else after.next_attempt
+            self._history.attempted(entry.id, status, next_attempt=following)
             if after is None:
                 del known[recipient.number]
                 served.append(recipient.number)
@@ -113,27 +128,31 @@ class Results:
             failed, late, reports = [], [], []
         for recipient in failed:
             del known[recipient.number]
-        return Attempted(
+        attempted = Attempted(
             entry.id,
             served=served,
             told=[recipient.number for recipient in failed],
             keep=[known[number] for number in touched if number in known],
             warned=bool(late),
-            reports=reports,
+            reports=[report.entry for report in reports],
             ended=last,
             not_before=round.not_before if last else 0.0,
             hold=last and bool(known) and known.keys() <= round.held,
         )
+        return attempted, reports
 
     def _late(self, recipient: QueuedRecipient, now: float, by: DeliverBy | None) -> bool:
         return self._policy(recipient.address.domain).late(recipient, now, by)
 
-    async def _save(self, attempted: Attempted, entry: Entry, running: Callable[[], bool]) -> bool:
+    async def _save(
+        self, attempted: Attempted, reports: Sequence[_Report], entry: Entry, running: Callable[[], bool]
+    ) -> bool:
         while True:
             try:
                 ids = await self._record(attempted)
             except NoSuchEntry:
                 log.info("queue=%s was removed meanwhile", entry.id)
+                self._history.removed(entry.id)
                 return False
             except LeaseLost as error:
                 log.error("queue=%s %s; of its results only what was taken is recorded", entry.id, error)
@@ -147,8 +166,10 @@ class Results:
             if not running():
                 return False
             await self._clock.sleep(RECORD_INTERVAL)
-        for id in ids:
-            log.info("queue=%s report=%s to=<%s>", entry.id, id, entry.sender or self._double_bounces_to or "")
+        for id, report in zip(ids, reports, strict=True):
+            to = report.entry.envelope.recipients[0].address
+            log.info("queue=%s report=%s to=<%s>", entry.id, id, to)
+            self._history.reported(entry.id, id, to, report.kind)
         return bool(ids)
 
     # Reports
@@ -160,7 +181,7 @@ class Results:
         late: Sequence[QueuedRecipient],
         done: Sequence[Result],
         now: float,
-    ) -> list[NewEntry]:
+    ) -> list[_Report]:
         """What the sender wants to be told (RFC 3461 §5.2, §6)."""
         if entry.sender is None:
             return await self._double_bounce(entry, failed, now) if failed else []
@@ -174,15 +195,18 @@ class Results:
         for action in (Action.DELIVERED, Action.RELAYED):
             told = [_done(recipient, status, now) for recipient, status in done if status.action is action]
             if told:
-                reports.append(success_report(subject, action, told, hostname=self._hostname, now=now))
+                report = success_report(subject, action, told, hostname=self._hostname, now=now)
+                reports.append(_Report("success", report))
         if failed:
-            reports.append(failure_report(subject, _problems(failed), hostname=self._hostname, now=now))
+            report = failure_report(subject, _problems(failed), hostname=self._hostname, now=now)
+            reports.append(_Report("failure", report))
         if late:
             until = now + max(self._policy(each.address.domain).lifetime - each.waited for each in late)
-            reports.append(delay_report(subject, _problems(late), hostname=self._hostname, now=now, until=until))
+            report = delay_report(subject, _problems(late), hostname=self._hostname, now=now, until=until)
+            reports.append(_Report("delay", report))
         return reports
 
-    async def _double_bounce(self, entry: Entry, failed: Sequence[QueuedRecipient], now: float) -> list[NewEntry]:
+    async def _double_bounce(self, entry: Entry, failed: Sequence[QueuedRecipient], now: float) -> list[_Report]:
         """Told to the address for such reports, but not that it cannot be reached itself."""
         to = self._double_bounces_to
         for recipient in failed:
@@ -197,7 +221,7 @@ class Results:
             return []
         head, size = await self._workers.run(self._head, entry)
         subject = Subject(to, entry.created, head, size)
-        return [double_bounce(subject, _problems(failed), hostname=self._hostname, now=now)]
+        return [_Report("double bounce", double_bounce(subject, _problems(failed), hostname=self._hostname, now=now))]
 
     def _head(self, entry: Entry) -> tuple[bytes, int]:
         """The beginning of the message and its size; nothing when it cannot be read: reports go out all the same."""

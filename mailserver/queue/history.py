@@ -149,6 +149,11 @@ class History:
             self._pending.append(octets)
             self._size += len(octets)
 
+    @property
+    def pending(self) -> bool:
+        """Something waits to be written."""
+        return bool(self._pending or self._lost)
+
     def flush(self) -> None:
         """Writes what was noted. Blocking."""
         with self._writing:
