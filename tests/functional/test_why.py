@@ -25,25 +25,24 @@ def why(server: RunningServer, *words: str) -> str:
 @pytest.mark.parametrize("running", [True, False])
 def test_one_message_from_its_connection_to_its_report(tmp_path: Path, running: bool) -> None:
     answers = ["451 4.7.1 Greylisted, come back", "550 5.1.1 No such user here"]
-    with SMTPSink({"RCPT": lambda argument: answers.pop(0) if "gone" in argument else "250 2.1.5 Ok"}) as sink:
-        with NameServer() as dns:
-            dns.mail_domain("other.test")
-            relay = {"resolver": [dns.address], "port": sink.port, "retry_first": "1 s", "retry_max": "1 s"}
-            with RunningServer(tmp_path, sections={"relay": relay}) as server:
-                with server.submission() as client:
-                    client.sendmail(ALICE, ["gone@other.test", "here@other.test"], "Subject: x\r\n\r\nx\r\n")
-                wait_until(lambda: server.messages(ALICE), timeout=20, what="the report")
-                told = ""
+    refusing = {"RCPT": lambda argument: answers.pop(0) if "gone" in argument else "250 2.1.5 Ok"}
+    with SMTPSink(refusing) as sink, NameServer() as dns:
+        dns.mail_domain("other.test")
+        relay = {"resolver": [dns.address], "port": sink.port, "retry_first": "1 s", "retry_max": "1 s"}
+        told = ""
 
-                def complete() -> bool:
-                    nonlocal told
-                    told = why(server, "gone@other.test")
-                    return "No such user here" in told
+        def complete() -> bool:
+            nonlocal told
+            told = why(server, "gone@other.test")
+            return "No such user here" in told
 
-                if running:
-                    wait_until(complete, what="the whole story")
-            if not running:
-                assert complete()
+        with RunningServer(tmp_path, sections={"relay": relay}) as server:
+            with server.submission() as client:
+                client.sendmail(ALICE, ["gone@other.test", "here@other.test"], "Subject: x\r\n\r\nx\r\n")
+            wait_until(lambda: server.messages(ALICE), timeout=20, what="the report")
+            if running:
+                wait_until(complete, what="the whole story")
+        assert complete()
     lines = told.splitlines()
     stages = ["127.0.0.1", "Greylisted, come back", "No such user here", "report"]
     positions = [next(n for n, line in enumerate(lines) if stage in line) for stage in stages]
