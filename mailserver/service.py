@@ -243,10 +243,10 @@ class MailServer(MultiService):
             intake=Intake(
                 hostname=configuration.hostname,
                 deliver=deliver,
-                enqueue=self._delivery.grouped(queue.add),
+                enqueue=self._manager.enqueue,
                 clock=self._clock,
                 history=self._history,
-                queued=self._manager.wake,
+                queued=self._manager.queued,
             ),
             senders=self._directory,
             authenticator=self._authenticator,

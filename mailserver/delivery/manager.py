@@ -14,6 +14,7 @@ On failure What is under way when the process dies is tried again: a copy may co
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -28,7 +29,18 @@ from mailserver.delivery.routes import BY_MX, Discard, Hold, Refusal, Routes, Tr
 from mailserver.delivery.schedule import Outcome, Schedule
 from mailserver.mail import Action, Address, Content, DeliveryStatus, Envelope, Reply, parse_mailbox
 from mailserver.ports import Clock, Timer, Workers
-from mailserver.queue import NO_HISTORY, Entry, EntryLost, History, NoSuchEntry, Queue, QueuedRecipient, QueueError
+from mailserver.queue import (
+    NO_HISTORY,
+    Entry,
+    EntryLost,
+    History,
+    NewEntry,
+    NoSuchEntry,
+    Queue,
+    QueuedRecipient,
+    QueueError,
+    Taken,
+)
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +48,7 @@ LOOK_INTERVAL = 1.0  # seconds
 ACTIVE_LIMIT = 5000  # entries held in memory
 ACTIVE_RECIPIENTS = 20_000  # when they have as many recipients, no further entry is taken in
 BATCH = 100  # entries taken in at once
+KEPT_CONTENT = 16 * 1024  # octets of new mail that are not read again
 RECIPIENTS_PER_JOB = 100  # RFC 5321 §4.5.3.1.8: every server takes as many in one transaction
 POSTPONED = 60.0  # seconds until what waits for a site that does not get on is looked at again
 LOCATED_FOR = 30.0  # seconds that the site of a domain is remembered; the resolver knows the times of the DNS
@@ -64,7 +77,7 @@ class Outbound(Protocol):
 
 
 class QueueManager:
-    """`wake` after something was queued in this process; it is looked for at once then."""
+    """One for the whole server."""
 
     def __init__(
         self,
@@ -89,6 +102,10 @@ class QueueManager:
         self._workers = workers
         self._clock = clock
         self._content = workers.grouped(queue.contents)
+        self.enqueue = workers.grouped(self._enqueue)
+        """Queues a NewEntry; its id. Raises QueueError. `queued` is to be called then."""
+        self._fresh: deque[Taken] = deque()  # from other threads
+        self._unseen = False  # there is new mail that is to be looked for
         self._overrides = Overrides(settings)
         self._results = Results(
             queue,
@@ -156,7 +173,7 @@ class QueueManager:
 
     def _tick(self) -> None:
         self._timer = self._clock.call_later(LOOK_INTERVAL, self._tick)
-        self._start_jobs()
+        self.queued()
         self.wake()
         if self._history.pending:
             self._workers.spawn(self._write_history())
@@ -164,7 +181,18 @@ class QueueManager:
     async def _write_history(self) -> None:
         await self._workers.run(self._history.flush)
 
+    def queued(self) -> None:
+        """To be called after `enqueue`: begins what there is room for."""
+        while self._fresh and self._running:
+            fresh = self._fresh.popleft()
+            self._begin(fresh.entry, self._clock.wall(), fresh.inline)
+        self._start_jobs()
+        if self._unseen:
+            self.wake()
+
     def wake(self) -> None:
+        """Looks into the queue at once."""
+        self._unseen = False
         self._look_again = True
         if self._running and not self._looking:
             self._looking = True
@@ -207,6 +235,16 @@ class QueueManager:
         self._far |= epoch < self._epoch - 1.0  # set back by more than what timers are late
         self._epoch = epoch
 
+    def _enqueue(self, batch: Sequence[NewEntry]) -> list[str | Exception]:
+        """In a thread. While there is room, new mail is tried without being looked for."""
+        waiting = len(self._active) + len(self._fresh)
+        room = ACTIVE_LIMIT // 2 - waiting if self._running and self._recipients < ACTIVE_RECIPIENTS // 2 else 0
+        results = self._queue.add_and_take(batch, room=room)
+        taken = [each for each in results if isinstance(each, Taken)]
+        self._fresh.extend(each for each in taken if each.entry.active)
+        self._unseen |= not all(each.entry.active for each in taken)
+        return [each.entry.id if isinstance(each, Taken) else each for each in results]
+
     def _due(self, now: float, limit: int, far: bool) -> list[Entry]:
         """None while another process delivers from the queue: an old server that is about to end, say."""
         leads = self._queue.lead()
@@ -217,10 +255,12 @@ class QueueManager:
 
     # A round: who is to be served, and where
 
-    def _begin(self, entry: Entry, now: float) -> None:
+    def _begin(self, entry: Entry, now: float, inline: bytes | None = None) -> None:
         by = entry.parameters.deliver_by
         recipients = map(given_up, entry.recipients) if by is not None and by.gives_up(now) else entry.recipients
         round = Round(entry, {recipient.number: recipient for recipient in recipients})
+        if inline is not None and len(inline) <= KEPT_CONTENT:
+            round.content = inline
         self._active[entry.id] = round
         self._recipients += len(entry.recipients)
         round.forced = any(recipient.next_attempt == 0.0 for recipient in round.recipients.values())
@@ -384,7 +424,8 @@ class QueueManager:
         if not self._queue.leads:
             return []
         try:
-            content = await self._content(entry.id)
+            kept = job.round.content
+            content = await self._content(entry.id) if kept is None else Content(kept)
         except (NoSuchEntry, EntryLost) as error:
             log.warning("queue=%s not tried: %s", entry.id, error)
             return []

@@ -27,6 +27,7 @@ class Round:
 
     entry: Entry
     recipients: dict[int, QueuedRecipient]
+    content: bytes | None = None  # when it is at hand
     by_hop: dict[Hop | None, list[QueuedRecipient]] = field(default_factory=dict)  # until their sites are known
     sites: dict[Hop, Site | Reply] = field(default_factory=dict)
     jobs: int = 0

@@ -23,6 +23,7 @@ from mailserver.queue.model import (
     QueueError,
     Standing,
     State,
+    Taken,
 )
 from mailserver.queue.queue import Queue
 
@@ -45,4 +46,5 @@ __all__ = [
     "QueuedRecipient",
     "Standing",
     "State",
+    "Taken",
 ]

@@ -103,6 +103,14 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """A new entry, `active` when it is to be worked on at once. `inline`: its content, unless that lies in a file."""
+
+    entry: Entry
+    inline: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class Attempted:
     """What an attempt at some recipients of an entry led to.
 

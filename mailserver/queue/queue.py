@@ -21,7 +21,17 @@ from mailserver.queue.database import Database, is_damage, sync_directory
 from mailserver.queue.filter import Filter
 from mailserver.queue.history import NO_HISTORY, History
 from mailserver.queue.lease import Lease
-from mailserver.queue.model import Attempted, Entry, EntryLost, LeaseLost, NewEntry, NoSuchEntry, QueueError, State
+from mailserver.queue.model import (
+    Attempted,
+    Entry,
+    EntryLost,
+    LeaseLost,
+    NewEntry,
+    NoSuchEntry,
+    QueueError,
+    State,
+    Taken,
+)
 
 log = logging.getLogger(__name__)
 
@@ -73,16 +83,28 @@ class Queue:
 
     def add(self, batch: Sequence[NewEntry]) -> list[str | Exception]:
         """Queues messages in one commit. For each its id, durable now, or a QueueError: then nothing is left of it."""
+        return [taken if isinstance(taken, Exception) else taken.entry.id for taken in self.add_and_take(batch, room=0)]
+
+    def add_and_take(self, batch: Sequence[NewEntry], *, room: int) -> list[Taken | Exception]:
+        """As `add`; and when this process leads up to `room` of them are its to work on at once, as from `due`."""
         ready = self._write_bodies(batch)
+        leads = self.leads
+        results: list[Taken | Exception] = []
         try:
             with self._writing() as db:
                 for new, item in zip(batch, ready, strict=True):
-                    if isinstance(item, _Ready):
-                        rows.insert(db, item.id, new, item.inline)
+                    if not isinstance(item, _Ready):
+                        results.append(item)
+                        continue
+                    active = leads and room > 0 and new.envelope.parameters.release is None
+                    room -= active
+                    entry = rows.entry_of_new(item.id, new, active=active)
+                    rows.insert(db, entry, item.inline, lease=self._lease.token if active else None)
+                    results.append(Taken(entry, item.inline))
         except QueueError as error:
             self._discard(ready)
             return [error] * len(batch)
-        return [item.id if isinstance(item, _Ready) else item for item in ready]
+        return results
 
     def _write_bodies(self, batch: Sequence[NewEntry]) -> list[_Ready | QueueError]:
         ready = [self._write_body(new) for new in batch]
@@ -269,7 +291,7 @@ class Queue:
             raise LeaseLost(f"another process works on {id} now")
         rows.update_recipients(db, id, attempted.keep)
         for report, item in zip(attempted.reports, ready, strict=True):
-            rows.insert(db, item.id, report, item.inline)
+            rows.insert(db, rows.entry_of_new(item.id, report, active=False), item.inline)
         (due,) = db.execute("SELECT min(next_attempt) FROM recipient WHERE entry = ?", (id,)).fetchone()
         if due is None:
             rows.delete(db, id)

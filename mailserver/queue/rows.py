@@ -107,38 +107,37 @@ CREATE TABLE IF NOT EXISTS owner (
 """What makes the next version of each one."""
 
 PARAMETER_COLUMNS = "body, smtputf8, ret, envid, requiretls, release, hold, deliver_by, by_mode, priority"
-NEW_COLUMNS = f"{PARAMETER_COLUMNS}, id, state, sender, created, warned, size, header"
-ENTRY_COLUMNS = f"{NEW_COLUMNS}, lease, via"
+ENTRY_COLUMNS = f"{PARAMETER_COLUMNS}, id, state, sender, created, warned, size, header, lease, via"
 RECIPIENT_COLUMNS = (
     "number, address, original, next_attempt, last_attempt, attempts, waited, failed, code, enhanced, text, host, "
     "notify, orcpt"
 )
 
 
-def insert(db: sqlite3.Connection, id: str, new: NewEntry, inline: bytes | None) -> None:
-    """`inline` None: the body lies in a file."""
+def _insertion(table: str, columns: str) -> str:
+    places = ", ".join("?" * len(columns.split(",")))
+    return f"INSERT INTO {table} ({columns}) VALUES ({places})"  # noqa: S608 - constants
+
+
+_INSERT_ENTRY = _insertion("entry", f"{ENTRY_COLUMNS}, due")
+_INSERT_RECIPIENT = _insertion("recipient", f"entry, {RECIPIENT_COLUMNS}")
+
+
+def entry_of_new(id: str, new: NewEntry, *, active: bool) -> Entry:
+    """As it is when it has been inserted."""
     envelope = new.envelope
-    sender = None if envelope.sender is None else str(envelope.sender)
     release = envelope.parameters.release
     first_attempt = new.created if release is None else release
-    size = len(new.header) + new.content.size
-    row = (
-        *_parameter_values(envelope.parameters),
-        id,
-        State.QUEUED,
-        sender,
-        new.created,
-        False,
-        size,
-        new.header,
-        first_attempt,
-    )
-    places = ", ".join("?" * len(row))
-    db.execute(f"INSERT INTO entry ({NEW_COLUMNS}, due) VALUES ({places})", row)  # noqa: S608 - constants
-    _insert_recipients(
-        db,
-        id,
-        (
+    return Entry(
+        id=id,
+        state=State.QUEUED,
+        sender=envelope.sender,
+        parameters=envelope.parameters,
+        created=new.created,
+        warned=False,
+        size=len(new.header) + new.content.size,
+        header=new.header,
+        recipients=tuple(
             QueuedRecipient(
                 number,
                 recipient.address,
@@ -150,8 +149,28 @@ def insert(db: sqlite3.Connection, id: str, new: NewEntry, inline: bytes | None)
             )
             for number, recipient in enumerate(envelope.recipients)
         ),
+        active=active,
     )
-    db.execute("INSERT INTO body VALUES (?, ?)", (id, inline))
+
+
+def insert(db: sqlite3.Connection, entry: Entry, inline: bytes | None, *, lease: str | None = None) -> None:
+    """`inline` None: the body lies in a file."""
+    row = (
+        *_parameter_values(entry.parameters),
+        entry.id,
+        entry.state,
+        None if entry.sender is None else str(entry.sender),
+        entry.created,
+        entry.warned,
+        entry.size,
+        entry.header,
+        lease,
+        entry.via,
+        min(recipient.next_attempt for recipient in entry.recipients),
+    )
+    db.execute(_INSERT_ENTRY, row)
+    db.executemany(_INSERT_RECIPIENT, ((entry.id, *_recipient_values(recipient)) for recipient in entry.recipients))
+    db.execute("INSERT INTO body VALUES (?, ?)", (entry.id, inline))
 
 
 def _parameter_values(asked: MailParameters) -> tuple[object, ...]:
@@ -185,14 +204,6 @@ def update_recipients(db: sqlite3.Connection, id: str, recipients: Iterable[Queu
     db.executemany(
         f"UPDATE recipient SET {columns} WHERE number = ? AND entry = ?",  # noqa: S608 - constants
         ((*values[1:], values[0], id) for values in map(_recipient_values, recipients)),
-    )
-
-
-def _insert_recipients(db: sqlite3.Connection, id: str, recipients: Iterable[QueuedRecipient]) -> None:
-    places = ", ".join("?" * (1 + len(RECIPIENT_COLUMNS.split(", "))))
-    db.executemany(
-        f"INSERT INTO recipient (entry, {RECIPIENT_COLUMNS}) VALUES ({places})",  # noqa: S608 - constants
-        ((id, *_recipient_values(recipient)) for recipient in recipients),
     )
 
 

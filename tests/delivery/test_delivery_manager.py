@@ -1134,3 +1134,65 @@ def test_the_address_for_such_reports_is_not_told_of_itself(tmp_path, caplog):
     assert "nobody is told" in caplog.text
     assert (world.reports(), world.queue.list()) == ([], [])
     world.close()
+
+
+# New mail
+
+
+def accept(world, *to, body=b"Subject: x\r\n\r\nhello\r\n", **asked):
+    """Through the manager, as the intake does it."""
+    recipients = tuple(Recipient(parse_mailbox(text)) for text in to)
+    entry = NewEntry(
+        Envelope(ALICE, recipients, MailParameters(**asked)), Content(body), b"Received: x\r\n", world.loop.wall()
+    )
+    id = world.loop.run(world.manager.enqueue(entry))
+    world.manager.queued()
+    world.loop.settle()
+    return id
+
+
+def test_new_mail_is_tried_without_being_looked_for(world, monkeypatch):
+    world.start()
+    monkeypatch.setattr(world.queue, "due", None)
+    monkeypatch.setattr(world.queue, "content", None)
+    accept(world, "carol@example.net")
+    assert world.relay.sent == [(ALICE, b"Received: x\r\nSubject: x\r\n\r\nhello\r\n")]
+    assert world.queue.list() == []
+
+
+def test_new_mail_with_a_large_body_is_read_when_it_is_its_turn(world):
+    world.start()
+    accept(world, "carol@example.net", "dave@example.com", body=b"0123456789abcde\r\n" * 10_000)
+    assert [len(octets) for _, octets in world.relay.sent] == [170_000 + 13] * 2
+    assert world.queue.list() == []
+
+
+def test_new_mail_waits_in_the_queue_while_there_is_no_room(world, monkeypatch):
+    monkeypatch.setattr(manager_module, "ACTIVE_LIMIT", 4)
+    world.relay.pause = True
+    world.start()
+    ids = [accept(world, f"u{n}@example.net") for n in range(5)]
+    assert [world.queue.show(id).active for id in ids].count(True) <= 4
+    world.relay.pause = False
+    world.relay.release()
+    world.loop.advance(5)
+    assert world.queue.list() == []
+    assert len(world.relay.calls) == 5
+
+
+def test_new_mail_that_fails_for_now_is_tried_again(world):
+    world.relay.answers["example.net"] = LATER
+    world.start()
+    id = accept(world, "carol@example.net")
+    assert not world.queue.show(id).active
+    world.relay.answers.clear()
+    world.loop.advance(301)
+    assert world.queue.list() == []
+
+
+def test_new_mail_before_its_release_waits(world):
+    world.start()
+    accept(world, "carol@example.net", release=world.loop.wall() + 100)
+    assert world.relay.calls == []
+    world.loop.advance(102)
+    assert len(world.relay.calls) == 1
