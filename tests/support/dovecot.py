@@ -6,10 +6,11 @@ import imaplib
 import os
 import poplib
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,11 +32,7 @@ mail_location = maildir:{home}/Maildir
 mail_fsync = never
 passdb {{
   driver = static
-  args = nopassword=y
-}}
-userdb {{
-  driver = static
-  args = uid={uid} gid={gid} home={home}
+  args = {password}
 }}
 service imap-login {{
   inet_listener imap {{
@@ -58,6 +55,40 @@ service pop3-login {{
   inet_listener pop3s {{
     port = 0
   }}
+}}
+"""
+
+_AUTH = """
+service auth {{
+  inet_listener {{
+    address = 127.0.0.1
+    port = {auth_port}
+  }}
+}}
+"""
+
+# In place of the one user for whom all mail is: accounts, each with a Maildir of its own.
+_LMTP = """
+protocols = imap lmtp
+mail_location = maildir:{home}/mail/%n
+service lmtp {{
+  inet_listener lmtp {{
+    port = {lmtp_port}
+  }}
+}}
+"""
+
+_ACCOUNTS = """
+userdb {{
+  driver = passwd-file
+  args = {home}/accounts
+}}
+"""
+
+_ONE_USER = """
+userdb {{
+  driver = static
+  args = uid={uid} gid={gid} home={home}
 }}
 """
 
@@ -95,21 +126,34 @@ def _output(*command: str) -> str:
 class Dovecot:
     """`with Dovecot() as dovecot:` it serves `dovecot.maildir` until the block ends; `stop` ends it before that.
 
-    By IMAP, and by POP3 as well where it is told what unique-ids look like. Any password is right.
+    By IMAP, and by POP3 as well where it is told what unique-ids look like. Any password is right, unless one is given.
+    With `accounts` it takes mail for these addresses by LMTP, at `lmtp_port` and `lmtp_socket`; see `delivered`. Other
+    servers may ask at `auth_port` whether a password is right.
     """
 
-    def __init__(self, *, pop3_uidl_format: str | None = None) -> None:
+    def __init__(
+        self, *, pop3_uidl_format: str | None = None, password: str | None = None, accounts: Sequence[str] = ()
+    ) -> None:
         # Not below pytest's directory, which only root may enter.
         self.home = Path(tempfile.mkdtemp(prefix="dovecot-", dir="/tmp"))
         self.maildir = self.home / "Maildir"
-        self.imap_port, self.pop3_port = free_ports(2)
+        self.imap_port, self.pop3_port, self.lmtp_port, self.auth_port = free_ports(4)
+        self.lmtp_socket = self.home / "run/lmtp"
+        self._password = "nopassword=y" if password is None else f"password={password}"
+        self._accounts = accounts
         self._pop3_uidl_format = pop3_uidl_format
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Dovecot:
         root = os.getuid() == 0
         uid, gid = (UID, UID) if root else (os.getuid(), os.getgid())
-        config = _CONFIG.format(home=self.home, uid=uid, gid=gid, imap_port=self.imap_port)
+        config = _CONFIG.format(home=self.home, imap_port=self.imap_port, password=self._password)
+        config += (_ACCOUNTS if self._accounts else _ONE_USER).format(home=self.home, uid=uid, gid=gid)
+        config += _AUTH.format(auth_port=self.auth_port)
+        if self._accounts:
+            config += _LMTP.format(home=self.home, lmtp_port=self.lmtp_port)
+            lines = [f"{address}::{uid}:{gid}::{self.home}\n" for address in self._accounts]
+            (self.home / "accounts").write_text("".join(lines))
         if self._pop3_uidl_format is not None:
             config += _POP3.format(pop3_uidl_format=self._pop3_uidl_format, pop3_port=self.pop3_port)
         if not root:
@@ -141,6 +185,16 @@ class Dovecot:
         if os.getuid() == 0:
             for path in (directory, *directory.rglob("*")):
                 os.chown(path, UID, UID)
+
+    def delivered(self, address: str) -> list[bytes]:
+        """What LMTP brought to one of the accounts, oldest name first."""
+        found = (self.home / "mail" / address.partition("@")[0] / "new").glob("*")
+        return [file.read_bytes() for file in sorted(found, key=lambda file: file.name)]
+
+    def wait(self) -> None:
+        """Returns when Dovecot serves."""
+        port = self.lmtp_port if self._accounts else self.imap_port
+        self._when_served(lambda: socket.create_connection(("127.0.0.1", port), 5)).close()
 
     def imap(self) -> imaplib.IMAP4:
         """A connection, logged in. Waits until Dovecot serves."""

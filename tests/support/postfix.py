@@ -164,9 +164,9 @@ class Postfix:
         return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
 
     def messages(self, mailbox: str) -> list[bytes]:
-        """What was delivered there, oldest name first."""
+        """What was delivered there, in that order."""
         found = (self.directory / "mail" / mailbox / "new").glob("*")
-        return [file.read_bytes() for file in sorted(found, key=lambda file: file.name)]
+        return [file.read_bytes() for file in sorted(found, key=lambda file: file.stat().st_mtime_ns)]
 
     def queued(self) -> int:
         places = [self.directory / "queue" / name for name in ("maildrop", "incoming", "active", "deferred")]

@@ -38,6 +38,8 @@ HOSTNAME = f"mail.{DOMAIN}"
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 40.0
 
+Section = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+
 _CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
@@ -67,8 +69,8 @@ LISTENERS: Mapping[str, tuple[str, str]] = {
 
 class RunningServer:
     """`accounts` maps addresses to aliases. `sections` is merged into the configuration:
-    `{"relay": {"port": 2525}, "limits": {...}}`. `wrapper` goes before the command, as `["strace", "-f"]`.
-    `scram`: the accounts have keys for SCRAM.
+    `{"relay": {"port": 2525}, "limits": {...}}`; lists, as `{"route": [...]}`, come behind what is there. `wrapper`
+    goes before the command, as `["strace", "-f"]`. `scram`: the accounts have keys for SCRAM.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class RunningServer:
         *,
         hostname: str = HOSTNAME,
         accounts: Mapping[str, Sequence[str]] | None = None,
-        sections: Mapping[str, Mapping[str, Any]] | None = None,
+        sections: Mapping[str, Section] | None = None,
         environment: Mapping[str, str] | None = None,
         wrapper: Sequence[str] = (),
         scram: bool = False,
@@ -125,7 +127,7 @@ class RunningServer:
         keys = f" {ScramKeys.of(PASSWORD.encode(), iterations=4096)}" if self._scram else ""
         return _CHEAP.hash(PASSWORD) + keys
 
-    def write_configuration(self, sections: Mapping[str, Mapping[str, Any]]) -> None:
+    def write_configuration(self, sections: Mapping[str, Section]) -> None:
         configuration: dict[str, Any] = {
             "hostname": self.hostname,
             "data": str(self.data),
@@ -142,7 +144,10 @@ class RunningServer:
             "auth": {"without_tls": "loopback"},
         }
         for name, section in sections.items():
-            configuration[name] = configuration.get(name, {}) | dict(section)
+            if isinstance(section, Mapping):
+                configuration[name] = configuration.get(name, {}) | dict(section)
+            else:
+                configuration[name] = [*configuration.get(name, []), *section]
         self.config.write_text(tomlkit.dumps(configuration), encoding="utf-8")
 
     def maildir(self, address: str) -> Path:
