@@ -29,7 +29,7 @@ from mailserver.mail import (
 from mailserver.ports import Clock, ConnectFailure, Connection, Workers
 from mailserver.sasl import choose
 from mailserver.smtp.client import ClientConnection
-from mailserver.smtp.replies import ProtocolError, ReplyReader, with_enhanced
+from mailserver.smtp.replies import ProtocolError
 
 # Seconds, RFC 5321 §4.5.3.2; TLS has none there.
 GREETING = HELLO = MAIL = RCPT = 300.0
@@ -129,7 +129,7 @@ class Conversation:
 
     @property
     def broken(self) -> bool:
-        """Nothing more can be sent here: the connection ended with the last transaction."""
+        """Nothing more can be sent here: the connection ended."""
         return self._broken_off
 
     # Stages
@@ -155,6 +155,7 @@ class Conversation:
         try:
             await self._connection.start_tls(self._name, HANDSHAKE, verify=verify)
         except ConnectFailure as error:
+            self._broken_off = True
             raise TLSFailed(Reply.of(454, "4.7.0", f"No encryption with {self._name}: {error}")) from error
 
     async def start_tls(self, hostname: str, *, verify: bool) -> None:
@@ -207,7 +208,9 @@ class Conversation:
         ]
 
     async def quit(self) -> None:
-        """Takes leave without waiting for the answer."""
+        """Takes leave without waiting for the answer, where the remote waits for a command."""
+        if self._broken_off or self._client.outstanding or self._client.in_body:
+            return
         try:
             self._client.quit()
             await self._connection.write(self._client.data_to_send(), 1.0)
@@ -378,16 +381,22 @@ class Conversation:
         return replies if self._lmtp else replies * taken
 
     async def _cut_off(self, error: ConnectFailure) -> SessionFailed:
-        """A server that refuses before the content has ended (552, say) may hang up after its reply."""
-        reader = ReplyReader()
+        """A server that refuses before the content has ended (552, say) may hang up after its reply.
+
+        The reply may have come as early as the go-ahead."""
+        self._client.end_body()  # which nobody sends; what was said is the answer to it
+        self._broken_off = True
         try:
-            reader.append(await self._connection.read(0.0))
-            reply = reader.next()
-        except (ConnectFailure, ProtocolError):
-            reply = None
-        if reply is None or reply.positive:
+            self._client.receive_data(await self._connection.read(0.0))
+        except ConnectFailure:
+            pass
+        try:
+            event = self._client.next_event()
+        except ProtocolError:
+            event = None
+        if event is None or event.reply.positive:
             return self._broken(error)
-        return SessionFailed(with_enhanced(reply), said=True)
+        return SessionFailed(event.reply, said=True)
 
     # Answers
 

@@ -7,7 +7,7 @@ Promises   A connection waits at most `idle` seconds, and takes at most `message
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from mailserver.delivery.conversation import Conversation
@@ -26,10 +26,13 @@ class Session:
 
 
 class Pool:
-    """`key`: whatever says that one connection is as good as another for a message."""
+    """`key`: whatever says that one connection is as good as another for a message. `close` closes one for good."""
 
-    def __init__(self, *, idle: float, messages: int, workers: Workers, clock: Clock) -> None:
+    def __init__(
+        self, *, idle: float, messages: int, close: Callable[[Connection], None], workers: Workers, clock: Clock
+    ) -> None:
         self._idle = idle
+        self._close = close
         self._messages = messages
         self._workers = workers
         self._clock = clock
@@ -47,7 +50,7 @@ class Pool:
 
     def put(self, key: Hashable, session: Session) -> None:
         if session.conversation.messages >= self._messages:
-            self._leave(session)
+            self.leave(session)
             return
         timer = self._clock.call_later(self._idle, lambda: self._end(session))
         self._waiting[session] = key, timer
@@ -59,7 +62,11 @@ class Pool:
         """Ends all that wait, without a word."""
         for session in tuple(self._waiting):
             self._remove(session)
-            session.connection.close()
+            self._close(session.connection)
+
+    def leave(self, session: Session) -> None:
+        """Ends one that is not put in, with a word."""
+        self._workers.spawn(self._say_goodbye(session))
 
     def _remove(self, session: Session) -> None:
         key, timer = self._waiting.pop(session)
@@ -71,14 +78,10 @@ class Pool:
 
     def _end(self, session: Session) -> None:
         self._remove(session)
-        self._leave(session)
+        self.leave(session)
 
-    def _leave(self, session: Session) -> None:
-        self._workers.spawn(_say_goodbye(session))
-
-
-async def _say_goodbye(session: Session) -> None:
-    try:
-        await session.conversation.quit()
-    finally:
-        session.connection.close()
+    async def _say_goodbye(self, session: Session) -> None:
+        try:
+            await session.conversation.quit()
+        finally:
+            self._close(session.connection)

@@ -56,7 +56,11 @@ class Relay:
         self._workers = workers
         self._clock = clock
         self._pool = Pool(
-            idle=settings.idle_connection, messages=settings.messages_per_connection, workers=workers, clock=clock
+            idle=settings.idle_connection,
+            messages=settings.messages_per_connection,
+            close=self._close,
+            workers=workers,
+            clock=clock,
         )
         self._open: set[Connection] = set()
         self._stopped = False
@@ -184,12 +188,13 @@ class Relay:
 
     async def _begin(self, work: _Work, host: str, connection: Connection, *, encrypt: bool) -> Session:
         self._open.add(connection)
+        conversation = Conversation(
+            connection, host, self._workers, self._clock, may_send=self._may_send, lmtp=work.lmtp
+        )
+        session = Session(connection, conversation, host)
         try:
             if self._stopped:
                 raise SessionFailed(STOPPED)
-            conversation = Conversation(
-                connection, host, self._workers, self._clock, may_send=self._may_send, lmtp=work.lmtp
-            )
             verify = work.encryption is Encryption.VERIFIED
             if work.implicit_tls:
                 await conversation.handshake(verify=verify)
@@ -205,7 +210,10 @@ class Relay:
                 raise SessionFailed(Reply.of(454, "4.7.0", f"{host} offers no encryption, which its route demands"))
             if isinstance(work.site.transport, Smarthost) and work.site.transport.user is not None:
                 await self._log_in(conversation, work.site.transport)
-            return Session(connection, conversation, host)
+            return session
+        except SessionFailed:
+            self._pool.leave(session)
+            raise
         except BaseException:
             self._close(connection)
             raise
@@ -213,6 +221,9 @@ class Relay:
     async def _transact(self, work: _Work, session: Session) -> list[DeliveryStatus]:
         try:
             statuses = await session.conversation.send(work.mail, work.recipients)
+        except SessionFailed:
+            self._pool.leave(session)
+            raise
         except BaseException:
             self._close(session.connection)
             raise

@@ -134,6 +134,11 @@ class ClientConnection:
         more = self._taken - 1 if self._lmtp and self._outstanding and self._outstanding[0] in ENDS else 0
         return len(self._outstanding) + max(more, 0)
 
+    @property
+    def in_body(self) -> bool:
+        """The content has begun and is not complete."""
+        return self._body is not None
+
     # What the server offers
 
     @property

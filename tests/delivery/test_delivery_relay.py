@@ -1,5 +1,8 @@
 """The SMTP relay against scripted servers: whatever a remote does, each recipient gets the right status."""
 
+import gc
+import weakref
+
 import pytest
 
 from mailserver.config.relay import Relay as Settings
@@ -754,6 +757,44 @@ def test_the_last_words_of_a_server_that_hangs_up_within_the_content_count(words
     assert setup.outcome() == outcome
 
 
+def test_last_words_that_came_with_the_go_ahead_count_as_well():
+    setup = Setup(ScriptedServer({"DATA": "354 go on\r\n554 5.7.1 no, do not"}))
+    connect = setup.connector.connect_any
+
+    async def connect_to_one_that_hangs_up(*arguments):
+        connection = await connect(*arguments)
+        write = connection.write
+
+        async def hang_up(data, timeout):
+            if connection._in_body:
+                connection._answers = [CLOSE]
+                raise ConnectFailure("the connection broke")
+            await write(data, timeout)
+
+        connection.write = hang_up
+        return connection
+
+    setup.connector.connect_any = connect_to_one_that_hangs_up
+    assert setup.outcome() == (Action.FAILED, 554, "mx1.example.net")
+
+
+@pytest.mark.parametrize("stage", ["GREETING", "EHLO", "MAIL"])
+def test_a_server_that_wants_no_session_is_taken_leave_of(stage):
+    """RFC 5321 §4.1.1.10."""
+    server = ScriptedServer({stage: "450 4.7.1 later"}, extensions=())
+    assert Setup(server).outcome()[0] is Action.DELAYED
+    assert server.commands[-1:] == ["QUIT"]
+    assert server.sessions[0].closed
+
+
+@pytest.mark.parametrize(("stage", "fault"), [("EHLO", HANG), ("EHLO", CLOSE), ("DATA", HANG), ("BODY", CLOSE)])
+def test_nothing_more_is_said_where_no_command_is_awaited(stage, fault):
+    server = ScriptedServer({stage: fault})
+    assert Setup(server).outcome()[0] is Action.DELAYED
+    assert "QUIT" not in server.commands
+    assert server.sessions[0].closed
+
+
 # DELIVERBY (RFC 2852 §4.1.4) and MT-PRIORITY (RFC 6710 §4.2)
 
 
@@ -890,6 +931,16 @@ def test_a_message_that_requires_tls_uses_no_connection_that_was_not_verified():
     assert setup.outcome(idle=0.0)[0] is Action.RELAYED
     assert setup.outcome(requiretls=True, idle=0.0)[0] is Action.RELAYED
     assert [session.verified for session in server.sessions] == [False, True]
+
+
+@pytest.mark.parametrize("script", [{}, {"MAIL": "450 4.7.1 later"}, {"BODY": CLOSE}])
+def test_a_connection_that_ended_is_forgotten(script):
+    server = ScriptedServer(script)
+    setup = Setup(server)
+    setup.deliver()
+    session = weakref.ref(server.sessions.pop())
+    gc.collect()
+    assert session() is None
 
 
 def test_the_stop_closes_connections_that_wait():
