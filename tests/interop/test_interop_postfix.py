@@ -233,7 +233,7 @@ def test_messages_that_follow_each_other_share_connections(peers: Peers) -> None
     assert log.count("status=sent (delivered to maildir)") == 10
 
 
-@pytest.mark.skipif(bool(dovecot.missing()), reason=f"{dovecot.missing()}; apt-get install dovecot-imapd")
+@pytest.mark.skipif(bool(dovecot.missing()), reason=dovecot.missing())
 def test_logs_in_at_the_smarthost_whose_certificate_holds(tmp_path: Path) -> None:
     here = tmp_path / "here"
     here.mkdir()

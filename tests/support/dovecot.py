@@ -71,6 +71,12 @@ service auth {{
 _LMTP = """
 protocols = imap lmtp
 mail_location = maildir:{home}/mail/%n
+protocol lmtp {{
+  mail_plugins = quota
+}}
+plugin {{
+  quota = maildir
+}}
 service lmtp {{
   inet_listener lmtp {{
     port = {lmtp_port}
@@ -110,13 +116,14 @@ def missing(*protocols: str) -> str:
     path = _environment()["PATH"]
     program = shutil.which("dovecot", path=path)
     if program is None:
-        return "dovecot is not installed"
+        return "dovecot is not installed; apt-get install dovecot-imapd"
     version = _output(program, "--version")
     if not version.startswith("2.3."):
         return f"this configuration is for Dovecot 2.3, not {version}"
     programs = Path(_output(shutil.which("doveconf", path=path) or "doveconf", "-d", "-h", "libexec_dir"))
     absent = [protocol for protocol in protocols if not (programs / protocol).exists()]
-    return f"dovecot-{absent[0]}d is not installed" if absent else ""
+    package = f"dovecot-{absent[0]}d" if absent else ""
+    return f"{package} is not installed; apt-get install {package}" if absent else ""
 
 
 def _output(*command: str) -> str:
@@ -127,12 +134,18 @@ class Dovecot:
     """`with Dovecot() as dovecot:` it serves `dovecot.maildir` until the block ends; `stop` ends it before that.
 
     By IMAP, and by POP3 as well where it is told what unique-ids look like. Any password is right, unless one is given.
-    With `accounts` it takes mail for these addresses by LMTP, at `lmtp_port` and `lmtp_socket`; see `delivered`. Other
-    servers may ask at `auth_port` whether a password is right.
+    With `accounts` it takes mail for these addresses by LMTP, at `lmtp_port` and `lmtp_socket`; see `delivered`. Those
+    that are `full` have no room, which is told after the content. Other servers may ask at `auth_port` whether a
+    password is right.
     """
 
     def __init__(
-        self, *, pop3_uidl_format: str | None = None, password: str | None = None, accounts: Sequence[str] = ()
+        self,
+        *,
+        pop3_uidl_format: str | None = None,
+        password: str | None = None,
+        accounts: Sequence[str] = (),
+        full: Sequence[str] = (),
     ) -> None:
         # Not below pytest's directory, which only root may enter.
         self.home = Path(tempfile.mkdtemp(prefix="dovecot-", dir="/tmp"))
@@ -140,7 +153,7 @@ class Dovecot:
         self.imap_port, self.pop3_port, self.lmtp_port, self.auth_port = free_ports(4)
         self.lmtp_socket = self.home / "run/lmtp"
         self._password = "nopassword=y" if password is None else f"password={password}"
-        self._accounts = accounts
+        self._accounts = {address: "userdb_quota_rule=*:bytes=1" if address in full else "" for address in accounts}
         self._pop3_uidl_format = pop3_uidl_format
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -152,7 +165,7 @@ class Dovecot:
         config += _AUTH.format(auth_port=self.auth_port)
         if self._accounts:
             config += _LMTP.format(home=self.home, lmtp_port=self.lmtp_port)
-            lines = [f"{address}::{uid}:{gid}::{self.home}\n" for address in self._accounts]
+            lines = [f"{address}::{uid}:{gid}::{self.home}::{more}\n" for address, more in self._accounts.items()]
             (self.home / "accounts").write_text("".join(lines))
         if self._pop3_uidl_format is not None:
             config += _POP3.format(pop3_uidl_format=self._pop3_uidl_format, pop3_port=self.pop3_port)
