@@ -201,7 +201,7 @@ def test_a_message_that_is_too_large_is_reported_without_being_sent(peers: Peers
     assert report.outcome == ("failed", "5.3.4")
     assert str(SMALL_LIMIT).encode() in report.text
     assert len(peers.there.messages("small")) == 1
-    assert "message size" not in peers.there.log()  # was it asked to take it?
+    assert "message size" not in peers.there.log()
 
 
 def test_a_server_without_extensions_takes_what_it_can(peers: Peers) -> None:

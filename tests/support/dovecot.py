@@ -200,9 +200,9 @@ class Dovecot:
                 os.chown(path, UID, UID)
 
     def delivered(self, address: str) -> list[bytes]:
-        """What LMTP brought to one of the accounts, oldest name first."""
+        """What LMTP brought to one of the accounts, in that order."""
         found = (self.home / "mail" / address.partition("@")[0] / "new").glob("*")
-        return [file.read_bytes() for file in sorted(found, key=lambda file: file.name)]
+        return [file.read_bytes() for file in sorted(found, key=_moment)]
 
     def wait(self) -> None:
         """Returns when Dovecot serves."""
@@ -231,6 +231,12 @@ class Dovecot:
                 if time.monotonic() > deadline:
                     raise AssertionError((self.home / "log").read_text()) from error
                 time.sleep(0.05)
+
+
+def _moment(file: Path) -> tuple[int, ...]:
+    """When Dovecot wrote it: SECONDS.MMICROSECONDSP..., without leading zeros."""
+    seconds, rest = file.name.split(".M", 1)
+    return int(seconds), int(rest.partition("P")[0])
 
 
 def _environment() -> dict[str, str]:
