@@ -383,7 +383,8 @@ class Conversation:
     async def _cut_off(self, error: ConnectFailure) -> SessionFailed:
         """A server that refuses before the content has ended (552, say) may hang up after its reply.
 
-        The reply may have come as early as the go-ahead."""
+        The reply may have come as early as the go-ahead.
+        """
         self._client.end_body()  # which nobody sends; what was said is the answer to it
         self._broken_off = True
         try:
