@@ -209,8 +209,9 @@ class MailServer(MultiService):
         self._addresses = LocalAddresses()
         configuration, outbox = self._configuration, self._configuration.demo and self._configuration.demo.outbox
         deliver = self._delivery.grouped(self._store.deliver)
+        routes = Routes.of(configuration.route, configuration.relay)
         router = Router(
-            self._directory, hostname=configuration.hostname, outbox=parse_mailbox(outbox) if outbox else None
+            self._directory, configuration.hostname, parse_mailbox(outbox) if outbox else None, routes=routes
         )
         relay = Relay(
             configuration.relay,
@@ -227,7 +228,7 @@ class MailServer(MultiService):
             configuration.relay,
             hostname=configuration.hostname,
             router=router,
-            routes=Routes.of(configuration.route, configuration.relay),
+            routes=routes,
             relay=relay,
             history=self._history,
             deliver=deliver,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mailserver.accounts import Mailbox, Resolution, Unknown
+from mailserver.delivery.routes import Refusal, Routes
 from mailserver.mail import UNLIMITED, Address, Quota, Reply
 
 RELAYING_DENIED = Reply.of(550, "5.7.1", "This server relays for its own users only; log in first")
@@ -50,7 +51,10 @@ Route = Local | Remote
 class Router:
     """`outbox`: the account that gets what would leave (demo mode)."""
 
-    def __init__(self, directory: Directory, hostname: str, outbox: Address | None = None) -> None:
+    def __init__(
+        self, directory: Directory, hostname: str, outbox: Address | None = None, *, routes: Routes | None = None
+    ) -> None:
+        self._routes = routes if routes is not None else Routes()
         self._directory = directory
         self._hostname = hostname.lower()
         self._outbox = outbox
@@ -67,6 +71,15 @@ class Router:
         if self._outbox is not None:
             return Local(self._outbox, address)
         return Remote(address.domain)
+
+    def admit(self, address: Address, *, may_relay: bool, sender: Address | None) -> Route | Refused:
+        """As `route`, for a message that is about to be taken: what the routing table sends back is refused now."""
+        route = self.route(address, may_relay=may_relay)
+        if isinstance(route, Remote):
+            way = self._routes.transport(address, sender)
+            if isinstance(way, Refusal):
+                return Refused(way.reply)
+        return route
 
     def _resolve(self, address: Address) -> Resolution:
         """The server's own name is always local: only its postmaster has mail there (RFC 5321 §4.5.1)."""

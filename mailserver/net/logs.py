@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 
 from twisted.logger import Logger, LogLevel
 
@@ -20,9 +21,12 @@ class TwistedHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         level = next((twisted for least, twisted in _LEVELS if record.levelno >= least), LogLevel.debug)
         text = self.format(record)
-        if record.levelno < logging.CRITICAL:  # a traceback is ours and keeps its lines
+        if record.levelno < logging.CRITICAL and not text.isprintable():  # a traceback is ours and keeps its lines
             text = text.replace("\r", "\\r").replace("\n", "\\n")
-        Logger(namespace=record.name).emit(level, "{text}", text=text)
+        _logger(record.name).emit(level, "{text}", text=text)
+
+
+_logger = cache(Logger)
 
 
 def bridge() -> None:

@@ -4,7 +4,8 @@ import pytest
 
 from mailserver.accounts import Mailbox, NotLocal, Unknown
 from mailserver.delivery.router import NO_SUCH_MAILBOX, RELAYING_DENIED, Local, Refused, Remote, Router
-from mailserver.mail import UNLIMITED, Address, AddressError, Quota, parse_forward_path
+from mailserver.delivery.routes import DISCARD, Refusal, Routes, Rule
+from mailserver.mail import UNLIMITED, Address, AddressError, Quota, Reply, parse_forward_path
 
 ALICE = Address("alice", "example.org")
 BOB = Address("bob", "example.org")
@@ -123,3 +124,15 @@ def test_a_catch_all_takes_odd_local_parts_as_mail_and_never_as_an_order(local):
     address = Address(local, "example.org")
     for may_relay in (False, True):
         assert Router(CatchAll(), "mx.example.org").route(address, may_relay=may_relay) == Local(ALICE, address)
+
+
+def test_what_the_routing_table_sends_back_is_refused_before_it_is_taken():
+    moved = Reply.of(550, "5.1.6", "It has moved")
+    rules = [Rule(["a.example"], ["bob@example.org"], Refusal(moved)), Rule(["b.example"], None, DISCARD)]
+    router = Router(Directory(), "mx.example.org", routes=Routes(rules))
+    to = Address("x", "a.example")
+    assert router.admit(to, may_relay=True, sender=BOB) == Refused(moved)
+    assert router.admit(to, may_relay=True, sender=ALICE) == Remote("a.example")
+    assert router.admit(to, may_relay=False, sender=BOB) == Refused(RELAYING_DENIED)
+    assert router.admit(Address("x", "b.example"), may_relay=True, sender=BOB) == Remote("b.example")
+    assert router.route(to, may_relay=True) == Remote("a.example"), "what was taken is the queue manager's to judge"

@@ -188,7 +188,8 @@ class SMTPSession:
         transaction.attempts += 1
         if transaction.attempts > self._rooms.limits.recipients:
             return self._patience.surplus(transaction.attempts, TOO_MANY_RECIPIENTS)
-        route = self._rooms.router.route(event.address, may_relay=self._account is not None)
+        may_relay, sender = self._account is not None, transaction.mail.sender
+        route = self._rooms.router.admit(event.address, may_relay=may_relay, sender=sender)
         if isinstance(route, Refused):
             log.info("session=%s recipient=%r refused: %s", self._channel.id, str(event.address), route.reply)
             return await self._patience.refused(route.reply)
