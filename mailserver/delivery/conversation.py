@@ -377,7 +377,10 @@ class Conversation:
             while len(replies) < (taken if self._lmtp else 1):
                 replies.append(await self._answer(END_OF_DATA))
         except SessionFailed as failure:
-            raise _AnswerLost(failure.reply, said=failure.said, before=replies) from failure
+            reply = failure.reply
+            if not failure.said:
+                reply = replace(reply, text=f"{reply.text}; all of the message was sent, so it may come twice")
+            raise _AnswerLost(reply, said=failure.said, before=replies) from failure
         return replies if self._lmtp else replies * taken
 
     async def _cut_off(self, error: ConnectFailure) -> SessionFailed:

@@ -245,6 +245,7 @@ def test_an_answer_lost_after_the_final_dot_delays_only_those_that_were_accepted
     server = ScriptedServer({"RCPT TO:<carol": "550 5.1.1 unknown", "BODY": CLOSE})
     bob, carol = Setup(server).deliver(BOB, CAROL)
     assert (bob.action, bob.host) == (Action.DELAYED, None)
+    assert "may come twice" in bob.reply.text
     assert (carol.action, carol.reply.code, carol.host) == (Action.FAILED, 550, "mx1.example.net")
 
 
