@@ -22,7 +22,7 @@ from mailserver.config.relay import Relay as Settings
 from mailserver.delivery.local import Deliver, deliver_copies
 from mailserver.delivery.nexthop import Deliverable, Site, Unroutable
 from mailserver.delivery.overrides import Overrides
-from mailserver.delivery.results import INTERNAL_ERROR, Results, delayed, given_up
+from mailserver.delivery.results import DISCARDED, INTERNAL_ERROR, Results, delayed, given_up
 from mailserver.delivery.round import Hop, Job, Round
 from mailserver.delivery.router import Local, Refused, Router
 from mailserver.delivery.routes import BY_MX, Discard, Hold, Refusal, Routes, Transport, parse_transport
@@ -60,7 +60,6 @@ WAITING = "another process delivers this queue; this one waits"
 NOW_LEADING = "the other process has ended; this one delivers now"
 
 UNREACHABLE = ("4.4.1", "4.4.3")  # RFC 3463 §3.5: no answer from the host, directory server failure
-DISCARDED = Reply.of(250, "2.0.0", "Discarded by the routing table")
 
 
 class Outbound(Protocol):

@@ -1,6 +1,7 @@
 """The queue manager over a real queue, on virtual time."""
 
 import email
+import json
 import logging
 from dataclasses import replace
 from itertools import pairwise
@@ -29,7 +30,7 @@ from mailserver.mail import (
     Reply,
     parse_mailbox,
 )
-from mailserver.queue import Attempted, NewEntry, Queue, QueueError, State
+from mailserver.queue import Attempted, History, NewEntry, Queue, QueueError, State
 from mailserver.queue.filter import EVERYTHING, Filter
 from mailserver.store import DeliveryError
 from tests.support.loop import Loop, LoopWorkers, Promise
@@ -1060,6 +1061,34 @@ def test_what_is_discarded_counts_as_delivered_and_is_not_told(tmp_path):
     world.put("u@a.example", notify=frozenset({Notify.SUCCESS}))
     world.start()
     assert (world.queue.list(), world.relay.calls, world.reports()) == ([], [], [])
+    world.close()
+
+
+def test_the_history_hears_what_the_routing_table_did(tmp_path):
+    world = routed(tmp_path, {"to": ["a.example"], "via": "discard"}, {"to": ["b.example"], "via": "hold"})
+    history = History(tmp_path / "history", DAY)
+    world.manager = QueueManager(
+        world.queue,
+        world.settings,
+        hostname="mail.example.org",
+        router=Router(Directory(), "mail.example.org"),
+        routes=Routes.of(world.routes, world.settings),
+        relay=world.relay,
+        history=history,
+        deliver=world.workers.grouped(world._deliver),
+        workers=world.workers,
+        clock=world.loop,
+    )
+    world.put("u@a.example", "v@b.example", "w@c.example")
+    world.start()
+    world.loop.run(world.manager.stop())
+    (file,) = (tmp_path / "history").iterdir()
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    assert sorted((event["event"], event.get("recipient", "")) for event in events) == [
+        ("attempted", "w@c.example"),
+        ("discarded", "u@a.example"),
+        ("held", ""),
+    ]
     world.close()
 
 
