@@ -23,6 +23,7 @@ from mailserver.delivery.dsn import (
     failure_report,
     success_report,
 )
+from mailserver.delivery.locating import INTERNAL_ERROR
 from mailserver.delivery.retry import TIME_OVER, RetryPolicy
 from mailserver.delivery.round import Result, Round
 from mailserver.mail import Action, Address, DeliverBy, DeliveryStatus, Notify, Recipient, Reply
@@ -44,7 +45,6 @@ log = logging.getLogger(__name__)
 RECORD_INTERVAL = 5.0  # seconds before results that could not be recorded are recorded again
 
 DISCARDED = Reply.of(250, "2.0.0", "Discarded by the routing table")
-INTERNAL_ERROR = Reply.of(451, "4.3.0", "An error in this server")
 
 
 @dataclass(frozen=True, slots=True)

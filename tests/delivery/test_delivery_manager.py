@@ -11,6 +11,7 @@ import pytest
 from mailserver.accounts import Mailbox, NotLocal, Unknown
 from mailserver.config.relay import Relay as Settings
 from mailserver.config.relay import Route
+from mailserver.delivery import locating as locating_module
 from mailserver.delivery import manager as manager_module
 from mailserver.delivery import results as results_module
 from mailserver.delivery.manager import QueueManager
@@ -941,7 +942,7 @@ def test_a_domain_is_looked_up_once_for_many_messages(world):
     world.loop.advance(1)
     assert sorted(world.relay.located) == ["a.example", "b.example"]
     assert world.queue.list() == []
-    world.loop.advance(manager_module.LOCATED_FOR + 1)
+    world.loop.advance(locating_module.FOUND_FOR + 1)
     world.put("u@a.example")
     world.loop.advance(2)
     assert world.relay.located.count("a.example") == 2, "the DNS may have changed"
