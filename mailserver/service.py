@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,6 +33,7 @@ from mailserver.delivery.relay import Relay
 from mailserver.delivery.router import Router
 from mailserver.delivery.routes import Routes
 from mailserver.mail import UNLIMITED, Address, parse_mailbox
+from mailserver.net.bells import Bells
 from mailserver.net.clock import ReactorClock, use_monotonic_time
 from mailserver.net.connection import Service, Session, stop_connections
 from mailserver.net.connector import ReactorConnector
@@ -38,17 +41,19 @@ from mailserver.net.listeners import check_endpoint, listen
 from mailserver.net.logs import bridge
 from mailserver.net.own import LocalAddresses
 from mailserver.net.resolver import ThreadResolver
+from mailserver.net.shared import AdoptedSocket
 from mailserver.net.tls import CertificateError, CertificateStore
 from mailserver.net.workers import ThreadWorkers
 from mailserver.policy.connections import ConnectionLimits, Networks
 from mailserver.policy.failures import Failures
 from mailserver.policy.space import FreeSpace
 from mailserver.ports import Channel
-from mailserver.queue import History, Queue, QueueError
+from mailserver.queue import NO_HISTORY, History, Queue, QueueError
 from mailserver.sessions import imap, pop3, smtp
 from mailserver.sessions.imap.appends import Appends
 from mailserver.sessions.login import Authenticator
 from mailserver.store import AccountStore, Store
+from mailserver.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +84,11 @@ def makeService(options: Options) -> MultiService:
     path = _configuration_path(options)
     try:
         configuration = load(path, check_endpoint=check_endpoint)
-        return MailServer(configuration, reactor)
+        count = (os.cpu_count() or 1) if configuration.workers == "auto" else configuration.workers
+        if count == 1:
+            return MailServer(configuration, reactor)
+        prepare = partial(_prepare, configuration)
+        return Supervisor(configuration, path.absolute(), reactor, count=count, prepare=prepare)
     except ConfigurationError as error:
         _refuse(*error.problems)
     except (CertificateError, TokensUnavailable) as error:
@@ -111,10 +120,36 @@ def _refuse(*problems: str) -> NoReturn:
     raise SystemExit(1)
 
 
-class MailServer(MultiService):
-    """The listeners, and the rooms behind them."""
+def _prepare(configuration: Configuration) -> None:
+    """The data directory, before several processes use it."""
+    queue = _open_queue(configuration, NO_HISTORY)
+    queue.close()
 
-    def __init__(self, configuration: Configuration, reactor: Any) -> None:
+
+def _open_queue(configuration: Configuration, history: History) -> Queue:
+    data = configuration.data
+    os.umask(0o077)
+    try:
+        (data / "spool").mkdir(mode=0o700, parents=True, exist_ok=True)
+        (data / "mail").mkdir(mode=0o700, exist_ok=True)
+        return Queue(data / "queue", history)
+    except OSError as error:
+        _refuse(f"{error.filename or data}: the data directory cannot be used: {error.strerror}")
+    except QueueError as error:
+        _refuse(str(error))
+
+
+class MailServer(MultiService):
+    """The listeners, and the rooms behind them. `sockets` were bound by another process, for one of `workers`."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        reactor: Any,
+        *,
+        sockets: Sequence[tuple[int, socket.AddressFamily]] | None = None,
+        workers: int = 1,
+    ) -> None:
         super().__init__()
         self._configuration = configuration
         self._reactor = reactor
@@ -125,9 +160,9 @@ class MailServer(MultiService):
         self._passwords = ThreadWorkers(reactor, PASSWORD_THREADS, "passwords")
         self._dns = ThreadWorkers(reactor, DNS_THREADS, "dns", abandon=True)
         self._workers = (self._mailboxes, self._passwords, self._dns, self._delivery)
-        self._connections = ConnectionLimits(
-            configuration.limits.connections, configuration.limits.connections_per_address
-        )
+        limits = configuration.limits
+        self._connections = ConnectionLimits(-(-limits.connections // workers), limits.connections_per_address)
+        self._bells = Bells(reactor, configuration.data / "queue" / "bells") if workers > 1 else None
         self._certificates = CertificateStore(configuration.tls) if configuration.tls else None
         oauth = configuration.auth.oauth
         self._directory = Directory(
@@ -155,8 +190,11 @@ class MailServer(MultiService):
             clock=self._clock,
         )
         self._services = [self._service(listener) for listener in configuration.listener]
-        for listener, service in zip(configuration.listener, self._services, strict=True):
-            listen(reactor, listener.endpoint, service).setServiceParent(self)
+        for number, (listener, service) in enumerate(zip(configuration.listener, self._services, strict=True)):
+            if sockets is None:
+                listen(reactor, listener.endpoint, service).setServiceParent(self)
+            else:
+                AdoptedSocket(reactor, *sockets[number], service).setServiceParent(self)
 
     # Starting and stopping
 
@@ -170,25 +208,22 @@ class MailServer(MultiService):
             )
 
     def startService(self) -> None:
-        data = self._configuration.data
-        os.umask(0o077)
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the usual 1024 is below what connections need
+        data = self._configuration.data
+        self._history = History(data / "queue" / "history", self._configuration.relay.history)
+        self._queue = _open_queue(self._configuration, self._history)
         try:
-            (data / "spool").mkdir(mode=0o700, parents=True, exist_ok=True)
-            (data / "mail").mkdir(mode=0o700, exist_ok=True)
-            self._history = History(data / "queue" / "history", self._configuration.relay.history)
-            self._queue = Queue(data / "queue", self._history)
             self._authenticator.secret = load_secret(data / "secret")
         except OSError as error:
             _refuse(f"{error.filename or data}: the data directory cannot be used: {error.strerror}")
-        except QueueError as error:
-            _refuse(str(error))
         for workers in self._workers:
             workers.start()
         self._wire(self._queue)
         super().startService()
         self._manager.start()
+        if self._bells is not None:
+            self._bells.hang_up(self._manager.wake)
         log.info("ready, as %s", self._configuration.hostname)
 
     async def _stop(self) -> None:
@@ -198,6 +233,8 @@ class MailServer(MultiService):
         while self._mailboxes.spawned and self._clock.monotonic() < deadline:
             await self._clock.sleep(0.02)  # flags that sessions set at their end
         await self._manager.stop()
+        if self._bells is not None:
+            self._bells.take_down()
         for workers in self._workers:
             workers.stop()
         self._queue.close()
@@ -231,6 +268,7 @@ class MailServer(MultiService):
             routes=routes,
             relay=relay,
             history=self._history,
+            ring=self._bells.ring if self._bells is not None else None,
             deliver=deliver,
             workers=self._delivery,
             clock=self._clock,

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -76,7 +76,7 @@ class Outbound(Protocol):
 
 
 class QueueManager:
-    """One for the whole server."""
+    """One for each process. `ring` tells the process that delivers of new mail, when that is another one."""
 
     def __init__(
         self,
@@ -89,11 +89,13 @@ class QueueManager:
         relay: Outbound,
         deliver: Deliver,
         history: History = NO_HISTORY,
+        ring: Callable[[], None] | None = None,
         workers: Workers,
         clock: Clock,
     ) -> None:
         self._queue = queue
         self._history = history
+        self._ring = ring
         self._router = router
         self._routes = routes
         self._relay = relay
@@ -185,7 +187,10 @@ class QueueManager:
             fresh = self._fresh.popleft()
             self._begin(fresh.entry, self._clock.wall(), fresh.inline)
         self._start_jobs()
-        if self._unseen:
+        if self._unseen and self._ring is not None and not self._queue.leads:
+            self._unseen = False
+            self._ring()
+        elif self._unseen:
             self.wake()
 
     def wake(self) -> None:

@@ -1226,3 +1226,19 @@ def test_new_mail_before_its_release_waits(world):
     assert world.relay.calls == []
     world.loop.advance(102)
     assert len(world.relay.calls) == 1
+
+
+def test_new_mail_in_a_process_that_does_not_deliver_rings_for_the_one_that_does(world, tmp_path):
+    rung = []
+    world.start()
+    other = World(tmp_path)
+    other.manager._ring = lambda: rung.append(True)
+    other.start()
+    id = accept(other, "carol@example.net")
+    assert not other.queue.show(id).active
+    assert rung == [True]
+    assert other.relay.calls == []
+    world.manager.wake()
+    world.loop.settle()
+    assert len(world.relay.calls) == 1
+    other.close()
