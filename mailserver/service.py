@@ -88,11 +88,19 @@ def makeService(options: Options) -> MultiService:
         if count == 1:
             return MailServer(configuration, reactor)
         prepare = partial(_prepare, configuration)
-        return Supervisor(configuration, path.absolute(), reactor, count=count, prepare=prepare)
+        own_log = _logs_to_standard_output(options)
+        return Supervisor(configuration, path.absolute(), reactor, count=count, own_log=own_log, prepare=prepare)
     except ConfigurationError as error:
         _refuse(*error.problems)
     except (CertificateError, TokensUnavailable) as error:
         _refuse(str(error))
+
+
+def _logs_to_standard_output(options: Options) -> bool:
+    """As twistd was asked to."""
+    asked = options.parent or {}
+    elsewhere = any(asked.get(name) for name in ("logfile", "syslog", "logger"))
+    return bool(asked.get("nodaemon")) and not elsewhere
 
 
 def _configuration_path(options: Options) -> Path:

@@ -34,12 +34,22 @@ FIRST_SOCKET = 10  # descriptors in the worker
 
 
 class Supervisor(MultiService):
-    """`prepare` makes what workers would make at the same time."""
+    """`prepare` makes what workers would make at the same time. `own_log`: the log is standard output, and the workers
+    write into it by themselves; else this process writes what they say.
+    """
 
     def __init__(
-        self, configuration: Configuration, path: Path, reactor: Any, *, count: int, prepare: Callable[[], None]
+        self,
+        configuration: Configuration,
+        path: Path,
+        reactor: Any,
+        *,
+        count: int,
+        own_log: bool,
+        prepare: Callable[[], None],
     ) -> None:
         super().__init__()
+        self._own_log = own_log
         self._path = path
         self._reactor = reactor
         self._prepare = prepare
@@ -60,6 +70,9 @@ class Supervisor(MultiService):
         arguments = [sys.executable, "-m", "mailserver.worker", "--config", str(self._path)]
         arguments += ["--workers", str(len(self._workers))]
         descriptors: dict[int, Any] = {0: "w", 1: "r", 2: "r"}
+        if self._own_log:
+            descriptors |= {1: 1, 2: 2}
+            arguments.append("--own-log")
         for place, (fd, family) in enumerate(handed, FIRST_SOCKET):
             descriptors[place] = fd
             arguments += ["--socket", f"{place}:{family.value}"]

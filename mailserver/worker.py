@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.stdio import StandardIO
-from twisted.logger import ILogObserver, globalLogBeginner
+from twisted.logger import ILogObserver, globalLogBeginner, textFileLogObserver
 from twisted.python.failure import Failure
 
 from mailserver.config.loader import ConfigurationError, load
@@ -31,12 +31,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--workers", type=int, required=True, help="how many there are")
+    parser.add_argument("--own-log", action="store_true", help="standard output is the log itself")
     parser.add_argument("--socket", action="append", default=[], help="descriptor and family, for each listener")
     options = parser.parse_args()
     from twisted.internet import reactor
 
     use_monotonic_time(reactor)
-    globalLogBeginner.beginLoggingTo([cast(ILogObserver, hand_up)], redirectStandardIO=False)
+    observer = textFileLogObserver(sys.stdout) if options.own_log else cast(ILogObserver, hand_up)
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     bridge()
     sockets = [_socket(text) for text in options.socket]
     from mailserver.service import MailServer

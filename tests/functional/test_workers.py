@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import smtplib
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,3 +130,19 @@ def test_when_the_first_process_is_killed_the_workers_end(tmp_path: Path) -> Non
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 15, "the end of the workers")
     with RunningServer(tmp_path / "again", workers=2) as again, again.smtp() as client:
         assert client.noop()[0] == 250
+
+
+def test_the_log_of_all_is_one_file(tmp_path: Path) -> None:
+    server = RunningServer(tmp_path, workers=2, sections={"limits": {"errors": 1}})
+    log = tmp_path / "twistd.log"
+    twistd = Path(sys.executable).parent / "twistd"
+    command = [twistd, "-n", "--pidfile=", f"--logfile={log}", "mailserver", "--config", server.config]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        wait_until(lambda: log.exists() and log.read_text().count("ready, as") == 2, 20, "two workers")
+        process.terminate()
+        assert process.wait(30) in (0, -signal.SIGTERM)
+        assert process.stdout is not None
+        assert process.stdout.read() == b""
+    lines = log.read_text().splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\S+ \[(-|[\w.]+#\w+)\] ", line) for line in lines)
+    assert any("[mailserver.service#info] ready, as" in line for line in lines)
