@@ -12,7 +12,7 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -98,7 +98,7 @@ def makeService(options: Options) -> MultiService:
 
 def _logs_to_standard_output(options: Options) -> bool:
     """As twistd was asked to."""
-    asked = options.parent or {}
+    asked: Mapping[str, Any] = options.parent or {}
     elsewhere = any(asked.get(name) for name in ("logfile", "syslog", "logger"))
     return bool(asked.get("nodaemon")) and not elsewhere
 
