@@ -46,6 +46,7 @@ from mailserver.net.tls import CertificateError, CertificateStore
 from mailserver.net.workers import ThreadWorkers
 from mailserver.policy.connections import ConnectionLimits, Networks
 from mailserver.policy.failures import Failures
+from mailserver.policy.shared import SharedCounts, make_counts
 from mailserver.policy.space import FreeSpace
 from mailserver.ports import Channel
 from mailserver.queue import NO_HISTORY, History, Queue, QueueError
@@ -87,7 +88,7 @@ def makeService(options: Options) -> MultiService:
         count = (os.cpu_count() or 1) if configuration.workers == "auto" else configuration.workers
         if count == 1:
             return MailServer(configuration, reactor)
-        prepare = partial(_prepare, configuration)
+        prepare = partial(_prepare, configuration, count)
         own_log = _logs_to_standard_output(options)
         return Supervisor(configuration, path.absolute(), reactor, count=count, own_log=own_log, prepare=prepare)
     except ConfigurationError as error:
@@ -128,10 +129,18 @@ def _refuse(*problems: str) -> NoReturn:
     raise SystemExit(1)
 
 
-def _prepare(configuration: Configuration) -> None:
+def _prepare(configuration: Configuration, count: int) -> None:
     """The data directory, before several processes use it."""
     queue = _open_queue(configuration, NO_HISTORY)
     queue.close()
+    try:
+        make_counts(_counts_of(configuration), count)
+    except OSError as error:
+        _refuse(f"{error.filename or configuration.data}: the data directory cannot be used: {error.strerror}")
+
+
+def _counts_of(configuration: Configuration) -> Path:
+    return configuration.data / "connections"
 
 
 def _open_queue(configuration: Configuration, history: History) -> Queue:
@@ -148,7 +157,7 @@ def _open_queue(configuration: Configuration, history: History) -> Queue:
 
 
 class MailServer(MultiService):
-    """The listeners, and the rooms behind them. `sockets` were bound by another process, for one of `workers`."""
+    """The listeners, and the rooms behind them. `sockets` were bound by another process, for the worker `number`."""
 
     def __init__(
         self,
@@ -156,7 +165,7 @@ class MailServer(MultiService):
         reactor: Any,
         *,
         sockets: Sequence[tuple[int, socket.AddressFamily]] | None = None,
-        workers: int = 1,
+        number: int | None = None,
     ) -> None:
         super().__init__()
         self._configuration = configuration
@@ -169,8 +178,9 @@ class MailServer(MultiService):
         self._dns = ThreadWorkers(reactor, DNS_THREADS, "dns", abandon=True)
         self._workers = (self._mailboxes, self._passwords, self._dns, self._delivery)
         limits = configuration.limits
-        self._connections = ConnectionLimits(-(-limits.connections // workers), limits.connections_per_address)
-        self._bells = Bells(reactor, configuration.data / "queue" / "bells") if workers > 1 else None
+        shared = None if number is None else SharedCounts(_counts_of(configuration), number)
+        self._connections = ConnectionLimits(limits.connections, limits.connections_per_address, shared)
+        self._bells = None if number is None else Bells(reactor, configuration.data / "queue" / "bells")
         self._certificates = CertificateStore(configuration.tls) if configuration.tls else None
         oauth = configuration.auth.oauth
         self._directory = Directory(

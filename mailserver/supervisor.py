@@ -68,7 +68,7 @@ class Supervisor(MultiService):
     def spawn(self, number: int, protocol: ProcessProtocol) -> Any:
         handed = [bound.of(number) for bound in self._sockets]
         arguments = [sys.executable, "-m", "mailserver.worker", "--config", str(self._path)]
-        arguments += ["--workers", str(len(self._workers))]
+        arguments += ["--number", str(number)]
         descriptors: dict[int, Any] = {0: "w", 1: "r", 2: "r"}
         if self._own_log:
             descriptors |= {1: 1, 2: 2}

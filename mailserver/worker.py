@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--workers", type=int, required=True, help="how many there are")
+    parser.add_argument("--number", type=int, required=True, help="which of the workers this is, from 0")
     parser.add_argument("--own-log", action="store_true", help="standard output is the log itself")
     parser.add_argument("--socket", action="append", default=[], help="descriptor and family, for each listener")
     options = parser.parse_args()
@@ -44,7 +44,7 @@ def main() -> None:
     from mailserver.service import MailServer
 
     try:
-        server = MailServer(load(options.config), reactor, sockets=sockets, workers=options.workers)
+        server = MailServer(load(options.config), reactor, sockets=sockets, number=options.number)
     except (ConfigurationError, CertificateError) as error:
         sys.exit(f"mailserver: {error}")
     _run(reactor, server)

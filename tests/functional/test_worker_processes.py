@@ -6,10 +6,12 @@ import os
 import re
 import signal
 import smtplib
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -146,3 +148,17 @@ def test_the_log_of_all_is_one_file(tmp_path: Path) -> None:
     lines = log.read_text().splitlines()
     assert all(re.match(r"\d{4}-\d\d-\d\dT\S+ \[(-|[\w.]+#\w+)\] ", line) for line in lines)
     assert any("[mailserver.service#info] ready, as" in line for line in lines)
+
+
+def test_a_limit_for_an_address_counts_the_connections_to_all_workers(tmp_path: Path) -> None:
+    limits = {"connections_per_address": 6}
+    with RunningServer(tmp_path, workers=2, sections={"limits": limits}) as server:
+        wait_until(lambda: server.log().count("ready, as") == 2, 20, "two workers")
+        time.sleep(0.5)  # the connections that saw whether it serves have been released
+        greetings = []
+        with ExitStack() as stack:
+            for _ in range(16):
+                connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.ports.smtp), 10))
+                greetings.append(connection.recv(100)[:3])
+        assert greetings.count(b"220") in (6, 7), "where two are admitted at the same moment"
+        assert greetings.count(b"421") == 16 - greetings.count(b"220")
