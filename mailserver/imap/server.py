@@ -6,7 +6,7 @@ Theory     The receiver gives lines and literal octets; what they mean depends o
            while its literal is on the way without asking (RFC 7888) is read to its end and dropped.
 Promises   One event at a time: while one awaits its answer there is no next. Memory is bounded by the limits.
            The state changes only when an answer is given, as the table says.
-           A positive answer to STARTTLS drops all input received before it.
+           A positive answer to STARTTLS or COMPRESS drops all input received before it.
 On failure A malformed command is a `Rejected` event; nothing that a client sends raises.
 """
 
@@ -22,6 +22,7 @@ from mailserver.imap.commands import (
     Authenticate,
     Close,
     Command,
+    Compress,
     Login,
     Logout,
     Select,
@@ -181,7 +182,7 @@ class ServerConnection:
 
     def _commit(self, command: Command, positive: bool) -> None:
         self.state = TRANSITIONS.get((type(command), positive), self.state)
-        if isinstance(command, StartTLS) and positive:
+        if isinstance(command, StartTLS | Compress) and positive:
             self._receiver.clear()
         if self.state is State.LOGOUT:
             self._leave()

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from mailserver.imap.commands import append, connection, fetch, mailboxes, messages, search
+from mailserver.imap.commands import append, compression, connection, fetch, mailboxes, messages, search
 from mailserver.imap.commands.append import Append, append_head
+from mailserver.imap.commands.compression import Compress
 from mailserver.imap.commands.connection import (
     Authenticate,
     Capability,
@@ -47,6 +48,7 @@ __all__ = [
     "Check",
     "Close",
     "Command",
+    "Compress",
     "Copy",
     "Create",
     "Dated",
@@ -91,6 +93,7 @@ Command = (
     | Capability
     | Check
     | Close
+    | Compress
     | Copy
     | Create
     | Delete
@@ -136,6 +139,7 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"STARTTLS": Grammar(connection.starttls, _BEFORE_LOGIN),
     b"AUTHENTICATE": Grammar(connection.authenticate, _BEFORE_LOGIN),
     b"LOGIN": Grammar(connection.login, _BEFORE_LOGIN),
+    b"COMPRESS": Grammar(compression.compress, _AFTER_LOGIN),
     b"IDLE": Grammar(connection.idle, _AFTER_LOGIN),
     b"NAMESPACE": Grammar(mailboxes.namespace, _AFTER_LOGIN),
     b"SELECT": Grammar(mailboxes.select, _AFTER_LOGIN),

@@ -46,6 +46,7 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.Capability: login.capability,
     commands.Check: selection.check,
     commands.Close: selection.close,
+    commands.Compress: login.compress,
     commands.Copy: copying.copy,
     commands.Create: mailboxes.create,
     commands.Delete: mailboxes.delete,
