@@ -10,7 +10,7 @@ from array import array
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from mailserver.mail import UNLIMITED, Address, Content, Quota, Reply
+from mailserver.mail import UNLIMITED, Address, Content, Piece, Quota, Reply
 
 FlagAction = Literal["add", "remove", "set"]
 
@@ -166,7 +166,7 @@ class Delivery:
 class Addition:
     """A message to append (RFC 9051 §6.3.12, RFC 3502). `internal_date` None: now."""
 
-    content: Content
+    content: Content | Piece
     flags: frozenset[str] = frozenset()
     internal_date: float | None = None
 

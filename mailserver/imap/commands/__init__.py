@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from mailserver.imap.commands import append, compression, connection, fetch, mailboxes, messages, search
-from mailserver.imap.commands.append import Append, append_head
+from mailserver.imap.commands.append import Append, append_head, append_next
 from mailserver.imap.commands.compression import Compress
 from mailserver.imap.commands.connection import (
     Authenticate,
@@ -83,6 +83,7 @@ __all__ = [
     "Text",
     "Unselect",
     "append_head",
+    "append_next",
     "lookup",
     "parse",
 ]
@@ -119,7 +120,7 @@ Command = (
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """`streams`: the last literal is not part of the command but passed through (APPEND)."""
+    """`streams`: the last literals are not part of the command but passed through (APPEND)."""
 
     parse: Callable[[Reader], Command]
     states: frozenset[State]

@@ -25,6 +25,7 @@ _AFTER_LOGIN = (
     "IDLE",
     "NAMESPACE",
     "UIDPLUS",
+    "MULTIAPPEND",
     "UNSELECT",
     "CHILDREN",
     "MOVE",

@@ -14,6 +14,7 @@ from typing import Any
 
 from mailserver.imap import (
     AppendEnded,
+    AppendNext,
     AppendStarted,
     AuthResponse,
     Event,
@@ -101,7 +102,7 @@ class IMAPSession(Core):
         await self.drain_if_much()
 
     async def _answer(
-        self, event: Request | AppendStarted | LiteralChunk | AppendEnded | AuthResponse | IdleEnded
+        self, event: Request | AppendStarted | AppendNext | LiteralChunk | AppendEnded | AuthResponse | IdleEnded
     ) -> None:
         try:
             match event:
