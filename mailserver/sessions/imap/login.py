@@ -26,6 +26,7 @@ _AFTER_LOGIN = (
     "NAMESPACE",
     "UIDPLUS",
     "MULTIAPPEND",
+    "PREVIEW",
     "UNSELECT",
     "CHILDREN",
     "MOVE",
