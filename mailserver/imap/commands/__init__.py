@@ -35,7 +35,20 @@ from mailserver.imap.commands.mailboxes import (
     Subscribe,
 )
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
-from mailserver.imap.commands.search import And, Dated, HasFlag, InHeader, InSet, InText, Key, Not, Or, Search, Sized
+from mailserver.imap.commands.search import (
+    And,
+    Dated,
+    HasFlag,
+    InHeader,
+    InSet,
+    InText,
+    Key,
+    Not,
+    Or,
+    Saved,
+    Search,
+    Sized,
+)
 from mailserver.imap.states import State
 from mailserver.imap.syntax import Fault, Reader
 
@@ -72,6 +85,7 @@ __all__ = [
     "Not",
     "Or",
     "Rename",
+    "Saved",
     "Search",
     "Section",
     "Select",

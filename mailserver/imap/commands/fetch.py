@@ -1,4 +1,4 @@
-"""FETCH (RFC 3501 §6.4.5; RFC 8970 PREVIEW)."""
+"""FETCH (RFC 3501 §6.4.5; RFC 8514 SAVEDATE; RFC 8970 PREVIEW)."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Attribute(Enum):
     ENVELOPE = b"ENVELOPE"
     BODY = b"BODY"
     BODYSTRUCTURE = b"BODYSTRUCTURE"
+    SAVEDATE = b"SAVEDATE"
     PREVIEW = b"PREVIEW"
     PREVIEW_IF_READY = b"PREVIEW (LAZY)"
 

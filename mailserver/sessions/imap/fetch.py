@@ -1,4 +1,4 @@
-"""FETCH (RFC 3501 §6.4.5; RFC 8970 PREVIEW).
+"""FETCH (RFC 3501 §6.4.5; RFC 8514 SAVEDATE; RFC 8970 PREVIEW).
 
 Theory     An item is a column: a pattern, and a value for each message of a batch. A batch is answered by one pattern
            of all items, filled in for each message and joined, so that little is done for each message by itself.
@@ -97,6 +97,7 @@ _FROM_MEMORY: dict[Attribute, Column] = {
     Attribute.INTERNALDATE: _of_messages(
         b"INTERNALDATE %b", lambda message: responses.date_time(message.internal_date)
     ),
+    Attribute.SAVEDATE: _of_messages(b"SAVEDATE %b", lambda message: responses.date_time(message.saved)),
     Attribute.SIZE: _of_messages(b"RFC822.SIZE %d", attrgetter("size")),
 }
 _FROM_INDEX: dict[Attribute, Column] = {

@@ -27,6 +27,7 @@ _AFTER_LOGIN = (
     "UIDPLUS",
     "MULTIAPPEND",
     "PREVIEW",
+    "SAVEDATE",
     "UNSELECT",
     "CHILDREN",
     "MOVE",
