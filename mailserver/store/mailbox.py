@@ -291,9 +291,12 @@ class Mailbox:
         next(begun)  # from here on the file is closed even if nobody reads on
         return begun
 
-    def prepared(self, uids: Iterable[int]) -> dict[int, Prepared]:
-        """The ready pieces of FETCH, of those that exist; they are made, and kept, where missing."""
-        return self._preparation.prepared(self._existing(uids))
+    def prepared(self, uids: Iterable[int], *, ready: bool = False) -> dict[int, Prepared]:
+        """The ready pieces of FETCH, of those that exist; they are made, and kept, where missing.
+
+        `ready`: none are made, and what is missing is left out.
+        """
+        return self._preparation.prepared(self._existing(uids), ready=ready)
 
     def sort_keys(self, uids: Iterable[int]) -> dict[int, SortKeys]:
         """What messages are sorted and threaded by, of those that exist."""

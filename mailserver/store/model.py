@@ -10,7 +10,8 @@ from array import array
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from mailserver.mail import UNLIMITED, Address, Content, Quota, Reply
+from mailserver.mail import UNLIMITED, Address, Content, Piece, Quota, Reply
+from mailserver.store import names
 
 FlagAction = Literal["add", "remove", "set"]
 
@@ -33,6 +34,16 @@ class Message(NamedTuple):
     """The MODSEQ with which it appeared here."""
     name: str = ""
     """The file's name in cur/."""
+
+    @property
+    def saved(self) -> float:
+        """When it came into this mailbox (RFC 8514): its file got a name then that keeps the time of it.
+
+        A file that another program brought from elsewhere, under its old name, has the time of that; one whose name
+        tells none has its internal date. It never changes.
+        """
+        seconds = names.seconds_of(self.name)
+        return self.internal_date if seconds is None else seconds
 
 
 class Flagged(NamedTuple):
@@ -166,7 +177,7 @@ class Delivery:
 class Addition:
     """A message to append (RFC 9051 §6.3.12, RFC 3502). `internal_date` None: now."""
 
-    content: Content
+    content: Content | Piece
     flags: frozenset[str] = frozenset()
     internal_date: float | None = None
 

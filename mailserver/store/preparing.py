@@ -102,8 +102,9 @@ class Preparation:
         """What is to be filled yet of the messages up to the UID `_looked_up`."""
         self._looked_up = 0
 
-    def prepared(self, uids: Sequence[int]) -> dict[int, Prepared]:
-        return self._pieces(Prepared, uids, self._index.prepared, lambda made: made.prepared)
+    def prepared(self, uids: Sequence[int], *, ready: bool = False) -> dict[int, Prepared]:
+        """`ready`: only those that are made."""
+        return self._pieces(Prepared, uids, self._index.prepared, lambda made: made.prepared, ready=ready)
 
     def sort_keys(self, uids: Sequence[int]) -> dict[int, SortKeys]:
         return self._pieces(SortKeys, uids, self._index.sort_keys, lambda made: made.keys)
@@ -139,12 +140,15 @@ class Preparation:
         uids: Sequence[int],
         load: Callable[[int, Iterable[int]], dict[int, P]],
         of: Callable[[Pieces], P],
+        *,
+        ready: bool = False,
     ) -> dict[int, P]:
         found = self._memory.get(self._owner, kind, uids)
         if len(found) == len(uids):
             return found
         fresh = load(self._key, [uid for uid in uids if uid not in found])
-        for made in self._made([uid for uid in uids if uid not in found and uid not in fresh]):
+        missing = [] if ready else [uid for uid in uids if uid not in found and uid not in fresh]
+        for made in self._made(missing):
             self._index.store(self._key, made)
             fresh |= {uid: of(pieces) for uid, pieces in made.items()}
         self._memory.put(self._owner, kind, fresh)

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from mailserver.imap.commands import append, connection, fetch, mailboxes, messages, search
-from mailserver.imap.commands.append import Append, append_head
+from mailserver.imap.commands import append, compression, connection, fetch, mailboxes, messages, search
+from mailserver.imap.commands.append import Append, append_head, append_next
+from mailserver.imap.commands.compression import Compress
 from mailserver.imap.commands.connection import (
     Authenticate,
     Capability,
@@ -34,7 +35,20 @@ from mailserver.imap.commands.mailboxes import (
     Subscribe,
 )
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
-from mailserver.imap.commands.search import And, Dated, HasFlag, InHeader, InSet, InText, Key, Not, Or, Search, Sized
+from mailserver.imap.commands.search import (
+    And,
+    Dated,
+    HasFlag,
+    InHeader,
+    InSet,
+    InText,
+    Key,
+    Not,
+    Or,
+    Saved,
+    Search,
+    Sized,
+)
 from mailserver.imap.states import State
 from mailserver.imap.syntax import Fault, Reader
 
@@ -47,6 +61,7 @@ __all__ = [
     "Check",
     "Close",
     "Command",
+    "Compress",
     "Copy",
     "Create",
     "Dated",
@@ -70,6 +85,7 @@ __all__ = [
     "Not",
     "Or",
     "Rename",
+    "Saved",
     "Search",
     "Section",
     "Select",
@@ -81,6 +97,7 @@ __all__ = [
     "Text",
     "Unselect",
     "append_head",
+    "append_next",
     "lookup",
     "parse",
 ]
@@ -91,6 +108,7 @@ Command = (
     | Capability
     | Check
     | Close
+    | Compress
     | Copy
     | Create
     | Delete
@@ -116,7 +134,7 @@ Command = (
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """`streams`: the last literal is not part of the command but passed through (APPEND)."""
+    """`streams`: the last literals are not part of the command but passed through (APPEND)."""
 
     parse: Callable[[Reader], Command]
     states: frozenset[State]
@@ -136,6 +154,7 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"STARTTLS": Grammar(connection.starttls, _BEFORE_LOGIN),
     b"AUTHENTICATE": Grammar(connection.authenticate, _BEFORE_LOGIN),
     b"LOGIN": Grammar(connection.login, _BEFORE_LOGIN),
+    b"COMPRESS": Grammar(compression.compress, _AFTER_LOGIN),
     b"IDLE": Grammar(connection.idle, _AFTER_LOGIN),
     b"NAMESPACE": Grammar(mailboxes.namespace, _AFTER_LOGIN),
     b"SELECT": Grammar(mailboxes.select, _AFTER_LOGIN),

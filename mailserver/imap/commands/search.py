@@ -1,4 +1,4 @@
-"""SEARCH (RFC 3501 §6.4.4): its keys as a tree of values."""
+"""SEARCH (RFC 3501 §6.4.4; RFC 8514 SAVEDATE): its keys as a tree of values."""
 
 from __future__ import annotations
 
@@ -42,6 +42,14 @@ class Dated:
 
 
 @dataclass(frozen=True, slots=True)
+class Saved:
+    """When the message came into the mailbox."""
+
+    relation: Relation
+    date: datetime.date
+
+
+@dataclass(frozen=True, slots=True)
 class Sized:
     """Larger or smaller than `size` octets."""
 
@@ -82,7 +90,7 @@ class And:
     keys: tuple[Key, ...]
 
 
-Key = HasFlag | InSet | Dated | Sized | InHeader | InText | Not | Or | And
+Key = HasFlag | InSet | Dated | Saved | Sized | InHeader | InText | Not | Or | And
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,7 @@ class Search:
 _RECENT = HasFlag("\\Recent")
 _FIXED: dict[bytes, Key] = {
     b"ALL": And(()),
+    b"SAVEDATESUPPORTED": And(()),
     b"RECENT": _RECENT,
     b"OLD": Not(_RECENT),
     b"NEW": And((_RECENT, Not(HasFlag("\\Seen")))),
@@ -178,6 +187,9 @@ class _Keys:
     def dated(self, relation: Relation, *, sent: bool) -> Key:
         return Dated(relation, self._reader.date(), sent)
 
+    def saved(self, relation: Relation) -> Key:
+        return Saved(relation, self._reader.date())
+
     def sized(self, *, larger: bool) -> Key:
         return Sized(larger, self._reader.number())
 
@@ -202,6 +214,9 @@ _WITH_ARGUMENT: dict[bytes, Callable[[_Keys], Key]] = {
     b"SENTBEFORE": lambda keys: keys.dated("before", sent=True),
     b"SENTON": lambda keys: keys.dated("on", sent=True),
     b"SENTSINCE": lambda keys: keys.dated("since", sent=True),
+    b"SAVEDBEFORE": lambda keys: keys.saved("before"),
+    b"SAVEDON": lambda keys: keys.saved("on"),
+    b"SAVEDSINCE": lambda keys: keys.saved("since"),
     b"LARGER": lambda keys: keys.sized(larger=True),
     b"SMALLER": lambda keys: keys.sized(larger=False),
     b"UID": _Keys.uids,

@@ -1,4 +1,4 @@
-"""FETCH (RFC 3501 §6.4.5).
+"""FETCH (RFC 3501 §6.4.5; RFC 8514 SAVEDATE; RFC 8970 PREVIEW).
 
 Theory     An item is a column: a pattern, and a value for each message of a batch. A batch is answered by one pattern
            of all items, filled in for each message and joined, so that little is done for each message by itself.
@@ -89,16 +89,22 @@ def _of_prepared(pattern: bytes, value: Callable[[Prepared], bytes]) -> Column:
     return pattern, lambda batch: [value(batch.prepared[uid]) for uid in batch.uids]
 
 
+def _preview(prepared: Prepared | None) -> bytes:
+    return responses.nstring(None if prepared is None else prepared.preview.encode())
+
+
 _FROM_MEMORY: dict[Attribute, Column] = {
     Attribute.INTERNALDATE: _of_messages(
         b"INTERNALDATE %b", lambda message: responses.date_time(message.internal_date)
     ),
+    Attribute.SAVEDATE: _of_messages(b"SAVEDATE %b", lambda message: responses.date_time(message.saved)),
     Attribute.SIZE: _of_messages(b"RFC822.SIZE %d", attrgetter("size")),
 }
 _FROM_INDEX: dict[Attribute, Column] = {
     Attribute.ENVELOPE: _of_prepared(b"ENVELOPE %b", attrgetter("envelope")),
     Attribute.BODY: _of_prepared(b"BODY %b", attrgetter("body")),
     Attribute.BODYSTRUCTURE: _of_prepared(b"BODYSTRUCTURE %b", attrgetter("bodystructure")),
+    Attribute.PREVIEW: _of_prepared(b"PREVIEW %b", _preview),
 }
 
 
@@ -125,6 +131,7 @@ class _Fetching:
             patterns += b"%b"
         self._row = b"* %d FETCH (" + patterns + b")\r\n"
         self._from_index = any(item in _FROM_INDEX for item in items)
+        self._if_ready = not self._from_index and Attribute.PREVIEW_IF_READY in items
         self._from_memory = bool(self._sections) or any(item in _FROM_MEMORY for item in items)
         self._from_summaries = all(map(in_summary, self._sections))
         self._header_only = all(map(needs_header_only, self._sections))
@@ -135,6 +142,8 @@ class _Fetching:
             return b"%b", lambda batch: [batch.sections[uid][place] for uid in batch.uids]
         if item is Attribute.UID:
             return b"UID %d", lambda batch: batch.uids
+        if item is Attribute.PREVIEW_IF_READY:
+            return b"PREVIEW %b", lambda batch: [_preview(batch.prepared.get(uid)) for uid in batch.uids]
         if item is Attribute.FLAGS:
             return b"FLAGS %b", lambda batch: self._view.flag_lists(batch.numbers)
         return _FROM_INDEX.get(item) or _FROM_MEMORY[item]
@@ -148,16 +157,21 @@ class _Fetching:
     @property
     def _size(self) -> int:
         """Messages of a batch."""
-        if not (self._from_index or self._sections):
+        if not self._waits:
             return METADATA_BATCH
         return HEADERS if self._from_summaries and not self._from_index else BATCH
+
+    @property
+    def _waits(self) -> bool:
+        """For the disk."""
+        return bool(self._from_index or self._if_ready or self._sections)
 
     async def run(self, picked: array[int]) -> None:
         position = 0
         while position < len(picked):
             numbers = picked[position : position + self._size]
             batch = _Batch(numbers, self._view.uids_of(numbers))
-            if self._from_index or self._sections:
+            if self._waits:
                 position += await self._core.workers.run(self._load, batch)
             else:
                 position += self._load(batch)
@@ -224,6 +238,8 @@ class _Fetching:
         if self._from_index:
             batch.prepared = self._mailbox.prepared(batch.uids)
             batch.keep(batch.prepared)
+        elif self._if_ready:
+            batch.prepared = self._mailbox.prepared(batch.uids, ready=True)
         if len(batch.uids) < count:
             self.missed = True
         if self._marks_seen:

@@ -1,4 +1,4 @@
-"""SEARCH (RFC 3501 §6.4.4).
+"""SEARCH (RFC 3501 §6.4.4; RFC 8514 SAVEDATE).
 
 Theory     A key becomes a test that picks from candidates. Tests that need less are asked first, and each gets what the
            one before it left: what the view knows, then what the mailbox has in memory, then texts, which the store
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_tz
 from functools import partial
 
-from mailserver.imap.commands import And, Dated, HasFlag, InHeader, InSet, InText, Key, Not, Or, Search, Sized
+from mailserver.imap.commands import And, Dated, HasFlag, InHeader, InSet, InText, Key, Not, Or, Saved, Search, Sized
 from mailserver.imap.sequence import Range
 from mailserver.message import Phrase, fields, first
 from mailserver.sessions.imap.core import Core
@@ -83,6 +83,9 @@ def compiled(key: Key, view: View) -> Test:
         case Dated(sent=False):
             earliest, end = _times(key)
             return _known(lambda message: earliest <= message.internal_date < end)
+        case Saved():
+            earliest, end = _times(key)
+            return _known(lambda message: earliest <= message.saved < end)
         case Dated():
             return Test(_DATE, partial(_sent_in, *_times(key)))
         case InHeader(name, text):
@@ -141,7 +144,7 @@ def _having(phrase: Phrase, batch: Batch, candidates: Numbers) -> Numbers:
     return [number for number, uid in zip(candidates, uids, strict=True) if uid in found]
 
 
-def _times(key: Dated) -> tuple[float, float]:
+def _times(key: Dated | Saved) -> tuple[float, float]:
     """From when on, and up to when, days being those of UTC."""
     start = (key.date - _EPOCH).days * _DAY
     match key.relation:

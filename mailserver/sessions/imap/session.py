@@ -14,6 +14,7 @@ from typing import Any
 
 from mailserver.imap import (
     AppendEnded,
+    AppendNext,
     AppendStarted,
     AuthResponse,
     Event,
@@ -46,6 +47,7 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.Capability: login.capability,
     commands.Check: selection.check,
     commands.Close: selection.close,
+    commands.Compress: login.compress,
     commands.Copy: copying.copy,
     commands.Create: mailboxes.create,
     commands.Delete: mailboxes.delete,
@@ -100,7 +102,7 @@ class IMAPSession(Core):
         await self.drain_if_much()
 
     async def _answer(
-        self, event: Request | AppendStarted | LiteralChunk | AppendEnded | AuthResponse | IdleEnded
+        self, event: Request | AppendStarted | AppendNext | LiteralChunk | AppendEnded | AuthResponse | IdleEnded
     ) -> None:
         try:
             match event:
