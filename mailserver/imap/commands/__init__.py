@@ -34,6 +34,7 @@ from mailserver.imap.commands.mailboxes import (
     Subscribe,
 )
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
+from mailserver.imap.commands.returns import Returns
 from mailserver.imap.commands.search import And, Dated, HasFlag, InHeader, InSet, InText, Key, Not, Or, Search, Sized
 from mailserver.imap.states import State
 from mailserver.imap.syntax import Fault, Reader
@@ -70,6 +71,7 @@ __all__ = [
     "Not",
     "Or",
     "Rename",
+    "Returns",
     "Search",
     "Section",
     "Select",

@@ -1,4 +1,4 @@
-"""SEARCH (RFC 3501 §6.4.4): its keys as a tree of values."""
+"""SEARCH (RFC 3501 §6.4.4, RFC 4731): its keys as a tree of values."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from mailserver.imap.commands.returns import Returns, returns
 from mailserver.imap.sequence import SequenceSet
 from mailserver.imap.syntax import SEQUENCE, Fault, Reader
 
@@ -87,8 +88,11 @@ Key = HasFlag | InSet | Dated | Sized | InHeader | InText | Not | Or | And
 
 @dataclass(frozen=True, slots=True)
 class Search:
+    """`returns` None: the answer is SEARCH, not ESEARCH."""
+
     key: Key
     by_uid: bool
+    returns: Returns | None = None
 
 
 _RECENT = HasFlag("\\Recent")
@@ -104,6 +108,7 @@ for _flag in ("\\Answered", "\\Deleted", "\\Draft", "\\Flagged", "\\Seen"):
 
 
 def search(reader: Reader, *, by_uid: bool = False) -> Search:
+    wanted = returns(reader)
     reader.space()
     charset = "utf-8"  # 8-bit text without CHARSET is taken when it is UTF-8
     start = reader.position
@@ -116,7 +121,7 @@ def search(reader: Reader, *, by_uid: bool = False) -> Search:
         reader.space()
     else:
         reader.position = start
-    return Search(_Keys(reader, charset).conjunction(0), by_uid)
+    return Search(_Keys(reader, charset).conjunction(0), by_uid, wanted)
 
 
 class _Keys:

@@ -31,6 +31,7 @@ _AFTER_LOGIN = (
     "STATUS=SIZE",
     "SPECIAL-USE",
     "CREATE-SPECIAL-USE",
+    "ESEARCH",
 )
 
 
