@@ -8,6 +8,7 @@ On failure A malformed part is shown as the nearest thing that it can be: text/p
 """
 
 from mailserver.message.addresses import MailAddress, addresses
+from mailserver.message.collation import casemapped
 from mailserver.message.dates import sent_date
 from mailserver.message.decode import body_texts, charset_text, header_text, part_text
 from mailserver.message.display import display, local_part
@@ -34,6 +35,7 @@ __all__ = [
     "ancestors",
     "base_subject",
     "body_texts",
+    "casemapped",
     "charset_text",
     "covers",
     "display",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from mailserver.imap.commands import append, connection, fetch, mailboxes, messages, search
+from mailserver.imap.commands import append, connection, fetch, mailboxes, messages, search, sort
 from mailserver.imap.commands.append import Append, append_head
 from mailserver.imap.commands.connection import (
     Authenticate,
@@ -36,6 +36,7 @@ from mailserver.imap.commands.mailboxes import (
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
 from mailserver.imap.commands.returns import Returns
 from mailserver.imap.commands.search import And, Dated, HasFlag, InHeader, InSet, InText, Key, Not, Or, Search, Sized
+from mailserver.imap.commands.sort import Criterion, Sort
 from mailserver.imap.states import State
 from mailserver.imap.syntax import Fault, Reader
 
@@ -50,6 +51,7 @@ __all__ = [
     "Command",
     "Copy",
     "Create",
+    "Criterion",
     "Dated",
     "Delete",
     "Expunge",
@@ -76,6 +78,7 @@ __all__ = [
     "Section",
     "Select",
     "Sized",
+    "Sort",
     "StartTLS",
     "Status",
     "Store",
@@ -108,6 +111,7 @@ Command = (
     | Rename
     | Search
     | Select
+    | Sort
     | StartTLS
     | Status
     | Store
@@ -156,12 +160,14 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"UNSELECT": Grammar(messages.unselect, _SELECTED),
     b"EXPUNGE": Grammar(messages.expunge, _SELECTED),
     b"SEARCH": Grammar(search.search, _SELECTED),
+    b"SORT": Grammar(sort.sort, _SELECTED),
     b"FETCH": Grammar(fetch.fetch, _SELECTED),
     b"STORE": Grammar(messages.store, _SELECTED),
     b"COPY": Grammar(messages.copy, _SELECTED),
     b"MOVE": Grammar(messages.move, _SELECTED),
     b"UID EXPUNGE": Grammar(messages.uid_expunge, _SELECTED),
     b"UID SEARCH": Grammar(partial(search.search, by_uid=True), _SELECTED),
+    b"UID SORT": Grammar(partial(sort.sort, by_uid=True), _SELECTED),
     b"UID FETCH": Grammar(partial(fetch.fetch, by_uid=True), _SELECTED),
     b"UID STORE": Grammar(partial(messages.store, by_uid=True), _SELECTED),
     b"UID COPY": Grammar(partial(messages.copy, by_uid=True), _SELECTED),

@@ -110,18 +110,28 @@ for _flag in ("\\Answered", "\\Deleted", "\\Draft", "\\Flagged", "\\Seen"):
 def search(reader: Reader, *, by_uid: bool = False) -> Search:
     wanted = returns(reader)
     reader.space()
-    charset = "utf-8"  # 8-bit text without CHARSET is taken when it is UTF-8
+    codec = "utf-8"  # 8-bit text without CHARSET is taken when it is UTF-8
     start = reader.position
     if (word := reader.optional(_WORD)) and word[0].upper() == b"CHARSET":
         reader.space()
-        name = reader.astring().upper()
-        if name not in CHARSETS:
-            raise Fault("the charset is not known", status="NO", code="BADCHARSET (US-ASCII UTF-8)")
-        charset = CHARSETS[name]
+        codec = charset(reader)
         reader.space()
     else:
         reader.position = start
-    return Search(_Keys(reader, charset).conjunction(0), by_uid, wanted)
+    return Search(criteria(reader, codec), by_uid, wanted)
+
+
+def charset(reader: Reader) -> str:
+    """The codec for a charset's name. Raises Fault with BADCHARSET."""
+    name = reader.astring().upper()
+    if name not in CHARSETS:
+        raise Fault("the charset is not known", status="NO", code="BADCHARSET (US-ASCII UTF-8)")
+    return CHARSETS[name]
+
+
+def criteria(reader: Reader, codec: str) -> Key:
+    """`search-key *(SP search-key)`, with texts of a codec."""
+    return _Keys(reader, codec).conjunction(0)
 
 
 class _Keys:

@@ -244,7 +244,7 @@ async def matches(core: Core, test: Test) -> Matches:
         began = core.clock.monotonic()
         found += await core.workers.run(test.pick, batch, candidates)
         done += size
-        size = _next_size(size, core.clock.monotonic() - began)
+        size = next_size(size, core.clock.monotonic() - began)
         await core.channel.drain()
     uids = view.uids_of(found)
     if batch.gone:
@@ -253,7 +253,8 @@ async def matches(core: Core, test: Test) -> Matches:
     return Matches(found, uids, not batch.gone)
 
 
-def _next_size(size: int, seconds: float) -> int:
+def next_size(size: int, seconds: float) -> int:
+    """Of the next batch, after one of `size` took so long."""
     if seconds < SHORT:
         return size * GROWTH
     return max(size // GROWTH, 1) if seconds > LONG else size

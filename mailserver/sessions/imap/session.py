@@ -35,6 +35,7 @@ from mailserver.sessions.imap import (
     mailboxes,
     search,
     selection,
+    sort,
 )
 from mailserver.sessions.imap.core import Core, Refused, failure
 from mailserver.store import StoreError
@@ -61,6 +62,7 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.Rename: mailboxes.rename,
     commands.Search: search.search,
     commands.Select: selection.select,
+    commands.Sort: sort.sort,
     commands.StartTLS: login.starttls,
     commands.Status: mailboxes.status,
     commands.Store: flags.store,
