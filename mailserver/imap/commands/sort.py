@@ -1,4 +1,4 @@
-"""SORT (RFC 5256)."""
+"""SORT (RFC 5256, RFC 5957)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from mailserver.imap.commands.search import Key, charset, criteria
 from mailserver.imap.syntax import Fault, Reader
 
-By = Literal["ARRIVAL", "CC", "DATE", "FROM", "SIZE", "SUBJECT", "TO"]
+By = Literal["ARRIVAL", "CC", "DATE", "DISPLAYFROM", "DISPLAYTO", "FROM", "SIZE", "SUBJECT", "TO"]
 
 _BY: dict[bytes, By] = {name.encode(): name for name in get_args(By)}
 

@@ -1,4 +1,4 @@
-"""SORT (RFC 5256): what SEARCH finds, in an order.
+"""SORT (RFC 5256, RFC 5957): what SEARCH finds, in an order.
 
 Theory     The store gives a number for each message and criterion, in the order of what is compared. So to sort is to
            sort by numbers, once for each criterion, the last one first, as that keeps what is equal in its order.
@@ -22,6 +22,8 @@ _NAMES: Mapping[By, SortName] = {
     "ARRIVAL": "arrival",
     "CC": "cc",
     "DATE": "sent",
+    "DISPLAYFROM": "display_from",
+    "DISPLAYTO": "display_to",
     "FROM": "sender",
     "SIZE": "size",
     "SUBJECT": "subject",
