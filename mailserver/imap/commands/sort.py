@@ -1,10 +1,11 @@
-"""SORT (RFC 5256, RFC 5957)."""
+"""SORT (RFC 5256, RFC 5957, RFC 5267)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from mailserver.imap.commands.returns import Returns, returns
 from mailserver.imap.commands.search import Key, charset, criteria
 from mailserver.imap.syntax import Fault, Reader
 
@@ -26,9 +27,11 @@ class Sort:
     criteria: tuple[Criterion, ...]
     key: Key
     by_uid: bool
+    returns: Returns | None = None
 
 
 def sort(reader: Reader, *, by_uid: bool = False) -> Sort:
+    wanted = returns(reader)
     reader.space()
     listed = reader.listed(lambda: _criterion(reader), "list of sort criteria")
     reader.space()
@@ -37,7 +40,7 @@ def sort(reader: Reader, *, by_uid: bool = False) -> Sort:
     first: dict[By, Criterion] = {}
     for criterion in listed:
         first.setdefault(criterion.by, criterion)
-    return Sort(tuple(first.values()), criteria(reader, codec), by_uid)
+    return Sort(tuple(first.values()), criteria(reader, codec), by_uid, wanted)
 
 
 def _criterion(reader: Reader) -> Criterion:

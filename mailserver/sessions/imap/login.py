@@ -32,6 +32,7 @@ _AFTER_LOGIN = (
     "SPECIAL-USE",
     "CREATE-SPECIAL-USE",
     "ESEARCH",
+    "ESORT",
     "SORT",
     "SORT=DISPLAY",
 )

@@ -1,4 +1,4 @@
-"""SORT (RFC 5256, RFC 5957): what SEARCH finds, in an order.
+"""SORT (RFC 5256, RFC 5957, RFC 5267): what SEARCH finds, in an order.
 
 Theory     The store gives a number for each message and criterion, in the order of what is compared. So to sort is to
            sort by numbers, once for each criterion, the last one first, as that keeps what is equal in its order.
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from mailserver.imap.commands import Criterion, Sort
 from mailserver.imap.commands.sort import By
 from mailserver.sessions.imap.core import Core
-from mailserver.sessions.imap.results import plain
+from mailserver.sessions.imap.results import extended, plain, results
 from mailserver.sessions.imap.search import FIRST_BATCH, compiled, matches, next_size
 from mailserver.store import ColumnName, Mailbox, SortName
 
@@ -40,7 +40,10 @@ async def sort(core: Core, tag: str, command: Sort) -> None:
     uids = await core.workers.run(ordered, selected.mailbox, found.uids, command.criteria)
     numbers = dict(zip(found.uids, found.numbers, strict=True))
     answer = uids if command.by_uid else [numbers[uid] for uid in uids]
-    core.engine.untagged(plain("SORT", answer))
+    if command.returns is None:
+        core.engine.untagged(plain("SORT", answer))
+    else:
+        core.engine.untagged(extended(tag, results(command.returns, answer), by_uid=command.by_uid))
     core.tell_news(expunges=command.by_uid)
     complete = found.complete and len(uids) == len(found.uids)
     core.engine.done(tag, "OK", "Sorted", None if complete else "EXPUNGEISSUED")
