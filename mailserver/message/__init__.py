@@ -21,11 +21,13 @@ from mailserver.message.structure import Part, parse, section
 from mailserver.message.subject import BaseSubject, base_subject
 from mailserver.message.summary import covers, summary
 from mailserver.message.threading import ancestors, message_ids
+from mailserver.message.threads import Forest, ordered_subject, references, refs
 
 __all__ = [
     "BaseSubject",
     "Envelope",
     "Field",
+    "Forest",
     "MailAddress",
     "Part",
     "Phrase",
@@ -47,10 +49,13 @@ __all__ = [
     "header_text",
     "local_part",
     "message_ids",
+    "ordered_subject",
     "parse",
     "part_text",
     "preview",
     "read_envelope",
+    "references",
+    "refs",
     "searchable",
     "section",
     "sent_date",

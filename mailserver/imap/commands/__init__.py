@@ -36,7 +36,7 @@ from mailserver.imap.commands.mailboxes import (
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
 from mailserver.imap.commands.returns import Returns
 from mailserver.imap.commands.search import And, Dated, HasFlag, InHeader, InSet, InText, Key, Not, Or, Search, Sized
-from mailserver.imap.commands.sort import Criterion, Sort
+from mailserver.imap.commands.sort import Criterion, Sort, Thread
 from mailserver.imap.states import State
 from mailserver.imap.syntax import Fault, Reader
 
@@ -84,6 +84,7 @@ __all__ = [
     "Store",
     "Subscribe",
     "Text",
+    "Thread",
     "Unselect",
     "append_head",
     "lookup",
@@ -116,6 +117,7 @@ Command = (
     | Status
     | Store
     | Subscribe
+    | Thread
     | Unselect
 )
 
@@ -161,6 +163,7 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"EXPUNGE": Grammar(messages.expunge, _SELECTED),
     b"SEARCH": Grammar(search.search, _SELECTED),
     b"SORT": Grammar(sort.sort, _SELECTED),
+    b"THREAD": Grammar(sort.thread, _SELECTED),
     b"FETCH": Grammar(fetch.fetch, _SELECTED),
     b"STORE": Grammar(messages.store, _SELECTED),
     b"COPY": Grammar(messages.copy, _SELECTED),
@@ -168,6 +171,7 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"UID EXPUNGE": Grammar(messages.uid_expunge, _SELECTED),
     b"UID SEARCH": Grammar(partial(search.search, by_uid=True), _SELECTED),
     b"UID SORT": Grammar(partial(sort.sort, by_uid=True), _SELECTED),
+    b"UID THREAD": Grammar(partial(sort.thread, by_uid=True), _SELECTED),
     b"UID FETCH": Grammar(partial(fetch.fetch, by_uid=True), _SELECTED),
     b"UID STORE": Grammar(partial(messages.store, by_uid=True), _SELECTED),
     b"UID COPY": Grammar(partial(messages.copy, by_uid=True), _SELECTED),

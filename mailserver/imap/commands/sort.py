@@ -1,4 +1,4 @@
-"""SORT (RFC 5256, RFC 5957, RFC 5267)."""
+"""SORT and THREAD (RFC 5256, RFC 5957, RFC 5267)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from mailserver.imap.syntax import Fault, Reader
 
 By = Literal["ARRIVAL", "CC", "DATE", "DISPLAYFROM", "DISPLAYTO", "FROM", "SIZE", "SUBJECT", "TO"]
 
+Algorithm = Literal["ORDEREDSUBJECT", "REFERENCES", "REFS"]
+
 _BY: dict[bytes, By] = {name.encode(): name for name in get_args(By)}
+_ALGORITHMS: dict[bytes, Algorithm] = {name.encode(): name for name in get_args(Algorithm)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,13 @@ class Sort:
     key: Key
     by_uid: bool
     returns: Returns | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    algorithm: Algorithm
+    key: Key
+    by_uid: bool
 
 
 def sort(reader: Reader, *, by_uid: bool = False) -> Sort:
@@ -52,3 +62,14 @@ def _criterion(reader: Reader) -> Criterion:
     if name not in _BY:
         raise Fault("unknown sort criterion")
     return Criterion(_BY[name], reverse)
+
+
+def thread(reader: Reader, *, by_uid: bool = False) -> Thread:
+    reader.space()
+    algorithm = _ALGORITHMS.get(reader.keyword("algorithm"))
+    if algorithm is None:
+        raise Fault("unknown algorithm")
+    reader.space()
+    codec = charset(reader)
+    reader.space()
+    return Thread(algorithm, criteria(reader, codec), by_uid)

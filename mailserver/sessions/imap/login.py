@@ -35,6 +35,9 @@ _AFTER_LOGIN = (
     "ESORT",
     "SORT",
     "SORT=DISPLAY",
+    "THREAD=ORDEREDSUBJECT",
+    "THREAD=REFERENCES",
+    "THREAD=REFS",
 )
 
 

@@ -36,6 +36,7 @@ from mailserver.sessions.imap import (
     search,
     selection,
     sort,
+    thread,
 )
 from mailserver.sessions.imap.core import Core, Refused, failure
 from mailserver.store import StoreError
@@ -67,6 +68,7 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.Status: mailboxes.status,
     commands.Store: flags.store,
     commands.Subscribe: mailboxes.subscribe,
+    commands.Thread: thread.thread,
     commands.Unselect: selection.unselect,
 }
 
