@@ -127,9 +127,8 @@ def model_of_references(mails: list[Mail]) -> list[Tree]:
         subject = subjects[node]
         if subject == 0:
             continue
-        if subject not in table:
-            table[subject] = node
-        elif table[subject].place is not None and (node.place is None or (reply(table[subject]) and not reply(node))):
+        entry = table.setdefault(subject, node)
+        if entry.place is not None and (node.place is None or (reply(entry) and not reply(node))):
             table[subject] = node
     left = list(roots)
     for node in roots:
