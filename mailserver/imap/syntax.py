@@ -116,6 +116,11 @@ class Reader:
         """An atom that is compared without regard to case: given in upper case."""
         return self.atom(what).upper()
 
+    def keyword_or_empty(self) -> bytes:
+        """As `keyword`; nothing where no atom comes next."""
+        match = self.optional(_ATOM)
+        return match[0].upper() if match is not None else b""
+
     def number(self) -> int:
         number = int(self.match(_NUMBER, "number")[0])
         if number > LARGEST:

@@ -8,6 +8,7 @@ On failure A malformed part is shown as the nearest thing that it can be: text/p
 """
 
 from mailserver.message.addresses import MailAddress, addresses
+from mailserver.message.collation import casemapped
 from mailserver.message.dates import sent_date
 from mailserver.message.decode import body_texts, charset_text, header_text, part_text
 from mailserver.message.display import display, local_part
@@ -20,11 +21,13 @@ from mailserver.message.structure import Part, parse, section
 from mailserver.message.subject import BaseSubject, base_subject
 from mailserver.message.summary import covers, summary
 from mailserver.message.threading import ancestors, message_ids
+from mailserver.message.threads import Forest, ordered_subject, references, refs
 
 __all__ = [
     "BaseSubject",
     "Envelope",
     "Field",
+    "Forest",
     "MailAddress",
     "Part",
     "Phrase",
@@ -34,6 +37,7 @@ __all__ = [
     "ancestors",
     "base_subject",
     "body_texts",
+    "casemapped",
     "charset_text",
     "covers",
     "display",
@@ -45,10 +49,13 @@ __all__ = [
     "header_text",
     "local_part",
     "message_ids",
+    "ordered_subject",
     "parse",
     "part_text",
     "preview",
     "read_envelope",
+    "references",
+    "refs",
     "searchable",
     "section",
     "sent_date",

@@ -37,13 +37,16 @@ from mailserver.store.model import (
     Usage,
 )
 from mailserver.store.searchtext import Found
+from mailserver.store.sorting import THREADING, ColumnName, SortName, Threadable
 from mailserver.store.store import Store
 from mailserver.store.turns import Turn
 
 __all__ = [
+    "THREADING",
     "AccountStore",
     "Addition",
     "Changes",
+    "ColumnName",
     "Delivery",
     "DeliveryError",
     "Drop",
@@ -65,10 +68,12 @@ __all__ = [
     "Pieces",
     "Prepared",
     "SortKeys",
+    "SortName",
     "SpecialUseRefused",
     "Status",
     "Store",
     "StoreError",
+    "Threadable",
     "TooSoon",
     "Turn",
     "Unavailable",

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mailserver.store.columns import Change, Columns, Row, State
-from mailserver.store.model import Drop, Flagged, Listing, Message
+from mailserver.store.model import Drop, Flagged, Listing, Measured, Message
 from mailserver.store.names import original
 
 _JOURNAL_MINIMUM = 1000
@@ -205,6 +205,10 @@ class Contents:
         with self._lock:
             bases = map(original, self.columns.bases()) if named else ()
             return Drop(self.columns.uids[:], self.columns.sizes[:], list(bases))
+
+    def measured(self) -> Measured:
+        with self._lock:
+            return Measured(self.columns.uids[:], self.columns.sizes[:], self.columns.dates[:])
 
     def above(self, uid: int) -> set[int]:
         """UIDs greater than this one."""

@@ -47,6 +47,7 @@ from mailserver.store.preparing import Preparation
 from mailserver.store.quota import Space
 from mailserver.store.searchfile import SearchFile
 from mailserver.store.searchtext import Found, SearchText
+from mailserver.store.sorting import Sorting
 from mailserver.store.syncing import Directory
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class Mailbox:
         self._index = index
         self._text = SearchText(search, index, maildir.key, partial(self._made, TEXT))
         self._preparation = Preparation(maildir.key, index.pieces, partial(self._made, PIECES))
+        self.sorting = Sorting(maildir.key, maildir.contents, index.pieces, self._preparation.sort_keys)
         self._space = space
         self._adding = Adding(maildir, space)
         self._release = release

@@ -163,6 +163,15 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """All messages by size and internal date, as in `Message`, ascending by UID; the columns are as long."""
+
+    uids: array[int]
+    sizes: array[int]
+    dates: array[float]
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """One copy of one message. `header` (CRLF form) is put on top of the content."""
 

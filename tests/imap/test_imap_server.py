@@ -303,6 +303,8 @@ ARGUMENTS = {
     b"CREATE": b" x", b"DELETE": b" x", b"RENAME": b" x y", b"SUBSCRIBE": b" x", b"UNSUBSCRIBE": b" x",
     b"LIST": b' "" *', b"LSUB": b' "" *', b"STATUS": b" x (UNSEEN)", b"APPEND": b" x {1+}\r\ny", b"SEARCH": b" ALL",
     b"FETCH": b" 1 FLAGS", b"STORE": b" 1 FLAGS ()", b"COPY": b" 1 x", b"MOVE": b" 1 x", b"UID EXPUNGE": b" 1",
+    b"THREAD": b" REFS UTF-8 ALL", b"UID THREAD": b" REFS UTF-8 ALL",
+    b"SORT": b" (DATE) UTF-8 ALL", b"UID SORT": b" (DATE) UTF-8 ALL",
     b"UID SEARCH": b" ALL", b"UID FETCH": b" 1 FLAGS", b"UID STORE": b" 1 FLAGS ()", b"UID COPY": b" 1 x",
     b"UID MOVE": b" 1 x", b"COMPRESS": b" DEFLATE",
 }  # fmt: skip

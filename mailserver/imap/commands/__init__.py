@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from mailserver.imap.commands import append, compression, connection, fetch, mailboxes, messages, search
+from mailserver.imap.commands import append, compression, connection, fetch, mailboxes, messages, search, sort
 from mailserver.imap.commands.append import Append, append_head, append_next
 from mailserver.imap.commands.compression import Compress
 from mailserver.imap.commands.connection import (
@@ -35,6 +35,7 @@ from mailserver.imap.commands.mailboxes import (
     Subscribe,
 )
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
+from mailserver.imap.commands.returns import Returns
 from mailserver.imap.commands.search import (
     And,
     Dated,
@@ -49,6 +50,7 @@ from mailserver.imap.commands.search import (
     Search,
     Sized,
 )
+from mailserver.imap.commands.sort import Criterion, Sort, Thread
 from mailserver.imap.states import State
 from mailserver.imap.syntax import Fault, Reader
 
@@ -64,6 +66,7 @@ __all__ = [
     "Compress",
     "Copy",
     "Create",
+    "Criterion",
     "Dated",
     "Delete",
     "Expunge",
@@ -85,16 +88,19 @@ __all__ = [
     "Not",
     "Or",
     "Rename",
+    "Returns",
     "Saved",
     "Search",
     "Section",
     "Select",
     "Sized",
+    "Sort",
     "StartTLS",
     "Status",
     "Store",
     "Subscribe",
     "Text",
+    "Thread",
     "Unselect",
     "append_head",
     "append_next",
@@ -124,10 +130,12 @@ Command = (
     | Rename
     | Search
     | Select
+    | Sort
     | StartTLS
     | Status
     | Store
     | Subscribe
+    | Thread
     | Unselect
 )
 
@@ -173,12 +181,16 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"UNSELECT": Grammar(messages.unselect, _SELECTED),
     b"EXPUNGE": Grammar(messages.expunge, _SELECTED),
     b"SEARCH": Grammar(search.search, _SELECTED),
+    b"SORT": Grammar(sort.sort, _SELECTED),
+    b"THREAD": Grammar(sort.thread, _SELECTED),
     b"FETCH": Grammar(fetch.fetch, _SELECTED),
     b"STORE": Grammar(messages.store, _SELECTED),
     b"COPY": Grammar(messages.copy, _SELECTED),
     b"MOVE": Grammar(messages.move, _SELECTED),
     b"UID EXPUNGE": Grammar(messages.uid_expunge, _SELECTED),
     b"UID SEARCH": Grammar(partial(search.search, by_uid=True), _SELECTED),
+    b"UID SORT": Grammar(partial(sort.sort, by_uid=True), _SELECTED),
+    b"UID THREAD": Grammar(partial(sort.thread, by_uid=True), _SELECTED),
     b"UID FETCH": Grammar(partial(fetch.fetch, by_uid=True), _SELECTED),
     b"UID STORE": Grammar(partial(messages.store, by_uid=True), _SELECTED),
     b"UID COPY": Grammar(partial(messages.copy, by_uid=True), _SELECTED),

@@ -1,4 +1,4 @@
-"""SEARCH (RFC 3501 §6.4.4; RFC 8514 SAVEDATE): its keys as a tree of values."""
+"""SEARCH (RFC 3501 §6.4.4, RFC 4731; RFC 8514 SAVEDATE): its keys as a tree of values."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from mailserver.imap.commands.returns import Returns, returns
 from mailserver.imap.sequence import SequenceSet
 from mailserver.imap.syntax import SEQUENCE, Fault, Reader
 
@@ -95,8 +96,11 @@ Key = HasFlag | InSet | Dated | Saved | Sized | InHeader | InText | Not | Or | A
 
 @dataclass(frozen=True, slots=True)
 class Search:
+    """`returns` None: the answer is SEARCH, not ESEARCH."""
+
     key: Key
     by_uid: bool
+    returns: Returns | None = None
 
 
 _RECENT = HasFlag("\\Recent")
@@ -113,19 +117,30 @@ for _flag in ("\\Answered", "\\Deleted", "\\Draft", "\\Flagged", "\\Seen"):
 
 
 def search(reader: Reader, *, by_uid: bool = False) -> Search:
+    wanted = returns(reader)
     reader.space()
-    charset = "utf-8"  # 8-bit text without CHARSET is taken when it is UTF-8
+    codec = "utf-8"  # 8-bit text without CHARSET is taken when it is UTF-8
     start = reader.position
     if (word := reader.optional(_WORD)) and word[0].upper() == b"CHARSET":
         reader.space()
-        name = reader.astring().upper()
-        if name not in CHARSETS:
-            raise Fault("the charset is not known", status="NO", code="BADCHARSET (US-ASCII UTF-8)")
-        charset = CHARSETS[name]
+        codec = charset(reader)
         reader.space()
     else:
         reader.position = start
-    return Search(_Keys(reader, charset).conjunction(0), by_uid)
+    return Search(criteria(reader, codec), by_uid, wanted)
+
+
+def charset(reader: Reader) -> str:
+    """The codec for a charset's name. Raises Fault with BADCHARSET."""
+    name = reader.astring().upper()
+    if name not in CHARSETS:
+        raise Fault("the charset is not known", status="NO", code="BADCHARSET (US-ASCII UTF-8)")
+    return CHARSETS[name]
+
+
+def criteria(reader: Reader, codec: str) -> Key:
+    """`search-key *(SP search-key)`, with texts of a codec."""
+    return _Keys(reader, codec).conjunction(0)
 
 
 class _Keys:

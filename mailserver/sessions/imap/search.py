@@ -1,4 +1,4 @@
-"""SEARCH (RFC 3501 §6.4.4; RFC 8514 SAVEDATE).
+"""SEARCH (RFC 3501 §6.4.4, RFC 4731; RFC 8514 SAVEDATE).
 
 Theory     A key becomes a test that picks from candidates. Tests that need less are asked first, and each gets what the
            one before it left: what the view knows, then what the mailbox has in memory, then texts, which the store
@@ -18,12 +18,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_tz
 from functools import partial
+from typing import NamedTuple
 
 from mailserver.imap.commands import And, Dated, HasFlag, InHeader, InSet, InText, Key, Not, Or, Saved, Search, Sized
 from mailserver.imap.sequence import Range
 from mailserver.message import Phrase, fields, first
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.reading import header_batches
+from mailserver.sessions.imap.results import extended, plain, results
 from mailserver.sessions.imap.view import View
 from mailserver.store import Mailbox, Message
 
@@ -214,10 +216,29 @@ def _cost(tests: list[Test]) -> int:
     return max((test.cost for test in tests), default=_VIEW)
 
 
+class Matches(NamedTuple):
+    """What was found, ascending: sequence numbers and their UIDs. `complete`: nothing was missed that is gone."""
+
+    numbers: list[int]
+    uids: list[int]
+    complete: bool
+
+
 async def search(core: Core, tag: str, command: Search) -> None:
     core.catch_up()
+    found = await matches(core, compiled(command.key, core.selected.view))
+    answer = found.uids if command.by_uid else found.numbers
+    if command.returns is None:
+        core.engine.untagged(plain("SEARCH", answer))
+    else:
+        core.engine.untagged(extended(tag, results(command.returns, answer), by_uid=command.by_uid))
+    core.tell_news(expunges=command.by_uid)
+    core.engine.done(tag, "OK", "Searched", None if found.complete else "EXPUNGEISSUED")
+
+
+async def matches(core: Core, test: Test) -> Matches:
+    """Those of the selected mailbox that pass, but for those that are seen to be gone."""
     view = core.selected.view
-    test = compiled(command.key, view)
     batch = Batch(view, core.selected.mailbox)
     found: list[int] = []
     done, size = 0, FIRST_BATCH
@@ -226,18 +247,17 @@ async def search(core: Core, tag: str, command: Search) -> None:
         began = core.clock.monotonic()
         found += await core.workers.run(test.pick, batch, candidates)
         done += size
-        size = _next_size(size, core.clock.monotonic() - began)
+        size = next_size(size, core.clock.monotonic() - began)
         await core.channel.drain()
     uids = view.uids_of(found)
     if batch.gone:
         here = [place for place, uid in enumerate(uids) if uid not in batch.gone]
         found, uids = [found[place] for place in here], [uids[place] for place in here]
-    core.engine.untagged(" ".join(["SEARCH", *map(str, uids if command.by_uid else found)]).encode())
-    core.tell_news(expunges=command.by_uid)
-    core.engine.done(tag, "OK", "Searched", "EXPUNGEISSUED" if batch.gone else None)
+    return Matches(found, uids, not batch.gone)
 
 
-def _next_size(size: int, seconds: float) -> int:
+def next_size(size: int, seconds: float) -> int:
+    """Of the next batch, after one of `size` took so long."""
     if seconds < SHORT:
         return size * GROWTH
     return max(size // GROWTH, 1) if seconds > LONG else size

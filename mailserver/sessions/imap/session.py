@@ -36,6 +36,8 @@ from mailserver.sessions.imap import (
     mailboxes,
     search,
     selection,
+    sort,
+    thread,
 )
 from mailserver.sessions.imap.core import Core, Refused, failure
 from mailserver.store import StoreError
@@ -63,10 +65,12 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.Rename: mailboxes.rename,
     commands.Search: search.search,
     commands.Select: selection.select,
+    commands.Sort: sort.sort,
     commands.StartTLS: login.starttls,
     commands.Status: mailboxes.status,
     commands.Store: flags.store,
     commands.Subscribe: mailboxes.subscribe,
+    commands.Thread: thread.thread,
     commands.Unselect: selection.unselect,
 }
 

@@ -23,6 +23,8 @@ _SORTING = """
 SELECT uid, sent, subject, reply, sender, "to", cc, display_from, display_to, message_id, "references" FROM sorting
 WHERE key = ? AND uid IN (SELECT value FROM json_each(?))
 """
+_RANGE = "FROM sorting WHERE key = ? AND uid BETWEEN ? AND ?"
+_KINDS: dict[str, Any] = {"sent": int | None, "reply": int}
 _HEADERS = "SELECT uid, header FROM headers WHERE key = ? AND uid IN (SELECT value FROM json_each(?))"
 
 
@@ -49,6 +51,20 @@ class PieceTables:
             return {uid: _sort_keys(row) for uid, *row in rows if _are_sort_keys(row)}
 
         return self._file.run(work, {})
+
+    def sort_columns(self, key: int, names: Sequence[str], uids: Sequence[int]) -> list[Sequence[object]]:
+        """Of each message its UID and the fields of `SortKeys` with these names, as they lie here."""
+        wanted = set(uids)
+        query = " ".join(["SELECT", ", ".join(["uid", *(f'"{name}"' for name in names)]), _RANGE])
+        kinds = [(place, _KINDS.get(name, str)) for place, name in enumerate(names, 1)]
+
+        def sound(row: Sequence[object]) -> bool:
+            return row[0] in wanted and all(isinstance(row[place], kind) for place, kind in kinds)
+
+        def work(db: sqlite3.Connection) -> list[Sequence[object]]:
+            return list(filter(sound, db.execute(query, (key, min(wanted), max(wanted)))))
+
+        return self._file.run(work, []) if wanted else []
 
     def headers(self, key: int, uids: Iterable[int]) -> dict[int, bytes]:
         wanted = json.dumps(list(uids))

@@ -284,6 +284,8 @@ ARGUMENTS = {
     b"EXAMINE": "INBOX", b"CREATE": "new", b"DELETE": "none", b"RENAME": "none new", b"SUBSCRIBE": "INBOX",
     b"UNSUBSCRIBE": "INBOX", b"LIST": '"" *', b"LSUB": '"" *', b"STATUS": "INBOX (UNSEEN)",
     b"APPEND": "INBOX {4+}\r\na:b\n", b"SEARCH": "ALL", b"FETCH": "1 FULL", b"STORE": "1 FLAGS ()", b"COPY": "1 INBOX",
+    b"THREAD": "REFS UTF-8 ALL", b"UID THREAD": "REFS UTF-8 ALL",
+    b"SORT": "(DATE) UTF-8 ALL", b"UID SORT": "(DATE) UTF-8 ALL",
     b"MOVE": "1 INBOX", b"UID EXPUNGE": "1", b"UID SEARCH": "ALL", b"UID FETCH": "1 BODY[]", b"UID STORE": "1 FLAGS ()",
     b"UID COPY": "1 INBOX", b"UID MOVE": "1 INBOX", b"COMPRESS": "DEFLATE",
 }  # fmt: skip

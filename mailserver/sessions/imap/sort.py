@@ -1,0 +1,70 @@
+"""SORT (RFC 5256, RFC 5957, RFC 5267): what SEARCH finds, in an order.
+
+Theory     The store gives a number for each message and criterion, in the order of what is compared. So to sort is to
+           sort by numbers, once for each criterion, the last one first, as that keeps what is equal in its order.
+Promises   What is equal by all criteria stays in the order of the mailbox, whatever is reversed. The work ends when the
+           client is gone.
+On failure As SEARCH.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mailserver.imap.commands import Criterion, Sort
+from mailserver.imap.commands.sort import By
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.results import extended, plain, results
+from mailserver.sessions.imap.search import FIRST_BATCH, compiled, matches, next_size
+from mailserver.store import ColumnName, Mailbox, SortName
+
+_NAMES: Mapping[By, SortName] = {
+    "ARRIVAL": "arrival",
+    "CC": "cc",
+    "DATE": "sent",
+    "DISPLAYFROM": "display_from",
+    "DISPLAYTO": "display_to",
+    "FROM": "sender",
+    "SIZE": "size",
+    "SUBJECT": "subject",
+    "TO": "to",
+}
+
+
+async def sort(core: Core, tag: str, command: Sort) -> None:
+    core.catch_up()
+    selected = core.selected
+    found = await matches(core, compiled(command.key, selected.view))
+    names = [_NAMES[criterion.by] for criterion in command.criteria]
+    await learn(core, names, found.uids)
+    uids = await core.workers.run(ordered, selected.mailbox, found.uids, command.criteria)
+    numbers = dict(zip(found.uids, found.numbers, strict=True))
+    answer = uids if command.by_uid else [numbers[uid] for uid in uids]
+    if command.returns is None:
+        core.engine.untagged(plain("SORT", answer))
+    else:
+        core.engine.untagged(extended(tag, results(command.returns, answer), by_uid=command.by_uid))
+    core.tell_news(expunges=command.by_uid)
+    complete = found.complete and len(uids) == len(found.uids)
+    core.engine.done(tag, "OK", "Sorted", None if complete else "EXPUNGEISSUED")
+
+
+async def learn(core: Core, names: Sequence[SortName | ColumnName], uids: Sequence[int]) -> None:
+    """Gets ready, bit by bit, what messages are sorted or threaded by: they may have to be read."""
+    sorting = core.selected.mailbox.sorting
+    for name in names:
+        size, left = FIRST_BATCH, 1
+        while left:
+            began = core.clock.monotonic()
+            left = await core.workers.run(sorting.learn, name, uids, size)
+            size = next_size(size, core.clock.monotonic() - began)
+            await core.channel.drain()
+
+
+def ordered(mailbox: Mailbox, uids: Sequence[int], criteria: Sequence[Criterion]) -> list[int]:
+    """Those that exist, sorted. Blocking."""
+    columns = [(mailbox.sorting.values(_NAMES[criterion.by], uids), criterion.reverse) for criterion in criteria]
+    order = [uid for uid in uids if all(uid in values for values, _ in columns)]
+    for values, reverse in reversed(columns):
+        order.sort(key=values.__getitem__, reverse=reverse)
+    return order

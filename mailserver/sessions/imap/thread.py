@@ -1,0 +1,73 @@
+"""THREAD (RFC 5256): what SEARCH finds, as threads.
+
+Promises   The work ends when the client is gone. However deep threads are, nothing recurses.
+On failure As SEARCH.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mailserver.imap.commands import Thread
+from mailserver.imap.commands.sort import Algorithm
+from mailserver.message import Forest, ordered_subject, references, refs
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.search import compiled, matches
+from mailserver.sessions.imap.sort import learn
+from mailserver.store import THREADING, Mailbox
+
+_CLOSE = -1
+
+
+async def thread(core: Core, tag: str, command: Thread) -> None:
+    core.catch_up()
+    selected = core.selected
+    found = await matches(core, compiled(command.key, selected.view))
+    await learn(core, THREADING, found.uids)
+    uids, forest = await core.workers.run(threaded, selected.mailbox, found.uids, command.algorithm)
+    numbers = dict(zip(found.uids, found.numbers, strict=True))
+    answer = uids if command.by_uid else [numbers[uid] for uid in uids]
+    core.engine.untagged(b" ".join(filter(None, [b"THREAD", written(forest, answer)])))
+    core.tell_news(expunges=command.by_uid)
+    complete = found.complete and len(uids) == len(found.uids)
+    core.engine.done(tag, "OK", "Threaded", None if complete else "EXPUNGEISSUED")
+
+
+def threaded(mailbox: Mailbox, uids: Sequence[int], algorithm: Algorithm) -> tuple[list[int], Forest]:
+    """Those that exist, and the threads of their places. Blocking."""
+    keys = mailbox.sorting.threadable(uids)
+    match algorithm:
+        case "ORDEREDSUBJECT":
+            forest = ordered_subject(keys.subjects, keys.sent)
+        case "REFERENCES":
+            forest = references(keys.own, keys.references, keys.sent, keys.subjects, keys.replies)
+        case "REFS":
+            forest = refs(keys.own, keys.references, keys.sent)
+    return keys.uids, forest
+
+
+def written(forest: Forest, numbers: Sequence[int]) -> bytes:
+    """`*thread-list`: a list for each thread; in it one message below the other, then a list for each of several."""
+    size, children = forest.size, forest.children
+    names = list(map(str, numbers))
+    pieces: list[str] = []
+    for root in forest.roots:
+        left = [root]
+        while left:
+            node = left.pop()
+            if node == _CLOSE:
+                pieces.append(")")
+                continue
+            pieces.append("(")
+            below: Sequence[int] = [node] if node < size else children[node]
+            separator = ""
+            while len(below) == 1:
+                (node,) = below
+                pieces += (separator, names[node])
+                separator = " "
+                below = children.get(node, ())
+            if below:
+                pieces.append(separator)
+            left.append(_CLOSE)
+            left += reversed(below)
+    return "".join(pieces).encode()
