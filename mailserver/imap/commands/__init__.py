@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from mailserver.imap.commands import append, connection, fetch, mailboxes, messages, search
+from mailserver.imap.commands import append, connection, fetch, listing, mailboxes, messages, search
 from mailserver.imap.commands.append import Append, append_head
 from mailserver.imap.commands.connection import (
     Authenticate,
@@ -23,10 +23,10 @@ from mailserver.imap.commands.connection import (
     StartTLS,
 )
 from mailserver.imap.commands.fetch import Attribute, Fetch, Item, Section, Text
+from mailserver.imap.commands.listing import List, ListSubscribed
 from mailserver.imap.commands.mailboxes import (
     Create,
     Delete,
-    List,
     Namespace,
     Rename,
     Select,
@@ -63,6 +63,7 @@ __all__ = [
     "Item",
     "Key",
     "List",
+    "ListSubscribed",
     "Login",
     "Logout",
     "Namespace",
@@ -99,6 +100,7 @@ Command = (
     | Identify
     | Idle
     | List
+    | ListSubscribed
     | Login
     | Logout
     | Namespace
@@ -145,8 +147,8 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"RENAME": Grammar(mailboxes.rename, _AFTER_LOGIN),
     b"SUBSCRIBE": Grammar(mailboxes.subscribe, _AFTER_LOGIN),
     b"UNSUBSCRIBE": Grammar(mailboxes.unsubscribe, _AFTER_LOGIN),
-    b"LIST": Grammar(mailboxes.list_, _AFTER_LOGIN),
-    b"LSUB": Grammar(mailboxes.lsub, _AFTER_LOGIN),
+    b"LIST": Grammar(listing.list_, _AFTER_LOGIN),
+    b"LSUB": Grammar(listing.lsub, _AFTER_LOGIN),
     b"STATUS": Grammar(mailboxes.status, _AFTER_LOGIN),
     b"APPEND": Grammar(append.append, _AFTER_LOGIN, streams=True),
     b"CHECK": Grammar(messages.check, _SELECTED),

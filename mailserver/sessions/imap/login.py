@@ -31,6 +31,8 @@ _AFTER_LOGIN = (
     "STATUS=SIZE",
     "SPECIAL-USE",
     "CREATE-SPECIAL-USE",
+    "LIST-EXTENDED",
+    "LIST-STATUS",
 )
 
 
