@@ -187,6 +187,7 @@ class Mailbox:
             recent=len(self.peek_recent()),
             unseen=sum(count for flags, count in counted.items() if r"\Seen" not in flags),
             deleted=sum(count for flags, count in counted.items() if r"\Deleted" in flags),
+            deleted_octets=self._contents.octets(r"\Deleted"),
             uidnext=self.uidnext,
             uidvalidity=self.uidvalidity,
             size=size,

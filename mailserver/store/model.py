@@ -57,12 +57,16 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The numbers of STATUS (RFC 9051 §6.3.11). `size` sums the messages' octets on the wire."""
+    """The numbers of STATUS (RFC 9051 §6.3.11). `size` sums the messages' octets on the wire.
+
+    `deleted_octets` is what an expunge would free, as quotas count it (RFC 9208 §4.1.4).
+    """
 
     messages: int
     recent: int
     unseen: int
     deleted: int
+    deleted_octets: int
     uidnext: int
     uidvalidity: int
     size: int

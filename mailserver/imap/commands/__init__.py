@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from mailserver.imap.commands import append, connection, fetch, listing, mailboxes, messages, search
+from mailserver.imap.commands import append, connection, fetch, listing, mailboxes, messages, quota, search
 from mailserver.imap.commands.append import Append, append_head
 from mailserver.imap.commands.connection import (
     Authenticate,
@@ -34,6 +34,7 @@ from mailserver.imap.commands.mailboxes import (
     Subscribe,
 )
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
+from mailserver.imap.commands.quota import GetQuota, GetQuotaRoot, SetQuota
 from mailserver.imap.commands.search import And, Dated, HasFlag, InHeader, InSet, InText, Key, Not, Or, Search, Sized
 from mailserver.imap.states import State
 from mailserver.imap.syntax import Fault, Reader
@@ -54,6 +55,8 @@ __all__ = [
     "Expunge",
     "Fetch",
     "FlagAction",
+    "GetQuota",
+    "GetQuotaRoot",
     "HasFlag",
     "Identify",
     "Idle",
@@ -74,6 +77,7 @@ __all__ = [
     "Search",
     "Section",
     "Select",
+    "SetQuota",
     "Sized",
     "StartTLS",
     "Status",
@@ -97,6 +101,8 @@ Command = (
     | Delete
     | Expunge
     | Fetch
+    | GetQuota
+    | GetQuotaRoot
     | Identify
     | Idle
     | List
@@ -108,6 +114,7 @@ Command = (
     | Rename
     | Search
     | Select
+    | SetQuota
     | StartTLS
     | Status
     | Store
@@ -150,6 +157,9 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"LIST": Grammar(listing.list_, _AFTER_LOGIN),
     b"LSUB": Grammar(listing.lsub, _AFTER_LOGIN),
     b"STATUS": Grammar(mailboxes.status, _AFTER_LOGIN),
+    b"GETQUOTA": Grammar(quota.get_quota, _AFTER_LOGIN),
+    b"GETQUOTAROOT": Grammar(quota.get_quota_root, _AFTER_LOGIN),
+    b"SETQUOTA": Grammar(quota.set_quota, _AFTER_LOGIN),
     b"APPEND": Grammar(append.append, _AFTER_LOGIN, streams=True),
     b"CHECK": Grammar(messages.check, _SELECTED),
     b"CLOSE": Grammar(messages.close, _SELECTED),

@@ -11,7 +11,16 @@ from mailserver.imap.syntax import Fault, Reader
 _USES = {f"\\{name.lower()}": f"\\{name}" for name in ("All", "Archive", "Drafts", "Flagged", "Junk", "Sent", "Trash")}
 _USE = re.compile(rb'\\[^\x00-\x20\x7f-\xff(){%*"\\\]]+')
 
-STATUS_ITEMS = (b"MESSAGES", b"RECENT", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN", b"SIZE")
+STATUS_ITEMS = (
+    b"MESSAGES",
+    b"RECENT",
+    b"UIDNEXT",
+    b"UIDVALIDITY",
+    b"UNSEEN",
+    b"SIZE",
+    b"DELETED",
+    b"DELETED-STORAGE",
+)
 
 
 @dataclass(frozen=True, slots=True)
