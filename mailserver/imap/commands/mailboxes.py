@@ -20,6 +20,7 @@ STATUS_ITEMS = (
     b"SIZE",
     b"DELETED",
     b"DELETED-STORAGE",
+    b"APPENDLIMIT",
 )
 
 

@@ -42,7 +42,7 @@ _AFTER_LOGIN = (
 def capabilities(core: Core) -> str:
     names = list(_ALWAYS)
     if core.user is not None:
-        names += _AFTER_LOGIN
+        names += [*_AFTER_LOGIN, f"APPENDLIMIT={core.append_limit}"]
     else:
         if core.tls_available and core.channel.tls is None:
             names.append("STARTTLS")

@@ -1,4 +1,4 @@
-"""CREATE, DELETE, RENAME, SUBSCRIBE, STATUS, NAMESPACE (RFC 3501 §6.3; RFC 2342, 6154, 8438, 9208).
+"""CREATE, DELETE, RENAME, SUBSCRIBE, STATUS, NAMESPACE (RFC 3501 §6.3; RFC 2342, 6154, 7889, 8438, 9208).
 
 Promises   Names reach the store decoded and leave encoded.
 On failure What the store refuses is answered with the codes of RFC 5530.
@@ -56,6 +56,7 @@ async def status_data(core: Core, mailbox: str, items: tuple[bytes, ...]) -> byt
         b"SIZE": numbers.size,
         b"DELETED": numbers.deleted,
         b"DELETED-STORAGE": numbers.deleted_octets,
+        b"APPENDLIMIT": core.append_limit,
     }
     given = b" ".join(b"%b %d" % (item, values[item]) for item in items)
     return b"STATUS %b (%b)" % (core.engine.mailbox(mailbox), given)
