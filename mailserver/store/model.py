@@ -71,6 +71,8 @@ class Status:
     uidvalidity: int
     size: int
     highest_modseq: int
+    mailbox_id: str
+    """MAILBOXID (RFC 8474)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +130,27 @@ class SortKeys(NamedTuple):
     """The field References, else the first identifier in In-Reply-To (RFC 5256 §3)."""
 
 
+class Identity(NamedTuple):
+    """Digests of a message's content, and of what its thread is known by (see `objectids`)."""
+
+    content: bytes
+    thread: bytes
+
+
+class ObjectIds(NamedTuple):
+    """EMAILID and THREADID (RFC 8474)."""
+
+    email: str
+    thread: str
+
+
 class Pieces(NamedTuple):
     """All that is prepared of one message. `header` is its summary (CRLF form, with the final empty line)."""
 
     prepared: Prepared
     keys: SortKeys
     header: bytes
+    identity: Identity
 
 
 @dataclass(frozen=True, slots=True)

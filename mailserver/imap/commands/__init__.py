@@ -35,7 +35,20 @@ from mailserver.imap.commands.mailboxes import (
 )
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
 from mailserver.imap.commands.quota import GetQuota, GetQuotaRoot, SetQuota
-from mailserver.imap.commands.search import And, Dated, HasFlag, InHeader, InSet, InText, Key, Not, Or, Search, Sized
+from mailserver.imap.commands.search import (
+    And,
+    Dated,
+    HasFlag,
+    HasId,
+    InHeader,
+    InSet,
+    InText,
+    Key,
+    Not,
+    Or,
+    Search,
+    Sized,
+)
 from mailserver.imap.states import State
 from mailserver.imap.syntax import Fault, Reader
 
@@ -58,6 +71,7 @@ __all__ = [
     "GetQuota",
     "GetQuotaRoot",
     "HasFlag",
+    "HasId",
     "Identify",
     "Idle",
     "InHeader",

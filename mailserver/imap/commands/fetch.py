@@ -1,4 +1,4 @@
-"""FETCH (RFC 3501 §6.4.5)."""
+"""FETCH (RFC 3501 §6.4.5; RFC 8474)."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ class Attribute(Enum):
     ENVELOPE = b"ENVELOPE"
     BODY = b"BODY"
     BODYSTRUCTURE = b"BODYSTRUCTURE"
+    EMAILID = b"EMAILID"
+    THREADID = b"THREADID"
 
 
 class Text(Enum):

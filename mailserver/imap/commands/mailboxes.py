@@ -21,6 +21,7 @@ STATUS_ITEMS = (
     b"DELETED",
     b"DELETED-STORAGE",
     b"APPENDLIMIT",
+    b"MAILBOXID",
 )
 
 

@@ -1,4 +1,4 @@
-"""FETCH (RFC 3501 §6.4.5).
+"""FETCH (RFC 3501 §6.4.5, RFC 8474 §5.3).
 
 Theory     An item is a column: a pattern, and a value for each message of a batch. A batch is answered by one pattern
            of all items, filled in for each message and joined, so that little is done for each message by itself.
@@ -23,7 +23,7 @@ from mailserver.imap.commands import Attribute, Fetch, Item, Section
 from mailserver.sessions.imap.core import Core, Refused, Selected
 from mailserver.sessions.imap.reading import HEADERS, header_batches, read_header
 from mailserver.sessions.imap.sections import Source, Span, clipped, in_summary, is_span, needs_header_only
-from mailserver.store import Flagged, Mailbox, Message, MessageGone, Prepared, StoreError
+from mailserver.store import Flagged, Mailbox, Message, MessageGone, ObjectIds, Prepared, StoreError
 
 METADATA_BATCH = 1000
 BATCH = 200
@@ -54,6 +54,7 @@ class _Batch:
     uids: Sequence[int]
     messages: dict[int, Message] = field(default_factory=dict)
     prepared: dict[int, Prepared] = field(default_factory=dict)
+    ids: dict[int, ObjectIds] = field(default_factory=dict)
     sections: dict[int, list[bytes]] = field(default_factory=dict)
     """Name and octets of each, in the order asked for."""
     places: dict[int, dict[Section, Span]] = field(default_factory=dict)
@@ -100,6 +101,10 @@ _FROM_INDEX: dict[Attribute, Column] = {
     Attribute.BODY: _of_prepared(b"BODY %b", attrgetter("body")),
     Attribute.BODYSTRUCTURE: _of_prepared(b"BODYSTRUCTURE %b", attrgetter("bodystructure")),
 }
+_OF_IDS: dict[Attribute, Column] = {
+    Attribute.EMAILID: (b"EMAILID (%b)", lambda batch: [batch.ids[uid].email.encode() for uid in batch.uids]),
+    Attribute.THREADID: (b"THREADID (%b)", lambda batch: [batch.ids[uid].thread.encode() for uid in batch.uids]),
+}
 
 
 class BrokenOff(Exception):
@@ -124,7 +129,9 @@ class _Fetching:
             self._columns.append((b"%b", self._new_flags))
             patterns += b"%b"
         self._row = b"* %d FETCH (" + patterns + b")\r\n"
-        self._from_index = any(item in _FROM_INDEX for item in items)
+        self._with_prepared = any(item in _FROM_INDEX for item in items)
+        self._with_ids = any(item in _OF_IDS for item in items)
+        self._from_index = self._with_prepared or self._with_ids
         self._from_memory = bool(self._sections) or any(item in _FROM_MEMORY for item in items)
         self._from_summaries = all(map(in_summary, self._sections))
         self._header_only = all(map(needs_header_only, self._sections))
@@ -137,7 +144,7 @@ class _Fetching:
             return b"UID %d", lambda batch: batch.uids
         if item is Attribute.FLAGS:
             return b"FLAGS %b", lambda batch: self._view.flag_lists(batch.numbers)
-        return _FROM_INDEX.get(item) or _FROM_MEMORY[item]
+        return _FROM_INDEX.get(item) or _OF_IDS.get(item) or _FROM_MEMORY[item]
 
     def _new_flags(self, batch: _Batch) -> list[bytes]:
         """Of the messages that became \\Seen by this, though the flags were not asked for."""
@@ -221,9 +228,12 @@ class _Fetching:
         count = len(batch.uids)
         if self._from_memory:
             batch.keep(batch.sections if self._sections else batch.messages)
-        if self._from_index:
+        if self._with_prepared:
             batch.prepared = self._mailbox.prepared(batch.uids)
             batch.keep(batch.prepared)
+        if self._with_ids:
+            batch.ids = self._mailbox.object_ids(batch.uids)
+            batch.keep(batch.ids)
         if len(batch.uids) < count:
             self.missed = True
         if self._marks_seen:

@@ -1,4 +1,4 @@
-"""CREATE, DELETE, RENAME, SUBSCRIBE, STATUS, NAMESPACE (RFC 3501 §6.3; RFC 2342, 6154, 7889, 8438, 9208).
+"""CREATE, DELETE, RENAME, SUBSCRIBE, STATUS, NAMESPACE (RFC 3501 §6.3; RFC 2342, 6154, 7889, 8438, 8474, 9208).
 
 Promises   Names reach the store decoded and leave encoded.
 On failure What the store refuses is answered with the codes of RFC 5530.
@@ -12,8 +12,8 @@ from mailserver.sessions.imap.core import Core, Refused
 
 
 async def create(core: Core, tag: str, command: Create) -> None:
-    await core.workers.run(core.account.create, command.mailbox, command.special_use)
-    core.engine.done(tag, "OK", "Created")
+    mailbox_id = await core.workers.run(core.account.create, command.mailbox, command.special_use)
+    core.engine.done(tag, "OK", "Created", f"MAILBOXID ({mailbox_id})")
 
 
 async def delete(core: Core, tag: str, command: Delete) -> None:
@@ -47,7 +47,7 @@ async def status(core: Core, tag: str, command: Status) -> None:
 async def status_data(core: Core, mailbox: str, items: tuple[bytes, ...]) -> bytes:
     """The untagged answer, for STATUS and for LIST with the return option STATUS."""
     numbers = await core.workers.run(core.account.status, mailbox)
-    values = {
+    values: dict[bytes, int | str] = {
         b"MESSAGES": numbers.messages,
         b"RECENT": numbers.recent,
         b"UIDNEXT": numbers.uidnext,
@@ -57,6 +57,7 @@ async def status_data(core: Core, mailbox: str, items: tuple[bytes, ...]) -> byt
         b"DELETED": numbers.deleted,
         b"DELETED-STORAGE": numbers.deleted_octets,
         b"APPENDLIMIT": core.append_limit,
+        b"MAILBOXID": f"({numbers.mailbox_id})",
     }
-    given = b" ".join(b"%b %d" % (item, values[item]) for item in items)
+    given = b" ".join(b"%b %b" % (item, str(values[item]).encode()) for item in items)
     return b"STATUS %b (%b)" % (core.engine.mailbox(mailbox), given)
