@@ -68,16 +68,22 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The numbers of STATUS (RFC 9051 §6.3.11). `size` sums the messages' octets on the wire."""
+    """The numbers of STATUS (RFC 9051 §6.3.11). `size` sums the messages' octets on the wire.
+
+    `deleted_octets` is what an expunge would free, as quotas count it (RFC 9208 §4.1.4).
+    """
 
     messages: int
     recent: int
     unseen: int
     deleted: int
+    deleted_octets: int
     uidnext: int
     uidvalidity: int
     size: int
     highest_modseq: int
+    mailbox_id: str
+    """MAILBOXID (RFC 8474)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +141,27 @@ class SortKeys(NamedTuple):
     """The field References, else the first identifier in In-Reply-To (RFC 5256 §3)."""
 
 
+class Identity(NamedTuple):
+    """Digests of a message's content, and of what its thread is known by (see `objectids`)."""
+
+    content: bytes
+    thread: bytes
+
+
+class ObjectIds(NamedTuple):
+    """EMAILID and THREADID (RFC 8474)."""
+
+    email: str
+    thread: str
+
+
 class Pieces(NamedTuple):
     """All that is prepared of one message. `header` is its summary (CRLF form, with the final empty line)."""
 
     prepared: Prepared
     keys: SortKeys
     header: bytes
+    identity: Identity
 
 
 @dataclass(frozen=True, slots=True)

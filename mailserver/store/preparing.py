@@ -17,15 +17,15 @@ from itertools import count
 from typing import TypeAlias, TypeVar
 
 from mailserver.store.index import PieceTables
-from mailserver.store.model import MessageGone, Pieces, Prepared, SortKeys, StoreError
+from mailserver.store.model import Identity, MessageGone, Pieces, Prepared, SortKeys, StoreError
 
 MEMORY_LIMIT = 32 * 2**20  # octets
 
 _BATCH = 500
 _ENTRY = 300  # octets that a piece costs in memory beside its own
 
-Piece: TypeAlias = Prepared | SortKeys | bytes
-P = TypeVar("P", Prepared, SortKeys, bytes)
+Piece: TypeAlias = Prepared | SortKeys | Identity | bytes
+P = TypeVar("P", Prepared, SortKeys, Identity, bytes)
 
 
 class Memory:
@@ -73,6 +73,8 @@ def _cost(piece: Piece) -> int:
     match piece:
         case bytes():
             parts: Iterable[object] = (piece,)
+        case Identity():
+            parts = (piece, *piece)
         case Prepared():
             parts = (piece, piece.envelope, piece.body, piece.bodystructure, piece.preview)
         case _:
@@ -111,6 +113,9 @@ class Preparation:
 
     def headers(self, uids: Sequence[int]) -> dict[int, bytes]:
         return self._pieces(bytes, uids, self._index.headers, lambda made: made.header)
+
+    def identities(self, uids: Sequence[int]) -> dict[int, Identity]:
+        return self._pieces(Identity, uids, self._index.identities, lambda made: made.identity)
 
     def fill(self, uids: Iterable[int], limit: int) -> int:
         """Makes the pieces of up to `limit` of these messages that the index does not have, the newest first; how

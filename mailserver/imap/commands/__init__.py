@@ -10,7 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from mailserver.imap.commands import append, compression, connection, fetch, mailboxes, messages, search, sort
+from mailserver.imap.commands import (
+    append,
+    compression,
+    connection,
+    fetch,
+    listing,
+    mailboxes,
+    messages,
+    quota,
+    search,
+    sort,
+)
 from mailserver.imap.commands.append import Append, append_head, append_next
 from mailserver.imap.commands.compression import Compress
 from mailserver.imap.commands.connection import (
@@ -24,10 +35,10 @@ from mailserver.imap.commands.connection import (
     StartTLS,
 )
 from mailserver.imap.commands.fetch import Attribute, Fetch, Item, Section, Text
+from mailserver.imap.commands.listing import List, ListSubscribed
 from mailserver.imap.commands.mailboxes import (
     Create,
     Delete,
-    List,
     Namespace,
     Rename,
     Select,
@@ -35,11 +46,13 @@ from mailserver.imap.commands.mailboxes import (
     Subscribe,
 )
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
+from mailserver.imap.commands.quota import GetQuota, GetQuotaRoot, SetQuota
 from mailserver.imap.commands.returns import Returns
 from mailserver.imap.commands.search import (
     And,
     Dated,
     HasFlag,
+    HasId,
     InHeader,
     InSet,
     InText,
@@ -72,7 +85,10 @@ __all__ = [
     "Expunge",
     "Fetch",
     "FlagAction",
+    "GetQuota",
+    "GetQuotaRoot",
     "HasFlag",
+    "HasId",
     "Identify",
     "Idle",
     "InHeader",
@@ -81,6 +97,7 @@ __all__ = [
     "Item",
     "Key",
     "List",
+    "ListSubscribed",
     "Login",
     "Logout",
     "Namespace",
@@ -93,6 +110,7 @@ __all__ = [
     "Search",
     "Section",
     "Select",
+    "SetQuota",
     "Sized",
     "Sort",
     "StartTLS",
@@ -120,9 +138,12 @@ Command = (
     | Delete
     | Expunge
     | Fetch
+    | GetQuota
+    | GetQuotaRoot
     | Identify
     | Idle
     | List
+    | ListSubscribed
     | Login
     | Logout
     | Namespace
@@ -131,6 +152,7 @@ Command = (
     | Search
     | Select
     | Sort
+    | SetQuota
     | StartTLS
     | Status
     | Store
@@ -172,9 +194,12 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"RENAME": Grammar(mailboxes.rename, _AFTER_LOGIN),
     b"SUBSCRIBE": Grammar(mailboxes.subscribe, _AFTER_LOGIN),
     b"UNSUBSCRIBE": Grammar(mailboxes.unsubscribe, _AFTER_LOGIN),
-    b"LIST": Grammar(mailboxes.list_, _AFTER_LOGIN),
-    b"LSUB": Grammar(mailboxes.lsub, _AFTER_LOGIN),
+    b"LIST": Grammar(listing.list_, _AFTER_LOGIN),
+    b"LSUB": Grammar(listing.lsub, _AFTER_LOGIN),
     b"STATUS": Grammar(mailboxes.status, _AFTER_LOGIN),
+    b"GETQUOTA": Grammar(quota.get_quota, _AFTER_LOGIN),
+    b"GETQUOTAROOT": Grammar(quota.get_quota_root, _AFTER_LOGIN),
+    b"SETQUOTA": Grammar(quota.set_quota, _AFTER_LOGIN),
     b"APPEND": Grammar(append.append, _AFTER_LOGIN, streams=True),
     b"CHECK": Grammar(messages.check, _SELECTED),
     b"CLOSE": Grammar(messages.close, _SELECTED),

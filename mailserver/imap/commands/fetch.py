@@ -1,4 +1,4 @@
-"""FETCH (RFC 3501 §6.4.5; RFC 8514 SAVEDATE; RFC 8970 PREVIEW)."""
+"""FETCH (RFC 3501 §6.4.5; RFC 8474 OBJECTID; RFC 8514 SAVEDATE; RFC 8970 PREVIEW)."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ class Attribute(Enum):
     SAVEDATE = b"SAVEDATE"
     PREVIEW = b"PREVIEW"
     PREVIEW_IF_READY = b"PREVIEW (LAZY)"
+    EMAILID = b"EMAILID"
+    THREADID = b"THREADID"
 
 
 class Text(Enum):

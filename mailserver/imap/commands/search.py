@@ -1,4 +1,4 @@
-"""SEARCH (RFC 3501 §6.4.4, RFC 4731; RFC 8514 SAVEDATE): its keys as a tree of values."""
+"""SEARCH (RFC 3501 §6.4.4, RFC 4731, RFC 8474 §6; RFC 8514 SAVEDATE): its keys as a tree of values."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ Relation = Literal["before", "on", "since"]
 CHARSETS = {b"US-ASCII": "ascii", b"UTF-8": "utf-8"}
 
 _WORD = re.compile(rb"[A-Za-z]+")
+_OBJECT_ID = re.compile(rb"[A-Za-z0-9_-]{1,255}(?![A-Za-z0-9_-])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,14 @@ class InText:
 
 
 @dataclass(frozen=True, slots=True)
+class HasId:
+    """EMAILID, or THREADID where `thread`."""
+
+    id: str
+    thread: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Not:
     key: Key
 
@@ -91,7 +100,7 @@ class And:
     keys: tuple[Key, ...]
 
 
-Key = HasFlag | InSet | Dated | Saved | Sized | InHeader | InText | Not | Or | And
+Key = HasFlag | InSet | Dated | Saved | Sized | InHeader | InText | HasId | Not | Or | And
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +217,9 @@ class _Keys:
     def sized(self, *, larger: bool) -> Key:
         return Sized(larger, self._reader.number())
 
+    def object_id(self, *, thread: bool) -> Key:
+        return HasId(self._reader.match(_OBJECT_ID, "object identifier")[0].decode(), thread)
+
     def uids(self) -> Key:
         return InSet(self._reader.sequence_set(), by_uid=True)
 
@@ -235,4 +247,6 @@ _WITH_ARGUMENT: dict[bytes, Callable[[_Keys], Key]] = {
     b"LARGER": lambda keys: keys.sized(larger=True),
     b"SMALLER": lambda keys: keys.sized(larger=False),
     b"UID": _Keys.uids,
+    b"EMAILID": lambda keys: keys.object_id(thread=False),
+    b"THREADID": lambda keys: keys.object_id(thread=True),
 }

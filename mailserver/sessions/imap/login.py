@@ -41,13 +41,19 @@ _AFTER_LOGIN = (
     "THREAD=ORDEREDSUBJECT",
     "THREAD=REFERENCES",
     "THREAD=REFS",
+    "LIST-EXTENDED",
+    "LIST-STATUS",
+    "OBJECTID",
+    "QUOTA",
+    "QUOTA=RES-STORAGE",
+    "QUOTA=RES-MESSAGE",
 )
 
 
 def capabilities(core: Core) -> str:
     names = list(_ALWAYS)
     if core.user is not None:
-        names += _AFTER_LOGIN
+        names += [*_AFTER_LOGIN, f"APPENDLIMIT={core.append_limit}"]
         if not core.channel.compressed:
             names.append("COMPRESS=DEFLATE")
     else:
