@@ -46,7 +46,7 @@ from mailserver.net.tls import CertificateError, CertificateStore
 from mailserver.net.workers import ThreadWorkers
 from mailserver.policy.connections import ConnectionLimits, Networks
 from mailserver.policy.failures import Failures
-from mailserver.policy.shared import SharedCounts, make_counts
+from mailserver.policy.shared import SharedCounts, SharedFailures, SharedTable
 from mailserver.policy.space import FreeSpace
 from mailserver.ports import Channel
 from mailserver.queue import NO_HISTORY, History, Queue, QueueError
@@ -134,13 +134,18 @@ def _prepare(configuration: Configuration, count: int) -> None:
     queue = _open_queue(configuration, NO_HISTORY)
     queue.close()
     try:
-        make_counts(_counts_of(configuration), count)
+        SharedTable.make(_connections_of(configuration), count, SharedCounts.COLUMNS)
+        SharedTable.make(_failures_of(configuration), count, SharedFailures.COLUMNS)
     except OSError as error:
         _refuse(f"{error.filename or configuration.data}: the data directory cannot be used: {error.strerror}")
 
 
-def _counts_of(configuration: Configuration) -> Path:
+def _connections_of(configuration: Configuration) -> Path:
     return configuration.data / "connections"
+
+
+def _failures_of(configuration: Configuration) -> Path:
+    return configuration.data / "failures"
 
 
 def _open_queue(configuration: Configuration, history: History) -> Queue:
@@ -178,7 +183,8 @@ class MailServer(MultiService):
         self._dns = ThreadWorkers(reactor, DNS_THREADS, "dns", abandon=True)
         self._workers = (self._mailboxes, self._passwords, self._dns, self._delivery)
         limits = configuration.limits
-        shared = None if number is None else SharedCounts(_counts_of(configuration), number)
+        shared = None if number is None else SharedCounts(_connections_of(configuration), number)
+        failures = None if number is None else SharedFailures(_failures_of(configuration), number)
         self._connections = ConnectionLimits(limits.connections, limits.connections_per_address, shared)
         self._bells = None if number is None else Bells(reactor, configuration.data / "queue" / "bells")
         self._certificates = CertificateStore(configuration.tls) if configuration.tls else None
@@ -192,7 +198,7 @@ class MailServer(MultiService):
             self._directory,
             self._passwords,
             self._clock,
-            Failures(),
+            Failures(failures),
             configuration.auth.without_tls,
             openid_configuration=oauth.configuration if oauth else None,
         )
