@@ -64,7 +64,10 @@ async def learn(core: Core, names: Sequence[SortName | ColumnName], uids: Sequen
 def ordered(mailbox: Mailbox, uids: Sequence[int], criteria: Sequence[Criterion]) -> list[int]:
     """Those that exist, sorted. Blocking."""
     columns = [(mailbox.sorting.values(_NAMES[criterion.by], uids), criterion.reverse) for criterion in criteria]
-    order = [uid for uid in uids if all(uid in values for values, _ in columns)]
+    order = list(uids)
+    for values, _ in columns:
+        if len(values) < len(order):
+            order = [uid for uid in order if uid in values]
     for values, reverse in reversed(columns):
         order.sort(key=values.__getitem__, reverse=reverse)
     return order
