@@ -35,12 +35,26 @@ from mailserver.imap.commands.mailboxes import (
 )
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
 from mailserver.imap.commands.returns import Returns
-from mailserver.imap.commands.search import And, Dated, HasFlag, InHeader, InSet, InText, Key, Not, Or, Search, Sized
+from mailserver.imap.commands.search import (
+    Aged,
+    And,
+    Dated,
+    HasFlag,
+    InHeader,
+    InSet,
+    InText,
+    Key,
+    Not,
+    Or,
+    Search,
+    Sized,
+)
 from mailserver.imap.commands.sort import Criterion, Sort, Thread
 from mailserver.imap.states import State
 from mailserver.imap.syntax import Fault, Reader
 
 __all__ = [
+    "Aged",
     "And",
     "Append",
     "Attribute",

@@ -1,4 +1,4 @@
-"""SEARCH (RFC 3501 §6.4.4, RFC 4731): its keys as a tree of values."""
+"""SEARCH (RFC 3501 §6.4.4, RFC 4731, RFC 5032): its keys as a tree of values."""
 
 from __future__ import annotations
 
@@ -43,6 +43,14 @@ class Dated:
 
 
 @dataclass(frozen=True, slots=True)
+class Aged:
+    """By the internal date, `seconds` ago or longer (`older`), or not longer (RFC 5032)."""
+
+    older: bool
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sized:
     """Larger or smaller than `size` octets."""
 
@@ -83,7 +91,7 @@ class And:
     keys: tuple[Key, ...]
 
 
-Key = HasFlag | InSet | Dated | Sized | InHeader | InText | Not | Or | And
+Key = HasFlag | InSet | Dated | Aged | Sized | InHeader | InText | Not | Or | And
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +201,9 @@ class _Keys:
     def dated(self, relation: Relation, *, sent: bool) -> Key:
         return Dated(relation, self._reader.date(), sent)
 
+    def aged(self, *, older: bool) -> Key:
+        return Aged(older, self._reader.positive())
+
     def sized(self, *, larger: bool) -> Key:
         return Sized(larger, self._reader.number())
 
@@ -217,6 +228,8 @@ _WITH_ARGUMENT: dict[bytes, Callable[[_Keys], Key]] = {
     b"SENTBEFORE": lambda keys: keys.dated("before", sent=True),
     b"SENTON": lambda keys: keys.dated("on", sent=True),
     b"SENTSINCE": lambda keys: keys.dated("since", sent=True),
+    b"OLDER": lambda keys: keys.aged(older=True),
+    b"YOUNGER": lambda keys: keys.aged(older=False),
     b"LARGER": lambda keys: keys.sized(larger=True),
     b"SMALLER": lambda keys: keys.sized(larger=False),
     b"UID": _Keys.uids,

@@ -15,7 +15,7 @@ from mailserver.imap.commands import Criterion, Sort
 from mailserver.imap.commands.sort import By
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.results import extended, plain, results
-from mailserver.sessions.imap.search import FIRST_BATCH, compiled, matches, next_size
+from mailserver.sessions.imap.search import FIRST_BATCH, matches, next_size
 from mailserver.store import ColumnName, Mailbox, SortName
 
 _NAMES: Mapping[By, SortName] = {
@@ -34,7 +34,7 @@ _NAMES: Mapping[By, SortName] = {
 async def sort(core: Core, tag: str, command: Sort) -> None:
     core.catch_up()
     selected = core.selected
-    found = await matches(core, compiled(command.key, selected.view))
+    found = await matches(core, command.key)
     names = [_NAMES[criterion.by] for criterion in command.criteria]
     await learn(core, names, found.uids)
     uids = await core.workers.run(ordered, selected.mailbox, found.uids, command.criteria)

@@ -12,7 +12,7 @@ from mailserver.imap.commands import Thread
 from mailserver.imap.commands.sort import Algorithm
 from mailserver.message import Forest, ordered_subject, references, refs
 from mailserver.sessions.imap.core import Core
-from mailserver.sessions.imap.search import compiled, matches
+from mailserver.sessions.imap.search import matches
 from mailserver.sessions.imap.sort import learn
 from mailserver.store import THREADING, Mailbox
 
@@ -22,7 +22,7 @@ _CLOSE = -1
 async def thread(core: Core, tag: str, command: Thread) -> None:
     core.catch_up()
     selected = core.selected
-    found = await matches(core, compiled(command.key, selected.view))
+    found = await matches(core, command.key)
     await learn(core, THREADING if command.algorithm != "ORDEREDSUBJECT" else ("subject", "sent"), found.uids)
     uids, forest = await core.workers.run(threaded, selected.mailbox, found.uids, command.algorithm)
     numbers = dict(zip(found.uids, found.numbers, strict=True))
