@@ -1,4 +1,4 @@
-"""RETURN of SEARCH and its kin: what of the result is to be told (RFC 4731, RFC 4466)."""
+"""RETURN of SEARCH and its kin: what of the result is to be told (RFC 4731, RFC 4466, RFC 5182)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,23 @@ from dataclasses import dataclass
 
 from mailserver.imap.syntax import Fault, Reader
 
-_OPTIONS = frozenset({"MIN", "MAX", "ALL", "COUNT"})
+_OPTIONS = frozenset({"MIN", "MAX", "ALL", "COUNT", "SAVE"})
 
 
 @dataclass(frozen=True, slots=True)
 class Returns:
-    """`options` of MIN, MAX, ALL, COUNT."""
+    """`options` of MIN, MAX, ALL, COUNT, SAVE."""
 
     options: frozenset[str] = frozenset({"ALL"})
+
+    @property
+    def saves(self) -> bool:
+        return "SAVE" in self.options
+
+    @property
+    def tells(self) -> bool:
+        """There is to be an ESEARCH response: something else is asked for than to save."""
+        return self.options != {"SAVE"}
 
 
 def returns(reader: Reader) -> Returns | None:

@@ -122,18 +122,20 @@ def search(reader: Reader, *, by_uid: bool = False) -> Search:
     start = reader.position
     if (word := reader.optional(_WORD)) and word[0].upper() == b"CHARSET":
         reader.space()
-        codec = charset(reader)
+        codec = charset(reader, wanted)
         reader.space()
     else:
         reader.position = start
     return Search(criteria(reader, codec), by_uid, wanted)
 
 
-def charset(reader: Reader) -> str:
+def charset(reader: Reader, returns: Returns | None = None) -> str:
     """The codec for a charset's name. Raises Fault with BADCHARSET."""
     name = reader.astring().upper()
     if name not in CHARSETS:
-        raise Fault("the charset is not known", status="NO", code="BADCHARSET (US-ASCII UTF-8)")
+        loses = returns is not None and returns.saves
+        code = "BADCHARSET (US-ASCII UTF-8)"
+        raise Fault("the charset is not known", status="NO", code=code, loses_saved=loses)
     return CHARSETS[name]
 
 

@@ -1,15 +1,19 @@
-"""The answers to SEARCH and its kin: SEARCH, and ESEARCH where RETURN was used (RFC 4731, RFC 4466 §2.6).
+"""The answers to SEARCH and its kin: SEARCH, and ESEARCH where RETURN was used (RFC 4731, RFC 4466 §2.6); and what is
+saved of them (RFC 5182).
 
 Promises   What is told of no messages is left out, as an empty set cannot be written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from mailserver.imap import compress
 from mailserver.imap.commands import Returns
 from mailserver.imap.responses import string
+from mailserver.sessions.imap.core import Core, Refused
+from mailserver.store import StoreError
 
 Items = list[tuple[str, str]]
 """What an ESEARCH response tells: names and values."""
@@ -39,3 +43,42 @@ def extended(tag: str, items: Items, *, by_uid: bool) -> bytes:
 def plain(name: str, numbers: Iterable[int]) -> bytes:
     """As without RETURN: SEARCH or SORT."""
     return " ".join([name, *map(str, numbers)]).encode()
+
+
+def answer(
+    core: Core,
+    tag: str,
+    name: str,
+    returns: Returns | None,
+    numbers: Sequence[int],
+    uids: Sequence[int],
+    *,
+    by_uid: bool,
+) -> None:
+    """Tells what was found, and saves it, as it was asked for. `name` is that of the plain answer."""
+    found = uids if by_uid else numbers
+    if returns is None:
+        core.engine.untagged(plain(name, found))
+        return
+    if returns.tells:
+        core.engine.untagged(extended(tag, results(returns, found), by_uid=by_uid))
+    if returns.saves:
+        core.selected.view.save(kept(returns, uids))
+
+
+def kept(returns: Returns, uids: Sequence[int]) -> Iterable[int]:
+    """What is saved: all, unless only the least or greatest are asked for (RFC 5182 §2.4)."""
+    if not uids or returns.options & {"ALL", "COUNT"} or not returns.options & {"MIN", "MAX"}:
+        return uids
+    return {*([uids[0]] if "MIN" in returns.options else ()), *([uids[-1]] if "MAX" in returns.options else ())}
+
+
+@contextmanager
+def saving(core: Core, returns: Returns | None) -> Iterator[None]:
+    """When the search fails that was to save something, nothing is saved any longer (RFC 5182 §2.1)."""
+    try:
+        yield
+    except (StoreError, Refused):
+        if returns is not None and returns.saves:
+            core.selected.view.save(())
+        raise

@@ -25,7 +25,7 @@ from mailserver.imap.sequence import Range
 from mailserver.message import Phrase, fields, first
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.reading import header_batches
-from mailserver.sessions.imap.results import extended, plain, results
+from mailserver.sessions.imap.results import answer, saving
 from mailserver.sessions.imap.view import View
 from mailserver.store import Mailbox, Message
 
@@ -228,12 +228,9 @@ class Matches(NamedTuple):
 
 async def search(core: Core, tag: str, command: Search) -> None:
     core.catch_up()
-    found = await matches(core, command.key)
-    answer = found.uids if command.by_uid else found.numbers
-    if command.returns is None:
-        core.engine.untagged(plain("SEARCH", answer))
-    else:
-        core.engine.untagged(extended(tag, results(command.returns, answer), by_uid=command.by_uid))
+    with saving(core, command.returns):
+        found = await matches(core, command.key)
+    answer(core, tag, "SEARCH", command.returns, found.numbers, found.uids, by_uid=command.by_uid)
     core.tell_news(expunges=command.by_uid)
     core.engine.done(tag, "OK", "Searched", None if found.complete else "EXPUNGEISSUED")
 
