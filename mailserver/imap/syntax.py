@@ -163,7 +163,9 @@ class Reader:
             return None
         return self.string()
 
-    def listed(self, element: Callable[[], T], what: str = "list", *, empty: bool = False) -> tuple[T, ...]:
+    def listed(
+        self, element: Callable[[], T], what: str = "list", *, empty: bool = False, most: int = LIST_LIMIT
+    ) -> tuple[T, ...]:
         """`"(" element *(SP element) ")"`."""
         self.expect(b"(")
         if empty and self.accept(b")"):
@@ -172,7 +174,7 @@ class Reader:
         while not self.accept(b")"):
             self.space()
             elements.append(element())
-            if len(elements) > LIST_LIMIT:
+            if len(elements) > most:
                 raise Fault(f"the {what} is too long")
         return tuple(elements)
 

@@ -34,6 +34,7 @@ from mailserver.imap.commands.mailboxes import (
     Subscribe,
 )
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
+from mailserver.imap.commands.parts import Partial
 from mailserver.imap.commands.returns import Returns
 from mailserver.imap.commands.search import (
     Aged,
@@ -86,6 +87,7 @@ __all__ = [
     "Noop",
     "Not",
     "Or",
+    "Partial",
     "Rename",
     "Returns",
     "Search",

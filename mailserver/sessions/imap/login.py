@@ -33,6 +33,7 @@ _AFTER_LOGIN = (
     "CREATE-SPECIAL-USE",
     "ESEARCH",
     "ESORT",
+    "PARTIAL",
     "SEARCHRES",
     "SORT",
     "SORT=DISPLAY",

@@ -29,6 +29,9 @@ def results(returns: Returns, numbers: Sequence[int]) -> Items:
             items.append(("MAX", str(numbers[-1])))
         if "ALL" in returns.options:
             items.append(("ALL", compress(numbers)))
+    if returns.partial is not None:
+        part = returns.partial.of(numbers)
+        items.append(("PARTIAL", f"({returns.partial} {compress(part) or 'NIL'})"))
     if "COUNT" in returns.options:
         items.append(("COUNT", str(len(numbers))))
     return items
@@ -67,10 +70,16 @@ def answer(
 
 
 def kept(returns: Returns, uids: Sequence[int]) -> Iterable[int]:
-    """What is saved: all, unless only the least or greatest are asked for (RFC 5182 §2.4)."""
-    if not uids or returns.options & {"ALL", "COUNT"} or not returns.options & {"MIN", "MAX"}:
+    """What is saved: all, unless only some are asked for (RFC 5182 §2.4, RFC 9394 §3.2)."""
+    options = returns.options
+    if not uids or options & {"ALL", "COUNT"} or not options & {"MIN", "MAX", "PARTIAL"}:
         return uids
-    return {*([uids[0]] if "MIN" in returns.options else ()), *([uids[-1]] if "MAX" in returns.options else ())}
+    some = set(returns.partial.of(uids)) if returns.partial is not None else set()
+    if "MIN" in options:
+        some.add(uids[0])
+    if "MAX" in options:
+        some.add(uids[-1])
+    return some
 
 
 @contextmanager
