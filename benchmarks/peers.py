@@ -103,7 +103,9 @@ class Mailserver(_Process):
     greeting = b"220"
     login = ACCOUNT
 
-    def __init__(self, directory: Path, accounts: tuple[str, ...] = (ACCOUNT,), *, relay: Sequence[str] = ()) -> None:
+    def __init__(
+        self, directory: Path, accounts: tuple[str, ...] = (ACCOUNT,), *, relay: Sequence[str] = (), workers: int = 1
+    ) -> None:
         super().__init__(directory)
         self.smtp, self.submission, self.imap, self.pop3 = (free_port() for _ in range(4))
         password = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
@@ -120,7 +122,7 @@ class Mailserver(_Process):
             )
         )
         (directory / "mailserver.toml").write_text(
-            f'hostname = "ms.bench.test"\ndata = "data"\n{listeners}'
+            f'hostname = "ms.bench.test"\ndata = "data"\nworkers = {workers}\n{listeners}'
             '[auth]\nwithout_tls = "loopback"\n'
             "[limits]\nconnections_per_address = 1000\ntransactions = 1000000\n"
             "[relay]\n" + "".join(f"{line}\n" for line in relay)

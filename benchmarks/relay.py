@@ -1,7 +1,7 @@
 """Mail for other servers, beside Postfix: taken and passed on; and a backlog of which a part goes to dead hosts.
 
     python -m benchmarks.relay [--messages N] [--backlog N] [--destinations N] [--dead N] [--rounds N]
-                               [--backlog-rounds N] [--seconds S] [--connect-timeout S] [--relay LINE ...]
+                               [--backlog-rounds N] [--workers N] [--seconds S] [--connect-timeout S] [--relay LINE ...]
                                [--results DIR]
 
 Both pass all on to smtp-sink, each to one of its own, which counts. They get the same work in turn, A B A B; the table
@@ -87,6 +87,7 @@ class Backlog:
     seconds: float
     connect_timeout: int
     relay: tuple[str, ...]
+    workers: int
 
     @property
     def name(self) -> str:
@@ -133,7 +134,7 @@ class Backlog:
                 f'connect_timeout = "{self.connect_timeout} s"',
                 *self.relay,
             )
-            server = Mailserver(directory / "ms", relay=settings)
+            server = Mailserver(directory / "ms", relay=settings, workers=self.workers)
             fill(server.queue, self.mails())
             return self._watched(sink, stack, server)
 
@@ -195,6 +196,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1800.0, help="longest time for one backlog")
     parser.add_argument("--connect-timeout", type=int, default=30, help="seconds, for both")
     parser.add_argument("--relay", nargs="*", default=[], help="further lines of this server's section")
+    parser.add_argument("--workers", type=int, default=1, help="processes of this server")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where to keep them")
     options = parser.parse_args()
     report = Report()
@@ -215,7 +217,8 @@ def _pass_on(report: Report, directory: Path, options: argparse.Namespace) -> No
     with ExitStack() as stack:
         sink = stack.enter_context(Sink(directory))
         relay = [f'smarthost = "{ADDRESS}:{sink.port}"', *options.relay]
-        pairs: list[tuple[Server, Sink]] = [(stack.enter_context(Mailserver(directory / "ms", relay=relay)), sink)]
+        ours = Mailserver(directory / "ms", relay=relay, workers=options.workers)
+        pairs: list[tuple[Server, Sink]] = [(stack.enter_context(ours), sink)]
         try:
             sink = stack.enter_context(Sink(directory))
             postfix = Postfix(directory / "pf", more=[f"relayhost=[{ADDRESS}]:{sink.port}"])
@@ -236,6 +239,7 @@ def _work_off(report: Report, directory: Path, options: argparse.Namespace) -> N
         options.seconds,
         options.connect_timeout,
         tuple(options.relay),
+        options.workers,
     )
     for number in range(options.backlog_rounds):
         report.add("mailserver", work.ours(directory / f"ours{number}"))

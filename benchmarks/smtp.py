@@ -1,6 +1,6 @@
 """SMTP into the Maildir, beside Postfix: messages a second, the clock stopped when all files lie there.
 
-    python -m benchmarks.smtp [--messages N] [--rounds N] [--results DIR]
+    python -m benchmarks.smtp [--messages N] [--rounds N] [--workers N] [--results DIR]
 
 Each server gets the same work from smtp-source in turn, A B A B; the table shows the median and the ratio.
 """
@@ -59,6 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=1, help="processes of this server")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where to keep them")
     options = parser.parse_args()
     if not shutil.which("smtp-source"):
@@ -66,7 +67,7 @@ def main() -> None:
     report = Report()
     with tempfile.TemporaryDirectory(prefix="bench-") as directory, ExitStack() as stack:
         Path(directory).chmod(0o755)
-        peers: list[Peer] = [stack.enter_context(Mailserver(Path(directory) / "ms"))]
+        peers: list[Peer] = [stack.enter_context(Mailserver(Path(directory) / "ms", workers=options.workers))]
         try:
             peers.append(stack.enter_context(Postfix(Path(directory) / "pf")))
         except Missing as missing:
@@ -76,7 +77,7 @@ def main() -> None:
                 for peer in peers:
                     report.add(peer.name, {(work.name, "/s"): rate(peer, work, options.messages)})
     print(report.table())
-    report.save(options.results, "smtp", messages=options.messages)
+    report.save(options.results, "smtp", messages=options.messages, workers=options.workers)
 
 
 if __name__ == "__main__":

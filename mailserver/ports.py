@@ -133,6 +133,12 @@ class Channel(Protocol):
     def start_tls(self) -> None:
         """Flushes, then begins the handshake; all later octets are encrypted."""
 
+    @property
+    def compressed(self) -> bool: ...
+
+    def start_compression(self) -> None:
+        """Flushes; all later octets are compressed with DEFLATE, in both directions."""
+
     def close(self) -> None:
         """Flushes, then closes in good order."""
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,6 +33,7 @@ from mailserver.delivery.relay import Relay
 from mailserver.delivery.router import Router
 from mailserver.delivery.routes import Routes
 from mailserver.mail import UNLIMITED, Address, parse_mailbox
+from mailserver.net.bells import Bells
 from mailserver.net.clock import ReactorClock, use_monotonic_time
 from mailserver.net.connection import Service, Session, stop_connections
 from mailserver.net.connector import ReactorConnector
@@ -38,17 +41,20 @@ from mailserver.net.listeners import check_endpoint, listen
 from mailserver.net.logs import bridge
 from mailserver.net.own import LocalAddresses
 from mailserver.net.resolver import ThreadResolver
+from mailserver.net.shared import AdoptedSocket
 from mailserver.net.tls import CertificateError, CertificateStore
 from mailserver.net.workers import ThreadWorkers
 from mailserver.policy.connections import ConnectionLimits, Networks
 from mailserver.policy.failures import Failures
+from mailserver.policy.shared import SharedCounts, SharedFailures, SharedTable
 from mailserver.policy.space import FreeSpace
 from mailserver.ports import Channel
-from mailserver.queue import History, Queue, QueueError
+from mailserver.queue import NO_HISTORY, History, Queue, QueueError
 from mailserver.sessions import imap, pop3, smtp
 from mailserver.sessions.imap.appends import Appends
 from mailserver.sessions.login import Authenticator
 from mailserver.store import AccountStore, Store
+from mailserver.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +85,23 @@ def makeService(options: Options) -> MultiService:
     path = _configuration_path(options)
     try:
         configuration = load(path, check_endpoint=check_endpoint)
-        return MailServer(configuration, reactor)
+        count = (os.cpu_count() or 1) if configuration.workers == "auto" else configuration.workers
+        if count == 1:
+            return MailServer(configuration, reactor)
+        prepare = partial(_prepare, configuration, count)
+        own_log = _logs_to_standard_output(options)
+        return Supervisor(configuration, path.absolute(), reactor, count=count, own_log=own_log, prepare=prepare)
     except ConfigurationError as error:
         _refuse(*error.problems)
     except (CertificateError, TokensUnavailable) as error:
         _refuse(str(error))
+
+
+def _logs_to_standard_output(options: Options) -> bool:
+    """As twistd was asked to."""
+    asked: Mapping[str, Any] = options.parent or {}
+    elsewhere = any(asked.get(name) for name in ("logfile", "syslog", "logger"))
+    return bool(asked.get("nodaemon")) and not elsewhere
 
 
 def _configuration_path(options: Options) -> Path:
@@ -111,10 +129,49 @@ def _refuse(*problems: str) -> NoReturn:
     raise SystemExit(1)
 
 
-class MailServer(MultiService):
-    """The listeners, and the rooms behind them."""
+def _prepare(configuration: Configuration, count: int) -> None:
+    """The data directory, before several processes use it."""
+    queue = _open_queue(configuration, NO_HISTORY)
+    queue.close()
+    try:
+        SharedTable.make(_connections_of(configuration), count, SharedCounts.COLUMNS)
+        SharedTable.make(_failures_of(configuration), count, SharedFailures.COLUMNS)
+    except OSError as error:
+        _refuse(f"{error.filename or configuration.data}: the data directory cannot be used: {error.strerror}")
 
-    def __init__(self, configuration: Configuration, reactor: Any) -> None:
+
+def _connections_of(configuration: Configuration) -> Path:
+    return configuration.data / "connections"
+
+
+def _failures_of(configuration: Configuration) -> Path:
+    return configuration.data / "failures"
+
+
+def _open_queue(configuration: Configuration, history: History) -> Queue:
+    data = configuration.data
+    os.umask(0o077)
+    try:
+        (data / "spool").mkdir(mode=0o700, parents=True, exist_ok=True)
+        (data / "mail").mkdir(mode=0o700, exist_ok=True)
+        return Queue(data / "queue", history)
+    except OSError as error:
+        _refuse(f"{error.filename or data}: the data directory cannot be used: {error.strerror}")
+    except QueueError as error:
+        _refuse(str(error))
+
+
+class MailServer(MultiService):
+    """The listeners, and the rooms behind them. `sockets` were bound by another process, for the worker `number`."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        reactor: Any,
+        *,
+        sockets: Sequence[tuple[int, socket.AddressFamily]] | None = None,
+        number: int | None = None,
+    ) -> None:
         super().__init__()
         self._configuration = configuration
         self._reactor = reactor
@@ -125,9 +182,11 @@ class MailServer(MultiService):
         self._passwords = ThreadWorkers(reactor, PASSWORD_THREADS, "passwords")
         self._dns = ThreadWorkers(reactor, DNS_THREADS, "dns", abandon=True)
         self._workers = (self._mailboxes, self._passwords, self._dns, self._delivery)
-        self._connections = ConnectionLimits(
-            configuration.limits.connections, configuration.limits.connections_per_address
-        )
+        limits = configuration.limits
+        shared = None if number is None else SharedCounts(_connections_of(configuration), number)
+        failures = None if number is None else SharedFailures(_failures_of(configuration), number)
+        self._connections = ConnectionLimits(limits.connections, limits.connections_per_address, shared)
+        self._bells = None if number is None else Bells(reactor, configuration.data / "queue" / "bells")
         self._certificates = CertificateStore(configuration.tls) if configuration.tls else None
         oauth = configuration.auth.oauth
         self._directory = Directory(
@@ -139,7 +198,7 @@ class MailServer(MultiService):
             self._directory,
             self._passwords,
             self._clock,
-            Failures(),
+            Failures(failures),
             configuration.auth.without_tls,
             openid_configuration=oauth.configuration if oauth else None,
         )
@@ -155,8 +214,11 @@ class MailServer(MultiService):
             clock=self._clock,
         )
         self._services = [self._service(listener) for listener in configuration.listener]
-        for listener, service in zip(configuration.listener, self._services, strict=True):
-            listen(reactor, listener.endpoint, service).setServiceParent(self)
+        for number, (listener, service) in enumerate(zip(configuration.listener, self._services, strict=True)):
+            if sockets is None:
+                listen(reactor, listener.endpoint, service).setServiceParent(self)
+            else:
+                AdoptedSocket(reactor, *sockets[number], service).setServiceParent(self)
 
     # Starting and stopping
 
@@ -170,25 +232,22 @@ class MailServer(MultiService):
             )
 
     def startService(self) -> None:
-        data = self._configuration.data
-        os.umask(0o077)
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the usual 1024 is below what connections need
+        data = self._configuration.data
+        self._history = History(data / "queue" / "history", self._configuration.relay.history)
+        self._queue = _open_queue(self._configuration, self._history)
         try:
-            (data / "spool").mkdir(mode=0o700, parents=True, exist_ok=True)
-            (data / "mail").mkdir(mode=0o700, exist_ok=True)
-            self._history = History(data / "queue" / "history", self._configuration.relay.history)
-            self._queue = Queue(data / "queue", self._history)
             self._authenticator.secret = load_secret(data / "secret")
         except OSError as error:
             _refuse(f"{error.filename or data}: the data directory cannot be used: {error.strerror}")
-        except QueueError as error:
-            _refuse(str(error))
         for workers in self._workers:
             workers.start()
         self._wire(self._queue)
         super().startService()
         self._manager.start()
+        if self._bells is not None:
+            self._bells.hang_up(self._manager.wake)
         log.info("ready, as %s", self._configuration.hostname)
 
     async def _stop(self) -> None:
@@ -198,6 +257,8 @@ class MailServer(MultiService):
         while self._mailboxes.spawned and self._clock.monotonic() < deadline:
             await self._clock.sleep(0.02)  # flags that sessions set at their end
         await self._manager.stop()
+        if self._bells is not None:
+            self._bells.take_down()
         for workers in self._workers:
             workers.stop()
         self._queue.close()
@@ -231,6 +292,7 @@ class MailServer(MultiService):
             routes=routes,
             relay=relay,
             history=self._history,
+            ring=self._bells.ring if self._bells is not None else None,
             deliver=deliver,
             workers=self._delivery,
             clock=self._clock,

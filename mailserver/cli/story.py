@@ -54,6 +54,8 @@ def _told(event: Event, story: Story, reports: dict[str, str], *, begun: bool) -
         )
     elif kind == "discarded":
         yield f"To {_text(event, 'recipient')}: thrown away, as the routing table has it."
+    elif kind == "held":
+        yield f"{_text(event, 'id')} is held, as the routing table has it."
     elif kind == "removed":
         yield f"{_text(event, 'id')} was removed from the queue while it was being worked on."
     else:

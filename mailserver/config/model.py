@@ -35,9 +35,13 @@ def _this_version(value: T, info: ValidationInfo) -> T:
     """What the design has a word for and this version does not do deserves a clear answer."""
     if info.field_name == "protocol" and value in ("managesieve", "http"):
         raise ValueError('is not served by this version; write "smtp", "submission", "lmtp", "pop3" or "imap"')
-    if info.field_name == "workers" and (value == "auto" or type(value) is not int or value != 1):
-        raise ValueError("is not possible: this version serves all from one process; write 1 or leave it out")
     return value
+
+
+def _number_of_workers(value: object) -> object:
+    if value == "auto" or (type(value) is int and 1 <= value <= 64):
+        return value
+    raise ValueError('is no number of processes; write a number from 1 to 64, or "auto" for one on each processor')
 
 
 def _stored_password(text: str) -> str:
@@ -245,8 +249,8 @@ class Configuration(Section):
         validate_default=True,
         description="the file of domains, accounts and aliases",
     )
-    workers: Annotated[Literal[1], BeforeValidator(_this_version)] = Field(
-        default=1, description="processes; this version serves all from one"
+    workers: Annotated[int | Literal["auto"], BeforeValidator(_number_of_workers)] = Field(
+        default=1, description='processes that serve; "auto": one for each processor'
     )
     tls: TLS | None = Field(default=None, description="needed by listeners with starttls or implicit TLS")
     listener: tuple[Listener, ...] = Field(min_length=1, description="one for each port")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
@@ -68,8 +68,8 @@ def _kind(annotation: Any, metadata: list[Any]) -> str:
     if unit := _quantity(metadata):
         return unit
     choices = get_args(annotation)
-    if NoneType in choices:
-        return _kind(next(choice for choice in choices if choice is not NoneType), metadata)
+    if get_origin(annotation) in (Union, UnionType):
+        return " or ".join(_kind(choice, metadata) for choice in choices if choice is not NoneType)
     if get_origin(annotation) is Literal:
         return " or ".join(f'`"{c}"`' if isinstance(c, str) else f"`{c}`" for c in choices)
     if get_origin(annotation) is tuple:

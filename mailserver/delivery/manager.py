@@ -15,15 +15,17 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from mailserver.config.relay import Relay as Settings
 from mailserver.delivery.local import Deliver, deliver_copies
-from mailserver.delivery.nexthop import Deliverable, Site, Unroutable
+from mailserver.delivery.locating import INTERNAL_ERROR, Hop, Locator
+from mailserver.delivery.nexthop import Deliverable, Site
 from mailserver.delivery.overrides import Overrides
-from mailserver.delivery.results import INTERNAL_ERROR, Results, delayed, given_up
-from mailserver.delivery.round import Hop, Job, Round
+from mailserver.delivery.results import DISCARDED, Results, delayed, given_up
+from mailserver.delivery.round import Job, Round
 from mailserver.delivery.router import Local, Refused, Router
 from mailserver.delivery.routes import BY_MX, Discard, Hold, Refusal, Routes, Transport, parse_transport
 from mailserver.delivery.schedule import Outcome, Schedule
@@ -51,16 +53,13 @@ BATCH = 100  # entries taken in at once
 KEPT_CONTENT = 16 * 1024  # octets of new mail that are not read again
 RECIPIENTS_PER_JOB = 100  # RFC 5321 §4.5.3.1.8: every server takes as many in one transaction
 POSTPONED = 60.0  # seconds until what waits for a site that does not get on is looked at again
-LOCATED_FOR = 30.0  # seconds that the site of a domain is remembered; the resolver knows the times of the DNS
-NOT_LOCATED_FOR = 1.0  # so that it is found soon after it is there; how often the DNS is asked is the resolver's care
-LOCATIONS_KEPT = 10_000
+REASONS_KEPT = 10_000
 STOP_GRACE = 5.0  # for jobs under way at the stop; after that their connections are closed
 
 WAITING = "another process delivers this queue; this one waits"
 NOW_LEADING = "the other process has ended; this one delivers now"
 
 UNREACHABLE = ("4.4.1", "4.4.3")  # RFC 3463 §3.5: no answer from the host, directory server failure
-DISCARDED = Reply.of(250, "2.0.0", "Discarded by the routing table")
 
 
 class Outbound(Protocol):
@@ -77,7 +76,7 @@ class Outbound(Protocol):
 
 
 class QueueManager:
-    """One for the whole server."""
+    """One for each process. `ring` tells the process that delivers of new mail, when that is another one."""
 
     def __init__(
         self,
@@ -90,11 +89,13 @@ class QueueManager:
         relay: Outbound,
         deliver: Deliver,
         history: History = NO_HISTORY,
+        ring: Callable[[], None] | None = None,
         workers: Workers,
         clock: Clock,
     ) -> None:
         self._queue = queue
         self._history = history
+        self._ring = ring
         self._router = router
         self._routes = routes
         self._relay = relay
@@ -119,8 +120,7 @@ class QueueManager:
         self._schedule: Schedule[Job] = Schedule(settings.concurrency)
         self._active: dict[str, Round] = {}
         self._recipients = 0  # of the active rounds
-        self._located: dict[Hop, tuple[Site | Reply, float]] = {}
-        self._locating: dict[Hop, list[Round]] = {}
+        self._locator = Locator(relay.locate, workers, clock)
         self._unreachable: dict[str, Reply] = {}
         """How the last attempt at a site failed that could not be reached."""
         self._timer: Timer | None = None
@@ -187,7 +187,10 @@ class QueueManager:
             fresh = self._fresh.popleft()
             self._begin(fresh.entry, self._clock.wall(), fresh.inline)
         self._start_jobs()
-        if self._unseen:
+        if self._unseen and self._ring is not None and not self._queue.leads:
+            self._unseen = False
+            self._ring()
+        elif self._unseen:
             self.wake()
 
     def wake(self) -> None:
@@ -268,20 +271,19 @@ class QueueManager:
         for recipient in round.recipients.values():
             if not recipient.failed and not now < recipient.next_attempt <= latest:
                 self._plan(round, recipient)
-        round.lookups += 1  # this one, so that the round waits for all
-        for hop in filter(None, list(round.by_hop)):
-            known = self._known(hop)
-            if known is None:
-                round.lookups += 1
-                self._locate(hop, round)
-            else:
-                round.sites[hop] = known
-        self._looked_up(round)
+        hops = [hop for hop in round.by_hop if hop is not None]
+        round.lookups = len(hops)
+        for hop in hops:
+            self._locator.find(hop, partial(self._located, round, hop))
+        if not hops:
+            self._dispatch(round)
 
-    def _looked_up(self, round: Round) -> None:
+    def _located(self, round: Round, hop: Hop, found: Site | Reply) -> None:
+        round.sites[hop] = found
         round.lookups -= 1
         if not round.lookups and self._running:
             self._dispatch(round)
+            self._start_jobs()
 
     def _plan(self, round: Round, recipient: QueuedRecipient) -> None:
         route = self._router.route(recipient.address, may_relay=True)
@@ -311,37 +313,6 @@ class QueueManager:
                 log.error("queue=%s goes by the routing table: %s", entry.id, error)
         transport = self._routes.transport(recipient, entry.sender)
         return self._routes.default if isinstance(transport, Hold) and round.forced else transport
-
-    def _known(self, hop: Hop) -> Site | Reply | None:
-        located = self._located.get(hop)
-        if located is None or located[1] < self._clock.monotonic():
-            return None
-        return located[0]
-
-    def _locate(self, hop: Hop, round: Round) -> None:
-        """Each is looked for once at a time, whoever waits for it."""
-        waiting = self._locating.setdefault(hop, [])
-        waiting.append(round)
-        if len(waiting) == 1:
-            self._workers.spawn(self._look_up(hop))
-
-    async def _look_up(self, hop: Hop) -> None:
-        found: Site | Reply
-        try:
-            found = await self._relay.locate(*hop)
-        except Unroutable as error:
-            found = error.reply
-        except Exception:
-            log.exception("no next hop could be looked for")
-            found = INTERNAL_ERROR
-        if len(self._located) >= LOCATIONS_KEPT:
-            self._located.clear()
-        holds = NOT_LOCATED_FOR if isinstance(found, Reply) else LOCATED_FOR
-        self._located[hop] = (found, self._clock.monotonic() + holds)
-        for round in self._locating.pop(hop):
-            round.sites[hop] = found
-            self._looked_up(round)
-        self._start_jobs()
 
     def _dispatch(self, round: Round) -> None:
         """All sites are known: the recipients of one site share its jobs."""
@@ -409,7 +380,7 @@ class QueueManager:
         statuses = await self._attempt(job)
         outcome = _outcome(statuses)
         if key is not None and outcome is Outcome.UNREACHABLE:
-            if len(self._unreachable) >= LOCATIONS_KEPT:
+            if len(self._unreachable) >= REASONS_KEPT:
                 self._unreachable.clear()
             self._unreachable[key] = statuses[0].reply
         for withdrawn in self._schedule.end(key, self._clock.monotonic(), outcome, bulk=job.bulk):

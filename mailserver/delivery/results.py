@@ -23,6 +23,7 @@ from mailserver.delivery.dsn import (
     failure_report,
     success_report,
 )
+from mailserver.delivery.locating import INTERNAL_ERROR
 from mailserver.delivery.retry import TIME_OVER, RetryPolicy
 from mailserver.delivery.round import Result, Round
 from mailserver.mail import Action, Address, DeliverBy, DeliveryStatus, Notify, Recipient, Reply
@@ -43,7 +44,7 @@ log = logging.getLogger(__name__)
 
 RECORD_INTERVAL = 5.0  # seconds before results that could not be recorded are recorded again
 
-INTERNAL_ERROR = Reply.of(451, "4.3.0", "An error in this server")
+DISCARDED = Reply.of(250, "2.0.0", "Discarded by the routing table")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,10 @@ class Results:
                 done.append((recipient, status))
             after = self._policy(recipient.address.domain).after(recipient, status, now, random.random(), by)
             following = None if after is None or after.failed else after.next_attempt
-            self._history.attempted(entry.id, status, next_attempt=following)
+            if status.reply is DISCARDED:
+                self._history.discarded(entry.id, recipient.address)
+            else:
+                self._history.attempted(entry.id, status, next_attempt=following)
             if after is None:
                 del known[recipient.number]
                 served.append(recipient.number)
@@ -166,6 +170,8 @@ class Results:
             if not running():
                 return False
             await self._clock.sleep(RECORD_INTERVAL)
+        if attempted.hold:
+            self._history.held(entry.id)
         for id, report in zip(ids, reports, strict=True):
             to = report.entry.envelope.recipients[0].address
             log.info("queue=%s report=%s to=<%s>", entry.id, id, to)

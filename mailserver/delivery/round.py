@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mailserver.delivery.nexthop import Deliverable, Site
+from mailserver.delivery.locating import Hop
+from mailserver.delivery.nexthop import Site
 from mailserver.mail import DeliveryStatus, Reply
 from mailserver.queue import Entry, QueuedRecipient
-
-Hop = tuple[Deliverable, str]
-"""A way to go and, where it goes by MX, a domain."""
 
 Result = tuple[QueuedRecipient, DeliveryStatus]
 

@@ -7,6 +7,7 @@ On failure A malformed command is an event that carries the answer it deserves.
 
 from mailserver.imap.events import (
     AppendEnded,
+    AppendNext,
     AppendStarted,
     AuthResponse,
     Event,
@@ -23,6 +24,7 @@ from mailserver.imap.states import State
 __all__ = [
     "SEPARATOR",
     "AppendEnded",
+    "AppendNext",
     "AppendStarted",
     "AuthResponse",
     "Event",

@@ -27,6 +27,14 @@ class AppendStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class AppendNext:
+    """The message has come, and one more of the same APPEND is to come (RFC 3502). Answered as `AppendStarted`."""
+
+    tag: str
+    command: Append
+
+
+@dataclass(frozen=True, slots=True)
 class LiteralChunk:
     """Octets of the message being appended; no answer."""
 
@@ -35,7 +43,7 @@ class LiteralChunk:
 
 @dataclass(frozen=True, slots=True)
 class AppendEnded:
-    """The whole message has come."""
+    """The whole message has come, the last one."""
 
     tag: str
 
@@ -71,4 +79,4 @@ class Rejected:
     loses_saved: bool = False
 
 
-Event = Request | AppendStarted | LiteralChunk | AppendEnded | AuthResponse | IdleEnded | Rejected
+Event = Request | AppendStarted | AppendNext | LiteralChunk | AppendEnded | AuthResponse | IdleEnded | Rejected

@@ -12,7 +12,6 @@ On failure Nothing here fails.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 
 SEPARATOR = "/"
 _WILDCARDS = re.compile(r"[*%]+")
@@ -23,45 +22,49 @@ def exchanged(name: str, separator: str) -> str:
     return name if separator == SEPARATOR else name.translate({ord(SEPARATOR): separator, ord(separator): SEPARATOR})
 
 
-@dataclass(slots=True)
 class Pattern:
-    """`*` matches anything, `%` anything but the hierarchy separator. INBOX matches without regard to case."""
+    """`*` matches anything, `%` anything but the hierarchy separator. INBOX matches without regard to case.
 
-    text: str
-    _length: int = field(init=False)
-    _literal: dict[str, int] = field(init=False, default_factory=dict)
-    _stars: int = field(init=False, default=0)
-    _percents: int = field(init=False, default=0)
+    Of several texts one must match: they stand side by side in the number, a place for the end of each between them.
+    """
 
-    def __post_init__(self) -> None:
-        # neighbouring wildcards are one: the widest of them
-        text = _WILDCARDS.sub(lambda run: "*" if "*" in run[0] else "%", self.text)
-        self._length = len(text)
-        for position, character in enumerate(text):
-            bit = 1 << position
-            if character == "*":
-                self._stars |= bit
-            elif character == "%":
-                self._percents |= bit
-            else:
-                self._literal[character] = self._literal.get(character, 0) | bit
+    __slots__ = ("_ends", "_literal", "_stars", "_starts", "_texts", "_wild")
+
+    def __init__(self, *texts: str) -> None:
+        self._texts = texts
+        self._literal: dict[str, int] = {}
+        stars = percents = starts = ends = place = 0
+        for text in dict.fromkeys(texts):
+            starts |= 1 << place
+            # neighbouring wildcards are one: the widest of them
+            for character in _WILDCARDS.sub(lambda run: "*" if "*" in run[0] else "%", text):
+                bit = 1 << place
+                if character == "*":
+                    stars |= bit
+                elif character == "%":
+                    percents |= bit
+                else:
+                    self._literal[character] = self._literal.get(character, 0) | bit
+                place += 1
+            ends |= 1 << place
+            place += 1
+        self._stars, self._wild, self._starts, self._ends = stars, stars | percents, starts, ends
 
     def matches(self, name: str) -> bool:
         if self._run(name):
             return True
         if name == "INBOX":
-            return Pattern(self.text.upper())._run(name)
+            return Pattern(*(text.upper() for text in self._texts))._run(name)
         return False
 
     def _run(self, name: str) -> bool:
-        stars, percents, literal = self._stars, self._percents, self._literal
-        wild = stars | percents
-        # bit i: what was read so far fits the first i characters of the pattern
-        places = 1 | ((1 & wild) << 1)
+        stars, wild, literal = self._stars, self._wild, self._literal
+        # a bit for each place up to which the name so far fits
+        places = self._starts | ((self._starts & wild) << 1)
         for character in name:
             stay = stars if character == SEPARATOR else wild
             places = (places & stay) | ((places & literal.get(character, 0)) << 1)
             places |= (places & wild) << 1
             if not places:
                 return False
-        return bool(places >> self._length & 1)
+        return bool(places & self._ends)

@@ -1,12 +1,12 @@
-"""The IMAP server engine (RFC 3501, RFC 7888): octets in, events out, answers in, octets out.
+"""The IMAP server engine (RFC 3501, RFC 3502, RFC 7888): octets in, events out, answers in, octets out.
 
 Theory     The receiver gives lines and literal octets; what they mean depends on the mode, for which there is one
            method each. A command is put together in its wire form until a line ends without a literal, then parsed as a
-           whole. The message of an APPEND alone is not kept: it passes through as chunks. A command that is refused
+           whole. The messages of an APPEND alone are not kept: they pass through as chunks. A command that is refused
            while its literal is on the way without asking (RFC 7888) is read to its end and dropped.
 Promises   One event at a time: while one awaits its answer there is no next. Memory is bounded by the limits.
            The state changes only when an answer is given, as the table says.
-           A positive answer to STARTTLS drops all input received before it.
+           A positive answer to STARTTLS or COMPRESS drops all input received before it.
 On failure A malformed command is a `Rejected` event; nothing that a client sends raises.
 """
 
@@ -22,17 +22,20 @@ from mailserver.imap.commands import (
     Authenticate,
     Close,
     Command,
+    Compress,
     Login,
     Logout,
     Select,
     StartTLS,
     Unselect,
     append_head,
+    append_next,
     lookup,
     parse,
 )
 from mailserver.imap.events import (
     AppendEnded,
+    AppendNext,
     AppendStarted,
     AuthResponse,
     Event,
@@ -57,6 +60,8 @@ TRANSITIONS: Mapping[tuple[type[Command], bool], State] = {
     (Logout, True): State.LOGOUT,
 }
 
+HEAD_COST = 64
+
 _TAG = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\+]{1,200}(?= |\r?\n)')
 
 
@@ -73,6 +78,16 @@ class Limits:
     message: int = 50 * 2**20
     before_login: int = 4096
     discard_before_login: int = 2**20
+
+    @property
+    def appended(self) -> int:
+        """Octets of all messages of an APPEND."""
+        return 10 * self.message
+
+    @property
+    def append_heads(self) -> int:
+        """Octets of what stands before the messages of an APPEND, for each `HEAD_COST` more: this is kept in memory."""
+        return 10 * self.line
 
     @property
     def discard(self) -> int:
@@ -101,6 +116,7 @@ class ServerConnection:
         self._tag = ""
         self._streams = False  # the command being read is APPEND
         self._announced: Announcement | None = None  # of its message
+        self._appended = self._heads = 0  # octets of the messages and of what stands before them
         self._has_nul = False
         self._refusal: Rejected | None = None
         self._forget_command()
@@ -171,7 +187,7 @@ class ServerConnection:
         self._pending = None
         self.send(responses.status_line(tag, status, text, code))
         self._mode = self._read_command
-        if isinstance(pending, AppendStarted):
+        if isinstance(pending, AppendStarted | AppendNext):
             announced = self._announced
             if announced is not None and not announced.waits:
                 self._discard(announced.size)
@@ -181,7 +197,7 @@ class ServerConnection:
 
     def _commit(self, command: Command, positive: bool) -> None:
         self.state = TRANSITIONS.get((type(command), positive), self.state)
-        if isinstance(command, StartTLS) and positive:
+        if isinstance(command, StartTLS | Compress) and positive:
             self._receiver.clear()
         if self.state is State.LOGOUT:
             self._leave()
@@ -198,9 +214,9 @@ class ServerConnection:
             self.done(event.tag, event.status, event.text, event.code)
 
     def accept(self) -> None:
-        """Answers `AppendStarted`: let the message come."""
+        """Answers `AppendStarted` or `AppendNext`: let the message come."""
         announced = self._announced
-        assert isinstance(self._pending, AppendStarted) and announced is not None
+        assert isinstance(self._pending, AppendStarted | AppendNext) and announced is not None
         self._pending = None
         if announced.waits:
             self.send(b"+ OK\r\n")
@@ -285,25 +301,50 @@ class ServerConnection:
         return head
 
     def _start_append(self, head: Append, announced: Announcement) -> Event:
-        if announced.size > self._limits.message:
-            raise Fault("the message is too big", status="NO", code="TOOBIG")
-        if announced.size == 0:
-            raise Fault("the message is empty", status="NO")
-        self._announced = announced
+        self._appended = self._heads = 0
+        self._announce(announced)
         self._forget_command()
         self._command = head
         return AppendStarted(self._tag, head)
+
+    def _announce(self, announced: Announcement) -> None:
+        if announced.size > self._limits.message:
+            raise Fault("the message is too big", status="NO", code="TOOBIG")
+        if announced.size == 0:
+            raise Fault("the message is empty", status="NO")  # RFC 3502: so an APPEND is cancelled
+        self._appended += announced.size
+        if self._appended > self._limits.appended:
+            raise Fault("the messages are too big together", status="NO", code="TOOBIG")
+        self._announced = announced
 
     def _read_message(self, item: Line | Octets) -> Event | None:
         if isinstance(item, Octets):
             self._has_nul = self._has_nul or 0 in item.data
             return LiteralChunk(item.data)
-        if item.text or item.overlong:
-            return self._refuse(Fault("unexpected text after the message"), item.announcement)
+        try:
+            if item.overlong:
+                raise Fault("the command is too long")
+            if self._has_nul:
+                raise Fault("a message must not have NUL", status="NO")
+            if item.announcement is not None:
+                return self._next_message(item, item.announcement)
+            if item.text:
+                raise Fault("unexpected text after the message")
+        except Fault as fault:
+            return self._refuse(fault, item.announcement)
         self._mode = self._read_command
-        if self._has_nul:
-            return Rejected(self._tag, "a message must not have NUL", status="NO")
         return AppendEnded(self._tag)
+
+    def _next_message(self, line: Line, announced: Announcement) -> Event:
+        self._heads += len(line.data) + HEAD_COST
+        if self._heads > self._limits.append_heads:
+            raise Fault("too many messages", status="NO", code="LIMIT")
+        assert isinstance(self._command, Append)
+        reader = Reader(line.data[: line.data.rindex(b"{")])
+        head = append_next(reader, self._command.mailbox, announced.size)
+        reader.end()
+        self._announce(announced)
+        return AppendNext(self._tag, head)
 
     def _read_auth_response(self, item: Line | Octets) -> Event | None:
         assert isinstance(item, Line)

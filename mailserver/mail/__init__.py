@@ -12,7 +12,7 @@ from mailserver.mail.address import (
     parse_reverse_path,
     restored,
 )
-from mailserver.mail.content import Content
+from mailserver.mail.content import Content, Piece
 from mailserver.mail.envelope import NOTHING_ASKED, Body, DeliverBy, Envelope, MailParameters, Notify, Recipient, Return
 from mailserver.mail.quota import UNLIMITED, Quota
 from mailserver.mail.reply import EnhancedCode, Reply
@@ -33,6 +33,7 @@ __all__ = [
     "Envelope",
     "MailParameters",
     "Notify",
+    "Piece",
     "Quota",
     "Recipient",
     "Reply",

@@ -9,9 +9,11 @@ On failure OSError from the temporary file (disk full) comes out of `write`.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 SPOOL_LIMIT = 1024 * 1024
 CHUNK = 256 * 1024
@@ -56,16 +58,19 @@ class Content:
         while view:
             view = view[os.write(self._fd, view) :]
 
-    def chunks(self, offset: int = 0) -> Iterator[bytes]:
-        """The octets in order, from `offset` on, in pieces of at most `CHUNK` when they lie in a file."""
+    def chunks(self, offset: int = 0, end: int = sys.maxsize) -> Iterator[bytes]:
+        """The octets in order, from `offset` up to `end`, in pieces of at most `CHUNK` when they lie in a file."""
         if self._fd is None:
             if len(self._pieces) > 1:
                 self._pieces = [b"".join(self._pieces)]
-            yield from (piece[offset:] for piece in tuple(self._pieces))
+            yield from (piece[offset:end] for piece in tuple(self._pieces))
             return
-        while data := os.pread(self._fd, CHUNK, offset):
+        while data := os.pread(self._fd, min(CHUNK, end - offset), offset):
             offset += len(data)
             yield data
+
+    def piece(self, start: int, size: int) -> Piece:
+        return Piece(self, start, size)
 
     @property
     def in_memory(self) -> bool:
@@ -87,3 +92,15 @@ class Content:
 
     def __del__(self) -> None:
         self.close()
+
+
+class Piece(NamedTuple):
+    """Some of a content's octets, as long as that is open."""
+
+    content: Content
+    start: int
+    size: int
+
+    def chunks(self) -> Iterator[bytes]:
+        """In order, as `Content.chunks`."""
+        return self.content.chunks(self.start, self.start + self.size)

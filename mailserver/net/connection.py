@@ -3,12 +3,14 @@
 Promises   Events reach the session one at a time and in order; the answers to pipelined commands leave in few writes.
            Reading pauses while the engine holds more than `READ_AHEAD` octets, and `drain` waits while the transport
            holds more than it likes, so that neither a fast nor a slow client makes memory grow.
+           With compression nothing is inflated ahead of what the engine takes, and other connections have their turn.
            `lost` is called once, after the last handler has ended.
            A client that is silent for the session's idle timeout is told so and closed; one that does not shake hands
            or log in within the login timeout likewise, whatever it sends meanwhile. Octets that complete no command
            do not count as activity. A session may set a deadline of its own, which activity does not move.
            At the stop of the server each command at work is answered before its connection is closed.
-On failure An exception of a session is logged with the session's id, and the connection closed.
+On failure An exception of a session is logged with the session's id, and the connection closed; so is what cannot be
+           inflated.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mailserver.net.compression import Corrupt, Deflate
 from mailserver.net.tls import CertificateStore, channel_binding, tls_state
 from mailserver.policy.connections import ConnectionLimits, Networks, Refusal
 from mailserver.ports import Channel, Clock, Disconnected, Timer, TLSState
@@ -32,6 +35,7 @@ from mailserver.ports import Channel, Clock, Disconnected, Timer, TLSState
 log = logging.getLogger(__name__)
 
 READ_AHEAD = 256 * 1024
+INFLATED_AT_ONCE = 256 * 1024  # octets before others have their turn
 EVENTS_AT_ONCE = 256  # whose answers leave in one write
 FAREWELL = 10.0  # seconds for the last octets to leave
 STOP_FAREWELL = 2.0  # seconds for clients to close at the stop of the server
@@ -123,6 +127,8 @@ class ServedConnection(protocol.Protocol):
         self._writable = True
         self._shaking_hands = False
         self._end_of_input = False
+        self._deflate: Deflate | None = None
+        self._inflated = 0
         self._draining: list[Deferred[None]] = []
         self._timer: Timer | None = None
         self._active = self._made = service.clock.monotonic()
@@ -154,6 +160,10 @@ class ServedConnection(protocol.Protocol):
         if self._closing or self._session is None:
             return
         engine = self._session.engine
+        if self._deflate is not None:
+            self._deflate.feed(data)
+            self._pump()  # whatever it makes of that, only a command that is complete is activity
+            return
         waiting = engine.buffered + len(data)
         engine.receive_data(data)
         self._pump()
@@ -214,7 +224,7 @@ class ServedConnection(protocol.Protocol):
             data = self._session.engine.data_to_send()
             if data:
                 self._active = self._service.clock.monotonic()
-                self.transport.write(data)
+                self._write(data)
 
     async def drain(self) -> None:
         self.flush()
@@ -229,6 +239,14 @@ class ServedConnection(protocol.Protocol):
         self.flush()
         if self._connected and not self._closing:
             self._shake_hands()
+
+    @property
+    def compressed(self) -> bool:
+        return self._deflate is not None
+
+    def start_compression(self) -> None:
+        self.flush()
+        self._deflate = Deflate()
 
     def close(self) -> None:
         if self._closing:
@@ -259,7 +277,7 @@ class ServedConnection(protocol.Protocol):
             self._abort()
         elif not self._closing:
             self.flush()
-            self.transport.write(self._service.refuse(Refusal.STOPPING))
+            self._write(self._service.refuse(Refusal.STOPPING))
             self.close()
 
     # The pump
@@ -274,7 +292,12 @@ class ServedConnection(protocol.Protocol):
         try:
             session = self._session or await self._open()
             handled = 0
-            while not (self._closing or self._stopping) and (event := session.engine.next_event()) is not None:
+            while not (self._closing or self._stopping):
+                event = session.engine.next_event()
+                if event is None:
+                    if self._deflate is None or not await self._inflate(self._deflate, session.engine):
+                        break
+                    continue
                 await session.handle(event)
                 self._active = self._service.clock.monotonic()
                 self._regulate_reading()
@@ -284,6 +307,22 @@ class ServedConnection(protocol.Protocol):
             self.flush()
         except Disconnected:
             pass
+
+    async def _inflate(self, deflate: Deflate, engine: Engine) -> bool:
+        """Gives the engine the next piece of what came compressed. False: there is none."""
+        try:
+            data = deflate.read()
+        except Corrupt as error:
+            log.info("session=%s peer=%s sent what cannot be inflated: %s", self.id, self.peer, error)
+            self._abort()
+            return False
+        engine.receive_data(data)
+        self._inflated += len(data)
+        if self._inflated >= INFLATED_AT_ONCE:
+            self._inflated = 0
+            self._regulate_reading()
+            await self._service.clock.sleep(0)
+        return bool(data)
 
     def _rest(self, _: object) -> None:
         self.busy = False
@@ -307,7 +346,8 @@ class ServedConnection(protocol.Protocol):
     def _regulate_reading(self) -> None:
         if self._closing or self._session is None:
             return
-        wanted = self._session.engine.buffered <= READ_AHEAD
+        waiting = self._session.engine.buffered + (self._deflate.buffered if self._deflate is not None else 0)
+        wanted = waiting <= READ_AHEAD
         if wanted != self._reading:
             self._reading = wanted
             if wanted:
@@ -341,6 +381,9 @@ class ServedConnection(protocol.Protocol):
             return
         session.timed_out()
         self.close()
+
+    def _write(self, data: bytes) -> None:
+        self.transport.write(data if self._deflate is None else self._deflate.compress(data))
 
     def _release_drain(self) -> None:
         draining, self._draining = self._draining, []

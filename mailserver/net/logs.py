@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from functools import cache
 
-from twisted.logger import Logger, LogLevel
+from twisted.logger import InvalidLogLevelError, LogEvent, Logger, LogLevel, eventAsText
 
 _LEVELS = (
     (logging.CRITICAL, LogLevel.critical),
@@ -27,6 +28,27 @@ class TwistedHandler(logging.Handler):
 
 
 _logger = cache(Logger)
+
+
+def hand_up(event: LogEvent) -> None:
+    """An observer for a worker process: one line for the process that started it, which gives it its time."""
+    level: LogLevel = event.get("log_level", LogLevel.info)
+    text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+    if level < LogLevel.info:
+        return
+    line = f"{level.name} {event.get('log_namespace', '-')} {text.strip()}".replace("\r", " ").replace("\n", "\r")
+    os.write(1, f"{line}\n".encode("utf-8", "backslashreplace"))
+
+
+def take_up(line: bytes) -> None:
+    """What `hand_up` wrote, into the log of this process; other words as they are."""
+    name, _, rest = line.decode("utf-8", "backslashreplace").partition(" ")
+    namespace, _, text = rest.partition(" ")
+    try:
+        level = LogLevel.levelWithName(name)
+    except InvalidLogLevelError:
+        level, namespace, text = LogLevel.info, "worker", f"{name} {rest}"
+    _logger(namespace).emit(level, "{text}", text=text.replace("\r", "\n"))
 
 
 def bridge() -> None:

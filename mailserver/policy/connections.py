@@ -1,6 +1,7 @@
 """How many connections there may be, in all and from one network.
 
-Promises   The counts are exact as long as every admitted connection is released once.
+Promises   The counts are exact as long as every admitted connection is released once. Of several processes that admit
+           at the same moment each may take one too many.
 On failure Nothing here fails.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Iterable
 from enum import Enum
 
 from mailserver.policy.failures import network_of
+from mailserver.policy.shared import SharedCounts
 
 
 class Networks:
@@ -40,9 +42,10 @@ class Refusal(Enum):
 
 
 class ConnectionLimits:
-    """One for the whole server, over all ports."""
+    """One for each process, over all ports. `shared`: what other processes of the server serve counts as well."""
 
-    def __init__(self, total: int, per_address: int) -> None:
+    def __init__(self, total: int, per_address: int, shared: SharedCounts | None = None) -> None:
+        self._shared = shared
         self._total = total
         self._per_address = per_address
         self._by_source: Counter[str] = Counter()
@@ -51,17 +54,22 @@ class ConnectionLimits:
     def admit(self, address: str) -> Refusal | None:
         """Counts the connection, unless it is refused."""
         source = network_of(address)
-        if self._open >= self._total:
+        here, open_here = self._by_source[source], self._open
+        elsewhere, open_elsewhere = self._shared.others(source) if self._shared is not None else (0, 0)
+        if open_here + open_elsewhere >= self._total:
             return Refusal.TOTAL
-        if self._by_source[source] >= self._per_address:
+        if here + elsewhere >= self._per_address:
             return Refusal.ADDRESS
-        self._open += 1
-        self._by_source[source] += 1
+        self._count(source, 1)
         return None
 
     def release(self, address: str) -> None:
-        source = network_of(address)
-        self._open -= 1
-        self._by_source[source] -= 1
+        self._count(network_of(address), -1)
+
+    def _count(self, source: str, change: int) -> None:
+        self._open += change
+        self._by_source[source] += change
+        if self._shared is not None:
+            self._shared.put(source, self._by_source[source], self._open)
         if not self._by_source[source]:
             del self._by_source[source]

@@ -111,6 +111,10 @@ class History:
         """Thrown away, as the routing table has it."""
         self.note("discarded", queue_id, recipient=str(recipient))
 
+    def held(self, queue_id: str) -> None:
+        """Kept from being tried, as the routing table has it."""
+        self.note("held", queue_id)
+
     def reported(self, queue_id: str, report_id: str, to: Address | None = None, kind: str = "") -> None:
         """A report was queued. `kind`: "failure", "delay", "success" or "double bounce"."""
         self.note("reported", queue_id, report=report_id, to=str(to) if to else "", kind=kind)

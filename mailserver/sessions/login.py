@@ -155,7 +155,7 @@ class Authenticator:
             log.warning("session=%s peer=%s login refused user=%r", channel.id, channel.peer, username[:100])
             await self.clock.sleep(self.failures.delay(channel.peer, self.clock.monotonic()))
             raise LoginRefused("authentication failed")
-        self.failures.forget(channel.peer)
+        self.failures.forget(channel.peer, self.clock.monotonic())
         log.info("session=%s peer=%s login user=%s", channel.id, channel.peer, account)
         return account
 

@@ -40,6 +40,7 @@ from mailserver.store.model import (
     Unavailable,
     Usage,
 )
+from mailserver.store.objectids import mailbox_id
 from mailserver.store.quota import Space, count_folder
 from mailserver.store.searchfile import SearchFile
 from mailserver.store.syncing import locked, sync_directory
@@ -84,15 +85,18 @@ class AccountStore:
         names = sorted(existing | parents, key=lambda name: (name != folders.INBOX, name))
         return [Folder(name, name in existing, name in parents, uses.get(name, frozenset())) for name in names]
 
-    def create(self, name: str, special_use: frozenset[str] = frozenset()) -> None:
-        """A separator at the end is ignored (RFC 9051 §6.3.4). Raises SpecialUseRefused (RFC 6154 §3)."""
+    def create(self, name: str, special_use: frozenset[str] = frozenset()) -> str:
+        """Returns its MAILBOXID. A separator at the end is ignored (RFC 9051 §6.3.4).
+
+        Raises SpecialUseRefused (RFC 6154 §3).
+        """
         directory = folders.directory_of(name.removesuffix(folders.SEPARATOR))
         with self._guarded(), self._alone() as lock:
             if not directory:
                 raise MailboxExists("INBOX always exists")
             if special_use:
                 specialuse.check(special_use, self._given_uses(self._existing()).values())
-            self._make(directory, lock, special_use)
+            return mailbox_id(self._make(directory, lock, special_use))
 
     def delete(self, name: str) -> None:
         """Mailboxes below it stay (RFC 9051 §6.3.5). Raises MailboxHasChildren when there is nothing but those."""
@@ -240,11 +244,13 @@ class AccountStore:
                     log.info("store=adopted path=%r folder=%r renamed=%r", self._path, directory, place)
                 sync_directory(self._path)
 
-    def _make(self, directory: str, lock: int, special_use: frozenset[str] = frozenset()) -> None:
+    def _make(self, directory: str, lock: int, special_use: frozenset[str] = frozenset()) -> int:
+        """The folder's key."""
         if self._taken(directory):
             raise MailboxExists("That mailbox exists already")
         validity = uids.next_validity_locked(lock, self._highest_validity)
         layout.make_folder(self._path, directory, validity, special_use, self._host)
+        return uids.make_key(validity, 0)
 
     def _moves(self, old: str, new: str) -> list[tuple[str, str]]:
         """The names that change when `old` becomes `new`, and what they become: all of them can."""

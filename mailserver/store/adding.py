@@ -1,6 +1,7 @@
 """Messages are added to a folder: those of APPEND, several jobs at once, and copies from other folders.
 
-Promises   What returned is on disk. A job is stored whole or not at all; those that come together share the syncs.
+Promises   What returned is on disk. A job is stored whole or not at all; those of one message that come together share
+           the syncs, one of many has its own, so that few files are open at a time.
            Only within the quota, whose room is held while the work goes on.
 On failure What is wrong with one job is its result; what concerns the folder is raised (OSError, StoreError) and undoes
            all. Nothing is left in tmp/.
@@ -24,6 +25,7 @@ from mailserver.store.writing import TMP, Written, discard, link_or_copy, write
 
 log = logging.getLogger(__name__)
 
+OPEN = 50  # files of one job
 _NOTHING = Usage(0, 0)
 
 
@@ -133,6 +135,10 @@ class Adding:
                 file = write(maildir.directory, maildir.host, addition.content.chunks, date)
                 part.written.append(file)
                 part.newcomers.append(of_written(file, maildir.flags.encode(flags), date, flags))
+                if len(part.written) % OPEN == 0:
+                    self._sync_now(part)
+            if len(part.written) > 1:
+                self._sync_now(part)
             more = Usage(len(part.written), sum(file.size for file in part.written))
             self._take(more)
             part.taken = more
@@ -141,8 +147,16 @@ class Adding:
         except OSError as error:
             part.error = unavailable(maildir.directory, error)
 
+    def _sync_now(self, part: _Part) -> None:
+        """What is written of it so far, which is closed then. Raises StoreError."""
+        self._sync([part])
+        if part.error is not None:
+            raise part.error
+        for file in part.written:
+            file.close()
+
     def _sync(self, parts: Sequence[_Part]) -> None:
-        files = [(part, file) for part in parts for file in part.written]
+        files = [(part, file) for part in parts for file in part.written if file.fd >= 0]
         for (part, _), error in zip(files, sync_files([file.fd for _, file in files]), strict=True):
             if error is not None and part.error is None:
                 part.error = unavailable(self._maildir.directory, error)

@@ -37,6 +37,7 @@ BATCH = 200  # messages that are prepared and packed at once
 _WORDS = {
     2: "SELECT validity, uid, extra FROM messages WHERE extra <> ''",
     3: "SELECT key, uid, words FROM keywords",
+    4: "SELECT key, uid, words FROM keywords",
 }
 """Where the keywords without a letter stand, by the version of the file."""
 
@@ -262,6 +263,7 @@ class _Check:
         numbers = [columns.uids[place] for place in chosen]
         prepared, keys = self._index.pieces.prepared(key, numbers), self._index.pieces.sort_keys(key, numbers)
         headers = self._index.pieces.headers(key, numbers)
+        identities = self._index.pieces.identities(key, numbers)
         sizes, pieces, unreadable = [], [], []
         for uid, place in zip(numbers, chosen, strict=True):
             message = _read(cur / places[place])
@@ -272,7 +274,12 @@ class _Check:
             if len(message) != columns.sizes[place]:
                 sizes.append(uid)
             fresh = prepare(message)
-            stored = ((prepared, fresh.prepared), (keys, fresh.keys), (headers, fresh.header))
+            stored = (
+                (prepared, fresh.prepared),
+                (keys, fresh.keys),
+                (headers, fresh.header),
+                (identities, fresh.identity),
+            )
             if any(known.get(uid, made) != made for known, made in stored):
                 pieces.append(uid)
         self._tell(name, unreadable, "that cannot be read")

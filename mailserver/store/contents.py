@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mailserver.store.columns import Change, Columns, Row, State
 from mailserver.store.model import Drop, Flagged, Listing, Measured, Message
-from mailserver.store.names import original
+from mailserver.store.names import original, size_of
 
 _JOURNAL_MINIMUM = 1000
 _STATES_MINIMUM = 1000
@@ -222,6 +222,14 @@ class Contents:
             for number, count in Counter(self.columns.numbers).items():
                 counted[self._flags[number]] += count
             return counted, sum(self.columns.sizes)
+
+    def octets(self, flag: str) -> int:
+        """Of the files of all messages that have this flag."""
+        with self._lock:
+            columns = self.columns
+            having = {number for number, flags in enumerate(self._flags) if flag in flags}
+            places = [place for place, number in enumerate(columns.numbers) if number in having] if having else []
+            return sum(size_of(columns.base(place)) for place in places)
 
     def flagged(self, uids: Iterable[int]) -> list[Flagged]:
         """The flags of those that exist, ascending."""

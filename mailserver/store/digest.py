@@ -19,6 +19,7 @@ from mailserver.message.subject import base_subject
 from mailserver.message.summary import summary
 from mailserver.message.threading import ancestors, message_ids
 from mailserver.store.model import Pieces, Prepared, SortKeys
+from mailserver.store.objectids import identity
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ def prepare(message: bytes) -> Pieces:
         references=ancestors(references[0] if references else None, read.in_reply_to),
     )
     prepared = Prepared(envelope(read), body, bodystructure, preview(part))
-    return Pieces(prepared, keys, summary(message[: part.header[1]]))
+    return Pieces(prepared, keys, summary(message[: part.header[1]]), identity(message, keys))
 
 
 PIECES = Digest[Pieces]("pieces", prepare)

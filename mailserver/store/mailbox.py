@@ -36,6 +36,7 @@ from mailserver.store.model import (
     Message,
     MessageGone,
     NoSuchMailbox,
+    ObjectIds,
     Prepared,
     SortKeys,
     Status,
@@ -43,6 +44,7 @@ from mailserver.store.model import (
     Unavailable,
 )
 from mailserver.store.notify import notifier
+from mailserver.store.objectids import mailbox_id, object_ids
 from mailserver.store.preparing import Preparation
 from mailserver.store.quota import Space
 from mailserver.store.searchfile import SearchFile
@@ -97,6 +99,11 @@ class Mailbox:
     def key(self) -> int:
         """What tells the folder from all others of the account, whatever its name."""
         return self._maildir.key
+
+    @property
+    def mailbox_id(self) -> str:
+        """MAILBOXID (RFC 8474)."""
+        return mailbox_id(self.key)
 
     @property
     def uidvalidity(self) -> int:
@@ -189,10 +196,12 @@ class Mailbox:
             recent=len(self.peek_recent()),
             unseen=sum(count for flags, count in counted.items() if r"\Seen" not in flags),
             deleted=sum(count for flags, count in counted.items() if r"\Deleted" in flags),
+            deleted_octets=self._contents.octets(r"\Deleted"),
             uidnext=self.uidnext,
             uidvalidity=self.uidvalidity,
             size=size,
             highest_modseq=self.highest_modseq,
+            mailbox_id=self.mailbox_id,
         )
 
     # With the disk
@@ -293,9 +302,12 @@ class Mailbox:
         next(begun)  # from here on the file is closed even if nobody reads on
         return begun
 
-    def prepared(self, uids: Iterable[int]) -> dict[int, Prepared]:
-        """The ready pieces of FETCH, of those that exist; they are made, and kept, where missing."""
-        return self._preparation.prepared(self._existing(uids))
+    def prepared(self, uids: Iterable[int], *, ready: bool = False) -> dict[int, Prepared]:
+        """The ready pieces of FETCH, of those that exist; they are made, and kept, where missing.
+
+        `ready`: none are made, and what is missing is left out.
+        """
+        return self._preparation.prepared(self._existing(uids), ready=ready)
 
     def sort_keys(self, uids: Iterable[int]) -> dict[int, SortKeys]:
         """What messages are sorted and threaded by, of those that exist."""
@@ -304,6 +316,12 @@ class Mailbox:
     def headers(self, uids: Iterable[int]) -> dict[int, bytes]:
         """The header summaries (CRLF form, with the final empty line), of those that exist."""
         return self._preparation.headers(self._existing(uids))
+
+    def object_ids(self, uids: Iterable[int]) -> dict[int, ObjectIds]:
+        """EMAILID and THREADID, of those that exist."""
+        dates = {message.uid: message.internal_date for message in self.get(uids)}
+        identities = self._preparation.identities(list(dates))
+        return {uid: object_ids(identities[uid], date) for uid, date in dates.items() if uid in identities}
 
     def prepare(self, limit: int) -> int:
         """Makes the pieces of up to `limit` messages that have none, the newest first; how many remain."""

@@ -10,7 +10,8 @@ from array import array
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from mailserver.mail import UNLIMITED, Address, Content, Quota, Reply
+from mailserver.mail import UNLIMITED, Address, Content, Piece, Quota, Reply
+from mailserver.store import names
 
 FlagAction = Literal["add", "remove", "set"]
 
@@ -33,6 +34,16 @@ class Message(NamedTuple):
     """The MODSEQ with which it appeared here."""
     name: str = ""
     """The file's name in cur/."""
+
+    @property
+    def saved(self) -> float:
+        """When it came into this mailbox (RFC 8514): its file got a name then that keeps the time of it.
+
+        A file that another program brought from elsewhere, under its old name, has the time of that; one whose name
+        tells none has its internal date. It never changes.
+        """
+        seconds = names.seconds_of(self.name)
+        return self.internal_date if seconds is None else seconds
 
 
 class Flagged(NamedTuple):
@@ -57,16 +68,22 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The numbers of STATUS (RFC 9051 §6.3.11). `size` sums the messages' octets on the wire."""
+    """The numbers of STATUS (RFC 9051 §6.3.11). `size` sums the messages' octets on the wire.
+
+    `deleted_octets` is what an expunge would free, as quotas count it (RFC 9208 §4.1.4).
+    """
 
     messages: int
     recent: int
     unseen: int
     deleted: int
+    deleted_octets: int
     uidnext: int
     uidvalidity: int
     size: int
     highest_modseq: int
+    mailbox_id: str
+    """MAILBOXID (RFC 8474)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +141,27 @@ class SortKeys(NamedTuple):
     """The field References, else the first identifier in In-Reply-To (RFC 5256 §3)."""
 
 
+class Identity(NamedTuple):
+    """Digests of a message's content, and of what its thread is known by (see `objectids`)."""
+
+    content: bytes
+    thread: bytes
+
+
+class ObjectIds(NamedTuple):
+    """EMAILID and THREADID (RFC 8474)."""
+
+    email: str
+    thread: str
+
+
 class Pieces(NamedTuple):
     """All that is prepared of one message. `header` is its summary (CRLF form, with the final empty line)."""
 
     prepared: Prepared
     keys: SortKeys
     header: bytes
+    identity: Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +207,7 @@ class Delivery:
 class Addition:
     """A message to append (RFC 9051 §6.3.12, RFC 3502). `internal_date` None: now."""
 
-    content: Content
+    content: Content | Piece
     flags: frozenset[str] = frozenset()
     internal_date: float | None = None
 

@@ -41,8 +41,7 @@ class FileName:
     @property
     def arrival(self) -> tuple[int, str]:
         """Sorts names by the moment of delivery as far as they tell it."""
-        seconds = _SECONDS.match(self.base)
-        return (int(seconds[0]) if seconds else 0, self.base)
+        return (seconds_of(self.base) or 0, self.base)
 
 
 def unique(host: str) -> str:
@@ -110,6 +109,12 @@ def uid_of(name: str) -> int | None:
         return None
     uid = int(match[1])
     return uid if uid <= UID_LIMIT else None
+
+
+def seconds_of(name: str) -> int | None:
+    """When the file was written, seconds since the epoch; None where the name does not tell."""
+    seconds = _SECONDS.match(name)
+    return int(seconds[0]) if seconds else None
 
 
 def size_of(name: str) -> int:

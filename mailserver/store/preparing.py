@@ -17,15 +17,15 @@ from itertools import count
 from typing import TypeAlias, TypeVar
 
 from mailserver.store.index import PieceTables
-from mailserver.store.model import MessageGone, Pieces, Prepared, SortKeys, StoreError
+from mailserver.store.model import Identity, MessageGone, Pieces, Prepared, SortKeys, StoreError
 
 MEMORY_LIMIT = 32 * 2**20  # octets
 
 _BATCH = 500
 _ENTRY = 300  # octets that a piece costs in memory beside its own
 
-Piece: TypeAlias = Prepared | SortKeys | bytes
-P = TypeVar("P", Prepared, SortKeys, bytes)
+Piece: TypeAlias = Prepared | SortKeys | Identity | bytes
+P = TypeVar("P", Prepared, SortKeys, Identity, bytes)
 
 
 class Memory:
@@ -73,6 +73,8 @@ def _cost(piece: Piece) -> int:
     match piece:
         case bytes():
             parts: Iterable[object] = (piece,)
+        case Identity():
+            parts = (piece, *piece)
         case Prepared():
             parts = (piece, piece.envelope, piece.body, piece.bodystructure, piece.preview)
         case _:
@@ -102,14 +104,18 @@ class Preparation:
         """What is to be filled yet of the messages up to the UID `_looked_up`."""
         self._looked_up = 0
 
-    def prepared(self, uids: Sequence[int]) -> dict[int, Prepared]:
-        return self._pieces(Prepared, uids, self._index.prepared, lambda made: made.prepared)
+    def prepared(self, uids: Sequence[int], *, ready: bool = False) -> dict[int, Prepared]:
+        """`ready`: only those that are made."""
+        return self._pieces(Prepared, uids, self._index.prepared, lambda made: made.prepared, ready=ready)
 
     def sort_keys(self, uids: Sequence[int]) -> dict[int, SortKeys]:
         return self._pieces(SortKeys, uids, self._index.sort_keys, lambda made: made.keys)
 
     def headers(self, uids: Sequence[int]) -> dict[int, bytes]:
         return self._pieces(bytes, uids, self._index.headers, lambda made: made.header)
+
+    def identities(self, uids: Sequence[int]) -> dict[int, Identity]:
+        return self._pieces(Identity, uids, self._index.identities, lambda made: made.identity)
 
     def fill(self, uids: Iterable[int], limit: int) -> int:
         """Makes the pieces of up to `limit` of these messages that the index does not have, the newest first; how
@@ -139,12 +145,15 @@ class Preparation:
         uids: Sequence[int],
         load: Callable[[int, Iterable[int]], dict[int, P]],
         of: Callable[[Pieces], P],
+        *,
+        ready: bool = False,
     ) -> dict[int, P]:
         found = self._memory.get(self._owner, kind, uids)
         if len(found) == len(uids):
             return found
         fresh = load(self._key, [uid for uid in uids if uid not in found])
-        for made in self._made([uid for uid in uids if uid not in found and uid not in fresh]):
+        missing = [] if ready else [uid for uid in uids if uid not in found and uid not in fresh]
+        for made in self._made(missing):
             self._index.store(self._key, made)
             fresh |= {uid: of(pieces) for uid, pieces in made.items()}
         self._memory.put(self._owner, kind, fresh)

@@ -73,7 +73,7 @@ def test_all_faults_of_both_files_are_told_at_once(tmp_path: Path) -> None:
     main = """\
 hostname = "mail"
 dat = "/var/lib/mailserver"
-workers = 2
+workers = 0
 message_size = "50 MiB"
 [[listener]]
 protocol = "smtp"
@@ -98,8 +98,8 @@ quota = "much"
         'mailserver.toml: hostname: "mail" must be a fully qualified name with an entry in the DNS, '
         'as "mail.example.org"',
         "mailserver.toml: data: is missing; add it: mail/, queue/ and state lie there",
-        "mailserver.toml: workers: 2 is not possible: this version serves all from one process; "
-        "write 1 or leave it out",
+        "mailserver.toml: workers: 0 is no number of processes; write a number from 1 to 64, "
+        'or "auto" for one on each processor',
         "mailserver.toml: listener[1].endpoint: \"tcp:99999\" has '99999' for a port; write a number from 1 to 65535",
         "mailserver.toml: listener[1].tls: \"starttlss\" is none of the known words; write 'starttls', "
         "'implicit' or 'none'",
@@ -130,12 +130,13 @@ quota = "much"
         ("listener = []", "listener: is empty; at least one is needed"),
         ("listener = [25]", "listener[1]: is not a section; write it as a header in brackets with keys below"),
         (
-            'workers = "auto"',
-            'workers: "auto" is not possible: this version serves all from one process; write 1 or leave it out',
+            'workers = "many"',
+            'workers: "many" is no number of processes; write a number from 1 to 64, or "auto" for one on each '
+            "processor",
         ),
         (
             "workers = true",
-            "workers: true is not possible: this version serves all from one process; write 1 or leave it out",
+            'workers: true is no number of processes; write a number from 1 to 64, or "auto" for one on each processor',
         ),
         ("relay.port = true", "relay.port: true is not a whole number; write digits without quotes"),
         ("relay.port = 25.0", "relay.port: 25.0 is not a whole number; write digits without quotes"),

@@ -1,6 +1,7 @@
 """The queue manager over a real queue, on virtual time."""
 
 import email
+import json
 import logging
 from dataclasses import replace
 from itertools import pairwise
@@ -10,6 +11,7 @@ import pytest
 from mailserver.accounts import Mailbox, NotLocal, Unknown
 from mailserver.config.relay import Relay as Settings
 from mailserver.config.relay import Route
+from mailserver.delivery import locating as locating_module
 from mailserver.delivery import manager as manager_module
 from mailserver.delivery import results as results_module
 from mailserver.delivery.manager import QueueManager
@@ -29,7 +31,7 @@ from mailserver.mail import (
     Reply,
     parse_mailbox,
 )
-from mailserver.queue import Attempted, NewEntry, Queue, QueueError, State
+from mailserver.queue import Attempted, History, NewEntry, Queue, QueueError, State
 from mailserver.queue.filter import EVERYTHING, Filter
 from mailserver.store import DeliveryError
 from tests.support.loop import Loop, LoopWorkers, Promise
@@ -940,7 +942,7 @@ def test_a_domain_is_looked_up_once_for_many_messages(world):
     world.loop.advance(1)
     assert sorted(world.relay.located) == ["a.example", "b.example"]
     assert world.queue.list() == []
-    world.loop.advance(manager_module.LOCATED_FOR + 1)
+    world.loop.advance(locating_module.FOUND_FOR + 1)
     world.put("u@a.example")
     world.loop.advance(2)
     assert world.relay.located.count("a.example") == 2, "the DNS may have changed"
@@ -1060,6 +1062,34 @@ def test_what_is_discarded_counts_as_delivered_and_is_not_told(tmp_path):
     world.put("u@a.example", notify=frozenset({Notify.SUCCESS}))
     world.start()
     assert (world.queue.list(), world.relay.calls, world.reports()) == ([], [], [])
+    world.close()
+
+
+def test_the_history_hears_what_the_routing_table_did(tmp_path):
+    world = routed(tmp_path, {"to": ["a.example"], "via": "discard"}, {"to": ["b.example"], "via": "hold"})
+    history = History(tmp_path / "history", DAY)
+    world.manager = QueueManager(
+        world.queue,
+        world.settings,
+        hostname="mail.example.org",
+        router=Router(Directory(), "mail.example.org"),
+        routes=Routes.of(world.routes, world.settings),
+        relay=world.relay,
+        history=history,
+        deliver=world.workers.grouped(world._deliver),
+        workers=world.workers,
+        clock=world.loop,
+    )
+    world.put("u@a.example", "v@b.example", "w@c.example")
+    world.start()
+    world.loop.run(world.manager.stop())
+    (file,) = (tmp_path / "history").iterdir()
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    assert sorted((event["event"], event.get("recipient", "")) for event in events) == [
+        ("attempted", "w@c.example"),
+        ("discarded", "u@a.example"),
+        ("held", ""),
+    ]
     world.close()
 
 
@@ -1196,3 +1226,19 @@ def test_new_mail_before_its_release_waits(world):
     assert world.relay.calls == []
     world.loop.advance(102)
     assert len(world.relay.calls) == 1
+
+
+def test_new_mail_in_a_process_that_does_not_deliver_rings_for_the_one_that_does(world, tmp_path):
+    rung = []
+    world.start()
+    other = World(tmp_path)
+    other.manager._ring = lambda: rung.append(True)
+    other.start()
+    id = accept(other, "carol@example.net")
+    assert not other.queue.show(id).active
+    assert rung == [True]
+    assert other.relay.calls == []
+    world.manager.wake()
+    world.loop.settle()
+    assert len(world.relay.calls) == 1
+    other.close()

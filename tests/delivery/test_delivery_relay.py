@@ -727,18 +727,8 @@ def test_a_server_that_says_nothing_at_all_is_told_from_one_that_breaks_off(stag
     assert str(outcome.reply.status) == status
 
 
-@pytest.mark.parametrize(
-    ("words", "outcome"),
-    [
-        ("552 5.3.4 too large", (Action.FAILED, 552, "mx1.example.net")),
-        ("451 4.3.0 not now", (Action.DELAYED, 451, "mx1.example.net")),
-        ("250 2.0.0 taken", (Action.DELAYED, 451, None)),  # of half a message
-        (GARBAGE, (Action.DELAYED, 451, None)),
-        (CLOSE, (Action.DELAYED, 451, None)),
-    ],
-)
-def test_the_last_words_of_a_server_that_hangs_up_within_the_content_count(words, outcome):
-    setup = Setup(ScriptedServer())
+def hang_up_within_the_content(setup, words):
+    """The server says these words and closes the connection when the content begins."""
     connect = setup.connector.connect_any
 
     async def connect_to_one_that_hangs_up(*arguments):
@@ -755,27 +745,27 @@ def test_the_last_words_of_a_server_that_hangs_up_within_the_content_count(words
         return connection
 
     setup.connector.connect_any = connect_to_one_that_hangs_up
+
+
+@pytest.mark.parametrize(
+    ("words", "outcome"),
+    [
+        ("552 5.3.4 too large", (Action.FAILED, 552, "mx1.example.net")),
+        ("451 4.3.0 not now", (Action.DELAYED, 451, "mx1.example.net")),
+        ("250 2.0.0 taken", (Action.DELAYED, 451, None)),  # of half a message
+        (GARBAGE, (Action.DELAYED, 451, None)),
+        (CLOSE, (Action.DELAYED, 451, None)),
+    ],
+)
+def test_the_last_words_of_a_server_that_hangs_up_within_the_content_count(words, outcome):
+    setup = Setup(ScriptedServer())
+    hang_up_within_the_content(setup, words)
     assert setup.outcome() == outcome
 
 
 def test_last_words_that_came_with_the_go_ahead_count_as_well():
     setup = Setup(ScriptedServer({"DATA": "354 go on\r\n554 5.7.1 no, do not"}))
-    connect = setup.connector.connect_any
-
-    async def connect_to_one_that_hangs_up(*arguments):
-        connection = await connect(*arguments)
-        write = connection.write
-
-        async def hang_up(data, timeout):
-            if connection._in_body:
-                connection._answers = [CLOSE]
-                raise ConnectFailure("the connection broke")
-            await write(data, timeout)
-
-        connection.write = hang_up
-        return connection
-
-    setup.connector.connect_any = connect_to_one_that_hangs_up
+    hang_up_within_the_content(setup, CLOSE)
     assert setup.outcome() == (Action.FAILED, 554, "mx1.example.net")
 
 

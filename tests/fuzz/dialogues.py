@@ -192,6 +192,7 @@ IMAP = (
         b'CREATE "&AOQ-"',
         b'APPEND Work/2024 (\\Seen \\Draft) " 4-Feb-2024 10:00:00 +0100" {' + _SIZE + b"+}\r\n" + MESSAGE,
         b"APPEND INBOX {" + _SIZE + b"}\r\n" + MESSAGE,
+        b"APPEND INBOX {" + _SIZE + b"+}\r\n" + MESSAGE + b" (\\Seen) {" + _SIZE + b"}\r\n" + MESSAGE,
         b"SELECT Work/2024",
         b"COPY 1 INBOX",
         b"UID MOVE 1 INBOX",

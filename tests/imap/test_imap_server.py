@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mailserver.imap import (
     AppendEnded,
+    AppendNext,
     AppendStarted,
     AuthResponse,
     Event,
@@ -52,7 +53,7 @@ class Driver:
                 self.engine.reject(event)
             case AppendStarted(tag) if not self.take_append:
                 self.engine.done(tag, "NO", "refused")
-            case AppendStarted():
+            case AppendStarted() | AppendNext():
                 self.engine.accept()
             case Request(_, Idle()):
                 self.engine.idling()
@@ -158,6 +159,24 @@ def test_a_big_append_never_lies_in_one_buffer() -> None:
     assert engine.next_event() == AppendEnded("a")
 
 
+def test_several_messages_in_one_append() -> None:
+    """RFC 3502."""
+    driver = Driver().feed(b"a APPEND Sent (\\Seen) {3+}\r\n1\r\n")
+    driver.feed(b' (\\Draft) "17-Jul-1996 02:44:25 -0700" {3}\r\n')
+    driver.feed(b"2\r\n {3+}\r\n3\r\n\r\nb NOOP\r\n")
+    assert driver.events == [
+        AppendStarted("a", Append("Sent", frozenset({"\\Seen"}), None, 3)),
+        LiteralChunk(b"1\r\n"),
+        AppendNext("a", Append("Sent", frozenset({"\\Draft"}), 837596665.0, 3)),
+        LiteralChunk(b"2\r\n"),
+        AppendNext("a", Append("Sent", frozenset(), None, 3)),
+        LiteralChunk(b"3\r\n"),
+        AppendEnded("a"),
+        Request("b", Noop()),
+    ]
+    assert driver.sent == b"+ OK\r\na OK done\r\nb OK done\r\n"
+
+
 def test_a_refused_append_takes_its_message_along() -> None:
     hasty = Driver(take_append=False).feed(b"a APPEND x {6+}\r\nb NOOP\r\nc NOOP\r\n")
     assert [type(event) for event in hasty.events] == [AppendStarted, Request]
@@ -187,7 +206,7 @@ def test_append_over_the_limit_is_refused() -> None:
         (b"a APPEND x ~{5}\r\n", b"a BAD"),
         (b"a APPEND x {5}\r\nhello more\r\n", b"+ OK\r\na BAD"),
         (b"a APPEND x {5}\r\nh\0llo\r\n", b"+ OK\r\na NO"),
-        (b"a APPEND x {5+}\r\nhello {6+}\r\nabcdef\r\n", b"a BAD"),
+        (b"a APPEND x {5+}\r\nhello x {6+}\r\nabcdef\r\n", b"a BAD"),
     ],
 )
 def test_odd_appends(data: bytes, answer: bytes) -> None:
@@ -287,7 +306,8 @@ ARGUMENTS = {
     b"THREAD": b" REFS UTF-8 ALL", b"UID THREAD": b" REFS UTF-8 ALL",
     b"SORT": b" (DATE) UTF-8 ALL", b"UID SORT": b" (DATE) UTF-8 ALL",
     b"UID SEARCH": b" ALL", b"UID FETCH": b" 1 FLAGS", b"UID STORE": b" 1 FLAGS ()", b"UID COPY": b" 1 x",
-    b"UID MOVE": b" 1 x",
+    b"UID MOVE": b" 1 x", b"COMPRESS": b" DEFLATE",
+    b"GETQUOTA": b" x", b"GETQUOTAROOT": b" x", b"SETQUOTA": b" x ()",
 }  # fmt: skip
 
 
@@ -332,8 +352,12 @@ CONVERSATION = (
     b"e APPEND Sent (\\Seen) {12+}\r\nx: y\r\n\r\nz {\r\nf SEARCH SUBJECT {3+}\r\n\r\nx NOT SEEN\r\n\x00\xff\r\n"
     b"g IDLE\r\nDONE\r\nh APPEND {4+}\r\nSent {5001+}\r\n" + b"y\r\n" * 1667 + b" {2+}\r\n\r\n\r\ni UID SEARCH ALL\r\n"
     b"j SELECT "
-    + b"x" * 1500
+    + b"x"
+    * 1500
     + b" {3+}\r\n\r\n\n\r\nk IDLE\r\nl NOOP\r\nm APPEND a {3}\r\n\x00ab\r\nn CLOSE\r\no FETCH 1 UID\r\n"
+    b"p APPEND a {3}\r\nabc (\\Seen) {4}\r\nabcd {1+}\r\n\n\r\nq APPEND a {1+}\r\nx {5001+}\r\n"
+    + b"y\r\n" * 1667
+    + b"\r\nr NOOP\r\n"
 )
 
 
@@ -347,7 +371,7 @@ def test_any_split_gives_the_same_events(cuts: list[int]) -> None:
         start = cut
     assert split.events == whole.events
     assert split.sent == whole.sent
-    assert len(whole.events) == 22
+    assert len(whole.events) == 33
 
 
 def test_octet_by_octet_gives_the_same_events() -> None:

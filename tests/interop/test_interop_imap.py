@@ -5,9 +5,11 @@ from __future__ import annotations
 import imaplib
 import re
 import time
+import zlib
 from email.mime.text import MIMEText
 from email.policy import SMTP
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -233,6 +235,62 @@ def test_mbsync_carries_changes_both_ways(server: RunningServer, home: Path) -> 
     (stored,) = literals(client.fetch("1", "(BODY.PEEK[])"))
     assert re.sub(TUID, b"", stored) == SAMPLES["from-lines"]
     client.logout()
+
+
+# imaplib, with zlib below it
+
+
+class Compressed(imaplib.IMAP4):
+    """After `compress` all octets go through zlib (RFC 4978)."""
+
+    _codecs: tuple[Any, Any] | None = None
+    _inflated = b""
+
+    def compress(self) -> tuple[str, list[Any]]:
+        imaplib.Commands["COMPRESS"] = ("AUTH", "SELECTED")
+        answer = self._simple_command("COMPRESS", "DEFLATE")
+        self._codecs = zlib.compressobj(wbits=-15), zlib.decompressobj(-15)
+        return answer
+
+    def send(self, data: Any) -> None:
+        if self._codecs is not None:
+            data = self._codecs[0].compress(data) + self._codecs[0].flush(zlib.Z_SYNC_FLUSH)
+        super().send(data)
+
+    def read(self, size: int) -> bytes:
+        if self._codecs is None:
+            return super().read(size)
+        while len(self._inflated) < size:
+            self._inflate()
+        data, self._inflated = self._inflated[:size], self._inflated[size:]
+        return data
+
+    def readline(self) -> bytes:
+        if self._codecs is None:
+            return super().readline()
+        while b"\n" not in self._inflated:
+            self._inflate()
+        return self.read(self._inflated.index(b"\n") + 1)
+
+    def _inflate(self) -> None:
+        assert self._codecs is not None
+        data = self.sock.recv(65536)
+        assert data, "closed by the server"
+        self._inflated += self._codecs[1].decompress(data)
+
+
+def test_compressed_both_ways(server: RunningServer) -> None:
+    client = Compressed("localhost", server.ports.imap, timeout=30)
+    client.starttls(server.tls_context())
+    client.login(f"dave@{DOMAIN}", PASSWORD)
+    assert client.compress() == ("OK", [b"DEFLATE active"])
+    client.create("compressed")
+    for message in (*SAMPLES.values(), LARGE):
+        assert client.append("compressed", None, None, message)[0] == "OK"
+    client.select("compressed")
+    assert literals(client.fetch("1:*", "(BODY.PEEK[])")) == [*SAMPLES.values(), LARGE]
+    client.delete("compressed")
+    assert client.logout()[0] == "BYE"
 
 
 # mutt

@@ -70,10 +70,10 @@ def both(
 @pytest.mark.parametrize(
     "criteria",
     [
-        "SUBJECT", "FROM", "TO", "CC", "DATE", "ARRIVAL", "SIZE", "DISPLAYFROM", "DISPLAYTO", "REVERSE SUBJECT",
-        "SUBJECT REVERSE DATE", "REVERSE FROM TO REVERSE SIZE", "CC REVERSE ARRIVAL SUBJECT",
+        *("SUBJECT", "FROM", "TO", "CC", "DATE", "ARRIVAL", "SIZE", "DISPLAYFROM", "DISPLAYTO"),
+        *("REVERSE SUBJECT", "SUBJECT REVERSE DATE", "REVERSE FROM TO REVERSE SIZE", "CC REVERSE ARRIVAL SUBJECT"),
     ],
-)  # fmt: skip
+)
 def test_sort(both: tuple[Client, imaplib.IMAP4], criteria: str) -> None:
     ours, theirs = both
     for keys in ("ALL", "NOT SUBJECT plan"):

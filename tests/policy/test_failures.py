@@ -32,7 +32,7 @@ def test_success_and_time_forget() -> None:
     failures.note("192.0.2.1", 0.0)
     assert failures.count("192.0.2.1", FORGET_AFTER) == 0
     failures.note("192.0.2.1", FORGET_AFTER)
-    failures.forget("192.0.2.1")
+    failures.forget("192.0.2.1", 1.0)
     assert failures.count("192.0.2.1", FORGET_AFTER) == 0
 
 

@@ -20,6 +20,7 @@ from mailserver.store import Store
 from mailserver.store import maildir as maildir_module
 from mailserver.store.columns import Change, Row, State
 from mailserver.store.contents import Contents
+from mailserver.store.digest import prepare
 from mailserver.store.index import INDEX_FILE, VERSION, Header, Index, Packed, mailboxes
 from tests.support.oldindex import SCHEMA_2
 
@@ -86,6 +87,22 @@ def test_a_file_of_version_2_is_migrated(tmp_path):
     version_2(tmp_path, 5)
     assert_migrated(tmp_path, 5)
     assert_migrated(tmp_path, 5)
+
+
+def test_a_file_of_version_3_is_migrated_and_keeps_what_it_has(tmp_path):
+    index = Index(tmp_path)
+    saved(index, Change(added=[row(1)]), 5000, begin=True)
+    message = b"Subject: x\r\n\r\n"
+    index.pieces.store(KEY, {1: prepare(message)})
+    index.close()
+    with closing(sqlite3.connect(tmp_path / INDEX_FILE)) as db:
+        db.executescript("DROP TABLE identities; PRAGMA user_version = 3")
+    index = Index(tmp_path)
+    assert rows_of(index) == [row(1)]
+    assert index.pieces.identities(KEY, [1]) == {}
+    assert index.pieces.headers(KEY, [1]) == {1: prepare(message).header}
+    index.pieces.store(KEY, {1: prepare(message)})
+    assert index.pieces.identities(KEY, [1]) == {1: prepare(message).identity}
 
 
 @pytest.mark.parametrize("version", [1, VERSION + 1])

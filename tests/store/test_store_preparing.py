@@ -161,7 +161,14 @@ DAMAGE = [
     ("sorting", '"references"', b"octets"),
     ("headers", "header", "text"),
     ("headers", "header", b"Subject: cut"),
+    ("identities", "content", b"short"),
+    ("identities", "thread", "text"),
 ]
+
+
+def all_of(preparation: Preparation) -> list[object]:
+    kinds = (preparation.prepared, preparation.sort_keys, preparation.headers, preparation.identities)
+    return [kind([1, 2]) for kind in kinds]
 
 
 @pytest.mark.parametrize(("table", "column", "value"), DAMAGE)
@@ -169,12 +176,12 @@ def test_a_row_that_was_never_written_so_is_prepared_again(
     index: Index, again: Callable[[], Preparation], tmp_path: Path, table: str, column: str, value: object
 ) -> None:
     everything = again()
-    expected = [everything.prepared([1, 2]), everything.sort_keys([1, 2]), everything.headers([1, 2])]
+    expected = all_of(everything)
     index.close()
     with sqlite3.connect(tmp_path / INDEX_FILE) as db:
         db.execute(f"UPDATE {table} SET {column} = ? WHERE uid = 1", (value,))
     damaged = again()
-    assert [damaged.prepared([1, 2]), damaged.sort_keys([1, 2]), damaged.headers([1, 2])] == expected
+    assert all_of(damaged) == expected
     with sqlite3.connect(tmp_path / INDEX_FILE) as db:
         (left,) = db.execute(f"SELECT count(*) FROM {table} WHERE {column} IS ?", (value,)).fetchone()
     assert left == 0

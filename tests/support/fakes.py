@@ -114,6 +114,7 @@ class FakeChannel:
     bindings: Mapping[str, bytes] = field(default_factory=dict)
     sent: bytes = b""
     closed: bool = False
+    compressed: bool = False
 
     def flush(self) -> None:
         self.sent += self.engine.data_to_send()
@@ -130,6 +131,10 @@ class FakeChannel:
     def start_tls(self) -> None:
         self.flush()
         self.tls = TLSState("TLSv1.3", "TLS_AES_256_GCM_SHA384")
+
+    def start_compression(self) -> None:
+        self.flush()
+        self.compressed = True
 
     def close(self) -> None:
         self.flush()

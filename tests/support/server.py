@@ -80,6 +80,7 @@ class RunningServer:
         hostname: str = HOSTNAME,
         accounts: Mapping[str, Sequence[str]] | None = None,
         sections: Mapping[str, Section] | None = None,
+        workers: int = 1,
         environment: Mapping[str, str] | None = None,
         wrapper: Sequence[str] = (),
         scram: bool = False,
@@ -96,6 +97,7 @@ class RunningServer:
         self._environment = dict(environment or {})
         self._wrapper = list(wrapper)
         self._scram = scram
+        self._workers = workers
         directory.mkdir(parents=True, exist_ok=True)
         self._make_certificates()
         self.write_accounts()
@@ -130,6 +132,7 @@ class RunningServer:
     def write_configuration(self, sections: Mapping[str, Section]) -> None:
         configuration: dict[str, Any] = {
             "hostname": self.hostname,
+            "workers": self._workers,
             "data": str(self.data),
             "accounts": "accounts.toml",
             "tls": {"certificate": "certificate.pem", "private_key": "key.pem"},

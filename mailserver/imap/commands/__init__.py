@@ -10,8 +10,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from mailserver.imap.commands import append, connection, fetch, mailboxes, messages, search, sort
-from mailserver.imap.commands.append import Append, append_head
+from mailserver.imap.commands import (
+    append,
+    compression,
+    connection,
+    fetch,
+    listing,
+    mailboxes,
+    messages,
+    quota,
+    search,
+    sort,
+)
+from mailserver.imap.commands.append import Append, append_head, append_next
+from mailserver.imap.commands.compression import Compress
 from mailserver.imap.commands.connection import (
     Authenticate,
     Capability,
@@ -23,10 +35,10 @@ from mailserver.imap.commands.connection import (
     StartTLS,
 )
 from mailserver.imap.commands.fetch import Attribute, Fetch, Item, Section, Text
+from mailserver.imap.commands.listing import List, ListSubscribed
 from mailserver.imap.commands.mailboxes import (
     Create,
     Delete,
-    List,
     Namespace,
     Rename,
     Select,
@@ -35,18 +47,21 @@ from mailserver.imap.commands.mailboxes import (
 )
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
 from mailserver.imap.commands.parts import Partial
+from mailserver.imap.commands.quota import GetQuota, GetQuotaRoot, SetQuota
 from mailserver.imap.commands.returns import Returns
 from mailserver.imap.commands.search import (
     Aged,
     And,
     Dated,
     HasFlag,
+    HasId,
     InHeader,
     InSet,
     InText,
     Key,
     Not,
     Or,
+    Saved,
     Search,
     Sized,
 )
@@ -64,6 +79,7 @@ __all__ = [
     "Check",
     "Close",
     "Command",
+    "Compress",
     "Copy",
     "Create",
     "Criterion",
@@ -72,7 +88,10 @@ __all__ = [
     "Expunge",
     "Fetch",
     "FlagAction",
+    "GetQuota",
+    "GetQuotaRoot",
     "HasFlag",
+    "HasId",
     "Identify",
     "Idle",
     "InHeader",
@@ -81,6 +100,7 @@ __all__ = [
     "Item",
     "Key",
     "List",
+    "ListSubscribed",
     "Login",
     "Logout",
     "Namespace",
@@ -90,9 +110,11 @@ __all__ = [
     "Partial",
     "Rename",
     "Returns",
+    "Saved",
     "Search",
     "Section",
     "Select",
+    "SetQuota",
     "Sized",
     "Sort",
     "StartTLS",
@@ -103,6 +125,7 @@ __all__ = [
     "Thread",
     "Unselect",
     "append_head",
+    "append_next",
     "lookup",
     "parse",
 ]
@@ -113,14 +136,18 @@ Command = (
     | Capability
     | Check
     | Close
+    | Compress
     | Copy
     | Create
     | Delete
     | Expunge
     | Fetch
+    | GetQuota
+    | GetQuotaRoot
     | Identify
     | Idle
     | List
+    | ListSubscribed
     | Login
     | Logout
     | Namespace
@@ -129,6 +156,7 @@ Command = (
     | Search
     | Select
     | Sort
+    | SetQuota
     | StartTLS
     | Status
     | Store
@@ -140,7 +168,7 @@ Command = (
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """`streams`: the last literal is not part of the command but passed through (APPEND)."""
+    """`streams`: the last literals are not part of the command but passed through (APPEND)."""
 
     parse: Callable[[Reader], Command]
     states: frozenset[State]
@@ -160,6 +188,7 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"STARTTLS": Grammar(connection.starttls, _BEFORE_LOGIN),
     b"AUTHENTICATE": Grammar(connection.authenticate, _BEFORE_LOGIN),
     b"LOGIN": Grammar(connection.login, _BEFORE_LOGIN),
+    b"COMPRESS": Grammar(compression.compress, _AFTER_LOGIN),
     b"IDLE": Grammar(connection.idle, _AFTER_LOGIN),
     b"NAMESPACE": Grammar(mailboxes.namespace, _AFTER_LOGIN),
     b"SELECT": Grammar(mailboxes.select, _AFTER_LOGIN),
@@ -169,9 +198,12 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"RENAME": Grammar(mailboxes.rename, _AFTER_LOGIN),
     b"SUBSCRIBE": Grammar(mailboxes.subscribe, _AFTER_LOGIN),
     b"UNSUBSCRIBE": Grammar(mailboxes.unsubscribe, _AFTER_LOGIN),
-    b"LIST": Grammar(mailboxes.list_, _AFTER_LOGIN),
-    b"LSUB": Grammar(mailboxes.lsub, _AFTER_LOGIN),
+    b"LIST": Grammar(listing.list_, _AFTER_LOGIN),
+    b"LSUB": Grammar(listing.lsub, _AFTER_LOGIN),
     b"STATUS": Grammar(mailboxes.status, _AFTER_LOGIN),
+    b"GETQUOTA": Grammar(quota.get_quota, _AFTER_LOGIN),
+    b"GETQUOTAROOT": Grammar(quota.get_quota_root, _AFTER_LOGIN),
+    b"SETQUOTA": Grammar(quota.set_quota, _AFTER_LOGIN),
     b"APPEND": Grammar(append.append, _AFTER_LOGIN, streams=True),
     b"CHECK": Grammar(messages.check, _SELECTED),
     b"CLOSE": Grammar(messages.close, _SELECTED),

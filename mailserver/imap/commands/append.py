@@ -1,4 +1,4 @@
-"""APPEND (RFC 3501 §6.3.11). Its message literal is not read here: it is streamed past the grammar."""
+"""APPEND (RFC 3501 §6.3.11, RFC 3502). Its message literals are not read here: they are streamed past the grammar."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from mailserver.imap.syntax import Fault, Reader
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """`internal_date` in seconds since the epoch; None: now. `size` of the message that follows, in octets."""
+    """One message of an APPEND: the one whose literal follows.
+
+    `internal_date` in seconds since the epoch; None: now. `size` in octets.
+    """
 
     mailbox: str
     flags: frozenset[str]
@@ -18,9 +21,13 @@ class Append:
 
 
 def append_head(reader: Reader, size: int) -> Append:
-    """All that stands before the message literal, which has `size` octets."""
+    """All that stands before the first message literal, which has `size` octets."""
     reader.space()
-    mailbox = reader.mailbox()
+    return append_next(reader, reader.mailbox(), size)
+
+
+def append_next(reader: Reader, mailbox: str, size: int) -> Append:
+    """`append-message` of RFC 3502, up to its literal."""
     reader.space()
     flags: frozenset[str] = frozenset()
     internal_date = None

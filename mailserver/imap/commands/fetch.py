@@ -1,4 +1,4 @@
-"""FETCH (RFC 3501 §6.4.5, RFC 9394)."""
+"""FETCH (RFC 3501 §6.4.5; RFC 8474 OBJECTID; RFC 8514 SAVEDATE; RFC 8970 PREVIEW; RFC 9394 PARTIAL)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ ITEM_LIMIT = 256
 PART_DEPTH = 100
 
 _NAME = re.compile(rb"[A-Za-z0-9.]+")
+_LAZY = re.compile(rb" \(LAZY(?: LAZY)*\)", re.IGNORECASE)
 _SECTION_PART = re.compile(rb"[1-9]\d{0,9}(?:\.[1-9]\d{0,9})*")
 _SECTION_TEXT = re.compile(rb"[A-Za-z.]+")
 
 
 class Attribute(Enum):
-    """Data items without arguments."""
+    """Data items without arguments, but for `PREVIEW_IF_READY`, which is PREVIEW with the modifier LAZY."""
 
     FLAGS = b"FLAGS"
     UID = b"UID"
@@ -29,6 +30,11 @@ class Attribute(Enum):
     ENVELOPE = b"ENVELOPE"
     BODY = b"BODY"
     BODYSTRUCTURE = b"BODYSTRUCTURE"
+    SAVEDATE = b"SAVEDATE"
+    PREVIEW = b"PREVIEW"
+    PREVIEW_IF_READY = b"PREVIEW (LAZY)"
+    EMAILID = b"EMAILID"
+    THREADID = b"THREADID"
 
 
 class Text(Enum):
@@ -123,6 +129,8 @@ def _item(reader: Reader) -> Item:
     item = _ITEMS.get(name)
     if item is None:
         raise Fault("unknown item")
+    if item is Attribute.PREVIEW and reader.optional(_LAZY):
+        return Attribute.PREVIEW_IF_READY
     return item
 
 

@@ -10,9 +10,19 @@ from mailserver.imap.syntax import Fault, Reader
 # RFC 6154 §6. Which of them a mailbox can have is for the store to say.
 _USES = {f"\\{name.lower()}": f"\\{name}" for name in ("All", "Archive", "Drafts", "Flagged", "Junk", "Sent", "Trash")}
 _USE = re.compile(rb'\\[^\x00-\x20\x7f-\xff(){%*"\\\]]+')
-_RETURNED = (b"SPECIAL-USE", b"CHILDREN")
 
-STATUS_ITEMS = (b"MESSAGES", b"RECENT", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN", b"SIZE")
+STATUS_ITEMS = (
+    b"MESSAGES",
+    b"RECENT",
+    b"UIDNEXT",
+    b"UIDVALIDITY",
+    b"UNSEEN",
+    b"SIZE",
+    b"DELETED",
+    b"DELETED-STORAGE",
+    b"APPENDLIMIT",
+    b"MAILBOXID",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +58,6 @@ class Subscribe:
 
     mailbox: str
     on: bool
-
-
-@dataclass(frozen=True, slots=True)
-class List:
-    """LIST, or LSUB when `subscribed`. `special_use`: only mailboxes that are for something (RFC 6154 §5.1)."""
-
-    reference: str
-    pattern: str
-    subscribed: bool
-    special_use: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,43 +126,14 @@ def unsubscribe(reader: Reader) -> Subscribe:
     return Subscribe(_mailbox(reader), on=False)
 
 
-def list_(reader: Reader) -> List:
-    """With the selection and the return options of RFC 6154 §5.1; their place is that of RFC 5258 §3."""
-    reader.space()
-    special_use = False
-    if reader.looking_at(b"("):
-        special_use = bool(reader.listed(lambda: _option(reader, (b"SPECIAL-USE",)), "selection options", empty=True))
-        reader.space()
-    listed = _list(reader, subscribed=False, special_use=special_use)
-    if reader.accept(b" "):
-        if reader.keyword("RETURN") != b"RETURN":
-            raise Fault("RETURN expected")
-        reader.space()
-        reader.listed(lambda: _option(reader, _RETURNED), "return options", empty=True)  # returned in any case
-    return listed
-
-
-def lsub(reader: Reader) -> List:
-    reader.space()
-    return _list(reader, subscribed=True, special_use=False)
-
-
-def _list(reader: Reader, *, subscribed: bool, special_use: bool) -> List:
-    reference = reader.mailbox()
-    reader.space()
-    return List(reference, reader.pattern(), subscribed, special_use)
-
-
-def _option(reader: Reader, known: tuple[bytes, ...]) -> bytes:
-    option = reader.keyword("option")
-    if option not in known:
-        raise Fault("unknown option")
-    return option
-
-
 def status(reader: Reader) -> Status:
     mailbox = _mailbox(reader)
     reader.space()
+    return Status(mailbox, status_items(reader))
+
+
+def status_items(reader: Reader) -> tuple[bytes, ...]:
+    """Each of them once."""
 
     def item() -> bytes:
         name = reader.keyword("status item")
@@ -170,7 +141,7 @@ def status(reader: Reader) -> Status:
             raise Fault("unknown status item")
         return name
 
-    return Status(mailbox, tuple(dict.fromkeys(reader.listed(item, "status list"))))
+    return tuple(dict.fromkeys(reader.listed(item, "status list")))
 
 
 def namespace(_reader: Reader) -> Namespace:

@@ -1,4 +1,4 @@
-"""SEARCH (RFC 3501 §6.4.4, RFC 4731, RFC 5032): its keys as a tree of values."""
+"""SEARCH (RFC 3501 §6.4.4, RFC 4731, RFC 5032, RFC 8474 §6; RFC 8514 SAVEDATE): its keys as a tree of values."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ Relation = Literal["before", "on", "since"]
 CHARSETS = {b"US-ASCII": "ascii", b"UTF-8": "utf-8"}
 
 _WORD = re.compile(rb"[A-Za-z]+")
+_OBJECT_ID = re.compile(rb"[A-Za-z0-9_-]{1,255}(?![A-Za-z0-9_-])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,14 @@ class Aged:
 
 
 @dataclass(frozen=True, slots=True)
+class Saved:
+    """When the message came into the mailbox."""
+
+    relation: Relation
+    date: datetime.date
+
+
+@dataclass(frozen=True, slots=True)
 class Sized:
     """Larger or smaller than `size` octets."""
 
@@ -75,6 +84,14 @@ class InText:
 
 
 @dataclass(frozen=True, slots=True)
+class HasId:
+    """EMAILID, or THREADID where `thread`."""
+
+    id: str
+    thread: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Not:
     key: Key
 
@@ -91,7 +108,7 @@ class And:
     keys: tuple[Key, ...]
 
 
-Key = HasFlag | InSet | Dated | Aged | Sized | InHeader | InText | Not | Or | And
+Key = HasFlag | InSet | Dated | Saved | Aged | Sized | InHeader | InText | HasId | Not | Or | And
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +123,7 @@ class Search:
 _RECENT = HasFlag("\\Recent")
 _FIXED: dict[bytes, Key] = {
     b"ALL": And(()),
+    b"SAVEDATESUPPORTED": And(()),
     b"RECENT": _RECENT,
     b"OLD": Not(_RECENT),
     b"NEW": And((_RECENT, Not(HasFlag("\\Seen")))),
@@ -206,8 +224,14 @@ class _Keys:
     def aged(self, *, older: bool) -> Key:
         return Aged(older, self._reader.positive())
 
+    def saved(self, relation: Relation) -> Key:
+        return Saved(relation, self._reader.date())
+
     def sized(self, *, larger: bool) -> Key:
         return Sized(larger, self._reader.number())
+
+    def object_id(self, *, thread: bool) -> Key:
+        return HasId(self._reader.match(_OBJECT_ID, "object identifier")[0].decode(), thread)
 
     def uids(self) -> Key:
         return InSet(self._reader.sequence_set(), by_uid=True)
@@ -232,7 +256,12 @@ _WITH_ARGUMENT: dict[bytes, Callable[[_Keys], Key]] = {
     b"SENTSINCE": lambda keys: keys.dated("since", sent=True),
     b"OLDER": lambda keys: keys.aged(older=True),
     b"YOUNGER": lambda keys: keys.aged(older=False),
+    b"SAVEDBEFORE": lambda keys: keys.saved("before"),
+    b"SAVEDON": lambda keys: keys.saved("on"),
+    b"SAVEDSINCE": lambda keys: keys.saved("since"),
     b"LARGER": lambda keys: keys.sized(larger=True),
     b"SMALLER": lambda keys: keys.sized(larger=False),
     b"UID": _Keys.uids,
+    b"EMAILID": lambda keys: keys.object_id(thread=False),
+    b"THREADID": lambda keys: keys.object_id(thread=True),
 }

@@ -1,6 +1,6 @@
 """What sessions append to one account at the same moment is stored together, so that the disk is synced once for all.
 
-Promises   Each message is stored or refused by itself; what is told to be stored is durable.
+Promises   Each job is stored or refused by itself; what is told to be stored is durable.
 On failure The await raises what the store raised.
 """
 
@@ -13,22 +13,22 @@ from weakref import WeakKeyDictionary
 from mailserver.ports import Workers
 from mailserver.store import AccountStore, Addition, StoreError
 
-TOGETHER = 50  # messages; each holds two files open
+TOGETHER = 50  # jobs; each holds two files open
 
 
 class Job(NamedTuple):
-    """One message for one mailbox."""
+    """Messages for one mailbox: all or none of them (RFC 3502)."""
 
     account: AccountStore
     mailbox: str
-    addition: Addition
+    additions: Sequence[Addition]
 
 
 class Stored(NamedTuple):
-    """UIDVALIDITY and UID (RFC 4315 §3)."""
+    """UIDVALIDITY and UIDs (RFC 4315 §3)."""
 
     validity: int
-    uid: int
+    uids: Sequence[int]
 
 
 class Appends:
@@ -52,21 +52,21 @@ def store_together(jobs: Sequence[Job]) -> list[Stored | Exception]:
     for place, job in enumerate(jobs):
         by_mailbox.setdefault((job.account, job.mailbox), []).append(place)
     for (account, name), places in by_mailbox.items():
-        results |= zip(places, _into(account, name, [jobs[place].addition for place in places]), strict=True)
+        results |= zip(places, _into(account, name, [jobs[place].additions for place in places]), strict=True)
     return [results[place] for place in range(len(jobs))]
 
 
-def _into(account: AccountStore, name: str, additions: Sequence[Addition]) -> list[Stored | Exception]:
-    if len(additions) > TOGETHER:
-        return [*_into(account, name, additions[:TOGETHER]), *_into(account, name, additions[TOGETHER:])]
+def _into(account: AccountStore, name: str, jobs: Sequence[Sequence[Addition]]) -> list[Stored | Exception]:
+    if len(jobs) > TOGETHER:
+        return [*_into(account, name, jobs[:TOGETHER]), *_into(account, name, jobs[TOGETHER:])]
     try:
         mailbox = account.open(name)
         try:
-            done = mailbox.append_each([[addition] for addition in additions])
-            return [each if isinstance(each, StoreError) else Stored(mailbox.uidvalidity, each[0]) for each in done]
+            done = mailbox.append_each(jobs)
+            return [each if isinstance(each, StoreError) else Stored(mailbox.uidvalidity, each) for each in done]
         finally:
             mailbox.close()
     except StoreError as error:
-        if len(additions) > 1:  # it may be the fault of one of them
-            return [result for addition in additions for result in _into(account, name, [addition])]
+        if len(jobs) > 1:  # it may be the fault of one of them
+            return [result for job in jobs for result in _into(account, name, [job])]
         return [error]

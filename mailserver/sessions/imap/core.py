@@ -18,6 +18,7 @@ from typing import Protocol
 from mailserver.config.model import Limits
 from mailserver.imap import SEPARATOR, Event, SequenceSet, ServerConnection
 from mailserver.imap import Limits as EngineLimits
+from mailserver.imap.sequence import LARGEST
 from mailserver.mail import Address
 from mailserver.ports import Channel, Clock, Workers
 from mailserver.sessions.imap import indexing
@@ -179,6 +180,11 @@ class Core:
         if self.selected.read_only:
             raise Refused("the mailbox is read-only", "READ-ONLY")
         return self.selected
+
+    @property
+    def append_limit(self) -> int:
+        """Octets of the largest message that APPEND takes, as far as the protocol's numbers go (RFC 7889)."""
+        return min(self.limits.message_size, LARGEST)
 
     def log_in(self, user: Address, account: AccountStore) -> None:
         self.user, self._account = user, account

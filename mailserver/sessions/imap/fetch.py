@@ -1,4 +1,4 @@
-"""FETCH (RFC 3501 §6.4.5).
+"""FETCH (RFC 3501 §6.4.5, RFC 8474 §5.3; RFC 8514 SAVEDATE; RFC 8970 PREVIEW).
 
 Theory     An item is a column: a pattern, and a value for each message of a batch. A batch is answered by one pattern
            of all items, filled in for each message and joined, so that little is done for each message by itself.
@@ -22,7 +22,7 @@ from mailserver.imap.commands import Attribute, Fetch, Item, Section
 from mailserver.sessions.imap.core import Core, Refused, Selected
 from mailserver.sessions.imap.reading import HEADERS, header_batches, read_header
 from mailserver.sessions.imap.sections import Source, Span, clipped, in_summary, is_span, needs_header_only
-from mailserver.store import Flagged, Mailbox, Message, MessageGone, Prepared, StoreError
+from mailserver.store import Flagged, Mailbox, Message, MessageGone, ObjectIds, Prepared, StoreError
 
 METADATA_BATCH = 1000
 BATCH = 200
@@ -55,6 +55,7 @@ class _Batch:
     uids: Sequence[int]
     messages: dict[int, Message] = field(default_factory=dict)
     prepared: dict[int, Prepared] = field(default_factory=dict)
+    ids: dict[int, ObjectIds] = field(default_factory=dict)
     sections: dict[int, list[bytes]] = field(default_factory=dict)
     """Name and octets of each, in the order asked for."""
     places: dict[int, dict[Section, Span]] = field(default_factory=dict)
@@ -90,16 +91,26 @@ def _of_prepared(pattern: bytes, value: Callable[[Prepared], bytes]) -> Column:
     return pattern, lambda batch: [value(batch.prepared[uid]) for uid in batch.uids]
 
 
+def _preview(prepared: Prepared | None) -> bytes:
+    return responses.nstring(None if prepared is None else prepared.preview.encode())
+
+
 _FROM_MEMORY: dict[Attribute, Column] = {
     Attribute.INTERNALDATE: _of_messages(
         b"INTERNALDATE %b", lambda message: responses.date_time(message.internal_date)
     ),
+    Attribute.SAVEDATE: _of_messages(b"SAVEDATE %b", lambda message: responses.date_time(message.saved)),
     Attribute.SIZE: _of_messages(b"RFC822.SIZE %d", attrgetter("size")),
 }
 _FROM_INDEX: dict[Attribute, Column] = {
     Attribute.ENVELOPE: _of_prepared(b"ENVELOPE %b", attrgetter("envelope")),
     Attribute.BODY: _of_prepared(b"BODY %b", attrgetter("body")),
     Attribute.BODYSTRUCTURE: _of_prepared(b"BODYSTRUCTURE %b", attrgetter("bodystructure")),
+    Attribute.PREVIEW: _of_prepared(b"PREVIEW %b", _preview),
+}
+_OF_IDS: dict[Attribute, Column] = {
+    Attribute.EMAILID: (b"EMAILID (%b)", lambda batch: [batch.ids[uid].email.encode() for uid in batch.uids]),
+    Attribute.THREADID: (b"THREADID (%b)", lambda batch: [batch.ids[uid].thread.encode() for uid in batch.uids]),
 }
 
 
@@ -125,7 +136,10 @@ class _Fetching:
             self._columns.append((b"%b", self._new_flags))
             patterns += b"%b"
         self._row = b"* %d FETCH (" + patterns + b")\r\n"
-        self._from_index = any(item in _FROM_INDEX for item in items)
+        self._with_prepared = any(item in _FROM_INDEX for item in items)
+        self._with_ids = any(item in _OF_IDS for item in items)
+        self._from_index = self._with_prepared or self._with_ids
+        self._if_ready = not self._with_prepared and Attribute.PREVIEW_IF_READY in items
         self._from_memory = bool(self._sections) or any(item in _FROM_MEMORY for item in items)
         self._from_summaries = all(map(in_summary, self._sections))
         self._header_only = all(map(needs_header_only, self._sections))
@@ -136,9 +150,11 @@ class _Fetching:
             return b"%b", lambda batch: [batch.sections[uid][place] for uid in batch.uids]
         if item is Attribute.UID:
             return b"UID %d", lambda batch: batch.uids
+        if item is Attribute.PREVIEW_IF_READY:
+            return b"PREVIEW %b", lambda batch: [_preview(batch.prepared.get(uid)) for uid in batch.uids]
         if item is Attribute.FLAGS:
             return b"FLAGS %b", lambda batch: self._view.flag_lists(batch.numbers)
-        return _FROM_INDEX.get(item) or _FROM_MEMORY[item]
+        return _FROM_INDEX.get(item) or _OF_IDS.get(item) or _FROM_MEMORY[item]
 
     def _new_flags(self, batch: _Batch) -> list[bytes]:
         """Of the messages that became \\Seen by this, though the flags were not asked for."""
@@ -149,16 +165,21 @@ class _Fetching:
     @property
     def _size(self) -> int:
         """Messages of a batch."""
-        if not (self._from_index or self._sections):
+        if not self._waits:
             return METADATA_BATCH
         return HEADERS if self._from_summaries and not self._from_index else BATCH
+
+    @property
+    def _waits(self) -> bool:
+        """For the disk."""
+        return bool(self._from_index or self._if_ready or self._sections)
 
     async def run(self, picked: Sequence[int]) -> None:
         position = 0
         while position < len(picked):
             numbers = picked[position : position + self._size]
             batch = _Batch(numbers, self._view.uids_of(numbers))
-            if self._from_index or self._sections:
+            if self._waits:
                 position += await self._core.workers.run(self._load, batch)
             else:
                 position += self._load(batch)
@@ -222,9 +243,14 @@ class _Fetching:
         count = len(batch.uids)
         if self._from_memory:
             batch.keep(batch.sections if self._sections else batch.messages)
-        if self._from_index:
+        if self._with_prepared:
             batch.prepared = self._mailbox.prepared(batch.uids)
             batch.keep(batch.prepared)
+        elif self._if_ready:
+            batch.prepared = self._mailbox.prepared(batch.uids, ready=True)
+        if self._with_ids:
+            batch.ids = self._mailbox.object_ids(batch.uids)
+            batch.keep(batch.ids)
         if len(batch.uids) < count:
             self.missed = True
         if self._marks_seen:

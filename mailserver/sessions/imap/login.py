@@ -1,4 +1,4 @@
-"""CAPABILITY, LOGIN, AUTHENTICATE, STARTTLS, ID, NOOP, LOGOUT (RFC 3501 §6.1, §6.2).
+"""CAPABILITY, LOGIN, AUTHENTICATE, STARTTLS, COMPRESS, ID, NOOP, LOGOUT (RFC 3501 §6.1, §6.2; RFC 4978).
 
 Promises   A password is taken only where the authenticator offers it; LOGINDISABLED tells so (§6.2.3, RFC 2595).
            CAPABILITY names what works on this connection now, and nothing else.
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mailserver.imap import AuthResponse, Event
-from mailserver.imap.commands import Authenticate, Capability, Identify, Login, Logout, Noop, StartTLS
+from mailserver.imap.commands import Authenticate, Capability, Compress, Identify, Login, Logout, Noop, StartTLS
 from mailserver.mail import Address
 from mailserver.sessions.imap.core import Core, Refused
 from mailserver.sessions.login import Exchange, LoginRefused
@@ -25,6 +25,9 @@ _AFTER_LOGIN = (
     "IDLE",
     "NAMESPACE",
     "UIDPLUS",
+    "MULTIAPPEND",
+    "PREVIEW",
+    "SAVEDATE",
     "UNSELECT",
     "CHILDREN",
     "MOVE",
@@ -41,13 +44,21 @@ _AFTER_LOGIN = (
     "THREAD=REFERENCES",
     "THREAD=REFS",
     "WITHIN",
+    "LIST-EXTENDED",
+    "LIST-STATUS",
+    "OBJECTID",
+    "QUOTA",
+    "QUOTA=RES-STORAGE",
+    "QUOTA=RES-MESSAGE",
 )
 
 
 def capabilities(core: Core) -> str:
     names = list(_ALWAYS)
     if core.user is not None:
-        names += _AFTER_LOGIN
+        names += [*_AFTER_LOGIN, f"APPENDLIMIT={core.append_limit}"]
+        if not core.channel.compressed:
+            names.append("COMPRESS=DEFLATE")
     else:
         if core.tls_available and core.channel.tls is None:
             names.append("STARTTLS")
@@ -86,6 +97,13 @@ async def starttls(core: Core, tag: str, _command: StartTLS) -> None:
         raise Refused("TLS is not available here", status="BAD")
     core.engine.done(tag, "OK", "Begin TLS now")
     core.channel.start_tls()
+
+
+async def compress(core: Core, tag: str, _command: Compress) -> None:
+    if core.channel.compressed:
+        raise Refused("DEFLATE is active already", "COMPRESSIONACTIVE", status="BAD")
+    core.engine.done(tag, "OK", "DEFLATE active")
+    core.channel.start_compression()
 
 
 async def identify(core: Core, tag: str, command: Identify) -> None:

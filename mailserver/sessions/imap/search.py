@@ -1,4 +1,4 @@
-"""SEARCH (RFC 3501 §6.4.4, RFC 4731, RFC 5032).
+"""SEARCH (RFC 3501 §6.4.4, RFC 4731, RFC 5032, RFC 8474 §6; RFC 8514 SAVEDATE).
 
 Theory     A key becomes a test that picks from candidates. Tests that need less are asked first, and each gets what the
            one before it left: what the view knows, then what the mailbox has in memory, then texts, which the store
@@ -20,14 +20,29 @@ from email.utils import parsedate_tz
 from functools import partial
 from typing import NamedTuple
 
-from mailserver.imap.commands import Aged, And, Dated, HasFlag, InHeader, InSet, InText, Key, Not, Or, Search, Sized
+from mailserver.imap.commands import (
+    Aged,
+    And,
+    Dated,
+    HasFlag,
+    HasId,
+    InHeader,
+    InSet,
+    InText,
+    Key,
+    Not,
+    Or,
+    Saved,
+    Search,
+    Sized,
+)
 from mailserver.imap.sequence import Range
 from mailserver.message import Phrase, fields, first
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.reading import header_batches
 from mailserver.sessions.imap.results import answer, saving
 from mailserver.sessions.imap.view import View
-from mailserver.store import Mailbox, Message
+from mailserver.store import Mailbox, Message, ObjectIds
 
 FIRST_BATCH = 500  # candidates that go through a worker at once; each may have to be read
 GROWTH = 4
@@ -35,6 +50,7 @@ SHORT, LONG = 0.025, 0.25
 """Seconds: after a batch that takes less the next is larger, after one that takes more it is smaller."""
 
 _DATE_LIMIT = 200
+_IDS_KEPT = 100_000  # about 200 octets each
 _DAY = 86400
 _EPOCH = datetime.date(1970, 1, 1)
 _VIEW, _MEMORY, _HEADER, _CONTENT, _DATE = range(5)
@@ -50,6 +66,20 @@ class Batch:
     view: View
     mailbox: Mailbox
     gone: set[int] = field(default_factory=set)
+    _ids: dict[int, ObjectIds] = field(default_factory=dict)
+
+    def ids(self, candidates: Numbers) -> Iterable[tuple[int, ObjectIds]]:
+        """By sequence number. Kept for the next key: clients ask for many identifiers at once (RFC 8474 §8.3)."""
+        uids = self.view.uids_of(candidates)
+        missing = [uid for uid in uids if uid not in self._ids and uid not in self.gone]
+        if missing:
+            if len(self._ids) > _IDS_KEPT:
+                self._ids.clear()
+                missing = [uid for uid in uids if uid not in self.gone]
+            found = self.mailbox.object_ids(missing)
+            self._ids |= found
+            self.gone.update(uid for uid in missing if uid not in found)
+        return ((number, self._ids[uid]) for number, uid in zip(candidates, uids, strict=True) if uid in self._ids)
 
     def messages(self, candidates: Numbers) -> dict[int, Message]:
         """By sequence number."""
@@ -90,10 +120,15 @@ def compiled(key: Key, view: View, now: float) -> Test:
             if older:
                 return _known(lambda message: int(message.internal_date) <= limit)
             return _known(lambda message: int(message.internal_date) >= limit)
+        case Saved():
+            earliest, end = _times(key)
+            return _known(lambda message: earliest <= message.saved < end)
         case Dated():
             return Test(_DATE, partial(_sent_in, *_times(key)))
         case InHeader(name, text):
             return Test(_HEADER, partial(_having, Phrase(text, body=False, field=name)))
+        case HasId(wanted, thread):
+            return Test(_HEADER, partial(_called, wanted, thread))
         case InText(text, header):
             return Test(_CONTENT, partial(_having, Phrase(text, header=header)))
         case Not(inner):
@@ -148,7 +183,11 @@ def _having(phrase: Phrase, batch: Batch, candidates: Numbers) -> Numbers:
     return [number for number, uid in zip(candidates, uids, strict=True) if uid in found]
 
 
-def _times(key: Dated) -> tuple[float, float]:
+def _called(wanted: str, thread: bool, batch: Batch, candidates: Numbers) -> Numbers:
+    return [number for number, ids in batch.ids(candidates) if (ids.thread if thread else ids.email) == wanted]
+
+
+def _times(key: Dated | Saved) -> tuple[float, float]:
     """From when on, and up to when, days being those of UTC."""
     start = (key.date - _EPOCH).days * _DAY
     match key.relation:

@@ -1,4 +1,4 @@
-"""SELECT, EXAMINE, CHECK, CLOSE, UNSELECT, EXPUNGE (RFC 3501 §6.3.1, §6.4; RFC 3691; RFC 4315).
+"""SELECT, EXAMINE, CHECK, CLOSE, UNSELECT, EXPUNGE (RFC 3501 §6.3.1, §6.4; RFC 3691; RFC 4315; RFC 8474).
 
 Promises   CLOSE expunges without a word, EXPUNGE tells of each message; neither touches a mailbox opened by EXAMINE.
            UID EXPUNGE removes what is both named and deleted, nothing else.
@@ -37,6 +37,7 @@ async def select(core: Core, tag: str, command: Select) -> None:
         engine.status("OK", "First unseen", f"UNSEEN {unseen}")
     engine.status("OK", "UIDs are valid", f"UIDVALIDITY {mailbox.uidvalidity}")
     engine.status("OK", "Next UID", f"UIDNEXT {mailbox.uidnext}")
+    engine.status("OK", "Where it goes this stays", f"MAILBOXID ({mailbox.mailbox_id})")
     if command.read_only:
         engine.status("OK", "No flags can be changed", "PERMANENTFLAGS ()")
         engine.done(tag, "OK", "Examined", "READ-ONLY")

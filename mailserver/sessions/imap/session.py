@@ -14,6 +14,7 @@ from typing import Any
 
 from mailserver.imap import (
     AppendEnded,
+    AppendNext,
     AppendStarted,
     AuthResponse,
     Event,
@@ -31,8 +32,10 @@ from mailserver.sessions.imap import (
     fetch,
     flags,
     idle,
+    listing,
     login,
     mailboxes,
+    quota,
     search,
     selection,
     sort,
@@ -48,14 +51,18 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.Capability: login.capability,
     commands.Check: selection.check,
     commands.Close: selection.close,
+    commands.Compress: login.compress,
     commands.Copy: copying.copy,
     commands.Create: mailboxes.create,
     commands.Delete: mailboxes.delete,
     commands.Expunge: selection.expunge,
     commands.Fetch: fetch.fetch,
+    commands.GetQuota: quota.get_quota,
+    commands.GetQuotaRoot: quota.get_quota_root,
     commands.Identify: login.identify,
     commands.Idle: idle.idle,
-    commands.List: mailboxes.list_,
+    commands.List: listing.list_,
+    commands.ListSubscribed: listing.list_subscribed,
     commands.Login: login.login,
     commands.Logout: login.logout,
     commands.Namespace: mailboxes.namespace,
@@ -64,6 +71,7 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.Search: search.search,
     commands.Select: selection.select,
     commands.Sort: sort.sort,
+    commands.SetQuota: quota.set_quota,
     commands.StartTLS: login.starttls,
     commands.Status: mailboxes.status,
     commands.Store: flags.store,
@@ -104,7 +112,7 @@ class IMAPSession(Core):
         await self.drain_if_much()
 
     async def _answer(
-        self, event: Request | AppendStarted | LiteralChunk | AppendEnded | AuthResponse | IdleEnded
+        self, event: Request | AppendStarted | AppendNext | LiteralChunk | AppendEnded | AuthResponse | IdleEnded
     ) -> None:
         try:
             match event:

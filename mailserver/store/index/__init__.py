@@ -44,6 +44,7 @@ _EMPTY = (
     "DELETE FROM prepared",
     "DELETE FROM sorting",
     "DELETE FROM headers",
+    "DELETE FROM identities",
     "DELETE FROM packed",
 )
 _FORGET = tuple(f"{statement} WHERE key = ?" for statement in (*_EMPTY, _KEYWORDS))

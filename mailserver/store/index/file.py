@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 R = TypeVar("R")
 
 INDEX_FILE = "mailserver.index"
-VERSION = 3
+VERSION = 4
 BUSY_TIMEOUT = 5.0  # seconds
 CACHE = 256  # KiB, for each open index
 
@@ -47,6 +47,11 @@ _MESSAGES = (
     """,
     "CREATE TABLE snapshots (key INTEGER PRIMARY KEY, turn INTEGER NOT NULL, data BLOB NOT NULL)",
 )
+_IDENTITIES = """
+    CREATE TABLE identities (
+        key INTEGER NOT NULL, uid INTEGER NOT NULL, content BLOB NOT NULL, thread BLOB NOT NULL,
+        PRIMARY KEY (key, uid)) WITHOUT ROWID
+    """
 _PIECES = (
     """
     CREATE TABLE prepared (
@@ -60,6 +65,7 @@ _PIECES = (
         display_to TEXT NOT NULL, message_id TEXT NOT NULL, "references" TEXT NOT NULL, PRIMARY KEY (key, uid))
     """,
     "CREATE TABLE headers (key INTEGER NOT NULL, uid INTEGER NOT NULL, header BLOB NOT NULL, PRIMARY KEY (key, uid))",
+    _IDENTITIES,
 )
 _SCHEMA = (
     """
@@ -77,7 +83,7 @@ _SCHEMA = (
         PRIMARY KEY (key, uid)) WITHOUT ROWID
     """,
 )
-# What takes a file of version 2 to version 3. The prepared pieces are more now, so they are made again.
+# What takes a file of version 2 to ours. The prepared pieces are more now, so they are made again.
 _FROM_2 = (
     "ALTER TABLE mailboxes RENAME COLUMN validity TO key",
     "ALTER TABLE mailboxes ADD COLUMN turn INTEGER NOT NULL DEFAULT 0",
@@ -97,7 +103,7 @@ _FROM_2 = (
     "DROP TABLE vanished_2",
     "ALTER TABLE packed RENAME COLUMN validity TO key",
 )
-_MIGRATIONS = {0: _SCHEMA, 2: _FROM_2}
+_MIGRATIONS = {0: _SCHEMA, 2: _FROM_2, 3: (_IDENTITIES,)}
 """What takes a file of a version to ours; 0 is a new one."""
 
 # What says nothing against the file itself; anything else means that it must be made anew.

@@ -56,6 +56,7 @@ _EXPUNGE = (
     "DELETE FROM prepared WHERE key = ? AND uid = ?",
     "DELETE FROM sorting WHERE key = ? AND uid = ?",
     "DELETE FROM headers WHERE key = ? AND uid = ?",
+    "DELETE FROM identities WHERE key = ? AND uid = ?",
     "DELETE FROM packed WHERE key = ? AND uid = ?",
 )
 

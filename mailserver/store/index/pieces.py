@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mailserver.store.index.file import IndexFile
-from mailserver.store.model import Pieces, Prepared, SortKeys
+from mailserver.store.model import Identity, Pieces, Prepared, SortKeys
 
 _PREPARED = """
 SELECT uid, envelope, body, bodystructure, preview FROM prepared
@@ -26,6 +26,9 @@ WHERE key = ? AND uid IN (SELECT value FROM json_each(?))
 _RANGE = "FROM sorting WHERE key = ? AND uid BETWEEN ? AND ?"
 _KINDS: dict[str, Any] = {"sent": int | None, "reply": int}
 _HEADERS = "SELECT uid, header FROM headers WHERE key = ? AND uid IN (SELECT value FROM json_each(?))"
+
+_IDENTITIES = "SELECT uid, content, thread FROM identities WHERE key = ? AND uid IN (SELECT value FROM json_each(?))"
+_DIGEST = 32  # octets
 
 
 class PieceTables:
@@ -75,6 +78,15 @@ class PieceTables:
 
         return self._file.run(work, {})
 
+    def identities(self, key: int, uids: Iterable[int]) -> dict[int, Identity]:
+        wanted = json.dumps(list(uids))
+
+        def work(db: sqlite3.Connection) -> dict[int, Identity]:
+            rows = db.execute(_IDENTITIES, (key, wanted))
+            return {uid: Identity(*digests) for uid, *digests in rows if all(map(_is_digest, digests))}
+
+        return self._file.run(work, {})
+
     def store(self, key: int, made: Mapping[int, Pieces]) -> bool:
         """False: they were not stored."""
         prepared = [
@@ -83,11 +95,13 @@ class PieceTables:
         ]
         sorting = [(key, uid, *pieces.keys[:-1], " ".join(pieces.keys.references)) for uid, pieces in made.items()]
         headers = [(key, uid, pieces.header) for uid, pieces in made.items()]
+        identities = [(key, uid, *pieces.identity) for uid, pieces in made.items()]
 
         def work(db: sqlite3.Connection) -> bool:
             db.executemany("INSERT OR REPLACE INTO prepared VALUES (?, ?, ?, ?, ?, ?)", prepared)
             db.executemany("INSERT OR REPLACE INTO sorting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", sorting)
             db.executemany("INSERT OR REPLACE INTO headers VALUES (?, ?, ?)", headers)
+            db.executemany("INSERT OR REPLACE INTO identities VALUES (?, ?, ?, ?)", identities)
             return True
 
         return self._file.run(work, False)
@@ -120,6 +134,10 @@ def _are_sort_keys(row: Sequence[object]) -> bool:
 
 def _is_header(value: object) -> bool:
     return isinstance(value, bytes) and value.endswith(b"\n")
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, bytes) and len(value) == _DIGEST
 
 
 def _sort_keys(row: Sequence[Any]) -> SortKeys:

@@ -189,25 +189,25 @@ def test_each_of_several_is_stored_or_refused_by_itself(server: Server) -> None:
     server.account.space.quota = Quota(messages=3)
     small, large = Content(b"Subject: x\r\n\r\n"), Content(b"Subject: y\r\n\r\n" + b"x" * 100)
     jobs = [
-        Job(server.account, "INBOX", Addition(small)),
-        Job(server.account, "Gone", Addition(small)),
-        Job(server.account, "INBOX", Addition(large, frozenset({"\\Nonsense"}))),
-        Job(server.account, "Work", Addition(large, frozenset({"\\Seen"}))),
-        Job(server.account, "INBOX", Addition(large)),
-        Job(server.account, "INBOX", Addition(small)),
+        Job(server.account, "INBOX", [Addition(small)]),
+        Job(server.account, "Gone", [Addition(small)]),
+        Job(server.account, "INBOX", [Addition(large, frozenset({"\\Nonsense"}))]),
+        Job(server.account, "Work", [Addition(large, frozenset({"\\Seen"}))]),
+        Job(server.account, "INBOX", [Addition(large)]),
+        Job(server.account, "INBOX", [Addition(small)]),
     ]
     results = store_together(jobs)
     kinds = [type(result) for result in results]
     assert kinds == [Stored, NoSuchMailbox, InvalidFlag, OverQuota, Stored, Stored]
     inbox = server.account.open("INBOX")
-    assert [results[place].uid for place in (0, 4, 5)] == [message.uid for message in inbox.messages()] == [1, 2, 3]
+    assert [results[place].uids[0] for place in (0, 4, 5)] == [message.uid for message in inbox.messages()] == [1, 2, 3]
     assert inbox.read(2).endswith(b"x" * 100)
     assert server.account.status("Work").messages == 0
     assert not any((server.root / "example.test/alice/tmp").iterdir())
 
 
 def test_what_fails_for_all_is_told_to_each(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs = [Job(server.account, "INBOX", Addition(Content(b"Subject: x\r\n\r\n"))) for _ in range(3)]
+    jobs = [Job(server.account, "INBOX", [Addition(Content(b"Subject: x\r\n\r\n"))]) for _ in range(3)]
     server.account.status("INBOX")
 
     def refuse(*_: object, **__: object) -> None:
@@ -236,7 +236,7 @@ def test_a_job_that_cannot_be_spoils_no_other(server: Server, monkeypatch: pytes
     (server.root / "example.test/alice/dovecot-keywords").write_text("".join(f"{n} k{n}\n" for n in range(26)))
     monkeypatch.setattr(inbox._index.mailboxes, "save", lambda *_: None)
     jobs = [
-        Job(server.account, "INBOX", Addition(Content(MESSAGE), frozenset(flags))) for flags in ([], ["late"], ["k3"])
+        Job(server.account, "INBOX", [Addition(Content(MESSAGE), frozenset(flags))]) for flags in ([], ["late"], ["k3"])
     ]
     assert [type(result) for result in store_together(jobs)] == [Stored, Unavailable, Stored]
     assert [message.flags for message in inbox.messages()] == [set(), {"k3"}]
@@ -244,5 +244,5 @@ def test_a_job_that_cannot_be_spoils_no_other(server: Server, monkeypatch: pytes
 
 def test_a_great_many_are_stored_in_portions(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(appends, "TOGETHER", 3)
-    jobs = [Job(server.account, "INBOX", Addition(Content(b"Subject: %d\r\n\r\n" % number))) for number in range(10)]
-    assert [result.uid for result in store_together(jobs)] == list(range(1, 11))
+    jobs = [Job(server.account, "INBOX", [Addition(Content(b"Subject: %d\r\n\r\n" % number))]) for number in range(10)]
+    assert [result.uids[0] for result in store_together(jobs)] == list(range(1, 11))

@@ -1,0 +1,97 @@
+"""Listening sockets that several processes serve: bound by the one that starts the others, accepted from by these.
+
+Of a TCP port each process has a socket of its own, among which the system spreads the connections (SO_REUSEPORT); it
+stays open in the first process, so that connections wait while a process is started again. Others are shared by all.
+
+Promises   All is bound before privileges are dropped. The process that binds accepts nothing.
+On failure CannotListenError when a socket cannot be bound.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.application.service import Service as TwistedService
+from twisted.internet import endpoints, protocol, tcp
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from mailserver.config.network import Endpoint, parse_endpoint
+from mailserver.net.connection import Service
+from mailserver.net.factory import ServiceFactory
+
+BACKLOG = 128
+
+
+class BoundSockets(TwistedService):
+    """Of one listener, for `count` processes."""
+
+    def __init__(self, reactor: Any, endpoint: str, count: int) -> None:
+        self._reactor = reactor
+        self._endpoint = endpoint
+        self._count = count
+        self._ports: list[Any] = []
+
+    def privilegedStartService(self) -> None:
+        parsed = parse_endpoint(self._endpoint)
+        if parsed.kind in ("tcp", "tcp6"):
+            self._ports = [self._own_socket(parsed) for _ in range(self._count)]
+        else:
+            self._ports = [self._common_socket()] * self._count
+        for port in self._ports:
+            port.stopReading()
+
+    def _own_socket(self, endpoint: Endpoint) -> Any:
+        port = _ReusedPort(endpoint.port or 0, protocol.Factory(), BACKLOG, endpoint.where, self._reactor)
+        port.startListening()
+        return port
+
+    def _common_socket(self) -> Any:
+        listening = endpoints.serverFromString(self._reactor, self._endpoint).listen(protocol.Factory())
+        bound: list[Any] = []
+        listening.addBoth(bound.append)  # binding is done at once
+        if isinstance(bound[0], Failure):
+            bound[0].raiseException()
+        return bound[0]
+
+    def of(self, number: int) -> tuple[int, socket.AddressFamily]:
+        """The descriptor and the family of the socket for a process, counted from 0."""
+        port = self._ports[number]
+        return port.fileno(), socket.AddressFamily(port.addressFamily)
+
+    def stopService(self) -> Any:
+        for port in set(self._ports):
+            port.stopListening()
+
+
+class _ReusedPort(tcp.Port):
+    def createInternetSocket(self) -> socket.socket:
+        made: socket.socket = super().createInternetSocket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        return made
+
+
+class AdoptedSocket(TwistedService):
+    """Serves what comes in on a socket that another process bound; its descriptor is this service's to close."""
+
+    def __init__(self, reactor: Any, fd: int, family: socket.AddressFamily, service: Service) -> None:
+        self._reactor = reactor
+        self._fd = fd
+        self._family = family
+        self._factory = ServiceFactory(service)
+        self._port: Any = None
+
+    def startService(self) -> None:
+        super().startService()
+        with socket.socket(fileno=self._fd) as adopted:
+            adopted.setblocking(False)
+            self._port = self._reactor.adoptStreamPort(adopted.fileno(), self._family, self._factory)
+
+    def stopService(self) -> Deferred[None] | None:
+        super().stopService()
+        if self._family is socket.AF_UNIX:  # to end the port would remove the name that the others still serve
+            self._port.stopReading()
+            return None
+        stopped: Deferred[None] | None = self._port.stopListening()
+        return stopped

@@ -1,0 +1,136 @@
+r"""LIST and LSUB (RFC 3501 §6.3.8, §6.3.9; RFC 3348, 5258, 5819, 6154).
+
+Theory     A plain LIST shows every name that matches, also one that is only the parent of others. The extended one
+           first finds the names that satisfy the selection options, whatever the patterns say. It shows those of them
+           that match, and their parents where a name itself cannot be shown: with CHILDINFO if RECURSIVEMATCH asks for
+           it, or, when nothing was selected by, as \NonExistent \HasChildren (RFC 5258 §3.3, §3.5).
+Promises   Names leave encoded. Reference and pattern are simply joined, as by most servers. Time grows with the names
+           and the octets of the patterns, not with the number of patterns. A mailbox has its STATUS behind its LIST, or
+           is told to be gone.
+On failure A mailbox whose STATUS the disk refuses is listed without it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+
+from mailserver.imap import SEPARATOR, Pattern, responses
+from mailserver.imap.commands import List, ListSubscribed
+from mailserver.imap.commands.listing import RECURSIVE, SPECIAL_USE, SUBSCRIBED
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.mailboxes import status_data
+from mailserver.store import AccountStore, Folder, NoSuchMailbox, StoreError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """`chosen`: it satisfies the selection options itself. `below`: what CHILDINFO names."""
+
+    folder: Folder
+    chosen: bool = True
+    subscribed: bool = False
+    below: tuple[bytes, ...] = ()
+
+
+async def list_(core: Core, tag: str, command: List) -> None:
+    if not command.extended and not command.patterns[0]:
+        core.engine.untagged(b"LIST (\\Noselect) " + _separator(core) + b' ""')
+    else:
+        pattern = Pattern(*(command.reference + text for text in command.patterns if text))
+        folders, subscribed = await core.workers.run(_known, core.account, command)
+        found = _extended(command, pattern, folders, subscribed) if command.extended else _plain(pattern, folders)
+        for line in found:
+            await _tell(core, command, line)
+            await core.drain_if_much()
+    core.engine.done(tag, "OK", "Listed")
+
+
+def _known(account: AccountStore, command: List) -> tuple[list[Folder], frozenset[str]]:
+    """Blocking. Subscriptions are read only when they matter."""
+    wanted = SUBSCRIBED in command.selecting | command.returning
+    return account.folders(), frozenset(account.subscriptions() if wanted else ())
+
+
+def _plain(pattern: Pattern, folders: list[Folder]) -> Iterator[_Line]:
+    return (_Line(folder) for folder in folders if pattern.matches(folder.name))
+
+
+def _extended(command: List, pattern: Pattern, folders: list[Folder], subscribed: Set[str]) -> Iterator[_Line]:
+    options = command.selecting
+    chosen = {folder.name for folder in folders if folder.selectable}
+    criteria = options & {SUBSCRIBED, SPECIAL_USE}
+    if SUBSCRIBED in options:
+        chosen = set(subscribed)
+    if SPECIAL_USE in options:
+        chosen &= {folder.name for folder in folders if folder.special_use}
+    parents: set[str] = set()
+    unseen: set[str] = set()  # parents of a name that is chosen and does not match
+    if RECURSIVE in options or not criteria:
+        for name in chosen:
+            above = _parents(name)
+            parents.update(above)
+            if not pattern.matches(name):
+                unseen.update(above)
+    below = tuple(sorted(criteria)) if RECURSIVE in options else ()
+    known = {folder.name: folder for folder in folders}
+    for name in sorted(chosen | unseen, key=lambda name: (name != "INBOX", name)):
+        if pattern.matches(name):
+            folder = known.get(name) or Folder(name, selectable=False, has_children=False)
+            yield _Line(folder, name in chosen, name in subscribed, below if name in parents else ())
+
+
+async def _tell(core: Core, command: List, line: _Line) -> None:
+    folder, status = line.folder, None
+    missing = not folder.selectable
+    if command.status and line.chosen and not missing:
+        try:
+            status = await status_data(core, folder.name, command.status)
+        except NoSuchMailbox:
+            missing = True
+        except StoreError as error:
+            log.info("session=%s the status of a mailbox: %s", core.channel.id, error)
+    attributes = [b"\\NonExistent" if command.extended else b"\\Noselect"] if missing else []
+    attributes.append(b"\\HasChildren" if folder.has_children else b"\\HasNoChildren")
+    attributes += [use.encode() for use in sorted(folder.special_use)]
+    if line.subscribed:
+        attributes.append(b"\\Subscribed")
+    words = [b"LIST", b"(" + b" ".join(attributes) + b")", _separator(core), core.engine.mailbox(folder.name)]
+    if line.below:
+        words.append(b'("CHILDINFO" ("' + b'" "'.join(line.below) + b'"))')
+    core.engine.untagged(b" ".join(words))
+    if status is not None:
+        core.engine.untagged(status)
+
+
+def _separator(core: Core) -> bytes:
+    return responses.string(core.engine.separator.encode())
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split(SEPARATOR)
+    return [SEPARATOR.join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+async def list_subscribed(core: Core, tag: str, command: ListSubscribed) -> None:
+    names = await core.workers.run(core.account.subscriptions)
+    for name, attributes in _subscribed(names, command.reference + command.pattern):
+        line = b"LSUB (%b) %b %b" % (attributes, _separator(core), core.engine.mailbox(name))
+        core.engine.untagged(line)
+        await core.drain_if_much()
+    core.engine.done(tag, "OK", "Listed")
+
+
+def _subscribed(names: list[str], text: str) -> Iterator[tuple[str, bytes]]:
+    r"""Subscribed names; for a pattern with `%` also parents of those, as \Noselect (§6.3.9)."""
+    pattern = Pattern(text)
+    found = {name: b"" for name in names if pattern.matches(name)}
+    if text.endswith("%"):
+        for name in names:
+            for parent in _parents(name):
+                if parent not in found and pattern.matches(parent):
+                    found[parent] = b"\\Noselect"
+    yield from sorted(found.items())

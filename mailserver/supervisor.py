@@ -1,0 +1,151 @@
+"""The process that starts the workers of `workers = N`, and starts again what crashes. It serves nothing itself.
+
+Promises   The sockets are bound before privileges are dropped and stay bound while a worker is started again. Each
+           worker ends with this process, however that ends. At the stop workers have `GRACE` seconds.
+On failure A worker that ends is started again after a second; when it ended soon, after twice as long as the last time.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+from mailserver.config.model import Configuration
+from mailserver.net.logs import take_up
+from mailserver.net.shared import BoundSockets
+
+log = logging.getLogger(__name__)
+
+GRACE = 60.0  # seconds until a worker that does not stop is killed
+DELAY_FIRST, DELAY_LONGEST = 1.0, 60.0
+LONG_ENOUGH = 60.0  # a worker that ran so long did not fail at its start
+
+FIRST_SOCKET = 10  # descriptors in the worker
+
+
+class Supervisor(MultiService):
+    """`prepare` makes what workers would make at the same time. `own_log`: the log is standard output, and the workers
+    write into it by themselves; else this process writes what they say.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        path: Path,
+        reactor: Any,
+        *,
+        count: int,
+        own_log: bool,
+        prepare: Callable[[], None],
+    ) -> None:
+        super().__init__()
+        self._own_log = own_log
+        self._path = path
+        self._reactor = reactor
+        self._prepare = prepare
+        self._sockets = [BoundSockets(reactor, each.endpoint, count) for each in configuration.listener]
+        self._workers = [_Worker(self, number) for number in range(count)]
+        self.stopping = False
+        for bound in self._sockets:
+            bound.setServiceParent(self)
+
+    def startService(self) -> None:
+        self._prepare()
+        super().startService()
+        for worker in self._workers:
+            worker.start()
+
+    def spawn(self, number: int, protocol: ProcessProtocol) -> Any:
+        handed = [bound.of(number) for bound in self._sockets]
+        arguments = [sys.executable, "-m", "mailserver.worker", "--config", str(self._path)]
+        arguments += ["--number", str(number)]
+        descriptors: dict[int, Any] = {0: "w", 1: "r", 2: "r"}
+        if self._own_log:
+            descriptors |= {1: 1, 2: 2}
+            arguments.append("--own-log")
+        for place, (fd, family) in enumerate(handed, FIRST_SOCKET):
+            descriptors[place] = fd
+            arguments += ["--socket", f"{place}:{family.value}"]
+        return self._reactor.spawnProcess(protocol, sys.executable, arguments, env=None, childFDs=descriptors)
+
+    def later(self, seconds: float, call: Callable[[], object]) -> None:
+        self._reactor.callLater(seconds, call)
+
+    def stopService(self) -> Deferred[Any]:
+        self.stopping = True
+        stopped = gatherResults([worker.stop() for worker in self._workers])
+        return stopped.addCallback(lambda _: MultiService.stopService(self))
+
+
+class _Worker:
+    """One process after the other, in the same place."""
+
+    def __init__(self, supervisor: Supervisor, number: int) -> None:
+        self._supervisor = supervisor
+        self._number = number
+        self._process: Any = None
+        self._ended: Deferred[None] | None = None
+        self._begun = 0.0
+        self._delay = DELAY_FIRST
+
+    def start(self) -> None:
+        if self._supervisor.stopping:
+            return
+        self._begun = time.monotonic()
+        self._process = self._supervisor.spawn(self._number, _Process(self.ended))
+        log.info("worker=%d pid=%d started", self._number, self._process.pid)
+
+    def ended(self, reason: str) -> None:
+        self._process = None
+        if self._ended is not None:
+            self._ended.callback(None)
+            return
+        if time.monotonic() - self._begun >= LONG_ENOUGH:
+            self._delay = DELAY_FIRST
+        log.error("worker=%d ended: %s; started again in %.0f s", self._number, reason, self._delay)
+        self._supervisor.later(self._delay, self.start)
+        self._delay = min(self._delay * 2.0, DELAY_LONGEST)
+
+    def stop(self) -> Deferred[None]:
+        self._ended = Deferred()
+        if self._process is None:
+            self._ended.callback(None)
+        else:
+            self._signal("TERM")
+            self._supervisor.later(GRACE, lambda: self._signal("KILL"))
+        return self._ended
+
+    def _signal(self, name: str) -> None:
+        if self._process is not None:
+            try:
+                self._process.signalProcess(name)
+            except ProcessExitedAlready:
+                pass
+
+
+class _Process(ProcessProtocol):
+    """What the process writes is its log, and goes where that of this one goes."""
+
+    def __init__(self, ended: Callable[[str], None]) -> None:
+        self._ended = ended
+        self._line = b""
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        *lines, self._line = (self._line + data).split(b"\n")
+        for line in lines:
+            take_up(line)
+
+    def processEnded(self, reason: Failure) -> None:
+        if self._line:
+            take_up(self._line)
+        self._ended(str(reason.value).rstrip("."))

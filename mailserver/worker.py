@@ -1,0 +1,77 @@
+"""One of several worker processes, as `supervisor` starts it: `python -m mailserver.worker`. Not for the command line.
+
+Promises   It serves the sockets that it was given until SIGTERM, or until the process that started it has gone: its
+           standard input ends then.
+On failure Exit status 1 and a word in the log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.stdio import StandardIO
+from twisted.logger import ILogObserver, globalLogBeginner, textFileLogObserver
+from twisted.python.failure import Failure
+
+from mailserver.config.loader import ConfigurationError, load
+from mailserver.net.clock import use_monotonic_time
+from mailserver.net.logs import bridge, hand_up
+from mailserver.net.tls import CertificateError
+
+if TYPE_CHECKING:
+    from mailserver.service import MailServer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--number", type=int, required=True, help="which of the workers this is, from 0")
+    parser.add_argument("--own-log", action="store_true", help="standard output is the log itself")
+    parser.add_argument("--socket", action="append", default=[], help="descriptor and family, for each listener")
+    options = parser.parse_args()
+    from twisted.internet import reactor
+
+    use_monotonic_time(reactor)
+    observer = textFileLogObserver(sys.stdout) if options.own_log else cast(ILogObserver, hand_up)
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+    bridge()
+    sockets = [_socket(text) for text in options.socket]
+    from mailserver.service import MailServer
+
+    try:
+        server = MailServer(load(options.config), reactor, sockets=sockets, number=options.number)
+    except (ConfigurationError, CertificateError) as error:
+        sys.exit(f"mailserver: {error}")
+    _run(reactor, server)
+
+
+def _socket(text: str) -> tuple[int, socket.AddressFamily]:
+    fd, _, family = text.partition(":")
+    return int(fd), socket.AddressFamily(int(family))
+
+
+def _run(reactor: Any, server: MailServer) -> None:
+    reactor.addSystemEventTrigger("before", "shutdown", server.stopService)
+    reactor.callWhenRunning(server.startService)
+    StandardIO(_Starter(reactor), reactor=reactor)
+    reactor.run()
+
+
+class _Starter(Protocol):
+    """The process that started this one, at the other end of standard input."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._reactor.running:
+            self._reactor.stop()
+
+
+if __name__ == "__main__":
+    main()

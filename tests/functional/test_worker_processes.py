@@ -1,0 +1,164 @@
+"""`workers = 2`: two processes serve the same ports, and one is started again when it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import smtplib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import ALICE, PASSWORD, RunningServer
+from tests.support.sink import SMTPSink, wait_until
+
+MESSAGE = "Subject: hello\r\n\r\nx\r\n"
+
+
+@pytest.fixture
+def sink() -> Iterator[SMTPSink]:
+    with SMTPSink() as sink:
+        yield sink
+
+
+@pytest.fixture
+def server(tmp_path: Path, sink: SMTPSink) -> Iterator[RunningServer]:
+    relay = {"smarthost": f"127.0.0.1:{sink.port}", "retry_first": "1 s", "retry_max": "1 s"}
+    with RunningServer(tmp_path, workers=2, sections={"relay": relay}) as server:
+        wait_until(lambda: server.log().count("ready, as") == 2, 20, "two workers")
+        yield server
+
+
+def workers(server: RunningServer) -> list[int]:
+    assert server.process is not None
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    return [int(pid) for pid in children]
+
+
+def connections(pid: int, port: int) -> int:
+    """Established connections of a process at one of its ports."""
+    sockets = {str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()}
+    lines = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    ours = [line for line in lines if line[1].endswith(f":{port:04X}") and line[3] == "01"]
+    return sum(f"socket:[{line[9]}]" in sockets for line in ours)
+
+
+def submit(server: RunningServer, recipient: str) -> None:
+    with smtplib.SMTP("localhost", server.ports.submission, local_hostname="client.test", timeout=30) as client:
+        client.login(ALICE, PASSWORD)
+        client.sendmail(ALICE, [recipient], MESSAGE)
+
+
+def test_both_serve_and_idle_in_one_hears_of_a_delivery_by_the_other(server: RunningServer) -> None:
+    clients = [server.imap() for _ in range(12)]
+    assert all(connections(pid, server.ports.imap) for pid in workers(server)), "the system spreads them"
+    for client in clients:
+        client.select("INBOX")
+        client.send(b"i IDLE\r\n")
+        assert client.readline() == b"+ idling\r\n"
+    time.sleep(0.3)
+    began = time.monotonic()
+    with server.smtp() as sender:
+        sender.sendmail("x@example.net", [ALICE], MESSAGE)
+    for client in clients:
+        assert client.readline() == b"* 1 EXISTS\r\n"
+    assert time.monotonic() - began < 1.0
+    told = []
+    for client in clients:
+        client.send(b"DONE\r\n")
+        while not (line := client.readline()).startswith(b"i OK"):
+            told.append(line)
+        client.shutdown()
+    assert told.count(b"* 1 RECENT\r\n") in (1, 2), "for one session of each process"
+
+
+def test_one_delivers_what_both_take(server: RunningServer, sink: SMTPSink) -> None:
+    for n in range(20):
+        submit(server, f"u{n}@elsewhere.test")
+    taken = sink.wait(20, 10)
+    assert len({message.recipients[0] for message in taken}) == len(taken) == 20
+    assert server.log().count("another process delivers this queue") == 1
+
+
+def test_new_mail_in_the_one_wakes_the_other_at_once(server: RunningServer, sink: SMTPSink) -> None:
+    delays = []
+    for n in range(12):
+        began = time.monotonic()
+        submit(server, f"u{n}@elsewhere.test")
+        sink.wait(n + 1, 10)
+        delays.append(time.monotonic() - began)
+    assert sorted(delays)[len(delays) * 3 // 4] < 0.5, f"not once a second: {delays}"
+
+
+def test_one_that_is_killed_is_started_again_while_the_other_serves(server: RunningServer, sink: SMTPSink) -> None:
+    for round in range(2):
+        first, *others = workers(server)
+        victim = first if round == 0 else others[-1]
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda gone=victim: gone not in workers(server), what="its end")
+        for n in range(6):
+            submit(server, f"u{round}.{n}@elsewhere.test")  # also where its socket waits for the new one
+        wait_until(lambda gone=victim: len(workers(server)) == 2 and gone not in workers(server), 10, "a new worker")
+        sink.wait(6 * (round + 1), 15)
+    assert len({message.recipients[0] for message in sink.taken}) == 12
+    log = server.log()
+    assert log.count("started again in") == 2
+    assert re.search(r"worker=\d ended: .*signal 9; started again in 1 s", log)
+
+
+def test_all_end_together(tmp_path: Path) -> None:
+    server = RunningServer(tmp_path, workers=2).start()
+    pids = workers(server)
+    assert len(pids) == 2
+    server.stop()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert list((server.data / "queue" / "bells").iterdir()) == []
+
+
+def test_when_the_first_process_is_killed_the_workers_end(tmp_path: Path) -> None:
+    server = RunningServer(tmp_path, workers=2).start()
+    pids = workers(server)
+    assert server.process is not None
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.wait()
+    server.process = None
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 15, "the end of the workers")
+    with RunningServer(tmp_path / "again", workers=2) as again, again.smtp() as client:
+        assert client.noop()[0] == 250
+
+
+def test_the_log_of_all_is_one_file(tmp_path: Path) -> None:
+    server = RunningServer(tmp_path, workers=2, sections={"limits": {"errors": 1}})
+    log = tmp_path / "twistd.log"
+    twistd = Path(sys.executable).parent / "twistd"
+    command = [twistd, "-n", "--pidfile=", f"--logfile={log}", "mailserver", "--config", server.config]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        wait_until(lambda: log.exists() and log.read_text().count("ready, as") == 2, 20, "two workers")
+        process.terminate()
+        assert process.wait(30) in (0, -signal.SIGTERM)
+        assert process.stdout is not None
+        assert process.stdout.read() == b""
+    lines = log.read_text().splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\S+ \[(-|[\w.]+#\w+)\] ", line) for line in lines)
+    assert any("[mailserver.service#info] ready, as" in line for line in lines)
+
+
+def test_a_limit_for_an_address_counts_the_connections_to_all_workers(tmp_path: Path) -> None:
+    limits = {"connections_per_address": 6}
+    with RunningServer(tmp_path, workers=2, sections={"limits": limits}) as server:
+        wait_until(lambda: server.log().count("ready, as") == 2, 20, "two workers")
+        time.sleep(0.5)  # the connections that saw whether it serves have been released
+        greetings = []
+        with ExitStack() as stack:
+            for _ in range(16):
+                connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.ports.smtp), 10))
+                greetings.append(connection.recv(100)[:3])
+        assert greetings.count(b"220") in (6, 7), "where two are admitted at the same moment"
+        assert greetings.count(b"421") == 16 - greetings.count(b"220")
