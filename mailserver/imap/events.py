@@ -68,7 +68,7 @@ class Rejected:
     """A command that is malformed or out of place, with the answer it deserves: `reject(event)`.
 
     `tag` None: the answer is untagged. `fatal`: the connection cannot go on. It also ends an AUTHENTICATE, an IDLE or
-    an APPEND that has begun.
+    an APPEND that has begun. `loses_saved`: what a search has saved is to be forgotten (RFC 5182).
     """
 
     tag: str | None
@@ -76,6 +76,7 @@ class Rejected:
     status: str = "BAD"
     code: str | None = None
     fatal: bool = False
+    loses_saved: bool = False
 
 
 Event = Request | AppendStarted | AppendNext | LiteralChunk | AppendEnded | AuthResponse | IdleEnded | Rejected

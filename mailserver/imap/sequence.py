@@ -23,13 +23,19 @@ _RANGE = re.compile(r"([1-9]\d{0,9}|\*)(?::([1-9]\d{0,9}|\*))?")
 
 @dataclass(frozen=True, slots=True)
 class SequenceSet:
-    """The ranges as they were written, each with its smaller end first."""
+    """The ranges as they were written, each with its smaller end first.
+
+    `saved`: written as `$`, which stands for what a search has saved (RFC 5182); there are no ranges then.
+    """
 
     ranges: tuple[Range, ...]
+    saved: bool = False
 
     @classmethod
     def parse(cls, text: str) -> SequenceSet:
         """Raises ValueError."""
+        if text == "$":
+            return cls((), saved=True)
         return cls(tuple(_parse_range(part) for part in text.split(",")))
 
     @property

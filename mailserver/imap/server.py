@@ -386,7 +386,7 @@ class ServerConnection:
         if self._pieces:
             match = _TAG.match(self._pieces[0])
             tag = match[0].decode() if match else None
-        refusal = Rejected(tag, fault.text, fault.status, fault.code)
+        refusal = Rejected(tag, fault.text, fault.status, fault.code, loses_saved=fault.loses_saved)
         self._forget_command()
         self._mode = self._read_command
         if announced is None or announced.waits:

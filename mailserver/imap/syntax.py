@@ -36,7 +36,7 @@ _QUOTED = re.compile(rb'"((?:[^\x00\r\n"\\]|\\["\\])*)"')
 _QUOTED_PAIR = re.compile(rb'\\(["\\])')
 _LITERAL = re.compile(rb"\{(\d{1,10})\+?\}\r?\n")
 _NUMBER = re.compile(rb"\d{1,10}")
-SEQUENCE = re.compile(rb"[\d*:,]+")
+SEQUENCE = re.compile(rb"[\d*:,]+|\$")
 _FLAG = re.compile(rb'\\?[^\x00-\x20\x7f-\xff(){%*"\\\]]+')
 _DATE = re.compile(rb'("?)(\d{1,2})-([A-Za-z]{3})-(\d{4})\1')
 _DATE_TIME = re.compile(rb'"([ \d]\d)-([A-Za-z]{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)"')
@@ -45,13 +45,17 @@ _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 
 
 class Fault(Exception):
-    """The command cannot be taken. `status` is BAD, or NO where the grammar is right and the value is not."""
+    """The command cannot be taken. `status` is BAD, or NO where the grammar is right and the value is not.
 
-    def __init__(self, text: str, *, status: str = "BAD", code: str | None = None) -> None:
+    `loses_saved`: what a search has saved is forgotten by that (RFC 5182).
+    """
+
+    def __init__(self, text: str, *, status: str = "BAD", code: str | None = None, loses_saved: bool = False) -> None:
         super().__init__(text)
         self.text = text
         self.status = status
         self.code = code
+        self.loses_saved = loses_saved
 
 
 class Reader:
@@ -159,7 +163,9 @@ class Reader:
             return None
         return self.string()
 
-    def listed(self, element: Callable[[], T], what: str = "list", *, empty: bool = False) -> tuple[T, ...]:
+    def listed(
+        self, element: Callable[[], T], what: str = "list", *, empty: bool = False, most: int = LIST_LIMIT
+    ) -> tuple[T, ...]:
         """`"(" element *(SP element) ")"`."""
         self.expect(b"(")
         if empty and self.accept(b")"):
@@ -168,7 +174,7 @@ class Reader:
         while not self.accept(b")"):
             self.space()
             elements.append(element())
-            if len(elements) > LIST_LIMIT:
+            if len(elements) > most:
                 raise Fault(f"the {what} is too long")
         return tuple(elements)
 

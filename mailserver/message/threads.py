@@ -12,7 +12,7 @@ On failure Nothing here fails.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 _STEPS = 2_000_000
@@ -50,7 +50,7 @@ def ordered_subject(subjects: Sequence[int], sent: Sequence[int]) -> Forest:
 
 def references(
     own: Sequence[int],
-    refers: Sequence[Sequence[int]],
+    refers: Iterable[Sequence[int]],
     sent: Sequence[int],
     subjects: Sequence[int],
     replies: Sequence[bool],
@@ -66,7 +66,7 @@ def references(
     return forest
 
 
-def refs(own: Sequence[int], refers: Sequence[Sequence[int]], sent: Sequence[int]) -> Forest:
+def refs(own: Sequence[int], refers: Iterable[Sequence[int]], sent: Sequence[int]) -> Forest:
     """By references alone; the thread with the latest message is the last one."""
     forest, _ = _linked(own, refers, sent)
     latest = {root: max(map(sent.__getitem__, _members(forest, root))) for root in forest.roots}
@@ -78,23 +78,27 @@ def _by_date(sent: Sequence[int]) -> list[int]:
     return sorted(range(len(sent)), key=sent.__getitem__)
 
 
-def _linked(own: Sequence[int], refers: Sequence[Sequence[int]], sent: Sequence[int]) -> tuple[Forest, list[int]]:
+def _linked(own: Sequence[int], refers: Iterable[Sequence[int]], sent: Sequence[int]) -> tuple[Forest, list[int]]:
     """Steps 1 to 3, with the children sorted; and the rank of each message."""
     forest = Forest(len(sent))
     parents = _Links(own).parents(refers)
     children, roots = forest.children, forest.roots
     for place in range(forest.size):
-        parent = _real(parents, parents[place], forest.size)
+        parent = parents[place]
+        if parent >= forest.size:
+            parent = _real(parents, parent, forest.size)
         if parent == NONE:
             roots.append(place)
+        elif (siblings := children.get(parent)) is None:
+            children[parent] = [place]
         else:
-            children.setdefault(parent, []).append(place)
+            siblings.append(place)
     for dummy in [parent for parent in children if parent >= forest.size]:
         roots.append(dummy if len(children[dummy]) > 1 else children.pop(dummy)[0])
     ranks = [0] * forest.size
     for rank, place in enumerate(_by_date(sent)):
         ranks[place] = rank
-    for siblings in children.values():
+    for siblings in [each for each in children.values() if len(each) > 1]:
         siblings.sort(key=ranks.__getitem__)
     return forest, ranks
 
@@ -135,13 +139,15 @@ class _Links:
         self._children = [0] * self._size  # how many
         self._steps = _STEPS + _STEPS_EACH * self._size
 
-    def parents(self, refers: Sequence[Sequence[int]]) -> list[int]:
+    def parents(self, refers: Iterable[Sequence[int]]) -> list[int]:
         """Of messages, and of the dummies behind them."""
-        parents = self._parents
+        parents, nodes = self._parents, self._nodes
         for place, names in enumerate(refers):
             before = NONE
             for name in names:
-                node = self._node(name)
+                node = nodes.get(name, NONE)
+                if node == NONE:
+                    node = self._dummy(name)
                 if before != NONE and parents[node] == NONE:
                     self._link(before, node)
                 before = node
@@ -154,12 +160,10 @@ class _Links:
                     self._link(before, place)
         return parents
 
-    def _node(self, name: int) -> int:
-        node = self._nodes.get(name)
-        if node is None:
-            node = self._nodes[name] = len(self._parents)
-            self._parents.append(NONE)
-            self._children.append(0)
+    def _dummy(self, name: int) -> int:
+        node = self._nodes[name] = len(self._parents)
+        self._parents.append(NONE)
+        self._children.append(0)
         return node
 
     def _link(self, parent: int, node: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -141,6 +141,10 @@ class Links:
         """By UID."""
         return dict(zip(self.uids, range(len(self.uids)), strict=True))
 
-    def referred(self, place: int) -> array[int]:
-        end = self.starts[place + 1] if place + 1 < len(self.starts) else len(self.references)
-        return self.references[self.starts[place] : end]
+    def referred(self, places: Iterable[int]) -> Iterator[Sequence[int]]:
+        """What the messages in these places refer to, of one after the other: lists of all would be many objects."""
+        starts, references = self.starts, self.references
+        ends = array("I", [*starts[1:], len(references)])
+        for place in places:
+            start, end = starts[place], ends[place]
+            yield references[start:end] if start < end else ()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -74,13 +74,13 @@ shelf = Shelf()
 
 
 class Threadable(NamedTuple):
-    """What messages are threaded by; the lists are as long as `uids`."""
+    """What messages are threaded by; the lists are as long as `uids`, or empty where not asked for."""
 
     uids: list[int]
     own: list[int]
     """What stands for the message's identifier; 0: it has none."""
-    references: list[Sequence[int]]
-    """As `own`, of the messages that it refers to, the one that it answers last."""
+    references: Iterator[Sequence[int]]
+    """As `own`, of the messages that it refers to, the one that it answers last; to be gone through once."""
     sent: list[int]
     subjects: list[int]
     """Numbers in the order of the base subjects; 0: it is empty."""
@@ -128,29 +128,32 @@ class Sorting:
             return self._existing(column.values(), uids)
         return self._sent(column, uids)
 
-    def threadable(self, uids: Sequence[int]) -> Threadable:
-        """All that messages are threaded by."""
-        subject, sent, links = (self._learned(name, uids)[0] for name in THREADING)
-        assert isinstance(subject, Texts) and isinstance(sent, Dates) and isinstance(links, Links)
-        dates = self._sent(sent, uids)
-        subjects, empty, places = subject.values(), subject.empty(), links.places()
-        here = [uid for uid in uids if uid in dates and uid in subjects and uid in places]
-        at = list(map(places.__getitem__, here))
-        numbers = map(subjects.__getitem__, here)
+    def threadable(self, uids: Sequence[int], *, linked: bool) -> Threadable:
+        """All that messages are threaded by; where not `linked`, only dates and subjects."""
+        subjects, sent = self._learned(_SUBJECT, uids)[0], self._learned(_SENT, uids)[0]
+        links = self._learned(_LINKS, uids)[0] if linked else None
+        assert isinstance(subjects, Texts) and isinstance(sent, Dates) and isinstance(links, Links | None)
+        dates, ranks, empty = self._sent(sent, uids), subjects.values(), subjects.empty()
+        places = links.places() if links is not None else ranks
+        here = [uid for uid in dates if uid in ranks and uid in places]
+        at = list(map(places.__getitem__, here)) if links is not None else []
+        links = links or Links()
         return Threadable(
             here,
             list(map(links.own.__getitem__, at)),
-            list(map(links.referred, at)),
+            links.referred(at),
             list(map(dates.__getitem__, here)),
-            [0 if number == empty else number + 1 for number in numbers],
+            [0 if number == empty else number + 1 for number in map(ranks.__getitem__, here)],
             list(map(bool, map(links.replies.__getitem__, at))),
         )
 
     def _sent(self, column: Dates, uids: Sequence[int]) -> dict[int, int]:
         """Where there is no sent date the internal one counts (RFC 5256 §2.2)."""
         sent, arrivals = column.values(), self._arrivals()
-        known = [uid for uid in uids if uid in sent and uid in arrivals]
-        return {uid: arrivals[uid] if sent[uid] == ABSENT else sent[uid] for uid in known}
+        dates = _picked(sent, [uid for uid in uids if uid in arrivals])
+        for uid in [uid for uid, seconds in dates.items() if seconds == ABSENT]:
+            dates[uid] = arrivals[uid]
+        return dates
 
     def _arrivals(self) -> dict[int, int]:
         """In whole seconds, as clients are told."""

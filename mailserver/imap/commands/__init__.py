@@ -46,9 +46,11 @@ from mailserver.imap.commands.mailboxes import (
     Subscribe,
 )
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
+from mailserver.imap.commands.parts import Partial
 from mailserver.imap.commands.quota import GetQuota, GetQuotaRoot, SetQuota
 from mailserver.imap.commands.returns import Returns
 from mailserver.imap.commands.search import (
+    Aged,
     And,
     Dated,
     HasFlag,
@@ -68,6 +70,7 @@ from mailserver.imap.states import State
 from mailserver.imap.syntax import Fault, Reader
 
 __all__ = [
+    "Aged",
     "And",
     "Append",
     "Attribute",
@@ -104,6 +107,7 @@ __all__ = [
     "Noop",
     "Not",
     "Or",
+    "Partial",
     "Rename",
     "Returns",
     "Saved",

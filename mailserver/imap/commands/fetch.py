@@ -1,4 +1,4 @@
-"""FETCH (RFC 3501 §6.4.5; RFC 8474 OBJECTID; RFC 8514 SAVEDATE; RFC 8970 PREVIEW)."""
+"""FETCH (RFC 3501 §6.4.5; RFC 8474 OBJECTID; RFC 8514 SAVEDATE; RFC 8970 PREVIEW; RFC 9394 PARTIAL)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+from mailserver.imap.commands.parts import Partial, partial
 from mailserver.imap.responses import astring
 from mailserver.imap.sequence import SequenceSet
 from mailserver.imap.syntax import Fault, Reader
@@ -79,11 +80,12 @@ _ITEMS: dict[bytes, Item] = {
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """`items` without repetition, in the order asked for."""
+    """`items` without repetition, in the order asked for. `partial`: only this part of the messages."""
 
     messages: SequenceSet
     by_uid: bool
     items: tuple[Item, ...]
+    partial: Partial | None = None
 
 
 def fetch(reader: Reader, *, by_uid: bool = False) -> Fetch:
@@ -92,12 +94,23 @@ def fetch(reader: Reader, *, by_uid: bool = False) -> Fetch:
     reader.space()
     listed = reader.looking_at(b"(")
     items = reader.listed(lambda: _item(reader), "list of items") if listed else _macro_or_item(reader)
+    part: Partial | None = None
+    if reader.accept(b" "):
+        (part,) = reader.listed(lambda: _modifier(reader), "modifiers", most=1)
+        if not by_uid:
+            raise Fault("PARTIAL goes with UID FETCH")
     if by_uid and Attribute.UID not in items:
         items = (Attribute.UID, *items)
     items = tuple(dict.fromkeys(items))
     if len(items) > ITEM_LIMIT:
         raise Fault("too many items")
-    return Fetch(messages, by_uid, items)
+    return Fetch(messages, by_uid, items, part)
+
+
+def _modifier(reader: Reader) -> Partial:
+    if reader.keyword("modifier") != b"PARTIAL":
+        raise Fault("unknown modifier")
+    return partial(reader)
 
 
 def _macro_or_item(reader: Reader) -> tuple[Item, ...]:

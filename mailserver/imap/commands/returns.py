@@ -1,19 +1,31 @@
-"""RETURN of SEARCH and its kin: what of the result is to be told (RFC 4731, RFC 4466)."""
+"""RETURN of SEARCH and its kin: what of the result is to be told (RFC 4731, RFC 4466, RFC 5182, RFC 9394)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mailserver.imap.commands.parts import Partial, partial
 from mailserver.imap.syntax import Fault, Reader
 
-_OPTIONS = frozenset({"MIN", "MAX", "ALL", "COUNT"})
+_OPTIONS = frozenset({"MIN", "MAX", "ALL", "COUNT", "SAVE"})
+_PARTIAL = "PARTIAL"
 
 
 @dataclass(frozen=True, slots=True)
 class Returns:
-    """`options` of MIN, MAX, ALL, COUNT."""
+    """`options` of MIN, MAX, ALL, COUNT, SAVE, PARTIAL; with the last one there is `partial`."""
 
     options: frozenset[str] = frozenset({"ALL"})
+    partial: Partial | None = None
+
+    @property
+    def saves(self) -> bool:
+        return "SAVE" in self.options
+
+    @property
+    def tells(self) -> bool:
+        """There is to be an ESEARCH response: something else is asked for than to save."""
+        return self.options != {"SAVE"}
 
 
 def returns(reader: Reader) -> Returns | None:
@@ -24,11 +36,19 @@ def returns(reader: Reader) -> Returns | None:
         return None
     reader.space()
     listed = reader.listed(lambda: _option(reader), "list of results", empty=True)
-    return Returns(frozenset(listed)) if listed else Returns()  # RFC 4731 §3.1: nothing asked for means ALL
+    if not listed:
+        return Returns()  # RFC 4731 §3.1: nothing asked for means ALL
+    options = frozenset(name for name, _ in listed)
+    ranges = [part for _, part in listed if part is not None]
+    if len(ranges) > 1 or (ranges and "ALL" in options):
+        raise Fault("only one of PARTIAL and ALL is allowed")
+    return Returns(options, ranges[0] if ranges else None)
 
 
-def _option(reader: Reader) -> str:
+def _option(reader: Reader) -> tuple[str, Partial | None]:
     name = reader.keyword("result").decode()
+    if name == _PARTIAL:
+        return name, partial(reader)
     if name not in _OPTIONS:
         raise Fault("unknown result")
-    return name
+    return name, None

@@ -1,4 +1,4 @@
-"""SEARCH (RFC 3501 §6.4.4, RFC 4731, RFC 8474 §6; RFC 8514 SAVEDATE): its keys as a tree of values."""
+"""SEARCH (RFC 3501 §6.4.4, RFC 4731, RFC 5032, RFC 8474 §6; RFC 8514 SAVEDATE): its keys as a tree of values."""
 
 from __future__ import annotations
 
@@ -41,6 +41,14 @@ class Dated:
     relation: Relation
     date: datetime.date
     sent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Aged:
+    """By the internal date, `seconds` ago or longer (`older`), or not longer (RFC 5032)."""
+
+    older: bool
+    seconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +108,7 @@ class And:
     keys: tuple[Key, ...]
 
 
-Key = HasFlag | InSet | Dated | Saved | Sized | InHeader | InText | HasId | Not | Or | And
+Key = HasFlag | InSet | Dated | Saved | Aged | Sized | InHeader | InText | HasId | Not | Or | And
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,18 +140,20 @@ def search(reader: Reader, *, by_uid: bool = False) -> Search:
     start = reader.position
     if (word := reader.optional(_WORD)) and word[0].upper() == b"CHARSET":
         reader.space()
-        codec = charset(reader)
+        codec = charset(reader, wanted)
         reader.space()
     else:
         reader.position = start
     return Search(criteria(reader, codec), by_uid, wanted)
 
 
-def charset(reader: Reader) -> str:
+def charset(reader: Reader, returns: Returns | None = None) -> str:
     """The codec for a charset's name. Raises Fault with BADCHARSET."""
     name = reader.astring().upper()
     if name not in CHARSETS:
-        raise Fault("the charset is not known", status="NO", code="BADCHARSET (US-ASCII UTF-8)")
+        loses = returns is not None and returns.saves
+        code = "BADCHARSET (US-ASCII UTF-8)"
+        raise Fault("the charset is not known", status="NO", code=code, loses_saved=loses)
     return CHARSETS[name]
 
 
@@ -211,6 +221,9 @@ class _Keys:
     def dated(self, relation: Relation, *, sent: bool) -> Key:
         return Dated(relation, self._reader.date(), sent)
 
+    def aged(self, *, older: bool) -> Key:
+        return Aged(older, self._reader.positive())
+
     def saved(self, relation: Relation) -> Key:
         return Saved(relation, self._reader.date())
 
@@ -241,6 +254,8 @@ _WITH_ARGUMENT: dict[bytes, Callable[[_Keys], Key]] = {
     b"SENTBEFORE": lambda keys: keys.dated("before", sent=True),
     b"SENTON": lambda keys: keys.dated("on", sent=True),
     b"SENTSINCE": lambda keys: keys.dated("since", sent=True),
+    b"OLDER": lambda keys: keys.aged(older=True),
+    b"YOUNGER": lambda keys: keys.aged(older=False),
     b"SAVEDBEFORE": lambda keys: keys.saved("before"),
     b"SAVEDON": lambda keys: keys.saved("on"),
     b"SAVEDSINCE": lambda keys: keys.saved("since"),

@@ -45,7 +45,7 @@ def sort(reader: Reader, *, by_uid: bool = False) -> Sort:
     reader.space()
     listed = reader.listed(lambda: _criterion(reader), "list of sort criteria")
     reader.space()
-    codec = charset(reader)
+    codec = charset(reader, wanted)
     reader.space()
     first: dict[By, Criterion] = {}
     for criterion in listed:

@@ -12,7 +12,6 @@ On failure A message that another session expunged is left out, and EXPUNGEISSUE
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -38,7 +37,9 @@ _SEEN = "\\Seen"
 async def fetch(core: Core, tag: str, command: Fetch) -> None:
     core.catch_up()
     selected = core.selected
-    picked = selected.pick(command.messages, by_uid=command.by_uid)
+    picked: Sequence[int] = selected.pick(command.messages, by_uid=command.by_uid)
+    if command.partial is not None:
+        picked = command.partial.of(picked)
     fetching = _Fetching(core, selected, command.items)
     await fetching.run(picked)
     core.take_changes()
@@ -173,7 +174,7 @@ class _Fetching:
         """For the disk."""
         return bool(self._from_index or self._if_ready or self._sections)
 
-    async def run(self, picked: array[int]) -> None:
+    async def run(self, picked: Sequence[int]) -> None:
         position = 0
         while position < len(picked):
             numbers = picked[position : position + self._size]

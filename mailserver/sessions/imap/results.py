@@ -1,15 +1,19 @@
-"""The answers to SEARCH and its kin: SEARCH, and ESEARCH where RETURN was used (RFC 4731, RFC 4466 §2.6).
+"""The answers to SEARCH and its kin: SEARCH, and ESEARCH where RETURN was used (RFC 4731, RFC 4466 §2.6); and what is
+saved of them (RFC 5182).
 
 Promises   What is told of no messages is left out, as an empty set cannot be written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from mailserver.imap import compress
 from mailserver.imap.commands import Returns
 from mailserver.imap.responses import string
+from mailserver.sessions.imap.core import Core, Refused
+from mailserver.store import StoreError
 
 Items = list[tuple[str, str]]
 """What an ESEARCH response tells: names and values."""
@@ -25,6 +29,9 @@ def results(returns: Returns, numbers: Sequence[int]) -> Items:
             items.append(("MAX", str(numbers[-1])))
         if "ALL" in returns.options:
             items.append(("ALL", compress(numbers)))
+    if returns.partial is not None:
+        part = returns.partial.of(numbers)
+        items.append(("PARTIAL", f"({returns.partial} {compress(part) or 'NIL'})"))
     if "COUNT" in returns.options:
         items.append(("COUNT", str(len(numbers))))
     return items
@@ -39,3 +46,48 @@ def extended(tag: str, items: Items, *, by_uid: bool) -> bytes:
 def plain(name: str, numbers: Iterable[int]) -> bytes:
     """As without RETURN: SEARCH or SORT."""
     return " ".join([name, *map(str, numbers)]).encode()
+
+
+def answer(
+    core: Core,
+    tag: str,
+    name: str,
+    returns: Returns | None,
+    numbers: Sequence[int],
+    uids: Sequence[int],
+    *,
+    by_uid: bool,
+) -> None:
+    """Tells what was found, and saves it, as it was asked for. `name` is that of the plain answer."""
+    found = uids if by_uid else numbers
+    if returns is None:
+        core.engine.untagged(plain(name, found))
+        return
+    if returns.tells:
+        core.engine.untagged(extended(tag, results(returns, found), by_uid=by_uid))
+    if returns.saves:
+        core.selected.view.save(kept(returns, uids))
+
+
+def kept(returns: Returns, uids: Sequence[int]) -> Iterable[int]:
+    """What is saved: all, unless only some are asked for (RFC 5182 §2.4, RFC 9394 §3.2)."""
+    options = returns.options
+    if not uids or options & {"ALL", "COUNT"} or not options & {"MIN", "MAX", "PARTIAL"}:
+        return uids
+    some = set(returns.partial.of(uids)) if returns.partial is not None else set()
+    if "MIN" in options:
+        some.add(uids[0])
+    if "MAX" in options:
+        some.add(uids[-1])
+    return some
+
+
+@contextmanager
+def saving(core: Core, returns: Returns | None) -> Iterator[None]:
+    """When the search fails that was to save something, nothing is saved any longer (RFC 5182 §2.1)."""
+    try:
+        yield
+    except (StoreError, Refused):
+        if returns is not None and returns.saves:
+            core.selected.view.save(())
+        raise

@@ -1,4 +1,4 @@
-"""SEARCH (RFC 3501 §6.4.4, RFC 4731, RFC 8474 §6; RFC 8514 SAVEDATE).
+"""SEARCH (RFC 3501 §6.4.4, RFC 4731, RFC 5032, RFC 8474 §6; RFC 8514 SAVEDATE).
 
 Theory     A key becomes a test that picks from candidates. Tests that need less are asked first, and each gets what the
            one before it left: what the view knows, then what the mailbox has in memory, then texts, which the store
@@ -21,6 +21,7 @@ from functools import partial
 from typing import NamedTuple
 
 from mailserver.imap.commands import (
+    Aged,
     And,
     Dated,
     HasFlag,
@@ -39,7 +40,7 @@ from mailserver.imap.sequence import Range
 from mailserver.message import Phrase, fields, first
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.reading import header_batches
-from mailserver.sessions.imap.results import extended, plain, results
+from mailserver.sessions.imap.results import answer, saving
 from mailserver.sessions.imap.view import View
 from mailserver.store import Mailbox, Message, ObjectIds
 
@@ -97,8 +98,8 @@ class Test:
     pick: Callable[[Batch, Numbers], Numbers]
 
 
-def compiled(key: Key, view: View) -> Test:
-    """`view` gives numbers, UIDs and `*` their meaning."""
+def compiled(key: Key, view: View, now: float) -> Test:
+    """`view` gives numbers, UIDs and `*` their meaning; `now` is what ages count from, since the epoch."""
     match key:
         case HasFlag("\\Recent"):
             return Test(_VIEW, _recent)
@@ -114,6 +115,11 @@ def compiled(key: Key, view: View) -> Test:
         case Dated(sent=False):
             earliest, end = _times(key)
             return _known(lambda message: earliest <= message.internal_date < end)
+        case Aged(older, ago):
+            limit = int(now) - ago
+            if older:
+                return _known(lambda message: int(message.internal_date) <= limit)
+            return _known(lambda message: int(message.internal_date) >= limit)
         case Saved():
             earliest, end = _times(key)
             return _known(lambda message: earliest <= message.saved < end)
@@ -126,13 +132,13 @@ def compiled(key: Key, view: View) -> Test:
         case InText(text, header):
             return Test(_CONTENT, partial(_having, Phrase(text, header=header)))
         case Not(inner):
-            negated = compiled(inner, view)
+            negated = compiled(inner, view, now)
             return Test(negated.cost, partial(_failing, negated))
         case And(keys):
-            tests = _cheapest_first(keys, view)
+            tests = _cheapest_first(keys, view, now)
             return Test(_cost(tests), partial(_passing_all, tests))
         case Or(keys):
-            tests = _cheapest_first(keys, view)
+            tests = _cheapest_first(keys, view, now)
             return Test(_cost(tests), partial(_passing_any, tests))
 
 
@@ -243,8 +249,8 @@ def _without(candidates: Numbers, others: Numbers) -> Numbers:
     return [number for number in candidates if number not in numbers]
 
 
-def _cheapest_first(keys: Iterable[Key], view: View) -> list[Test]:
-    return sorted((compiled(key, view) for key in keys), key=lambda test: test.cost)
+def _cheapest_first(keys: Iterable[Key], view: View, now: float) -> list[Test]:
+    return sorted((compiled(key, view, now) for key in keys), key=lambda test: test.cost)
 
 
 def _cost(tests: list[Test]) -> int:
@@ -261,19 +267,17 @@ class Matches(NamedTuple):
 
 async def search(core: Core, tag: str, command: Search) -> None:
     core.catch_up()
-    found = await matches(core, compiled(command.key, core.selected.view))
-    answer = found.uids if command.by_uid else found.numbers
-    if command.returns is None:
-        core.engine.untagged(plain("SEARCH", answer))
-    else:
-        core.engine.untagged(extended(tag, results(command.returns, answer), by_uid=command.by_uid))
+    with saving(core, command.returns):
+        found = await matches(core, command.key)
+    answer(core, tag, "SEARCH", command.returns, found.numbers, found.uids, by_uid=command.by_uid)
     core.tell_news(expunges=command.by_uid)
     core.engine.done(tag, "OK", "Searched", None if found.complete else "EXPUNGEISSUED")
 
 
-async def matches(core: Core, test: Test) -> Matches:
+async def matches(core: Core, key: Key) -> Matches:
     """Those of the selected mailbox that pass, but for those that are seen to be gone."""
     view = core.selected.view
+    test = compiled(key, view, core.clock.wall())
     batch = Batch(view, core.selected.mailbox)
     found: list[int] = []
     done, size = 0, FIRST_BATCH

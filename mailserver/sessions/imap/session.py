@@ -135,6 +135,8 @@ class IMAPSession(Core):
 
     def _reject(self, event: Rejected) -> None:
         self.end()
+        if event.loses_saved and self.has_selected:
+            self.selected.view.save(())
         self.engine.reject(event)
         if event.fatal:
             log.warning("session=%s peer=%s %s", self.channel.id, self.channel.peer, event.text)

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from mailserver.imap.commands import Criterion, Sort
 from mailserver.imap.commands.sort import By
 from mailserver.sessions.imap.core import Core
-from mailserver.sessions.imap.results import extended, plain, results
-from mailserver.sessions.imap.search import FIRST_BATCH, compiled, matches, next_size
+from mailserver.sessions.imap.results import answer, saving
+from mailserver.sessions.imap.search import FIRST_BATCH, matches, next_size
 from mailserver.store import ColumnName, Mailbox, SortName
 
 _NAMES: Mapping[By, SortName] = {
@@ -34,16 +34,13 @@ _NAMES: Mapping[By, SortName] = {
 async def sort(core: Core, tag: str, command: Sort) -> None:
     core.catch_up()
     selected = core.selected
-    found = await matches(core, compiled(command.key, selected.view))
-    names = [_NAMES[criterion.by] for criterion in command.criteria]
-    await learn(core, names, found.uids)
-    uids = await core.workers.run(ordered, selected.mailbox, found.uids, command.criteria)
+    with saving(core, command.returns):
+        found = await matches(core, command.key)
+        await learn(core, [_NAMES[criterion.by] for criterion in command.criteria], found.uids)
+        uids = await core.workers.run(ordered, selected.mailbox, found.uids, command.criteria)
     numbers = dict(zip(found.uids, found.numbers, strict=True))
-    answer = uids if command.by_uid else [numbers[uid] for uid in uids]
-    if command.returns is None:
-        core.engine.untagged(plain("SORT", answer))
-    else:
-        core.engine.untagged(extended(tag, results(command.returns, answer), by_uid=command.by_uid))
+    places = [numbers[uid] for uid in uids]
+    answer(core, tag, "SORT", command.returns, places, uids, by_uid=command.by_uid)
     core.tell_news(expunges=command.by_uid)
     complete = found.complete and len(uids) == len(found.uids)
     core.engine.done(tag, "OK", "Sorted", None if complete else "EXPUNGEISSUED")
@@ -64,7 +61,10 @@ async def learn(core: Core, names: Sequence[SortName | ColumnName], uids: Sequen
 def ordered(mailbox: Mailbox, uids: Sequence[int], criteria: Sequence[Criterion]) -> list[int]:
     """Those that exist, sorted. Blocking."""
     columns = [(mailbox.sorting.values(_NAMES[criterion.by], uids), criterion.reverse) for criterion in criteria]
-    order = [uid for uid in uids if all(uid in values for values, _ in columns)]
+    order = list(uids)
+    for values, _ in columns:
+        if len(values) < len(order):
+            order = [uid for uid in order if uid in values]
     for values, reverse in reversed(columns):
         order.sort(key=values.__getitem__, reverse=reverse)
     return order

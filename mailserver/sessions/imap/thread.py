@@ -12,7 +12,7 @@ from mailserver.imap.commands import Thread
 from mailserver.imap.commands.sort import Algorithm
 from mailserver.message import Forest, ordered_subject, references, refs
 from mailserver.sessions.imap.core import Core
-from mailserver.sessions.imap.search import compiled, matches
+from mailserver.sessions.imap.search import matches
 from mailserver.sessions.imap.sort import learn
 from mailserver.store import THREADING, Mailbox
 
@@ -22,8 +22,8 @@ _CLOSE = -1
 async def thread(core: Core, tag: str, command: Thread) -> None:
     core.catch_up()
     selected = core.selected
-    found = await matches(core, compiled(command.key, selected.view))
-    await learn(core, THREADING, found.uids)
+    found = await matches(core, command.key)
+    await learn(core, THREADING if command.algorithm != "ORDEREDSUBJECT" else ("subject", "sent"), found.uids)
     uids, forest = await core.workers.run(threaded, selected.mailbox, found.uids, command.algorithm)
     numbers = dict(zip(found.uids, found.numbers, strict=True))
     answer = uids if command.by_uid else [numbers[uid] for uid in uids]
@@ -35,7 +35,7 @@ async def thread(core: Core, tag: str, command: Thread) -> None:
 
 def threaded(mailbox: Mailbox, uids: Sequence[int], algorithm: Algorithm) -> tuple[list[int], Forest]:
     """Those that exist, and the threads of their places. Blocking."""
-    keys = mailbox.sorting.threadable(uids)
+    keys = mailbox.sorting.threadable(uids, linked=algorithm != "ORDEREDSUBJECT")
     match algorithm:
         case "ORDEREDSUBJECT":
             forest = ordered_subject(keys.subjects, keys.sent)
@@ -52,6 +52,9 @@ def written(forest: Forest, numbers: Sequence[int]) -> bytes:
     names = list(map(str, numbers))
     pieces: list[str] = []
     for root in forest.roots:
+        if root not in children:
+            pieces.append(f"({names[root]})")
+            continue
         left = [root]
         while left:
             node = left.pop()

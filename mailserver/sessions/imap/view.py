@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain, compress
 
 from mailserver.imap import responses
-from mailserver.imap.sequence import Range, SequenceSet
+from mailserver.imap.sequence import Range, SequenceSet, merge
 from mailserver.store import Changes, Flagged, Listing
 
 Flags = frozenset[str]
@@ -38,6 +38,7 @@ class View:
         self._changed: set[int] = set()
         self._exists_told = len(self.uids)
         self._recent_told = 0
+        self._saved = array("I")
         self.keywords = _keywords(self.flags)
         """Those that the client knows."""
 
@@ -57,6 +58,8 @@ class View:
 
     def ranges(self, messages: SequenceSet, *, by_uid: bool) -> list[Range]:
         """Ascending ranges of sequence numbers. Of UIDs, those of messages that are here; of numbers, all."""
+        if messages.saved:
+            return merge((number, number) for uid in self._saved if (number := self.number(uid)) is not None)
         if not by_uid:
             return messages.resolve(len(self))
         found = []
@@ -66,6 +69,10 @@ class View:
             if start < stop:
                 found.append((start + 1, stop))
         return found
+
+    def save(self, uids: Iterable[int]) -> None:
+        """What `$` stands for from now on (RFC 5182)."""
+        self._saved = array("I", uids)
 
     def uids_of(self, numbers: Iterable[int]) -> list[int]:
         uids = self.uids
