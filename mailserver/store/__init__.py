@@ -9,6 +9,7 @@ from mailserver.store.account import AccountStore
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model import (
     Addition,
+    AnnotationRefused,
     Changes,
     Delivery,
     DeliveryError,
@@ -44,6 +45,7 @@ from mailserver.store.turns import Turn
 __all__ = [
     "AccountStore",
     "Addition",
+    "AnnotationRefused",
     "Changes",
     "Delivery",
     "DeliveryError",

@@ -286,6 +286,7 @@ ARGUMENTS = {
     b"FETCH": b" 1 FLAGS", b"STORE": b" 1 FLAGS ()", b"COPY": b" 1 x", b"MOVE": b" 1 x", b"UID EXPUNGE": b" 1",
     b"UID SEARCH": b" ALL", b"UID FETCH": b" 1 FLAGS", b"UID STORE": b" 1 FLAGS ()", b"UID COPY": b" 1 x",
     b"UID MOVE": b" 1 x",
+    b"GETMETADATA": b" x /private/y", b"SETMETADATA": b" x (/private/y NIL)",
     b"GETQUOTA": b" x", b"GETQUOTAROOT": b" x", b"SETQUOTA": b" x ()",
 }  # fmt: skip
 

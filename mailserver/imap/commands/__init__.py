@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from mailserver.imap.commands import append, connection, fetch, listing, mailboxes, messages, quota, search
+from mailserver.imap.commands import append, connection, fetch, listing, mailboxes, messages, metadata, quota, search
 from mailserver.imap.commands.append import Append, append_head
 from mailserver.imap.commands.connection import (
     Authenticate,
@@ -34,6 +34,7 @@ from mailserver.imap.commands.mailboxes import (
     Subscribe,
 )
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
+from mailserver.imap.commands.metadata import GetMetadata, SetMetadata
 from mailserver.imap.commands.quota import GetQuota, GetQuotaRoot, SetQuota
 from mailserver.imap.commands.search import (
     And,
@@ -68,6 +69,7 @@ __all__ = [
     "Expunge",
     "Fetch",
     "FlagAction",
+    "GetMetadata",
     "GetQuota",
     "GetQuotaRoot",
     "HasFlag",
@@ -91,6 +93,7 @@ __all__ = [
     "Search",
     "Section",
     "Select",
+    "SetMetadata",
     "SetQuota",
     "Sized",
     "StartTLS",
@@ -115,6 +118,7 @@ Command = (
     | Delete
     | Expunge
     | Fetch
+    | GetMetadata
     | GetQuota
     | GetQuotaRoot
     | Identify
@@ -128,6 +132,7 @@ Command = (
     | Rename
     | Search
     | Select
+    | SetMetadata
     | SetQuota
     | StartTLS
     | Status
@@ -171,6 +176,8 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"LIST": Grammar(listing.list_, _AFTER_LOGIN),
     b"LSUB": Grammar(listing.lsub, _AFTER_LOGIN),
     b"STATUS": Grammar(mailboxes.status, _AFTER_LOGIN),
+    b"GETMETADATA": Grammar(metadata.get_metadata, _AFTER_LOGIN),
+    b"SETMETADATA": Grammar(metadata.set_metadata, _AFTER_LOGIN),
     b"GETQUOTA": Grammar(quota.get_quota, _AFTER_LOGIN),
     b"GETQUOTAROOT": Grammar(quota.get_quota_root, _AFTER_LOGIN),
     b"SETQUOTA": Grammar(quota.set_quota, _AFTER_LOGIN),
