@@ -140,17 +140,25 @@ class Reader:
     def string(self) -> bytes:
         """`quoted / literal`. 8-bit octets in a quoted string are let through; NUL is in neither."""
         if self.looking_at(b"{"):
-            size = int(self.match(_LITERAL, "literal")[1])
-            start = self.position
-            self.position = start + size
-            value = self._data[start : self.position]
-            if len(value) < size:
-                raise Fault("literal expected")
+            value = self._literal()
             if 0 in value:
                 raise Fault("a string must not have NUL")
             return value
         quoted = self.match(_QUOTED, "string")[1]
         return _QUOTED_PAIR.sub(rb"\1", quoted) if b"\\" in quoted else quoted
+
+    def _literal(self) -> bytes:
+        size = int(self.match(_LITERAL, "literal")[1])
+        start = self.position
+        self.position = start + size
+        value = self._data[start : self.position]
+        if len(value) < size:
+            raise Fault("literal expected")
+        return value
+
+    def nstring8(self) -> bytes | None:
+        """`nstring / literal8`: only the last may have NUL (RFC 4466 §6)."""
+        return self._literal() if self.accept(b"~") else self.nstring()
 
     def astring(self) -> bytes:
         return (

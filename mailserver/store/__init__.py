@@ -9,6 +9,7 @@ from mailserver.store.account import AccountStore
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model import (
     Addition,
+    AnnotationRefused,
     Changes,
     Delivery,
     DeliveryError,
@@ -46,6 +47,7 @@ __all__ = [
     "THREADING",
     "AccountStore",
     "Addition",
+    "AnnotationRefused",
     "Changes",
     "ColumnName",
     "Delivery",

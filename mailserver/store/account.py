@@ -21,11 +21,11 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from mailserver.store import folders, layout, specialuse, subscriptions, uids, writing
+from mailserver.store import folders, layout, metadata, specialuse, subscriptions, uids, writing
 from mailserver.store.index import Index
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.maildir import Maildir
@@ -147,6 +147,33 @@ class AccountStore:
         """Sorted; they need not exist."""
         with self._guarded():
             return subscriptions.read(Path(self._path))
+
+    # Metadata
+
+    def metadata(self, name: str | None) -> dict[str, bytes]:
+        """What is noted about a mailbox, None: about the account. Raises NoSuchMailbox."""
+        with self._guarded():
+            return metadata.read(self._metadata_file(name))
+
+    def set_metadata(self, name: str | None, values: Mapping[str, bytes | None]) -> None:
+        """All or none; None removes an entry. Durable. Raises NoSuchMailbox, AnnotationRefused."""
+        with self._guarded(), self._alone():
+            metadata.change(self._metadata_file(name), values)
+
+    def set_special_use(self, name: str, uses: Iterable[str]) -> None:
+        """What an existing mailbox is for. Raises NoSuchMailbox, SpecialUseRefused."""
+        name = folders.normalise(name)
+        with self._guarded(), self._alone():
+            place = self._place(folders.directory_of(name))
+            self._must_exist(name, folders.directory_of(name))
+            specialuse.change(Path(place), name, uses, self._given_uses(self._existing()))
+
+    def _metadata_file(self, name: str | None) -> str:
+        if name is None:
+            return f"{self._path}/{metadata.ACCOUNT_FILE}"
+        directory = folders.directory_of(name)
+        self._must_exist(name, directory)
+        return f"{self._place(directory)}/{metadata.FILE}"
 
     # Mailboxes
 
@@ -288,6 +315,7 @@ class AccountStore:
 
     def _empty_inbox_into(self, new: str) -> None:
         self.create(new)
+        self.set_metadata(new, self.metadata(folders.INBOX))  # a copy of them stays (RFC 5464 §4.1)
         inbox, target = self.open(folders.INBOX), self.open(new)
         try:
             inbox.move([message.uid for message in inbox.messages()], target)

@@ -232,6 +232,14 @@ class SpecialUseRefused(StoreError):
     """A use that no mailbox can have, or that another has already."""
 
 
+class AnnotationRefused(StoreError):
+    """A value that is larger than `largest` octets, or, where that is None, one entry too many."""
+
+    def __init__(self, text: str, largest: int | None = None) -> None:
+        super().__init__(text)
+        self.largest = largest
+
+
 class MailboxHasChildren(StoreError):
     """Not a mailbox itself, and other mailboxes lie below it."""
 

@@ -44,6 +44,21 @@ def check(wanted: frozenset[str], given: Iterable[frozenset[str]]) -> None:
         raise SpecialUseRefused(f"Another mailbox has the use {min(taken)}")
 
 
+def change(folder: Path, name: str, wanted: Iterable[str], given: Mapping[str, frozenset[str]]) -> None:
+    """Gives the folder of that name these uses in place of those that it had; `given` as for `assign`.
+
+    Raises SpecialUseRefused, OSError.
+    """
+    spelled = {use.lower(): use for use in USES}
+    uses = frozenset(spelled.get(use.lower(), use) for use in wanted)
+    if name == INBOX:
+        raise SpecialUseRefused("INBOX is for nothing else")
+    check(uses, (others for other, others in given.items() if other != name))
+    if assign({**given, name: uses})[name] != uses:
+        raise SpecialUseRefused("The mailbox has its use by its name")
+    write(folder, uses)
+
+
 def assign(given: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
     """The uses of each folder, from those that it was given: by name, ascending where two were given the same."""
     uses: dict[str, frozenset[str]] = {}

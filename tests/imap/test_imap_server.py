@@ -307,6 +307,7 @@ ARGUMENTS = {
     b"SORT": b" (DATE) UTF-8 ALL", b"UID SORT": b" (DATE) UTF-8 ALL",
     b"UID SEARCH": b" ALL", b"UID FETCH": b" 1 FLAGS", b"UID STORE": b" 1 FLAGS ()", b"UID COPY": b" 1 x",
     b"UID MOVE": b" 1 x", b"COMPRESS": b" DEFLATE",
+    b"GETMETADATA": b" x /private/y", b"SETMETADATA": b" x (/private/y NIL)",
     b"GETQUOTA": b" x", b"GETQUOTAROOT": b" x", b"SETQUOTA": b" x ()",
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ from mailserver.imap.commands import (
     listing,
     mailboxes,
     messages,
+    metadata,
     quota,
     search,
     sort,
@@ -46,6 +47,7 @@ from mailserver.imap.commands.mailboxes import (
     Subscribe,
 )
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
+from mailserver.imap.commands.metadata import GetMetadata, SetMetadata
 from mailserver.imap.commands.parts import Partial
 from mailserver.imap.commands.quota import GetQuota, GetQuotaRoot, SetQuota
 from mailserver.imap.commands.returns import Returns
@@ -88,6 +90,7 @@ __all__ = [
     "Expunge",
     "Fetch",
     "FlagAction",
+    "GetMetadata",
     "GetQuota",
     "GetQuotaRoot",
     "HasFlag",
@@ -114,6 +117,7 @@ __all__ = [
     "Search",
     "Section",
     "Select",
+    "SetMetadata",
     "SetQuota",
     "Sized",
     "Sort",
@@ -142,6 +146,7 @@ Command = (
     | Delete
     | Expunge
     | Fetch
+    | GetMetadata
     | GetQuota
     | GetQuotaRoot
     | Identify
@@ -156,6 +161,7 @@ Command = (
     | Search
     | Select
     | Sort
+    | SetMetadata
     | SetQuota
     | StartTLS
     | Status
@@ -201,6 +207,8 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"LIST": Grammar(listing.list_, _AFTER_LOGIN),
     b"LSUB": Grammar(listing.lsub, _AFTER_LOGIN),
     b"STATUS": Grammar(mailboxes.status, _AFTER_LOGIN),
+    b"GETMETADATA": Grammar(metadata.get_metadata, _AFTER_LOGIN),
+    b"SETMETADATA": Grammar(metadata.set_metadata, _AFTER_LOGIN),
     b"GETQUOTA": Grammar(quota.get_quota, _AFTER_LOGIN),
     b"GETQUOTAROOT": Grammar(quota.get_quota_root, _AFTER_LOGIN),
     b"SETQUOTA": Grammar(quota.set_quota, _AFTER_LOGIN),

@@ -46,6 +46,7 @@ _AFTER_LOGIN = (
     "WITHIN",
     "LIST-EXTENDED",
     "LIST-STATUS",
+    "METADATA",
     "OBJECTID",
     "QUOTA",
     "QUOTA=RES-STORAGE",

@@ -288,6 +288,7 @@ ARGUMENTS = {
     b"SORT": "(DATE) UTF-8 ALL", b"UID SORT": "(DATE) UTF-8 ALL",
     b"MOVE": "1 INBOX", b"UID EXPUNGE": "1", b"UID SEARCH": "ALL", b"UID FETCH": "1 BODY[]", b"UID STORE": "1 FLAGS ()",
     b"UID COPY": "1 INBOX", b"UID MOVE": "1 INBOX", b"COMPRESS": "DEFLATE",
+    b"GETMETADATA": "INBOX /private/y", b"SETMETADATA": "INBOX (/private/y NIL)",
     b"GETQUOTA": "x", b"GETQUOTAROOT": "INBOX", b"SETQUOTA": "x ()",
 }  # fmt: skip
 
