@@ -56,11 +56,11 @@ class Shelf:
             return column
 
     def put(self, owner: int, name: ColumnName, column: Column) -> None:
-        """What would drive out most of the others is not kept."""
+        """What is larger than all that may be held is not kept."""
         with self._lock:
             before = self._columns.pop((owner, name), None)
             self.octets -= before.octets if before is not None else 0
-            if column.octets > self.limit // 2:
+            if column.octets > self.limit:
                 return
             self._columns[owner, name] = column
             self.octets += column.octets

@@ -50,10 +50,10 @@ async def learn(core: Core, names: Sequence[SortName | ColumnName], uids: Sequen
     """Gets ready, bit by bit, what messages are sorted or threaded by: they may have to be read."""
     sorting = core.selected.mailbox.sorting
     for name in names:
-        size, left = FIRST_BATCH, 1
-        while left:
+        size, before, left = FIRST_BATCH, len(uids) + 1, len(uids)
+        while 0 < left < before:  # where memory has no room for what is learned, it does not become less
             began = core.clock.monotonic()
-            left = await core.workers.run(sorting.learn, name, uids, size)
+            before, left = left, await core.workers.run(sorting.learn, name, uids, size)
             size = next_size(size, core.clock.monotonic() - began)
             await core.channel.drain()
 

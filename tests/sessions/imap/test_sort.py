@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mailserver.sessions.imap import sort
 from mailserver.store.index import INDEX_FILE
 from mailserver.store.sorting import Shelf
 from tests.support.imap import Client, Server
@@ -199,14 +200,16 @@ def test_without_an_index_the_messages_are_read(tmp_path: Path, monkeypatch: pyt
     assert sorted_by(client, "SUBJECT") == [2, 1, 3]
 
 
-def test_columns_in_memory_are_bounded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [0, 150, 600])
+def test_columns_in_memory_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(sort, "FIRST_BATCH", 1)
     server = Server(tmp_path)
     for subject in ("b", "a", "c"):
         server.deliver(f"Subject: {subject}\r\n\r\nx\r\n".encode())
     client = server.login(select="INBOX")
     mailbox = server.account.open("INBOX")
-    mailbox.sorting._shelf = shelf = Shelf(limit=600)
+    mailbox.sorting._shelf = shelf = Shelf(limit=limit)
     for _ in range(3):
         assert sorted_by(client, "SUBJECT FROM TO CC DATE") == [2, 1, 3]
-        assert 0 < shelf.octets <= 600
+        assert shelf.octets <= limit
     assert shelf.octets == sum(column.octets for column in shelf._columns.values())
