@@ -202,6 +202,21 @@ IMAP = (
         b"UNSUBSCRIBE INBOX",
         b"RENAME INBOX Archive",
     ),
+    _imap(
+        _LOGIN,
+        b"SUBSCRIBE a/b",
+        b'LIST (SUBSCRIBED RECURSIVEMATCH) "" ("%" a/* "") RETURN (CHILDREN STATUS (MESSAGES DELETED-STORAGE))',
+        b"STATUS INBOX (MAILBOXID APPENDLIMIT DELETED)",
+        b"GETQUOTAROOT INBOX",
+        b"GETQUOTA account",
+        b"SETQUOTA account (STORAGE 10)",
+        b"SETMETADATA INBOX (/private/comment {3+}\r\na\r\n /shared/x/y ~{3+}\r\n\0a\xff)",
+        b"GETMETADATA INBOX (DEPTH infinity MAXSIZE 100) (/private /shared/x)",
+        b'GETMETADATA "" /shared/admin',
+        b"SELECT INBOX",
+        b"FETCH 1:* (EMAILID THREADID)",
+        b"SEARCH OR EMAILID M1 NOT THREADID T1",
+    ),
     Dialogue(
         (
             b"a AUTHENTICATE PLAIN\r\n",

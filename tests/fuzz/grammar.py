@@ -11,7 +11,8 @@ _POP3_CHALLENGE = re.compile(rb"\+ [A-Za-z0-9+/]*={0,2}\r\n")
 _IMAP_TEXT = re.compile(rb"[\x20-\x7e]+\r\n")
 _IMAP_STATUS = re.compile(rb"(?:OK|NO|BAD|BYE) ")
 _IMAP_DATA = re.compile(
-    rb"(?:CAPABILITY|ID|NAMESPACE|LIST|LSUB|STATUS|FLAGS|SEARCH|[0-9]+ (?:EXISTS|RECENT|EXPUNGE|FETCH))(?=[ \r])"
+    rb"(?:CAPABILITY|ID|NAMESPACE|LIST|LSUB|STATUS|FLAGS|SEARCH|QUOTA|QUOTAROOT|METADATA"
+    rb"|[0-9]+ (?:EXISTS|RECENT|EXPUNGE|FETCH))(?=[ \r])"
 )
 _IMAP_TAG = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\+]+ ')
 _IMAP_TOKEN = re.compile(
@@ -91,7 +92,8 @@ def imap_data(data: bytes, position: int = 0) -> int:
         position = match.end()
         if match[1]:
             literal = data[position : position + int(match[1])]
-            assert len(literal) == int(match[1]) and b"\0" not in literal, literal[:200]
+            binary = data[: match.start()].endswith(b" ~")
+            assert len(literal) == int(match[1]) and (binary or b"\0" not in literal), literal[:200]
             position += len(literal)
         elif match[2]:
             depth.append(match[2])
