@@ -325,7 +325,10 @@ class ServerConnection:
             if item.overlong:
                 raise Fault("the command is too long")
             if self._has_nul:
-                raise Fault("a message must not have NUL", status="NO")
+                # RFC 3516 §4.4: a NUL in what was announced as binary is no error, but there is no place for it
+                binary = isinstance(self._command, Append) and self._command.binary
+                code = "UNKNOWN-CTE" if binary else None
+                raise Fault("a message must not have NUL", status="NO", code=code)
             if item.announcement is not None:
                 return self._next_message(item, item.announcement)
             if item.text:
@@ -344,6 +347,7 @@ class ServerConnection:
         head = append_next(reader, self._command.mailbox, announced.size)
         reader.end()
         self._announce(announced)
+        self._command = head
         return AppendNext(self._tag, head)
 
     def _read_auth_response(self, item: Line | Octets) -> Event | None:

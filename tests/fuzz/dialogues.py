@@ -170,6 +170,7 @@ IMAP = (
         b"SELECT INBOX",
         b"UID FETCH 1:* BODY[]",
         b"FETCH 1 (BODY.PEEK[1] BODY[2.HEADER]<0.10> BODY[2.1.MIME])",
+        b"FETCH 1:* (BINARY.PEEK[1] BINARY.SIZE[2] BINARY[2.1]<1.9> PREVIEW (LAZY) SAVEDATE)",
         b"FETCH 2,3 (BODY.PEEK[HEADER.FIELDS (From {4}\r\nDate)] BODY[HEADER.FIELDS.NOT (To)] RFC822.TEXT FLAGS)",
         b"STORE 1 +FLAGS (\\Seen $Work)",
         b"UID STORE 1:2 FLAGS.SILENT (\\Deleted)",

@@ -1,4 +1,4 @@
-"""APPEND (RFC 3501 §6.3.11, RFC 3502). Its message literals are not read here: they are streamed past the grammar."""
+"""APPEND (RFC 3501 §6.3.11, RFC 3502, RFC 3516). Its message literals are not read here: they pass by the grammar."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from mailserver.imap.syntax import Fault, Reader
 class Append:
     """One message of an APPEND: the one whose literal follows.
 
-    `internal_date` in seconds since the epoch; None: now. `size` in octets.
+    `internal_date` in seconds since the epoch; None: now. `size` in octets. `binary`: it comes as `literal8`.
     """
 
     mailbox: str
     flags: frozenset[str]
     internal_date: float | None
     size: int
+    binary: bool = False
 
 
 def append_head(reader: Reader, size: int) -> Append:
@@ -27,7 +28,7 @@ def append_head(reader: Reader, size: int) -> Append:
 
 
 def append_next(reader: Reader, mailbox: str, size: int) -> Append:
-    """`append-message` of RFC 3502, up to its literal."""
+    """`append-message` of RFC 3502, up to the brace of its literal."""
     reader.space()
     flags: frozenset[str] = frozenset()
     internal_date = None
@@ -37,7 +38,7 @@ def append_next(reader: Reader, mailbox: str, size: int) -> Append:
     if reader.looking_at(b'"'):
         internal_date = reader.date_time()
         reader.space()
-    return Append(mailbox, flags, internal_date, size)
+    return Append(mailbox, flags, internal_date, size, binary=reader.accept(b"~"))
 
 
 def append(reader: Reader) -> Append:

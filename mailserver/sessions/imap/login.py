@@ -26,6 +26,7 @@ _AFTER_LOGIN = (
     "NAMESPACE",
     "UIDPLUS",
     "MULTIAPPEND",
+    "BINARY",
     "PREVIEW",
     "SAVEDATE",
     "UNSELECT",
