@@ -196,6 +196,7 @@ IMAP = (
         b"APPEND INBOX {" + _SIZE + b"+}\r\n" + MESSAGE + b" (\\Seen) {" + _SIZE + b"}\r\n" + MESSAGE,
         b"SELECT Work/2024",
         b"COPY 1 INBOX",
+        b"REPLACE 1 Work/2024 (\\Draft) {" + _SIZE + b"}\r\n" + MESSAGE,
         b"UID MOVE 1 INBOX",
         b"RENAME Work/2024 Old",
         b"DELETE Old",

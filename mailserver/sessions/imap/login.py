@@ -29,6 +29,7 @@ _AFTER_LOGIN = (
     "BINARY",
     "PREVIEW",
     "SAVEDATE",
+    "REPLACE",
     "UNSELECT",
     "CHILDREN",
     "MOVE",

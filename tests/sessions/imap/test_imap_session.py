@@ -286,6 +286,7 @@ ARGUMENTS = {
     b"APPEND": "INBOX {4+}\r\na:b\n", b"SEARCH": "ALL", b"FETCH": "1 FULL", b"STORE": "1 FLAGS ()", b"COPY": "1 INBOX",
     b"MOVE": "1 INBOX", b"UID EXPUNGE": "1", b"UID SEARCH": "ALL", b"UID FETCH": "1 BODY[]", b"UID STORE": "1 FLAGS ()",
     b"UID COPY": "1 INBOX", b"UID MOVE": "1 INBOX", b"COMPRESS": "DEFLATE",
+    b"REPLACE": "1 INBOX {4+}\r\na:b\n", b"UID REPLACE": "1 INBOX {4+}\r\na:b\n",
 }  # fmt: skip
 
 
