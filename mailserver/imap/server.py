@@ -28,7 +28,6 @@ from mailserver.imap.commands import (
     Select,
     StartTLS,
     Unselect,
-    append_head,
     append_next,
     lookup,
     parse,
@@ -114,7 +113,7 @@ class ServerConnection:
         self._pending: Event | None = None
         self._command: Command | None = None
         self._tag = ""
-        self._streams = False  # the command being read is APPEND
+        self._streams = False  # the command being read passes its message through
         self._announced: Announcement | None = None  # of its message
         self._appended = self._heads = 0  # octets of the messages and of what stands before them
         self._has_nul = False
@@ -277,7 +276,7 @@ class ServerConnection:
         """A line ended with the announcement of a literal. Raises Fault when it is not to be read."""
         if len(self._pieces) == 1:
             # what is wrong already need not wait for the literal
-            self._streams = lookup(self._behind_tag(self._pieces[0]), self.state).streams
+            self._streams = lookup(self._behind_tag(self._pieces[0]), self.state).head is not None
         if self._streams and (head := self._append_head(announced)) is not None:
             return self._start_append(head, announced)
         limit = self._limits.before_login if self.state is State.NOT_AUTHENTICATED else self._limits.literal
@@ -290,13 +289,11 @@ class ServerConnection:
         return None
 
     def _append_head(self, announced: Announcement) -> Append | None:
-        """APPEND up to its message literal; None when the announced literal is the mailbox name."""
+        """APPEND or REPLACE up to its message literal; None when the announced literal is the mailbox name."""
         data = b"".join(self._pieces)
         reader = self._behind_tag(data[: data.rindex(b"{")])
-        lookup(reader, self.state)
-        if reader.looking_at(b" ") and reader.left == 1:
-            return None
-        head = append_head(reader, announced.size)
+        grammar = lookup(reader, self.state)
+        head = grammar.head(reader, announced.size) if grammar.head is not None else None
         reader.end()
         return head
 
@@ -325,8 +322,11 @@ class ServerConnection:
             if item.overlong:
                 raise Fault("the command is too long")
             if self._has_nul:
-                raise Fault("a message must not have NUL", status="NO")
-            if item.announcement is not None:
+                # RFC 3516 §4.4: a NUL in what was announced as binary is no error, but there is no place for it
+                code = "UNKNOWN-CTE" if isinstance(self._command, Append) and self._command.binary else None
+                raise Fault("a message must not have NUL", status="NO", code=code)
+            assert isinstance(self._command, Append)
+            if item.announcement is not None and self._command.replaced is None:
                 return self._next_message(item, item.announcement)
             if item.text:
                 raise Fault("unexpected text after the message")
@@ -344,6 +344,7 @@ class ServerConnection:
         head = append_next(reader, self._command.mailbox, announced.size)
         reader.end()
         self._announce(announced)
+        self._command = head
         return AppendNext(self._tag, head)
 
     def _read_auth_response(self, item: Line | Octets) -> Event | None:

@@ -17,6 +17,8 @@ from mailserver.message.header import unfold
 from mailserver.message.structure import Part
 
 WORD_LIMIT = 10_000
+_CHUNK = 256 * 1024
+_IDENTITIES = frozenset((b"7bit", b"8bit", b"binary"))
 _CHARACTER_LIMIT = 8  # octets of one character, in any charset, with what shifts to it
 
 # Some mailers leave a few question marks in the text as they are.
@@ -61,6 +63,36 @@ def transfer_decoded(data: bytes, encoding: bytes) -> bytes:
     if encoding == b"quoted-printable":
         return binascii.a2b_qp(data)
     return data
+
+
+def transfer_chunks(data: bytes, span: tuple[int, int], encoding: bytes) -> Iterator[bytes]:
+    """As `transfer_decoded`, of a part of `data`, in pieces. Raises LookupError for an encoding that is not known."""
+    if encoding == b"base64":
+        return _base64_chunks(data, span)
+    if encoding == b"quoted-printable":
+        return _quoted_chunks(data, span)
+    if encoding in _IDENTITIES:
+        return (data[start : min(start + _CHUNK, span[1])] for start in range(*span, _CHUNK))
+    raise LookupError(encoding)
+
+
+def _base64_chunks(data: bytes, span: tuple[int, int]) -> Iterator[bytes]:
+    rest = b""
+    for start in range(*span, _CHUNK):
+        digits = rest + data[start : min(start + _CHUNK, span[1])].translate(None, _NOT_BASE64)
+        whole = len(digits) - len(digits) % 4
+        rest = digits[whole:]
+        yield binascii.a2b_base64(digits[:whole])
+    yield _base64(rest)
+
+
+def _quoted_chunks(data: bytes, span: tuple[int, int]) -> Iterator[bytes]:
+    """Cut behind line ends: what an equals sign means may depend on all the rest of its line."""
+    start, stop = span
+    while start < stop:
+        end = data.find(b"\n", min(start + _CHUNK, stop), stop) + 1 or stop
+        yield binascii.a2b_qp(data[start:end])
+        start = end
 
 
 def _base64(data: bytes) -> bytes:

@@ -75,12 +75,12 @@ class Adding:
             raise
         self._space.stored(more)
 
-    def append(self, jobs: Sequence[Sequence[Addition]]) -> list[list[int] | StoreError]:
-        """The UIDs that the messages of each job got, or why it was refused."""
+    def append(self, jobs: Sequence[Sequence[Addition]], *, freeing: Usage = _NOTHING) -> list[list[int] | StoreError]:
+        """The UIDs that the messages of each job got, or why it was refused. `freeing` goes when they are there."""
         parts = [_Part(additions) for additions in jobs]
         try:
             for part in parts:
-                self._write(part)
+                self._write(part, freeing)
             self._sync([part for part in parts if part.error is None])
             going = [part for part in parts if part.error is None]
             uids = iter(self._maildir.add([newcomer for part in going for newcomer in part.newcomers]))
@@ -121,11 +121,11 @@ class Adding:
         elif part.taken != _NOTHING:
             self._space.give_back(part.taken)
 
-    def _take(self, more: Usage) -> None:
-        if not self._space.take(more):
+    def _take(self, more: Usage, freeing: Usage = _NOTHING) -> None:
+        if not self._space.take(more, freeing=freeing):
             raise OverQuota("The account has no room for it")
 
-    def _write(self, part: _Part) -> None:
+    def _write(self, part: _Part, freeing: Usage) -> None:
         """The messages of one job, into tmp/. What is wrong with them is theirs alone."""
         maildir = self._maildir
         try:
@@ -140,7 +140,7 @@ class Adding:
             if len(part.written) > 1:
                 self._sync_now(part)
             more = Usage(len(part.written), sum(file.size for file in part.written))
-            self._take(more)
+            self._take(more, freeing)
             part.taken = more
         except StoreError as error:
             part.error = error

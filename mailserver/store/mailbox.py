@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
 from typing import TypeVar
@@ -259,6 +259,26 @@ class Mailbox:
         """Several `append_many` at once, durable together. Raises what concerns the mailbox as a whole."""
         with self._work():
             return self._adding.append(jobs)
+
+    def replace(self, uid: int, addition: Addition, target: Mailbox) -> int:
+        """The message goes when the other one is there (RFC 8508). A crash in between leaves both, never none.
+
+        The UID of the new one. Durable. Raises InvalidFlag, OverQuota, MessageGone.
+        """
+        replaced = self.get([uid])
+        if not replaced:
+            raise MessageGone("The message no longer exists")
+        with target._work():
+            (added,) = target._adding.append([[addition]], freeing=usage(replaced))
+        if isinstance(added, StoreError):
+            raise added
+        try:
+            self.expunge([uid])
+        except StoreError:
+            with suppress(StoreError):
+                target.expunge(added)
+            raise
+        return added[0]
 
     def copy(self, uids: Iterable[int], target: Mailbox) -> list[tuple[int, int]]:
         """All that exist or none; pairs of the UID here and the UID there. Durable. Raises InvalidFlag, OverQuota."""

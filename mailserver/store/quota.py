@@ -120,10 +120,14 @@ class Space:
         with self._lock:
             return self._has_room(more, quota)
 
-    def take(self, more: Usage) -> bool:
-        """Holds room for messages if they stay within the account's quota, until `stored` or `give_back`."""
+    def take(self, more: Usage, *, freeing: Usage = _NOTHING) -> bool:
+        """Holds room for messages if they stay within the account's quota, until `stored` or `give_back`.
+
+        `freeing` will be gone when they are there: only what is needed above that counts.
+        """
+        net = more + -freeing
         with self._lock:
-            if self.quota != UNLIMITED and not self._has_room(more, self.quota):
+            if self.quota != UNLIMITED and max(net.messages, net.octets) > 0 and not self._has_room(net, self.quota):
                 return False
             self._held += more
             self._add(more)

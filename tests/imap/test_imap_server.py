@@ -203,7 +203,9 @@ def test_append_over_the_limit_is_refused() -> None:
         (b"a APPEND x y {5}\r\n", b"a BAD"),
         (b"a APPEND {5}\r\n", b"+ OK"),
         (b"a APPEND {9999}\r\n", b"a BAD [TOOBIG]"),
-        (b"a APPEND x ~{5}\r\n", b"a BAD"),
+        (b"a APPEND x ~{5}\r\n", b"+ OK"),
+        (b"a APPEND ~{5}\r\n", b"a BAD"),
+        (b"a APPEND x ~{5+}\r\nh\0llo\r\n", b"a NO [UNKNOWN-CTE]"),
         (b"a APPEND x {5}\r\nhello more\r\n", b"+ OK\r\na BAD"),
         (b"a APPEND x {5}\r\nh\0llo\r\n", b"+ OK\r\na NO"),
         (b"a APPEND x {5+}\r\nhello x {6+}\r\nabcdef\r\n", b"a BAD"),
@@ -306,9 +308,10 @@ ARGUMENTS = {
     b"THREAD": b" REFS UTF-8 ALL", b"UID THREAD": b" REFS UTF-8 ALL",
     b"SORT": b" (DATE) UTF-8 ALL", b"UID SORT": b" (DATE) UTF-8 ALL",
     b"UID SEARCH": b" ALL", b"UID FETCH": b" 1 FLAGS", b"UID STORE": b" 1 FLAGS ()", b"UID COPY": b" 1 x",
-    b"UID MOVE": b" 1 x", b"COMPRESS": b" DEFLATE",
     b"GETMETADATA": b" x /private/y", b"SETMETADATA": b" x (/private/y NIL)",
     b"GETQUOTA": b" x", b"GETQUOTAROOT": b" x", b"SETQUOTA": b" x ()",
+    b"UID MOVE": b" 1 x", b"COMPRESS": b" DEFLATE", b"REPLACE": b" 1 x {1+}\r\ny",
+    b"UID REPLACE": b" 1 x {1+}\r\ny",
 }  # fmt: skip
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.message import body_texts, charset_text, header_text, parse, part_text
+from mailserver.message import body_texts, charset_text, decode, header_text, parse, part_text
+from mailserver.message.decode import transfer_chunks, transfer_decoded
 
 
 @pytest.mark.parametrize(
@@ -117,3 +118,21 @@ def test_no_order_of_the_signs_of_encoded_words_raises(value: str) -> None:
 def test_what_the_standard_library_encodes_is_decoded(text: str) -> None:
     text = " ".join(text.split())
     assert header_text(Header(text, "utf-8").encode(linesep="\r\n").encode()) == text
+
+
+@given(
+    st.lists(st.sampled_from([b"=", b"\r\n", b"\n", b"\r", b"=3D", b"=\r\n", b"QUJD", b"Q", b" ", b"\0", b"x" * 9])),
+    st.sampled_from([b"base64", b"quoted-printable", b"7bit", b"8bit", b"binary"]),
+    st.integers(1, 12),
+)
+def test_decoding_in_pieces_gives_the_same(words: list[bytes], encoding: bytes, size: int) -> None:
+    data = b"".join(words)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(decode, "_CHUNK", size)
+        chunks = transfer_chunks(b"<" + data + b">", (1, 1 + len(data)), encoding)
+        assert b"".join(chunks) == transfer_decoded(data, encoding)
+
+
+def test_an_unknown_encoding_is_told() -> None:
+    with pytest.raises(LookupError):
+        transfer_chunks(b"x", (0, 1), b"x-uuencode")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from mailserver.imap.commands import (
-    append,
     compression,
     connection,
     fetch,
@@ -23,7 +22,7 @@ from mailserver.imap.commands import (
     search,
     sort,
 )
-from mailserver.imap.commands.append import Append, append_head, append_next
+from mailserver.imap.commands.append import Append, append_head, append_next, replace_head, unfinished
 from mailserver.imap.commands.compression import Compress
 from mailserver.imap.commands.connection import (
     Authenticate,
@@ -128,7 +127,6 @@ __all__ = [
     "Text",
     "Thread",
     "Unselect",
-    "append_head",
     "append_next",
     "lookup",
     "parse",
@@ -174,17 +172,22 @@ Command = (
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """`streams`: the last literals are not part of the command but passed through (APPEND)."""
+    """`head`: the last literals are not part of the command but passed through (APPEND); it reads what is before."""
 
     parse: Callable[[Reader], Command]
     states: frozenset[State]
-    streams: bool = False
+    head: Callable[[Reader, int], Append | None] | None = None
 
 
 _ANY = frozenset(State) - {State.LOGOUT}
 _BEFORE_LOGIN = frozenset({State.NOT_AUTHENTICATED})
 _AFTER_LOGIN = frozenset({State.AUTHENTICATED, State.SELECTED})
 _SELECTED = frozenset({State.SELECTED})
+
+
+def _streaming(head: Callable[[Reader, int], Append | None], states: frozenset[State]) -> Grammar:
+    return Grammar(partial(unfinished, head=head), states, head)
+
 
 GRAMMARS: dict[bytes, Grammar] = {
     b"CAPABILITY": Grammar(connection.capability, _ANY),
@@ -212,7 +215,7 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"GETQUOTA": Grammar(quota.get_quota, _AFTER_LOGIN),
     b"GETQUOTAROOT": Grammar(quota.get_quota_root, _AFTER_LOGIN),
     b"SETQUOTA": Grammar(quota.set_quota, _AFTER_LOGIN),
-    b"APPEND": Grammar(append.append, _AFTER_LOGIN, streams=True),
+    b"APPEND": _streaming(append_head, _AFTER_LOGIN),
     b"CHECK": Grammar(messages.check, _SELECTED),
     b"CLOSE": Grammar(messages.close, _SELECTED),
     b"UNSELECT": Grammar(messages.unselect, _SELECTED),
@@ -224,6 +227,8 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"STORE": Grammar(messages.store, _SELECTED),
     b"COPY": Grammar(messages.copy, _SELECTED),
     b"MOVE": Grammar(messages.move, _SELECTED),
+    b"REPLACE": _streaming(replace_head, _SELECTED),
+    b"UID REPLACE": _streaming(partial(replace_head, by_uid=True), _SELECTED),
     b"UID EXPUNGE": Grammar(messages.uid_expunge, _SELECTED),
     b"UID SEARCH": Grammar(partial(search.search, by_uid=True), _SELECTED),
     b"UID SORT": Grammar(partial(sort.sort, by_uid=True), _SELECTED),

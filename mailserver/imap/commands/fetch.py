@@ -1,9 +1,9 @@
-"""FETCH (RFC 3501 §6.4.5; RFC 8474 OBJECTID; RFC 8514 SAVEDATE; RFC 8970 PREVIEW; RFC 9394 PARTIAL)."""
+"""FETCH (RFC 3501 §6.4.5; RFC 3516 BINARY; RFC 8474 OBJECTID; RFC 8514 SAVEDATE; RFC 8970 PREVIEW; RFC 9394 PARTIAL)."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from mailserver.imap.commands.parts import Partial, partial
@@ -15,6 +15,7 @@ ITEM_LIMIT = 256
 PART_DEPTH = 100
 
 _NAME = re.compile(rb"[A-Za-z0-9.]+")
+_BINARY = (b"BINARY", b"BINARY.PEEK", b"BINARY.SIZE")
 _LAZY = re.compile(rb" \(LAZY(?: LAZY)*\)", re.IGNORECASE)
 _SECTION_PART = re.compile(rb"[1-9]\d{0,9}(?:\.[1-9]\d{0,9})*")
 _SECTION_TEXT = re.compile(rb"[A-Za-z.]+")
@@ -38,7 +39,10 @@ class Attribute(Enum):
 
 
 class Text(Enum):
-    """Which text of a part a section means. `ALL` is the whole: `BODY[]`, `BODY[1.2]`."""
+    """Which text of a part a section means. `ALL` is the whole: `BODY[]`, `BODY[1.2]`.
+
+    `DECODED` and `DECODED_SIZE` are those of BINARY and BINARY.SIZE: the whole, its transfer encoding undone.
+    """
 
     ALL = b""
     HEADER = b"HEADER"
@@ -46,11 +50,15 @@ class Text(Enum):
     FIELDS_NOT = b"HEADER.FIELDS.NOT"
     TEXT = b"TEXT"
     MIME = b"MIME"
+    DECODED = b"(decoded)"
+    DECODED_SIZE = b"(size)"
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """`BODY[...]` and its old names. `part` are the part numbers; `fields` the names of HEADER.FIELDS.
+    """`BODY[...]` and its old names, `BINARY[...]` and `BINARY.SIZE[...]`.
+
+    `part` are the part numbers; `fields` the names of HEADER.FIELDS.
 
     `partial` is the first octet and the greatest number of octets. `label` is the name that the answer bears.
     """
@@ -126,6 +134,8 @@ def _item(reader: Reader) -> Item:
     name = reader.match(_NAME, "item")[0].upper()
     if name in (b"BODY", b"BODY.PEEK") and reader.accept(b"["):
         return _section(reader, peek=name == b"BODY.PEEK")
+    if name in _BINARY and reader.accept(b"["):
+        return _binary(reader, name)
     item = _ITEMS.get(name)
     if item is None:
         raise Fault("unknown item")
@@ -149,17 +159,33 @@ def _section(reader: Reader, *, peek: bool) -> Section:
             reader.space()
             fields = reader.listed(reader.astring, "list of fields")
     reader.expect(b"]")
+    return _with_partial(reader, Section(_label(b"BODY", part, text, fields), part, text, fields, peek))
+
+
+def _binary(reader: Reader, name: bytes) -> Section:
+    """`section-binary` and `partial` of RFC 3516 §7."""
+    numbers = reader.optional(_SECTION_PART)
+    part = tuple(map(int, numbers[0].split(b"."))) if numbers is not None else ()
+    reader.expect(b"]")
+    if name == b"BINARY.SIZE":
+        return Section(_label(name, part), part, Text.DECODED_SIZE, peek=True)
+    return _with_partial(reader, Section(_label(b"BINARY", part), part, Text.DECODED, (), name == b"BINARY.PEEK"))
+
+
+def _label(name: bytes, part: tuple[int, ...], text: Text = Text.ALL, fields: tuple[bytes, ...] = ()) -> bytes:
     if len(part) > PART_DEPTH:
         raise Fault("the section is too deep")
-    label = b"BODY[" + section_spec(part, text, fields) + b"]"
-    partial = None
-    if reader.accept(b"<"):
-        first = reader.number()
-        reader.expect(b".")
-        partial = (first, reader.positive())
-        reader.expect(b">")
-        label += b"<%d>" % first
-    return Section(label, part, text, fields, peek, partial)
+    return name + b"[" + section_spec(part, text, fields) + b"]"
+
+
+def _with_partial(reader: Reader, section: Section) -> Section:
+    if not reader.accept(b"<"):
+        return section
+    first = reader.number()
+    reader.expect(b".")
+    partial = (first, reader.positive())
+    reader.expect(b">")
+    return replace(section, label=section.label + b"<%d>" % first, partial=partial)
 
 
 def _section_text(reader: Reader, *, inside_part: bool) -> Text:

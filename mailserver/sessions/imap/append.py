@@ -1,7 +1,8 @@
-"""APPEND (RFC 3501 §6.3.11, RFC 3502, RFC 4315 §3).
+"""APPEND and REPLACE (RFC 3501 §6.3.11, RFC 3502, RFC 4315 §3; RFC 8508).
 
 Promises   A message goes into a `Content` as it comes: what is large lies in a file, never in memory as a whole.
            The positive answer means that all messages are durable; a negative one, that none is there.
+           What is replaced goes when the new message is durable; the client hears of that one first.
 On failure A mailbox that does not exist is told before the message is sent, with TRYCREATE. When the spool cannot be
            written the rest of the message is read and dropped, then refused.
 """
@@ -14,9 +15,9 @@ from collections.abc import Iterable, Iterator
 from mailserver.imap import AppendEnded, AppendNext, AppendStarted, Event, LiteralChunk, compress
 from mailserver.imap.commands import Append
 from mailserver.mail import Content
-from mailserver.sessions.imap.appends import Job
+from mailserver.sessions.imap.appends import Job, Stored
 from mailserver.sessions.imap.core import Core, Refused
-from mailserver.store import AccountStore, Addition, NoSuchMailbox
+from mailserver.store import AccountStore, Addition, Mailbox, MessageGone, NoSuchMailbox
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +25,10 @@ log = logging.getLogger(__name__)
 class Incoming:
     """An APPEND under way. All its messages lie in one content, one behind the other."""
 
-    def __init__(self, core: Core, command: Append) -> None:
+    def __init__(self, core: Core, command: Append, replaced: int | None) -> None:
+        """`replaced`: the UID of a message of the selected mailbox."""
         self._core = core
+        self._replaced = replaced
         # None: it cannot be kept
         self._content: Content | None = Content(directory=core.spool)
         self._heads = [command]
@@ -64,13 +67,24 @@ class Incoming:
         core = self._core
         additions = list(_additions(self._keep(), self._heads))
         try:
-            validity, uids = await core.appends.store(Job(core.account, self._heads[0].mailbox, additions))
+            if self._replaced is None:
+                validity, uids = await core.appends.store(Job(core.account, self._heads[0].mailbox, additions))
+            else:
+                validity, uids = await core.workers.run(
+                    _replace, core.selected.mailbox, self._replaced, core.account, self._heads[0].mailbox, additions[0]
+                )
         except NoSuchMailbox as error:
             raise Refused(str(error), "TRYCREATE") from error
+        except MessageGone as error:
+            raise Refused(str(error), "EXPUNGEISSUED") from error
+        code: str | None = f"APPENDUID {validity} {compress(uids)}"
+        if self._replaced is not None:
+            core.engine.status("OK", "The new message is there", code)  # RFC 8508 §4.3: before the expunge
+            code = None
         await core.glance()
         core.tell_news(expunges=True)
         core.end()
-        core.engine.done(tag, "OK", "Appended", f"APPENDUID {validity} {compress(uids)}")
+        core.engine.done(tag, "OK", "Appended" if code else "Replaced", code)
 
 
 def _additions(content: Content, heads: Iterable[Append]) -> Iterator[Addition]:
@@ -80,12 +94,34 @@ def _additions(content: Content, heads: Iterable[Append]) -> Iterator[Addition]:
         start += head.size
 
 
+def _replace(mailbox: Mailbox, uid: int, account: AccountStore, name: str, addition: Addition) -> Stored:
+    """Blocking."""
+    target = account.open(name)
+    try:
+        return Stored(target.uidvalidity, [mailbox.replace(uid, addition, target)])
+    finally:
+        target.close()
+
+
+def _replaced(core: Core, command: Append) -> int | None:
+    """The UID of the message that is to go. Raises Refused when there is none."""
+    if command.replaced is None:
+        return None
+    selected = core.writable
+    core.catch_up()
+    numbers = selected.pick(command.replaced, by_uid=command.by_uid)
+    if not numbers:
+        raise Refused("there is no message with that UID")
+    return selected.view.uids_of(numbers)[0]
+
+
 async def start(core: Core, event: AppendStarted) -> None:
+    replaced = _replaced(core, event.command)
     try:
         await core.workers.run(_probe, core.account, event.command.mailbox)
     except NoSuchMailbox as error:
         raise Refused(str(error), "TRYCREATE") from error
-    core.begin(Incoming(core, event.command))
+    core.begin(Incoming(core, event.command, replaced))
     core.engine.accept()
 
 

@@ -1,4 +1,4 @@
-"""FETCH (RFC 3501 §6.4.5, RFC 8474 §5.3; RFC 8514 SAVEDATE; RFC 8970 PREVIEW).
+"""FETCH (RFC 3501 §6.4.5; RFC 3516 BINARY; RFC 8474 §5.3; RFC 8514 SAVEDATE; RFC 8970 PREVIEW).
 
 Theory     An item is a column: a pattern, and a value for each message of a batch. A batch is answered by one pattern
            of all items, filled in for each message and joined, so that little is done for each message by itself.
@@ -18,10 +18,11 @@ from itertools import islice
 from operator import attrgetter
 
 from mailserver.imap import responses
-from mailserver.imap.commands import Attribute, Fetch, Item, Section
+from mailserver.imap.commands import Attribute, Fetch, Item, Section, Text
+from mailserver.sessions.imap.binary import Decoded
 from mailserver.sessions.imap.core import Core, Refused, Selected
 from mailserver.sessions.imap.reading import HEADERS, header_batches, read_header
-from mailserver.sessions.imap.sections import Source, Span, clipped, in_summary, is_span, needs_header_only
+from mailserver.sessions.imap.sections import BINARY, Source, Span, clipped, in_summary, is_span, needs_header_only
 from mailserver.store import Flagged, Mailbox, Message, MessageGone, ObjectIds, Prepared, StoreError
 
 METADATA_BATCH = 1000
@@ -58,7 +59,7 @@ class _Batch:
     ids: dict[int, ObjectIds] = field(default_factory=dict)
     sections: dict[int, list[bytes]] = field(default_factory=dict)
     """Name and octets of each, in the order asked for."""
-    places: dict[int, dict[Section, Span]] = field(default_factory=dict)
+    places: dict[int, dict[Section, Place]] = field(default_factory=dict)
     """Of a large message, which is the last: where its sections lie; they are empty above."""
     seen: list[Flagged] = field(default_factory=list)
     r"""Messages that became \Seen by this."""
@@ -112,6 +113,26 @@ _OF_IDS: dict[Attribute, Column] = {
     Attribute.EMAILID: (b"EMAILID (%b)", lambda batch: [batch.ids[uid].email.encode() for uid in batch.uids]),
     Attribute.THREADID: (b"THREADID (%b)", lambda batch: [batch.ids[uid].thread.encode() for uid in batch.uids]),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the octets of a section lie: in the message, or in a part of it that was decoded."""
+
+    span: Span = (0, 0)
+    decoded: Decoded | None = None
+
+    @property
+    def size(self) -> int:
+        return self.span[1] - self.span[0] if self.decoded is None else self.decoded.octets.size
+
+    @property
+    def announcement(self) -> bytes:
+        return b"{%d}\r\n" % self.size if self.decoded is None else self.decoded.announcement
+
+    def octets(self, mailbox: Mailbox, uid: int) -> Iterator[bytes]:
+        """In pieces; each step blocks."""
+        return _octets(mailbox, uid, self.span) if self.decoded is None else self.decoded.octets.chunks()
 
 
 class BrokenOff(Exception):
@@ -208,19 +229,17 @@ class _Fetching:
             engine.send(before)
             before = b" "
             if isinstance(item, Section) and item in places:
-                first, end = places[item]
-                engine.send(item.label + b" {%d}\r\n" % (end - first))
-                await self._send(uid, places[item])
+                place = places[item]
+                engine.send(item.label + b" " + place.announcement)
+                await self._send(place.size, place.octets(self._mailbox, uid))
             else:
                 engine.send(pattern % tuple(values(batch)))
         for pattern, values in self._columns[len(self._items) :]:
             engine.send(pattern % tuple(values(batch)))
         engine.send(b")\r\n")
 
-    async def _send(self, uid: int, place: Span) -> None:
+    async def _send(self, left: int, stream: Iterator[bytes]) -> None:
         """A literal's octets; waits for the client between them. Raises BrokenOff."""
-        left = place[1] - place[0]
-        stream = _octets(self._mailbox, uid, place)
         while left:
             try:
                 data = await self._core.workers.run(_step, stream)
@@ -286,12 +305,19 @@ class _Fetching:
         source = Source(content)
         large = len(content) > BATCH_OCTETS
         sections: list[bytes] = []
-        places: dict[Section, Span] = {}
+        places: dict[Section, Place] = {}
         held = 0
         for section in self._sections:
             span = source.span(section) if is_span(section) else None
-            if span is not None and (large or held > BATCH_OCTETS):
-                places[section] = clipped(span, section.partial)
+            if section.text in BINARY:
+                value = self._decoded(source, section, much=held > BATCH_OCTETS)
+                if isinstance(value, Place):
+                    places[section] = value
+                    value = b""
+                sections.append(value)
+                held += len(value)
+            elif span is not None and (large or held > BATCH_OCTETS):
+                places[section] = Place(clipped(span, section.partial))
                 sections.append(b"")
             else:
                 octets = source.octets(section)
@@ -303,6 +329,19 @@ class _Fetching:
         if places:
             batch.places[uid] = places
         return held
+
+    def _decoded(self, source: Source, section: Section, *, much: bool) -> bytes | Place:
+        """The whole item, or where it lies when it is large, or there is `much` already."""
+        decoded = source.decoded(section, self._core.spool)
+        if section.text is Text.DECODED_SIZE:
+            return b"%b %d" % (section.label, 0 if decoded is None else decoded.octets.size)
+        if decoded is None:
+            return section.label + b" NIL"
+        decoded = decoded.clipped(section.partial)
+        if much or decoded.octets.size > BATCH_OCTETS:
+            return Place(decoded=decoded)
+        octets = b"".join(decoded.octets.chunks())
+        return section.label + (b" " + decoded.announcement + octets if octets else b' ""')
 
 
 def _labelled(label: bytes, octets: bytes | None) -> bytes:

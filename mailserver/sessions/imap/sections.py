@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from pathlib import Path
 
 from mailserver.imap.commands import Section, Text
 from mailserver.message import Part, fields, header_end, parse, section
 from mailserver.message.header import FIELD_LIMIT
 from mailserver.message.summary import covers
+from mailserver.sessions.imap.binary import Decoded, Decoder
 
 Span = tuple[int, int]
 """First octet, and the one behind the last."""
 
 _CHOSEN = (Text.FIELDS, Text.FIELDS_NOT)
+BINARY = (Text.DECODED, Text.DECODED_SIZE)
 _NAME = re.compile(rb"[^\x00-\x20:\x7f]++")  # of a field, as in `message.header`
 
 
@@ -31,7 +34,7 @@ def in_summary(wanted: Section) -> bool:
 
 
 def is_span(wanted: Section) -> bool:
-    return wanted.text not in _CHOSEN
+    return wanted.text not in (*_CHOSEN, *BINARY)
 
 
 class Source:
@@ -40,6 +43,16 @@ class Source:
     def __init__(self, content: bytes) -> None:
         self.content = content
         self._tree: Part | None = None
+        self._decoder: Decoder | None = None
+
+    def decoded(self, wanted: Section, spool: Path) -> Decoded | None:
+        """What BINARY means, without its partial range. Raises as `Decoder.decode`."""
+        part = self._part(wanted) if wanted.part else None
+        if wanted.part and part is None:
+            return None
+        if self._decoder is None:
+            self._decoder = Decoder(self.content, spool)
+        return self._decoder.decode(part)
 
     def octets(self, wanted: Section) -> bytes | None:
         """What the section holds, its partial range applied."""

@@ -290,6 +290,7 @@ ARGUMENTS = {
     b"UID COPY": "1 INBOX", b"UID MOVE": "1 INBOX", b"COMPRESS": "DEFLATE",
     b"GETMETADATA": "INBOX /private/y", b"SETMETADATA": "INBOX (/private/y NIL)",
     b"GETQUOTA": "x", b"GETQUOTAROOT": "INBOX", b"SETQUOTA": "x ()",
+    b"REPLACE": "1 INBOX {4+}\r\na:b\n", b"UID REPLACE": "1 INBOX {4+}\r\na:b\n",
 }  # fmt: skip
 
 
