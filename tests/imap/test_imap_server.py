@@ -285,7 +285,7 @@ ARGUMENTS = {
     b"LIST": b' "" *', b"LSUB": b' "" *', b"STATUS": b" x (UNSEEN)", b"APPEND": b" x {1+}\r\ny", b"SEARCH": b" ALL",
     b"FETCH": b" 1 FLAGS", b"STORE": b" 1 FLAGS ()", b"COPY": b" 1 x", b"MOVE": b" 1 x", b"UID EXPUNGE": b" 1",
     b"UID SEARCH": b" ALL", b"UID FETCH": b" 1 FLAGS", b"UID STORE": b" 1 FLAGS ()", b"UID COPY": b" 1 x",
-    b"UID MOVE": b" 1 x",
+    b"UID MOVE": b" 1 x", b"ENABLE": b" X",
 }  # fmt: skip
 
 

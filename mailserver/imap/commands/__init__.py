@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from mailserver.imap.commands import append, connection, fetch, mailboxes, messages, search
+from mailserver.imap.commands import append, connection, enable, fetch, mailboxes, messages, search
 from mailserver.imap.commands.append import Append, append_head
 from mailserver.imap.commands.connection import (
     Authenticate,
@@ -22,6 +22,7 @@ from mailserver.imap.commands.connection import (
     Noop,
     StartTLS,
 )
+from mailserver.imap.commands.enable import Enable
 from mailserver.imap.commands.fetch import Attribute, Fetch, Item, Section, Text
 from mailserver.imap.commands.mailboxes import (
     Create,
@@ -51,6 +52,7 @@ __all__ = [
     "Create",
     "Dated",
     "Delete",
+    "Enable",
     "Expunge",
     "Fetch",
     "FlagAction",
@@ -94,6 +96,7 @@ Command = (
     | Copy
     | Create
     | Delete
+    | Enable
     | Expunge
     | Fetch
     | Identify
@@ -136,6 +139,7 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"STARTTLS": Grammar(connection.starttls, _BEFORE_LOGIN),
     b"AUTHENTICATE": Grammar(connection.authenticate, _BEFORE_LOGIN),
     b"LOGIN": Grammar(connection.login, _BEFORE_LOGIN),
+    b"ENABLE": Grammar(enable.enable, _AFTER_LOGIN),
     b"IDLE": Grammar(connection.idle, _AFTER_LOGIN),
     b"NAMESPACE": Grammar(mailboxes.namespace, _AFTER_LOGIN),
     b"SELECT": Grammar(mailboxes.select, _AFTER_LOGIN),

@@ -28,6 +28,7 @@ from mailserver.policy.connections import Refusal
 from mailserver.sessions.imap import (
     append,
     copying,
+    enabling,
     fetch,
     flags,
     idle,
@@ -49,6 +50,7 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.Copy: copying.copy,
     commands.Create: mailboxes.create,
     commands.Delete: mailboxes.delete,
+    commands.Enable: enabling.enable,
     commands.Expunge: selection.expunge,
     commands.Fetch: fetch.fetch,
     commands.Identify: login.identify,

@@ -285,7 +285,7 @@ ARGUMENTS = {
     b"UNSUBSCRIBE": "INBOX", b"LIST": '"" *', b"LSUB": '"" *', b"STATUS": "INBOX (UNSEEN)",
     b"APPEND": "INBOX {4+}\r\na:b\n", b"SEARCH": "ALL", b"FETCH": "1 FULL", b"STORE": "1 FLAGS ()", b"COPY": "1 INBOX",
     b"MOVE": "1 INBOX", b"UID EXPUNGE": "1", b"UID SEARCH": "ALL", b"UID FETCH": "1 BODY[]", b"UID STORE": "1 FLAGS ()",
-    b"UID COPY": "1 INBOX", b"UID MOVE": "1 INBOX",
+    b"UID COPY": "1 INBOX", b"UID MOVE": "1 INBOX", b"ENABLE": "CONDSTORE",
 }  # fmt: skip
 
 
