@@ -199,7 +199,7 @@ class Contents:
     def listing(self) -> Listing:
         with self._lock:
             flags = list(map(self._flags.__getitem__, self.columns.numbers))
-            return Listing(self.columns.uids[:], flags, self.modseq)
+            return Listing(self.columns.uids[:], flags, self.columns.modseqs[:], self.modseq)
 
     def drop(self, *, named: bool) -> Drop:
         with self._lock:
@@ -218,6 +218,12 @@ class Contents:
             for number, count in Counter(self.columns.numbers).items():
                 counted[self._flags[number]] += count
             return counted, sum(self.columns.sizes)
+
+    def unchanged(self, uids: Iterable[int], since: int) -> list[int]:
+        """Those whose MODSEQ is not greater, ascending."""
+        with self._lock:
+            known, modseqs = self.columns.uids, self.columns.modseqs
+            return [known[place] for place in self.columns.places(uids) if modseqs[place] <= since]
 
     def flagged(self, uids: Iterable[int]) -> list[Flagged]:
         """The flags of those that exist, ascending."""

@@ -200,18 +200,27 @@ class Mailbox:
         with self._work():
             self._maildir.refresh()
 
-    def update_flags(self, uids: Iterable[int], action: FlagAction, flags: frozenset[str]) -> list[Flagged]:
+    def update_flags(
+        self, uids: Iterable[int], action: FlagAction, flags: frozenset[str], unchanged_since: int | None = None
+    ) -> list[Flagged]:
         r"""Returns the flags that the messages have now; those that are gone are left out. Durable.
 
-        Raises InvalidFlag. `\Recent` is ignored.
+        Messages with a greater MODSEQ than `unchanged_since` are left alone, and out. Raises InvalidFlag. `\Recent` is
+        ignored.
         """
-        wanted = sorted(set(uids))
+        done: list[int] = []
+        left = sorted(set(uids))
         with self._work():
             self._maildir.learn()
             flags = self._maildir.accept(flags, giving=action != "remove")
             for _ in range(_TRIES):
-                if self._maildir.update_flags(wanted, action, flags):
-                    return self._contents.flagged(wanted)
+                if unchanged_since is not None:
+                    left = self._contents.unchanged(left, unchanged_since)
+                missed = self._maildir.update_flags(left, action, flags)
+                if not missed:
+                    return self._contents.flagged(done + left)
+                done += sorted(set(left).difference(missed))
+                left = missed
                 self._maildir.refresh(anyway=True)
         raise Unavailable("The messages change too fast")
 

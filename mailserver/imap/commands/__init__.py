@@ -35,7 +35,21 @@ from mailserver.imap.commands.mailboxes import (
     Subscribe,
 )
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
-from mailserver.imap.commands.search import And, Dated, HasFlag, InHeader, InSet, InText, Key, Not, Or, Search, Sized
+from mailserver.imap.commands.search import (
+    And,
+    Dated,
+    HasFlag,
+    InHeader,
+    InSet,
+    InText,
+    Key,
+    Modified,
+    Not,
+    Or,
+    Search,
+    Sized,
+    leaves,
+)
 from mailserver.imap.states import State
 from mailserver.imap.syntax import Fault, Reader
 
@@ -67,6 +81,7 @@ __all__ = [
     "List",
     "Login",
     "Logout",
+    "Modified",
     "Namespace",
     "Noop",
     "Not",
@@ -83,6 +98,7 @@ __all__ = [
     "Text",
     "Unselect",
     "append_head",
+    "leaves",
     "lookup",
     "parse",
 ]

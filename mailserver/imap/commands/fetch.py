@@ -1,4 +1,4 @@
-"""FETCH (RFC 3501 §6.4.5)."""
+"""FETCH (RFC 3501 §6.4.5, RFC 7162 §3.1.4)."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class Attribute(Enum):
     ENVELOPE = b"ENVELOPE"
     BODY = b"BODY"
     BODYSTRUCTURE = b"BODYSTRUCTURE"
+    MODSEQ = b"MODSEQ"
 
 
 class Text(Enum):
@@ -73,11 +74,12 @@ _ITEMS: dict[bytes, Item] = {
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """`items` without repetition, in the order asked for."""
+    """`items` without repetition, in the order asked for. `changed_since`: only those with a greater MODSEQ."""
 
     messages: SequenceSet
     by_uid: bool
     items: tuple[Item, ...]
+    changed_since: int | None = None
 
 
 def fetch(reader: Reader, *, by_uid: bool = False) -> Fetch:
@@ -88,10 +90,21 @@ def fetch(reader: Reader, *, by_uid: bool = False) -> Fetch:
     items = reader.listed(lambda: _item(reader), "list of items") if listed else _macro_or_item(reader)
     if by_uid and Attribute.UID not in items:
         items = (Attribute.UID, *items)
+    changed_since = None
+    if reader.accept(b" "):
+        (changed_since,) = reader.listed(lambda: _modifier(reader), "modifiers", most=1)
+        items = (*items, Attribute.MODSEQ)
     items = tuple(dict.fromkeys(items))
     if len(items) > ITEM_LIMIT:
         raise Fault("too many items")
-    return Fetch(messages, by_uid, items)
+    return Fetch(messages, by_uid, items, changed_since)
+
+
+def _modifier(reader: Reader) -> int:
+    if reader.keyword("modifier") != b"CHANGEDSINCE":
+        raise Fault("unknown modifier")
+    reader.space()
+    return reader.modseq()
 
 
 def _macro_or_item(reader: Reader) -> tuple[Item, ...]:

@@ -1,4 +1,6 @@
-"""Commands about mailboxes by name (RFC 3501 §6.3; RFC 2342 NAMESPACE; RFC 6154 SPECIAL-USE; RFC 8438 STATUS=SIZE)."""
+"""Commands about mailboxes by name (RFC 3501 §6.3; RFC 2342 NAMESPACE; RFC 6154 SPECIAL-USE; RFC 8438 STATUS=SIZE;
+RFC 7162 CONDSTORE).
+"""
 
 from __future__ import annotations
 
@@ -12,15 +14,16 @@ _USES = {f"\\{name.lower()}": f"\\{name}" for name in ("All", "Archive", "Drafts
 _USE = re.compile(rb'\\[^\x00-\x20\x7f-\xff(){%*"\\\]]+')
 _RETURNED = (b"SPECIAL-USE", b"CHILDREN")
 
-STATUS_ITEMS = (b"MESSAGES", b"RECENT", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN", b"SIZE")
+STATUS_ITEMS = (b"MESSAGES", b"RECENT", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN", b"SIZE", b"HIGHESTMODSEQ")
 
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """SELECT, or EXAMINE when `read_only`."""
+    """SELECT, or EXAMINE when `read_only`. `condstore`: the client knows MODSEQs."""
 
     mailbox: str
     read_only: bool
+    condstore: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +82,25 @@ def _mailbox(reader: Reader) -> str:
 
 
 def select(reader: Reader) -> Select:
-    return Select(_mailbox(reader), read_only=False)
+    return _select(reader, read_only=False)
 
 
 def examine(reader: Reader) -> Select:
-    return Select(_mailbox(reader), read_only=True)
+    return _select(reader, read_only=True)
+
+
+def _select(reader: Reader, *, read_only: bool) -> Select:
+    mailbox = _mailbox(reader)
+    condstore = False
+    if reader.accept(b" "):
+        condstore = bool(reader.listed(lambda: _select_parameter(reader), "list of parameters"))
+    return Select(mailbox, read_only, condstore)
+
+
+def _select_parameter(reader: Reader) -> bool:
+    if reader.keyword("parameter") != b"CONDSTORE":
+        raise Fault("unknown parameter")
+    return True
 
 
 def create(reader: Reader) -> Create:

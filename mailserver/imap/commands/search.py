@@ -1,10 +1,10 @@
-"""SEARCH (RFC 3501 §6.4.4): its keys as a tree of values."""
+"""SEARCH (RFC 3501 §6.4.4, RFC 7162 §3.1.5): its keys as a tree of values."""
 
 from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +16,7 @@ KEY_LIMIT = 1000
 Relation = Literal["before", "on", "since"]
 CHARSETS = {b"US-ASCII": "ascii", b"UTF-8": "utf-8"}
 
+_ENTRY_TYPES = (b"PRIV", b"SHARED", b"ALL")
 _WORD = re.compile(rb"[A-Za-z]+")
 
 
@@ -66,6 +67,13 @@ class InText:
 
 
 @dataclass(frozen=True, slots=True)
+class Modified:
+    """Of this MODSEQ or a greater one. Which flag was modified is not remembered, so the key does not tell."""
+
+    modseq: int
+
+
+@dataclass(frozen=True, slots=True)
 class Not:
     key: Key
 
@@ -82,7 +90,19 @@ class And:
     keys: tuple[Key, ...]
 
 
-Key = HasFlag | InSet | Dated | Sized | InHeader | InText | Not | Or | And
+Key = HasFlag | InSet | Dated | Sized | InHeader | InText | Modified | Not | Or | And
+
+
+def leaves(key: Key) -> Iterator[Key]:
+    """The keys that are not made of others. As deep as the grammar lets it be."""
+    match key:
+        case Not(inner):
+            yield from leaves(inner)
+        case And(keys) | Or(keys):
+            for each in keys:
+                yield from leaves(each)
+        case _:
+            yield key
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +201,16 @@ class _Keys:
     def sized(self, *, larger: bool) -> Key:
         return Sized(larger, self._reader.number())
 
+    def modified(self) -> Key:
+        if self._reader.looking_at(b'"'):
+            if not self._reader.string().lower().startswith(b"/flags/"):
+                raise Fault("unknown metadata entry")
+            self._reader.space()
+            if self._reader.keyword("type of entry") not in _ENTRY_TYPES:
+                raise Fault("unknown type of entry")
+            self._reader.space()
+        return Modified(self._reader.modseq(zero=True))
+
     def uids(self) -> Key:
         return InSet(self._reader.sequence_set(), by_uid=True)
 
@@ -204,5 +234,6 @@ _WITH_ARGUMENT: dict[bytes, Callable[[_Keys], Key]] = {
     b"SENTSINCE": lambda keys: keys.dated("since", sent=True),
     b"LARGER": lambda keys: keys.sized(larger=True),
     b"SMALLER": lambda keys: keys.sized(larger=False),
+    b"MODSEQ": _Keys.modified,
     b"UID": _Keys.uids,
 }

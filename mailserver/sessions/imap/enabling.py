@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping
 from mailserver.imap.commands import Enable
 from mailserver.sessions.imap.core import Core
 
-_EFFECTS: Mapping[str, Callable[[Core], None]] = {}
+_EFFECTS: Mapping[str, Callable[[Core], None]] = {
+    "CONDSTORE": Core.enable_condstore,
+}
 """What can be enabled."""
 
 

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 _ALWAYS = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID")
 _AFTER_LOGIN = (
     "ENABLE",
+    "CONDSTORE",
     "IDLE",
     "NAMESPACE",
     "UIDPLUS",

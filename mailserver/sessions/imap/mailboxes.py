@@ -87,6 +87,8 @@ def _subscribed(names: list[str], pattern: Pattern) -> Iterator[tuple[str, list[
 
 
 async def status(core: Core, tag: str, command: Status) -> None:
+    if b"HIGHESTMODSEQ" in command.items:
+        core.enable_condstore()
     numbers = await core.workers.run(core.account.status, command.mailbox)
     values = {
         b"MESSAGES": numbers.messages,
@@ -95,6 +97,7 @@ async def status(core: Core, tag: str, command: Status) -> None:
         b"UIDVALIDITY": numbers.uidvalidity,
         b"UNSEEN": numbers.unseen,
         b"SIZE": numbers.size,
+        b"HIGHESTMODSEQ": numbers.highest_modseq,
     }
     items = b" ".join(b"%b %d" % (item, values[item]) for item in command.items)
     core.engine.untagged(b"STATUS %b (%b)" % (core.engine.mailbox(command.mailbox), items))

@@ -1,4 +1,4 @@
-"""SEARCH (RFC 3501 §6.4.4).
+"""SEARCH (RFC 3501 §6.4.4, RFC 7162 §3.1.5).
 
 Theory     A key becomes a test that picks from candidates. Tests that need less are asked first, and each gets what the
            one before it left: what the view knows, then what the mailbox has in memory, then texts, which the store
@@ -19,7 +19,21 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_tz
 from functools import partial
 
-from mailserver.imap.commands import And, Dated, HasFlag, InHeader, InSet, InText, Key, Not, Or, Search, Sized
+from mailserver.imap.commands import (
+    And,
+    Dated,
+    HasFlag,
+    InHeader,
+    InSet,
+    InText,
+    Key,
+    Modified,
+    Not,
+    Or,
+    Search,
+    Sized,
+    leaves,
+)
 from mailserver.imap.sequence import Range
 from mailserver.message import Phrase, fields, first
 from mailserver.sessions.imap.core import Core
@@ -77,6 +91,8 @@ def compiled(key: Key, view: View) -> Test:
             return _flagged(flag, wanted=False)
         case InSet(messages, by_uid):
             return Test(_VIEW, partial(_within, view.ranges(messages, by_uid=by_uid)))
+        case Modified(modseq):
+            return Test(_VIEW, lambda batch, candidates: batch.view.newer(candidates, modseq - 1))
         case Sized(larger, size):
             compare = operator.gt if larger else operator.lt
             return _known(lambda message: compare(message.size, size))
@@ -212,6 +228,10 @@ def _cost(tests: list[Test]) -> int:
 
 
 async def search(core: Core, tag: str, command: Search) -> None:
+    keys = list(leaves(command.key))
+    with_modseq = any(isinstance(key, Modified) for key in keys)
+    if with_modseq:
+        core.enable_condstore()
     core.catch_up()
     view = core.selected.view
     test = compiled(command.key, view)
@@ -229,8 +249,13 @@ async def search(core: Core, tag: str, command: Search) -> None:
     if batch.gone:
         here = [place for place, uid in enumerate(uids) if uid not in batch.gone]
         found, uids = [found[place] for place in here], [uids[place] for place in here]
-    core.engine.untagged(" ".join(["SEARCH", *map(str, uids if command.by_uid else found)]).encode())
-    core.tell_news(expunges=command.by_uid)
+    words = ["SEARCH", *map(str, uids if command.by_uid else found)]
+    if with_modseq and found:
+        words.append(f"(MODSEQ {max(view.modseqs_of(found))})")
+    core.engine.untagged(" ".join(words).encode())
+    # numbers in the keys must mean the same to the end (RFC 7162 §3.2.10.2)
+    numbers = any(isinstance(key, InSet) and not key.by_uid for key in keys)
+    core.tell_news(expunges=command.by_uid and not numbers)
     core.engine.done(tag, "OK", "Searched", "EXPUNGEISSUED" if batch.gone else None)
 
 

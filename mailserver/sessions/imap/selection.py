@@ -1,4 +1,5 @@
-"""SELECT, EXAMINE, CHECK, CLOSE, UNSELECT, EXPUNGE (RFC 3501 §6.3.1, §6.4; RFC 3691; RFC 4315).
+"""SELECT, EXAMINE, CHECK, CLOSE, UNSELECT, EXPUNGE (RFC 3501 §6.3.1, §6.4; RFC 3691; RFC 4315; RFC 7162 §3.1.8,
+§3.2.11).
 
 Promises   CLOSE expunges without a word, EXPUNGE tells of each message; neither touches a mailbox opened by EXAMINE.
            UID EXPUNGE removes what is both named and deleted, nothing else.
@@ -26,7 +27,11 @@ def _open(account: AccountStore, name: str, read_only: bool) -> tuple[Mailbox, V
 
 
 async def select(core: Core, tag: str, command: Select) -> None:
-    await core.release()  # also when this fails (§6.3.1)
+    if core.has_selected:
+        await core.release()  # also when this fails (§6.3.1)
+        core.engine.status("OK", "The mailbox from before is closed", "CLOSED")
+    if command.condstore:
+        core.enable_condstore()
     mailbox, view = await core.workers.run(_open, core.account, command.mailbox, command.read_only)
     selected = Selected(mailbox, view, command.read_only)
     core.select(selected)
@@ -37,6 +42,7 @@ async def select(core: Core, tag: str, command: Select) -> None:
         engine.status("OK", "First unseen", f"UNSEEN {unseen}")
     engine.status("OK", "UIDs are valid", f"UIDVALIDITY {mailbox.uidvalidity}")
     engine.status("OK", "Next UID", f"UIDNEXT {mailbox.uidnext}")
+    engine.status("OK", "Changes are known", core.modseq_code)
     if command.read_only:
         engine.status("OK", "No flags can be changed", "PERMANENTFLAGS ()")
         engine.done(tag, "OK", "Examined", "READ-ONLY")

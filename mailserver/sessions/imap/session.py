@@ -120,6 +120,7 @@ class IMAPSession(Core):
             assert not isinstance(event, LiteralChunk)
             if self.awaits_login and refused.code != "UNAVAILABLE" and self.count_error():
                 return
+            self.settle()
             self.engine.done(event.tag, refused.status, refused.text, refused.code)
             self.abandon()
 
