@@ -163,9 +163,7 @@ class Reader:
             return None
         return self.string()
 
-    def listed(
-        self, element: Callable[[], T], what: str = "list", *, empty: bool = False, most: int = LIST_LIMIT
-    ) -> tuple[T, ...]:
+    def listed(self, element: Callable[[], T], what: str = "list", *, empty: bool = False) -> tuple[T, ...]:
         """`"(" element *(SP element) ")"`."""
         self.expect(b"(")
         if empty and self.accept(b")"):
@@ -174,9 +172,17 @@ class Reader:
         while not self.accept(b")"):
             self.space()
             elements.append(element())
-            if len(elements) > most:
+            if len(elements) > LIST_LIMIT:
                 raise Fault(f"the {what} is too long")
         return tuple(elements)
+
+    def modifiers(self, element: Callable[[], tuple[bytes, T]]) -> dict[bytes, T]:
+        """A list of names, each with what it has as its value, and none twice (RFC 4466 §2.1)."""
+        listed = self.listed(element, "list of modifiers")
+        found = dict(listed)
+        if len(found) < len(listed):
+            raise Fault("a modifier comes twice")
+        return found
 
     # values of the field
 

@@ -34,7 +34,7 @@ def parsed(text: str) -> Command:
     ("text", "command"),
     [
         ("SELECT a (condstore)", Select("a", read_only=False, condstore=True)),
-        ("EXAMINE a (CONDSTORE CONDSTORE)", Select("a", read_only=True, condstore=True)),
+        ("EXAMINE a (CONDSTORE)", Select("a", read_only=True, condstore=True)),
         ("STATUS a (highestmodseq)", Status("a", (b"HIGHESTMODSEQ",))),
         ("FETCH 1 (MODSEQ)", Fetch(ONE, False, (Attribute.MODSEQ,))),
         ("FETCH 1 FLAGS (CHANGEDSINCE 1)", Fetch(ONE, False, (Attribute.FLAGS, Attribute.MODSEQ), 1)),
@@ -56,6 +56,7 @@ def test_commands_become_values(text: str, command: Command) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "SELECT a (CONDSTORE CONDSTORE)",
         "SELECT a ()", "SELECT a (CONDSTORE", "SELECT a (BOGUS)", "SELECT a CONDSTORE", "SELECT a  (CONDSTORE)",
         "FETCH 1 FLAGS (CHANGEDSINCE 0)", "FETCH 1 FLAGS (CHANGEDSINCE)", "FETCH 1 FLAGS ()", "FETCH 1 FLAGS (BOGUS 1)",
         "FETCH 1 FLAGS (CHANGEDSINCE 9223372036854775808)", "FETCH 1 FLAGS (CHANGEDSINCE -1)",

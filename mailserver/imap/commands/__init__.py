@@ -35,6 +35,7 @@ from mailserver.imap.commands.mailboxes import (
     Subscribe,
 )
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
+from mailserver.imap.commands.resync import Match, Resync
 from mailserver.imap.commands.search import (
     And,
     Dated,
@@ -81,12 +82,14 @@ __all__ = [
     "List",
     "Login",
     "Logout",
+    "Match",
     "Modified",
     "Namespace",
     "Noop",
     "Not",
     "Or",
     "Rename",
+    "Resync",
     "Search",
     "Section",
     "Select",

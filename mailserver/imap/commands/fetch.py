@@ -1,4 +1,4 @@
-"""FETCH (RFC 3501 §6.4.5, RFC 7162 §3.1.4)."""
+"""FETCH (RFC 3501 §6.4.5, RFC 7162 §3.1.4, §3.2.6)."""
 
 from __future__ import annotations
 
@@ -74,12 +74,16 @@ _ITEMS: dict[bytes, Item] = {
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """`items` without repetition, in the order asked for. `changed_since`: only those with a greater MODSEQ."""
+    """`items` without repetition, in the order asked for. `changed_since`: only those with a greater MODSEQ.
+
+    `vanished`: those expunged since are told as well.
+    """
 
     messages: SequenceSet
     by_uid: bool
     items: tuple[Item, ...]
     changed_since: int | None = None
+    vanished: bool = False
 
 
 def fetch(reader: Reader, *, by_uid: bool = False) -> Fetch:
@@ -90,21 +94,26 @@ def fetch(reader: Reader, *, by_uid: bool = False) -> Fetch:
     items = reader.listed(lambda: _item(reader), "list of items") if listed else _macro_or_item(reader)
     if by_uid and Attribute.UID not in items:
         items = (Attribute.UID, *items)
-    changed_since = None
+    modifiers: dict[bytes, int] = {}
     if reader.accept(b" "):
-        (changed_since,) = reader.listed(lambda: _modifier(reader), "modifiers", most=1)
+        modifiers = reader.modifiers(lambda: _modifier(reader))
+        if b"CHANGEDSINCE" not in modifiers or (b"VANISHED" in modifiers and not by_uid):
+            raise Fault("VANISHED goes with CHANGEDSINCE and UID FETCH")
         items = (*items, Attribute.MODSEQ)
     items = tuple(dict.fromkeys(items))
     if len(items) > ITEM_LIMIT:
         raise Fault("too many items")
-    return Fetch(messages, by_uid, items, changed_since)
+    return Fetch(messages, by_uid, items, modifiers.get(b"CHANGEDSINCE"), b"VANISHED" in modifiers)
 
 
-def _modifier(reader: Reader) -> int:
-    if reader.keyword("modifier") != b"CHANGEDSINCE":
+def _modifier(reader: Reader) -> tuple[bytes, int]:
+    name = reader.keyword("modifier")
+    if name == b"CHANGEDSINCE":
+        reader.space()
+        return name, reader.modseq()
+    if name != b"VANISHED":
         raise Fault("unknown modifier")
-    reader.space()
-    return reader.modseq()
+    return name, 0
 
 
 def _macro_or_item(reader: Reader) -> tuple[Item, ...]:

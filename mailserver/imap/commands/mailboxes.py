@@ -1,5 +1,5 @@
 """Commands about mailboxes by name (RFC 3501 §6.3; RFC 2342 NAMESPACE; RFC 6154 SPECIAL-USE; RFC 8438 STATUS=SIZE;
-RFC 7162 CONDSTORE).
+RFC 7162 CONDSTORE, QRESYNC).
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from mailserver.imap.commands.resync import Resync, resync
 from mailserver.imap.syntax import Fault, Reader
 
 # RFC 6154 §6. Which of them a mailbox can have is for the store to say.
@@ -19,11 +20,12 @@ STATUS_ITEMS = (b"MESSAGES", b"RECENT", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN", b
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """SELECT, or EXAMINE when `read_only`. `condstore`: the client knows MODSEQs."""
+    """SELECT, or EXAMINE when `read_only`. `condstore`: the client knows MODSEQs. `resync`: it was here before."""
 
     mailbox: str
     read_only: bool
     condstore: bool = False
+    resync: Resync | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +93,20 @@ def examine(reader: Reader) -> Select:
 
 def _select(reader: Reader, *, read_only: bool) -> Select:
     mailbox = _mailbox(reader)
-    condstore = False
+    parameters: dict[bytes, Resync | None] = {}
     if reader.accept(b" "):
-        condstore = bool(reader.listed(lambda: _select_parameter(reader), "list of parameters"))
-    return Select(mailbox, read_only, condstore)
+        parameters = reader.modifiers(lambda: _select_parameter(reader))
+    return Select(mailbox, read_only, b"CONDSTORE" in parameters, parameters.get(b"QRESYNC"))
 
 
-def _select_parameter(reader: Reader) -> bool:
-    if reader.keyword("parameter") != b"CONDSTORE":
+def _select_parameter(reader: Reader) -> tuple[bytes, Resync | None]:
+    name = reader.keyword("parameter")
+    if name == b"QRESYNC":
+        reader.space()
+        return name, resync(reader)
+    if name != b"CONDSTORE":
         raise Fault("unknown parameter")
-    return True
+    return name, None
 
 
 def create(reader: Reader) -> Create:

@@ -97,7 +97,7 @@ def store(reader: Reader, *, by_uid: bool = False) -> Store:
     reader.space()
     unchanged_since = None
     if reader.looking_at(b"("):
-        (unchanged_since,) = reader.listed(lambda: _store_modifier(reader), "modifiers", most=1)
+        unchanged_since = reader.modifiers(lambda: _store_modifier(reader))[b"UNCHANGEDSINCE"]
         reader.space()
     item = _STORE_ITEMS.get(reader.keyword("FLAGS"))
     if item is None:
@@ -113,11 +113,12 @@ def store(reader: Reader, *, by_uid: bool = False) -> Store:
     return Store(messages, by_uid, *item, flags, unchanged_since)
 
 
-def _store_modifier(reader: Reader) -> int:
-    if reader.keyword("modifier") != b"UNCHANGEDSINCE":
+def _store_modifier(reader: Reader) -> tuple[bytes, int]:
+    name = reader.keyword("modifier")
+    if name != b"UNCHANGEDSINCE":
         raise Fault("unknown modifier")
     reader.space()
-    return reader.modseq(zero=True)
+    return name, reader.modseq(zero=True)
 
 
 def copy(reader: Reader, *, by_uid: bool = False) -> Copy:

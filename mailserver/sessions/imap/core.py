@@ -202,6 +202,7 @@ class Core:
     def select(self, selected: Selected) -> None:
         self._selected = selected
         selected.view.condstore = "CONDSTORE" in self.enabled
+        selected.view.qresync = "QRESYNC" in self.enabled
         self._index(selected)
 
     async def release(self) -> None:
@@ -291,6 +292,18 @@ class Core:
         if self._selected is not None:
             self._selected.view.condstore = True
             self.engine.status("OK", "Changes are known", self.modseq_code)
+
+    def enable_qresync(self) -> None:
+        """The client knows VANISHED (RFC 7162 §3.2.3)."""
+        self.enable_condstore()
+        self.enabled.add("QRESYNC")
+        if self._selected is not None:
+            self._selected.view.qresync = True
+
+    def require_qresync(self) -> None:
+        """Raises Refused."""
+        if "QRESYNC" not in self.enabled:
+            raise Refused("ENABLE QRESYNC comes first", status="BAD")
 
     def untagged(self, lines: Iterable[bytes]) -> None:
         for line in lines:

@@ -14,6 +14,7 @@ from mailserver.sessions.imap.core import Core
 
 _EFFECTS: Mapping[str, Callable[[Core], None]] = {
     "CONDSTORE": Core.enable_condstore,
+    "QRESYNC": Core.enable_qresync,
 }
 """What can be enabled."""
 

@@ -1,4 +1,4 @@
-"""FETCH (RFC 3501 §6.4.5, RFC 7162 §3.1.4).
+"""FETCH (RFC 3501 §6.4.5, RFC 7162 §3.1.4, §3.2.6).
 
 Theory     An item is a column: a pattern, and a value for each message of a batch. A batch is answered by one pattern
            of all items, filled in for each message and joined, so that little is done for each message by itself.
@@ -22,6 +22,7 @@ from mailserver.imap import responses
 from mailserver.imap.commands import Attribute, Fetch, Item, Section
 from mailserver.sessions.imap.core import Core, Refused, Selected
 from mailserver.sessions.imap.reading import HEADERS, header_batches, read_header
+from mailserver.sessions.imap.resync import tell_vanished
 from mailserver.sessions.imap.sections import Source, Span, clipped, in_summary, is_span, needs_header_only
 from mailserver.store import Flagged, Mailbox, Message, MessageGone, Prepared, StoreError
 
@@ -36,13 +37,18 @@ _SEEN = "\\Seen"
 
 
 async def fetch(core: Core, tag: str, command: Fetch) -> None:
+    if command.vanished:
+        core.require_qresync()
+        core.take_changes()
+        await tell_vanished(core, command)  # before any FETCH
     if Attribute.MODSEQ in command.items:
         core.enable_condstore()
     core.catch_up()
     selected = core.selected
     picked = selected.pick(command.messages, by_uid=command.by_uid)
     if command.changed_since is not None:
-        picked = selected.view.newer(picked, command.changed_since)
+        lost = command.vanished and not selected.mailbox.remembers(command.changed_since)
+        picked = selected.view.newer(picked, 0 if lost else command.changed_since)
     fetching = _Fetching(core, selected, command.items)
     await fetching.run(picked)
     core.take_changes()

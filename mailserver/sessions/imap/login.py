@@ -24,6 +24,7 @@ _ALWAYS = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID")
 _AFTER_LOGIN = (
     "ENABLE",
     "CONDSTORE",
+    "QRESYNC",
     "IDLE",
     "NAMESPACE",
     "UIDPLUS",

@@ -18,6 +18,7 @@ from itertools import chain, compress
 
 from mailserver.imap import responses
 from mailserver.imap.sequence import Range, SequenceSet
+from mailserver.imap.sequence import compress as uid_set
 from mailserver.store import Changes, Flagged, Listing
 
 Flags = frozenset[str]
@@ -39,6 +40,8 @@ class View:
         """Up to where the client has been told everything."""
         self.condstore = False
         """News of flags have UID and MODSEQ (RFC 7162 §3.2.4)."""
+        self.qresync = False
+        """VANISHED is told in place of EXPUNGE (§3.2.10)."""
         self.gone: set[int] = set()
         """UIDs that have vanished, which the client does not know yet."""
         self._recent = array("I")  # ascending; some may not be in the view
@@ -237,7 +240,10 @@ class View:
     def _expunges(self) -> list[bytes]:
         numbers = sorted(number for uid in self.gone if (number := self.number(uid)) is not None)
         self._exists_told -= len(numbers)
-        self._remove(set(self.gone))
+        vanished = sorted(self.gone)
+        self._remove(set(vanished))
+        if self.qresync:
+            return [b"VANISHED " + uid_set(vanished).encode()]
         # each EXPUNGE moves those behind it one place forward (§7.4.1)
         return [b"%d EXPUNGE" % (number - before) for before, number in enumerate(numbers)]
 
