@@ -24,6 +24,7 @@ T = TypeVar("T")
 NAME_LIMIT = 1024
 """Octets of a mailbox name on the wire."""
 KEYWORD_LIMIT = 128
+MODSEQ_LIMIT = 2**63 - 1
 LIST_LIMIT = 1000
 """Elements of one parenthesised list."""
 
@@ -36,6 +37,7 @@ _QUOTED = re.compile(rb'"((?:[^\x00\r\n"\\]|\\["\\])*)"')
 _QUOTED_PAIR = re.compile(rb'\\(["\\])')
 _LITERAL = re.compile(rb"\{(\d{1,10})\+?\}\r?\n")
 _NUMBER = re.compile(rb"\d{1,10}")
+_MODSEQ = re.compile(rb"\d{1,19}")
 SEQUENCE = re.compile(rb"[\d*:,]+|\$")
 _FLAG = re.compile(rb'\\?[^\x00-\x20\x7f-\xff(){%*"\\\]]+')
 _DATE = re.compile(rb'("?)(\d{1,2})-([A-Za-z]{3})-(\d{4})\1')
@@ -137,6 +139,13 @@ class Reader:
             raise Fault("the number must not be zero")
         return number
 
+    def modseq(self, *, zero: bool = False) -> int:
+        """`mod-sequence-value` (RFC 7162 §7), or `mod-sequence-valzer`."""
+        number = int(self.match(_MODSEQ, "mod-sequence")[0])
+        if number > MODSEQ_LIMIT or not (number or zero):
+            raise Fault("mod-sequence out of range")
+        return number
+
     def string(self) -> bytes:
         """`quoted / literal`. 8-bit octets in a quoted string are let through; NUL is in neither."""
         if self.looking_at(b"{"):
@@ -185,6 +194,14 @@ class Reader:
             if len(elements) > most:
                 raise Fault(f"the {what} is too long")
         return tuple(elements)
+
+    def modifiers(self, element: Callable[[], tuple[bytes, T]]) -> dict[bytes, T]:
+        """A list of names, each with what it has as its value, and none twice (RFC 4466 §2.1)."""
+        listed = self.listed(element, "list of modifiers")
+        found = dict(listed)
+        if len(found) < len(listed):
+            raise Fault("a modifier comes twice")
+        return found
 
     # values of the field
 

@@ -63,6 +63,8 @@ class Contents:
         self._changed = Journal(0)
         self._vanished = Journal(0)
         self.modseq = 0
+        self._begun = 0  # the MODSEQ that this began with, and the first that was given then
+        self._first: int | None = None
 
     def load(self, columns: Columns, modseq: int, decode: Decode) -> None:
         """Begins with these; `decode` gives the flags of a state."""
@@ -71,7 +73,8 @@ class Contents:
             self._decode = decode
             self._flags = [decode(state) for state in columns.states]
             self._changed, self._vanished = Journal(modseq), Journal(modseq)
-            self.modseq = modseq
+            self.modseq = self._begun = modseq
+            self._first = None
 
     def next_modseq(self) -> int:
         """Greater than all before, also than those of an index that was lost (unless the clock went back)."""
@@ -110,8 +113,13 @@ class Contents:
             self._vanished.trim(limit)
             if len(self._flags) > _STATES_MINIMUM + 2 * len(columns):
                 self._flags = [self._flags[number] for number in columns.renumber()]
-            self.modseq = modseq
+            self._move_on(modseq)
         return Change(added, flagged, words, vanished)
+
+    def _move_on(self, modseq: int) -> None:
+        self.modseq = modseq
+        if self._first is None:
+            self._first = modseq
 
     def _restate(
         self, restated: Mapping[int, int], modseq: int
@@ -148,7 +156,7 @@ class Contents:
             uids = {place: columns.uids[place] for place, _ in changed}
             self._changed.add(modseq, [uids[place] for place, number in changed if number in touched])
             if changed:
-                self.modseq = modseq
+                self._move_on(modseq)
             flagged = [(uids[place], columns.state(place).info, columns.modseqs[place]) for place, _ in changed]
             words = {uids[place]: (before[number].words, columns.state(place).words) for place, number in changed}
         return Change(flagged=flagged, words=words)
@@ -199,7 +207,7 @@ class Contents:
     def listing(self) -> Listing:
         with self._lock:
             flags = list(map(self._flags.__getitem__, self.columns.numbers))
-            return Listing(self.columns.uids[:], flags, self.modseq)
+            return Listing(self.columns.uids[:], flags, self.columns.modseqs[:], self.modseq)
 
     def drop(self, *, named: bool) -> Drop:
         with self._lock:
@@ -231,10 +239,27 @@ class Contents:
             places = [place for place, number in enumerate(columns.numbers) if number in having] if having else []
             return sum(size_of(columns.base(place)) for place in places)
 
+    def unchanged(self, uids: Iterable[int], since: int) -> list[int]:
+        """Those whose MODSEQ is not greater, ascending."""
+        with self._lock:
+            known, modseqs = self.columns.uids, self.columns.modseqs
+            return [known[place] for place in self.columns.places(uids) if modseqs[place] <= since]
+
     def flagged(self, uids: Iterable[int]) -> list[Flagged]:
         """The flags of those that exist, ascending."""
         with self._lock:
             return self._flagged(self.columns.places(uids))
+
+    def remembers(self, modseq: int) -> bool:
+        """False: none such was given, as far as is known here. What was known then was lost with the index."""
+        with self._lock:
+            first = self.modseq + 1 if self._first is None else self._first
+            return modseq <= self._begun or first <= modseq <= self.modseq
+
+    def vanished_since(self, modseq: int) -> set[int] | None:
+        """UIDs that vanished; None when that is too long ago."""
+        with self._lock:
+            return self._vanished.since(modseq)
 
     def changed_since(self, modseq: int) -> tuple[list[Flagged], list[Flagged], set[int] | None, int]:
         """Messages that appeared, and that changed; UIDs that vanished, None when too long ago; the MODSEQ now."""

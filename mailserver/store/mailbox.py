@@ -171,11 +171,22 @@ class Mailbox:
     def changes(self, since_modseq: int) -> Changes:
         """What is different since. Asks the index only for expunges of long ago."""
         appeared, changed, vanished, modseq = self._contents.changed_since(since_modseq)
-        complete = True
         if vanished is None:
-            known = self._index.mailboxes.vanished(self._maildir.key, since_modseq)
-            complete, vanished = known is not None, set(known or ())
-        return Changes(appeared, changed, sorted(vanished), modseq, complete)
+            vanished = self._vanished_long_ago(since_modseq)
+        return Changes(appeared, changed, sorted(vanished or ()), modseq, vanished is not None)
+
+    def vanished(self, since_modseq: int) -> set[int] | None:
+        """As `changes` tells; None when not all are known any more."""
+        vanished = self._contents.vanished_since(since_modseq)
+        return self._vanished_long_ago(since_modseq) if vanished is None else vanished
+
+    def remembers(self, modseq: int) -> bool:
+        """False: what led to it was lost (an index that a power cut set back). Then nothing that was told holds."""
+        return self._contents.remembers(modseq)
+
+    def _vanished_long_ago(self, since: int) -> set[int] | None:
+        known = self._index.mailboxes.vanished(self._maildir.key, since)
+        return set(known) if known is not None else None
 
     def claim_recent(self) -> set[int]:
         r"""The UIDs that no session was shown as \Recent; each goes to one caller only (RFC 3501 §2.3.2)."""
@@ -211,18 +222,27 @@ class Mailbox:
         with self._work():
             self._maildir.refresh()
 
-    def update_flags(self, uids: Iterable[int], action: FlagAction, flags: frozenset[str]) -> list[Flagged]:
+    def update_flags(
+        self, uids: Iterable[int], action: FlagAction, flags: frozenset[str], unchanged_since: int | None = None
+    ) -> list[Flagged]:
         r"""Returns the flags that the messages have now; those that are gone are left out. Durable.
 
-        Raises InvalidFlag. `\Recent` is ignored.
+        Messages with a greater MODSEQ than `unchanged_since` are left alone, and out. Raises InvalidFlag. `\Recent` is
+        ignored.
         """
-        wanted = sorted(set(uids))
+        done: list[int] = []
+        left = sorted(set(uids))
         with self._work():
             self._maildir.learn()
             flags = self._maildir.accept(flags, giving=action != "remove")
             for _ in range(_TRIES):
-                if self._maildir.update_flags(wanted, action, flags):
-                    return self._contents.flagged(wanted)
+                if unchanged_since is not None:
+                    left = self._contents.unchanged(left, unchanged_since)
+                missed = self._maildir.update_flags(left, action, flags)
+                if not missed:
+                    return self._contents.flagged(done + left)
+                done += sorted(set(left).difference(missed))
+                left = missed
                 self._maildir.refresh(anyway=True)
         raise Unavailable("The messages change too fast")
 

@@ -233,8 +233,8 @@ class Maildir:
         self._interpret()
         return accepted
 
-    def update_flags(self, uids: Iterable[int], action: FlagAction, flags: frozenset[str]) -> bool:
-        """Gives the messages their new flags, durably. False: some file was not where it should be. Raises OSError."""
+    def update_flags(self, uids: Iterable[int], action: FlagAction, flags: frozenset[str]) -> list[int]:
+        """Gives the messages their new flags, durably. UIDs whose file was not where it should be. Raises OSError."""
         columns = self.contents.columns
         modseq = self.contents.next_modseq()
         moves: dict[int, _Move | None] = {}  # by the number of the state before
@@ -244,22 +244,22 @@ class Maildir:
             move = moves[number] if number in moves else moves.setdefault(number, self._move(number, action, flags))
             if move is not None:
                 changes.append((place, move))
-        complete = True
+        missed: list[int] = []
         restated: dict[int, int] = {}
         try:
             if any(move.info != move.old for _, move in changes):
-                complete = self._rename(changes, restated)
+                missed = self._rename(changes, restated)
             else:
                 restated = {place: move.number for place, move in changes}
         finally:
             kept = self.commit({}, restated, (), modseq)
         if not kept:
             raise _not_kept()
-        return complete
+        return missed
 
-    def _rename(self, changes: list[tuple[int, _Move]], restated: dict[int, int]) -> bool:
-        """Puts into `restated` what was changed, durably. False: some file was not where it should be."""
-        columns, complete = self.contents.columns, True
+    def _rename(self, changes: list[tuple[int, _Move]], restated: dict[int, int]) -> list[int]:
+        """Puts into `restated` what was changed, durably. UIDs whose file was not where it should be."""
+        columns, missed = self.contents.columns, list[int]()
         with self.changing(), Directory(self.cur.path) as cur:
             for place, move in changes:
                 if move.info != move.old:
@@ -267,11 +267,11 @@ class Maildir:
                     try:
                         cur.rename(base + move.old, base + move.info)
                     except FileNotFoundError:
-                        complete = False
+                        missed.append(columns.uids[place])
                         continue
                 restated[place] = move.number
             cur.sync()
-        return complete
+        return missed
 
     def _move(self, number: int, action: FlagAction, flags: frozenset[str]) -> _Move | None:
         """From a state to the one that the action makes of it; None: it stays."""

@@ -166,10 +166,11 @@ class Pieces(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All messages of a mailbox in short, ascending by UID; both columns are as long."""
+    """All messages of a mailbox in short, ascending by UID; the columns are as long."""
 
     uids: array[int]
     flags: list[frozenset[str]]
+    modseqs: array[int]
     modseq: int
 
 

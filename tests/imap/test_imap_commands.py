@@ -163,7 +163,7 @@ def test_uid_fetch_always_answers_with_the_uid() -> None:
     [
         "()", "(FLAGS", "(FLAGS  UID)", "BODY[", "BODY[]<1>", "BODY[]<1.0>", "BODY[]<-1.5>", "BODY[]<0.4294967296>",
         "BODY[0]", "BODY[1.]", "BODY[1..2]", "BODY[MIME]", "BODY[HEADER.FIELDS]", "BODY[HEADER.FIELDS ()]", "BODY[1 ]",
-        "BODY[TEXT.1]", "BODY[4294967295.X]", "(FAST)", "BODY.PEEK", "RFC822.PEEK", "FLAGS UID", "MODSEQ", "",
+        "BODY[TEXT.1]", "BODY[4294967295.X]", "(FAST)", "BODY.PEEK", "RFC822.PEEK", "FLAGS UID", "",
     ],
 )  # fmt: skip
 def test_bad_fetch_items_are_refused(items: str) -> None:

@@ -309,3 +309,44 @@ def test_mutt_copies_all_messages(server: RunningServer, home: Path, transport: 
     url = f"{scheme}://{BOB.replace('@', '%40')}@localhost:{port_of(server, transport)}/INBOX"
     run_on_terminal(program("mutt"), "-n", "-R", "-F", "muttrc", "-f", url, home=home)
     assert maildir(home / "copy", rb"Content-Length: \d+\nLines: \d+\n") == ALL_UNIX
+
+
+def test_mutt_comes_back_by_qresync(server: RunningServer, home: Path) -> None:
+    client = connect(server, "plain", DAVE)
+    client.create("away")
+    names = list(SAMPLES)[:4]
+    for name in names:
+        client.append("away", None, None, SAMPLES[name])
+    (home / "headers").mkdir()
+    url = f"imap://{DAVE.replace('@', '%40')}@localhost:{server.ports.imap}/away"
+    settings = (
+        f"set imap_pass={PASSWORD} imap_check_subscribed=no ssl_force_tls=no ssl_starttls=no\n"
+        f"set header_cache={home}/headers imap_condstore=yes imap_qresync=yes\n"
+        f"set folder={home} mbox_type=Maildir confirmcreate=no confirmappend=no quit=yes\n"
+    )
+
+    def mutt(*keys: str) -> str:
+        """What it said and heard."""
+        (home / "muttrc").write_text(settings + f'push "{"".join(keys)}<quit>"\n')
+        run_on_terminal(program("mutt"), "-d", "4", "-n", "-R", "-F", "muttrc", "-f", url, home=home)
+        return (home / ".muttdebug0").read_text(errors="replace")
+
+    def copy(pattern: str, folder: str) -> str:
+        return (
+            f"<tag-pattern>{pattern}<enter><tag-prefix><copy-message><kill-line>={folder}<enter>"
+            "<untag-pattern>~A<enter>"
+        )
+
+    assert "ENABLED QRESYNC" in mutt()
+    client.select("away")
+    client.store("1", "+FLAGS", "(\\Flagged)")
+    client.store("2", "+FLAGS", "(\\Deleted)")
+    client.expunge()
+    log = mutt(copy("~A", "all"), copy("~F", "flagged"))
+    assert re.search(r"UID FETCH 1:4 \(FLAGS\) \(CHANGEDSINCE \d+ VANISHED\)", log)
+    assert "VANISHED (EARLIER) 2" in log
+    added = rb"Content-Length: \d+\nLines: \d+\n"
+    assert maildir(home / "all", added) == sorted(unix(SAMPLES[name]) for name in (names[0], *names[2:]))
+    assert maildir(home / "flagged", added) == [unix(SAMPLES[names[0]])]
+    client.delete("away")
+    client.logout()

@@ -96,6 +96,32 @@ def test_each_change_has_a_greater_modseq_and_no_change_has_none(inbox, post):
     assert inbox.changes(before) == type(inbox.changes(before))([], [], [], before)
 
 
+def test_what_changed_since_is_left_alone_where_that_is_asked(inbox, post, maildir):
+    post(3)
+    inbox.sync()
+    since = inbox.highest_modseq
+    inbox.update_flags([2], "add", frozenset({"\\Flagged"}))
+    file = next((maildir / "cur").glob("*,U=3:*"))
+    file.rename(file.with_name(file.name + "F"))  # by another program, and not found yet
+    assert [message.uid for message in inbox.update_flags([1, 2, 3, 4], "set", SEEN, since)] == [1]
+    assert flags(inbox) == {1: {"\\Seen"}, 2: {"\\Flagged"}, 3: {"\\Flagged"}}
+
+
+def test_vanished_and_remembers(inbox, post):
+    post(3)
+    inbox.sync()
+    since = inbox.highest_modseq
+    assert inbox.vanished(since) == set()
+    inbox.expunge([1, 3])
+    assert inbox.vanished(since) == {1, 3}
+    assert inbox.vanished(inbox.highest_modseq) == set()
+    assert inbox.vanished(1) is None, "before the mailbox was first seen"
+    assert inbox.remembers(1)
+    assert inbox.remembers(since)
+    assert inbox.remembers(inbox.highest_modseq)
+    assert not inbox.remembers(inbox.highest_modseq + 1)
+
+
 def test_changes_tell_appeared_changed_and_vanished(inbox, post):
     post(3)
     inbox.sync()

@@ -13,6 +13,7 @@ from functools import partial
 from mailserver.imap.commands import (
     compression,
     connection,
+    enable,
     fetch,
     listing,
     mailboxes,
@@ -34,6 +35,7 @@ from mailserver.imap.commands.connection import (
     Noop,
     StartTLS,
 )
+from mailserver.imap.commands.enable import Enable
 from mailserver.imap.commands.fetch import Attribute, Fetch, Item, Section, Text
 from mailserver.imap.commands.listing import List, ListSubscribed
 from mailserver.imap.commands.mailboxes import (
@@ -49,6 +51,7 @@ from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagA
 from mailserver.imap.commands.metadata import GetMetadata, SetMetadata
 from mailserver.imap.commands.parts import Partial
 from mailserver.imap.commands.quota import GetQuota, GetQuotaRoot, SetQuota
+from mailserver.imap.commands.resync import Match, Resync
 from mailserver.imap.commands.returns import Returns
 from mailserver.imap.commands.search import (
     Aged,
@@ -60,11 +63,13 @@ from mailserver.imap.commands.search import (
     InSet,
     InText,
     Key,
+    Modified,
     Not,
     Or,
     Saved,
     Search,
     Sized,
+    leaves,
 )
 from mailserver.imap.commands.sort import Criterion, Sort, Thread
 from mailserver.imap.states import State
@@ -86,6 +91,7 @@ __all__ = [
     "Criterion",
     "Dated",
     "Delete",
+    "Enable",
     "Expunge",
     "Fetch",
     "FlagAction",
@@ -105,12 +111,15 @@ __all__ = [
     "ListSubscribed",
     "Login",
     "Logout",
+    "Match",
+    "Modified",
     "Namespace",
     "Noop",
     "Not",
     "Or",
     "Partial",
     "Rename",
+    "Resync",
     "Returns",
     "Saved",
     "Search",
@@ -128,6 +137,7 @@ __all__ = [
     "Thread",
     "Unselect",
     "append_next",
+    "leaves",
     "lookup",
     "parse",
 ]
@@ -142,6 +152,7 @@ Command = (
     | Copy
     | Create
     | Delete
+    | Enable
     | Expunge
     | Fetch
     | GetMetadata
@@ -198,6 +209,7 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"AUTHENTICATE": Grammar(connection.authenticate, _BEFORE_LOGIN),
     b"LOGIN": Grammar(connection.login, _BEFORE_LOGIN),
     b"COMPRESS": Grammar(compression.compress, _AFTER_LOGIN),
+    b"ENABLE": Grammar(enable.enable, _AFTER_LOGIN),
     b"IDLE": Grammar(connection.idle, _AFTER_LOGIN),
     b"NAMESPACE": Grammar(mailboxes.namespace, _AFTER_LOGIN),
     b"SELECT": Grammar(mailboxes.select, _AFTER_LOGIN),

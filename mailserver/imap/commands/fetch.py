@@ -1,4 +1,6 @@
-"""FETCH (RFC 3501 §6.4.5; RFC 3516 BINARY; RFC 8474 OBJECTID; RFC 8514 SAVEDATE; RFC 8970 PREVIEW; RFC 9394 PARTIAL)."""
+"""FETCH (RFC 3501 §6.4.5; RFC 3516 BINARY; RFC 7162 §3.1.4, §3.2.6; RFC 8474 OBJECTID; RFC 8514 SAVEDATE; RFC 8970
+PREVIEW; RFC 9394 PARTIAL).
+"""
 
 from __future__ import annotations
 
@@ -36,6 +38,7 @@ class Attribute(Enum):
     PREVIEW_IF_READY = b"PREVIEW (LAZY)"
     EMAILID = b"EMAILID"
     THREADID = b"THREADID"
+    MODSEQ = b"MODSEQ"
 
 
 class Text(Enum):
@@ -88,12 +91,17 @@ _ITEMS: dict[bytes, Item] = {
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """`items` without repetition, in the order asked for. `partial`: only this part of the messages."""
+    """`items` without repetition, in the order asked for. `partial`: only this part of the messages.
+
+    `changed_since`: only those with a greater MODSEQ. `vanished`: those expunged since are told as well.
+    """
 
     messages: SequenceSet
     by_uid: bool
     items: tuple[Item, ...]
     partial: Partial | None = None
+    changed_since: int | None = None
+    vanished: bool = False
 
 
 def fetch(reader: Reader, *, by_uid: bool = False) -> Fetch:
@@ -102,23 +110,43 @@ def fetch(reader: Reader, *, by_uid: bool = False) -> Fetch:
     reader.space()
     listed = reader.looking_at(b"(")
     items = reader.listed(lambda: _item(reader), "list of items") if listed else _macro_or_item(reader)
-    part: Partial | None = None
-    if reader.accept(b" "):
-        (part,) = reader.listed(lambda: _modifier(reader), "modifiers", most=1)
-        if not by_uid:
-            raise Fault("PARTIAL goes with UID FETCH")
     if by_uid and Attribute.UID not in items:
         items = (Attribute.UID, *items)
+    modifiers: dict[bytes, int | Partial] = {}
+    if reader.accept(b" "):
+        modifiers = reader.modifiers(lambda: _modifier(reader))
+    part, since, vanished = (modifiers.get(name) for name in (b"PARTIAL", b"CHANGEDSINCE", b"VANISHED"))
+    if part is not None and not by_uid:
+        raise Fault("PARTIAL goes with UID FETCH")
+    if vanished is not None and not (by_uid and since is not None):
+        raise Fault("VANISHED goes with CHANGEDSINCE and UID FETCH")
+    if since is not None:
+        items = (*items, Attribute.MODSEQ)
     items = tuple(dict.fromkeys(items))
     if len(items) > ITEM_LIMIT:
         raise Fault("too many items")
-    return Fetch(messages, by_uid, items, part)
+    return Fetch(
+        messages,
+        by_uid,
+        items,
+        part if isinstance(part, Partial) else None,
+        since if isinstance(since, int) else None,
+        vanished is not None,
+    )
 
 
-def _modifier(reader: Reader) -> Partial:
-    if reader.keyword("modifier") != b"PARTIAL":
-        raise Fault("unknown modifier")
-    return partial(reader)
+def _modifier(reader: Reader) -> tuple[bytes, int | Partial]:
+    name = reader.keyword("modifier")
+    match name:
+        case b"CHANGEDSINCE":
+            reader.space()
+            return name, reader.modseq()
+        case b"PARTIAL":
+            return name, partial(reader)
+        case b"VANISHED":
+            return name, 0
+        case _:
+            raise Fault("unknown modifier")
 
 
 def _macro_or_item(reader: Reader) -> tuple[Item, ...]:

@@ -1,10 +1,13 @@
-"""Commands about mailboxes by name (RFC 3501 §6.3; RFC 2342 NAMESPACE; RFC 6154 SPECIAL-USE; RFC 8438 STATUS=SIZE)."""
+"""Commands about mailboxes by name (RFC 3501 §6.3; RFC 2342 NAMESPACE; RFC 6154 SPECIAL-USE; RFC 8438 STATUS=SIZE;
+RFC 7162 CONDSTORE, QRESYNC).
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
+from mailserver.imap.commands.resync import Resync, resync
 from mailserver.imap.syntax import Fault, Reader
 
 # RFC 6154 §6. Which of them a mailbox can have is for the store to say.
@@ -22,15 +25,18 @@ STATUS_ITEMS = (
     b"DELETED-STORAGE",
     b"APPENDLIMIT",
     b"MAILBOXID",
+    b"HIGHESTMODSEQ",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """SELECT, or EXAMINE when `read_only`."""
+    """SELECT, or EXAMINE when `read_only`. `condstore`: the client knows MODSEQs. `resync`: it was here before."""
 
     mailbox: str
     read_only: bool
+    condstore: bool = False
+    resync: Resync | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +85,29 @@ def _mailbox(reader: Reader) -> str:
 
 
 def select(reader: Reader) -> Select:
-    return Select(_mailbox(reader), read_only=False)
+    return _select(reader, read_only=False)
 
 
 def examine(reader: Reader) -> Select:
-    return Select(_mailbox(reader), read_only=True)
+    return _select(reader, read_only=True)
+
+
+def _select(reader: Reader, *, read_only: bool) -> Select:
+    mailbox = _mailbox(reader)
+    parameters: dict[bytes, Resync | None] = {}
+    if reader.accept(b" "):
+        parameters = reader.modifiers(lambda: _select_parameter(reader))
+    return Select(mailbox, read_only, b"CONDSTORE" in parameters, parameters.get(b"QRESYNC"))
+
+
+def _select_parameter(reader: Reader) -> tuple[bytes, Resync | None]:
+    name = reader.keyword("parameter")
+    if name == b"QRESYNC":
+        reader.space()
+        return name, resync(reader)
+    if name != b"CONDSTORE":
+        raise Fault("unknown parameter")
+    return name, None
 
 
 def create(reader: Reader) -> Create:

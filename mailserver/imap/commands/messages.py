@@ -1,6 +1,6 @@
 """Commands about messages but for FETCH and SEARCH (RFC 3501 §6.4).
 
-UNSELECT is RFC 3691, UID EXPUNGE RFC 4315, MOVE RFC 6851.
+UNSELECT is RFC 3691, UID EXPUNGE RFC 4315, MOVE RFC 6851, UNCHANGEDSINCE RFC 7162.
 """
 
 from __future__ import annotations
@@ -47,13 +47,17 @@ class Expunge:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """`by_uid`: `messages` are UIDs and not message sequence numbers."""
+    """`by_uid`: `messages` are UIDs and not message sequence numbers.
+
+    `unchanged_since`: not those with a greater MODSEQ (RFC 7162 §3.1.3).
+    """
 
     messages: SequenceSet
     by_uid: bool
     action: FlagAction
     silent: bool
     flags: frozenset[str]
+    unchanged_since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,10 @@ def store(reader: Reader, *, by_uid: bool = False) -> Store:
     reader.space()
     messages = reader.sequence_set()
     reader.space()
+    unchanged_since = None
+    if reader.looking_at(b"("):
+        unchanged_since = reader.modifiers(lambda: _store_modifier(reader))[b"UNCHANGEDSINCE"]
+        reader.space()
     item = _STORE_ITEMS.get(reader.keyword("FLAGS"))
     if item is None:
         raise Fault("FLAGS expected")
@@ -102,7 +110,15 @@ def store(reader: Reader, *, by_uid: bool = False) -> Store:
         while reader.accept(b" "):
             listed.append(reader.flag())
         flags = frozenset(listed)
-    return Store(messages, by_uid, *item, flags)
+    return Store(messages, by_uid, *item, flags, unchanged_since)
+
+
+def _store_modifier(reader: Reader) -> tuple[bytes, int]:
+    name = reader.keyword("modifier")
+    if name != b"UNCHANGEDSINCE":
+        raise Fault("unknown modifier")
+    reader.space()
+    return name, reader.modseq(zero=True)
 
 
 def copy(reader: Reader, *, by_uid: bool = False) -> Copy:

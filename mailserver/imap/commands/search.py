@@ -1,10 +1,12 @@
-"""SEARCH (RFC 3501 §6.4.4, RFC 4731, RFC 5032, RFC 8474 §6; RFC 8514 SAVEDATE): its keys as a tree of values."""
+"""SEARCH (RFC 3501 §6.4.4, RFC 4731, RFC 5032, RFC 7162 §3.1.5, RFC 8474 §6; RFC 8514 SAVEDATE): its keys as a tree of
+values.
+"""
 
 from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +19,7 @@ KEY_LIMIT = 1000
 Relation = Literal["before", "on", "since"]
 CHARSETS = {b"US-ASCII": "ascii", b"UTF-8": "utf-8"}
 
+_ENTRY_TYPES = (b"PRIV", b"SHARED", b"ALL")
 _WORD = re.compile(rb"[A-Za-z]+")
 _OBJECT_ID = re.compile(rb"[A-Za-z0-9_-]{1,255}(?![A-Za-z0-9_-])")
 
@@ -92,6 +95,13 @@ class HasId:
 
 
 @dataclass(frozen=True, slots=True)
+class Modified:
+    """Of this MODSEQ or a greater one. Which flag was modified is not remembered, so the key does not tell."""
+
+    modseq: int
+
+
+@dataclass(frozen=True, slots=True)
 class Not:
     key: Key
 
@@ -108,7 +118,19 @@ class And:
     keys: tuple[Key, ...]
 
 
-Key = HasFlag | InSet | Dated | Saved | Aged | Sized | InHeader | InText | HasId | Not | Or | And
+Key = HasFlag | InSet | Dated | Saved | Aged | Sized | InHeader | InText | HasId | Modified | Not | Or | And
+
+
+def leaves(key: Key) -> Iterator[Key]:
+    """The keys that are not made of others. As deep as the grammar lets it be."""
+    match key:
+        case Not(inner):
+            yield from leaves(inner)
+        case And(keys) | Or(keys):
+            for each in keys:
+                yield from leaves(each)
+        case _:
+            yield key
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +255,16 @@ class _Keys:
     def object_id(self, *, thread: bool) -> Key:
         return HasId(self._reader.match(_OBJECT_ID, "object identifier")[0].decode(), thread)
 
+    def modified(self) -> Key:
+        if self._reader.looking_at(b'"'):
+            if not self._reader.string().lower().startswith(b"/flags/"):
+                raise Fault("unknown metadata entry")
+            self._reader.space()
+            if self._reader.keyword("type of entry") not in _ENTRY_TYPES:
+                raise Fault("unknown type of entry")
+            self._reader.space()
+        return Modified(self._reader.modseq(zero=True))
+
     def uids(self) -> Key:
         return InSet(self._reader.sequence_set(), by_uid=True)
 
@@ -261,6 +293,7 @@ _WITH_ARGUMENT: dict[bytes, Callable[[_Keys], Key]] = {
     b"SAVEDSINCE": lambda keys: keys.saved("since"),
     b"LARGER": lambda keys: keys.sized(larger=True),
     b"SMALLER": lambda keys: keys.sized(larger=False),
+    b"MODSEQ": _Keys.modified,
     b"UID": _Keys.uids,
     b"EMAILID": lambda keys: keys.object_id(thread=False),
     b"THREADID": lambda keys: keys.object_id(thread=True),

@@ -77,14 +77,17 @@ class Incoming:
             raise Refused(str(error), "TRYCREATE") from error
         except MessageGone as error:
             raise Refused(str(error), "EXPUNGEISSUED") from error
-        code: str | None = f"APPENDUID {validity} {compress(uids)}"
+        code = f"APPENDUID {validity} {compress(uids)}"
         if self._replaced is not None:
             core.engine.status("OK", "The new message is there", code)  # RFC 8508 §4.3: before the expunge
-            code = None
         await core.glance()
         core.tell_news(expunges=True)
+        replaced = self._replaced is not None
         core.end()
-        core.engine.done(tag, "OK", "Appended" if code else "Replaced", code)
+        if replaced:
+            core.engine.done(tag, "OK", "Replaced", core.modseq_code)  # as UID EXPUNGE (§4.5)
+        else:
+            core.engine.done(tag, "OK", "Appended", code)
 
 
 def _additions(content: Content, heads: Iterable[Append]) -> Iterator[Addition]:

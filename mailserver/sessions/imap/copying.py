@@ -1,4 +1,4 @@
-"""COPY and MOVE (RFC 3501 §6.4.7, RFC 4315 §3, RFC 6851).
+"""COPY and MOVE (RFC 3501 §6.4.7, RFC 4315 §3, RFC 6851, RFC 7162).
 
 Promises   COPYUID names sources and copies in the same order. MOVE removes a message only after its copy is durable.
 On failure Nothing was copied; a target that does not exist is told with TRYCREATE. By sequence numbers it is a failure
@@ -43,9 +43,11 @@ async def copy(core: Core, tag: str, command: Copy) -> None:
         if pairs:
             sources, targets = zip(*pairs, strict=True)
             code = f"COPYUID {validity} {compress(sources)} {compress(targets)}"
-    if command.move and code:
+    moved = command.move and code is not None
+    if moved:
         core.engine.status("OK", "Moving", code)  # RFC 6851 §4.3: it stands before the expunges
-        code = None
     await core.glance()
     core.tell_news(expunges=True)
+    if moved:
+        code = core.modseq_code  # §4.4
     core.engine.done(tag, "OK", "Moved" if command.move else "Copied", code)

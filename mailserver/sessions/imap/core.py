@@ -156,6 +156,8 @@ class Core:
         )
         self.user: Address | None = None
         self.errors = 0
+        self.enabled: set[str] = set()
+        """Capabilities that change what the client is told (RFC 5161)."""
         self._ongoing: Ongoing | None = None
         self._account: AccountStore | None = None
         self._selected: Selected | None = None
@@ -205,6 +207,8 @@ class Core:
 
     def select(self, selected: Selected) -> None:
         self._selected = selected
+        selected.view.condstore = "CONDSTORE" in self.enabled
+        selected.view.qresync = "QRESYNC" in self.enabled
         self._index(selected)
 
     async def release(self) -> None:
@@ -249,6 +253,11 @@ class Core:
         self.take_changes()
         self.tell_news(expunges=False)
 
+    def settle(self) -> None:
+        """Before the answer to a command that failed: it may have told MODSEQs that are greater than those of news."""
+        if "CONDSTORE" in self.enabled:
+            self.catch_up()
+
     async def look(self) -> None:
         """As `take_changes`, with what others did on disk."""
         if self._selected is not None:
@@ -265,6 +274,42 @@ class Core:
     def tell_news(self, *, expunges: bool) -> None:
         if self._selected is not None:
             self.untagged(self._selected.view.news(expunges=expunges))
+
+            self._tell_what_waits()
+
+    def _tell_what_waits(self) -> None:
+        """An expunge that may not be told now: the client must not take a greater MODSEQ for all that it missed.
+
+        RFC 7162 §3.2: what it would ask for after a broken connection begins where it was told everything.
+        """
+        if "CONDSTORE" in self.enabled and self.selected.view.gone:
+            self.engine.status("OK", "Expunges are told later", self.modseq_code)
+
+    @property
+    def modseq_code(self) -> str:
+        """Up to where the client has been told everything of the selected mailbox."""
+        return f"HIGHESTMODSEQ {self.selected.view.told_modseq}"
+
+    def enable_condstore(self) -> None:
+        """The client knows MODSEQs (RFC 7162 §3.1): from now on it is told them."""
+        if "CONDSTORE" in self.enabled:
+            return
+        self.enabled.add("CONDSTORE")
+        if self._selected is not None:
+            self._selected.view.condstore = True
+            self.engine.status("OK", "Changes are known", self.modseq_code)
+
+    def enable_qresync(self) -> None:
+        """The client knows VANISHED (RFC 7162 §3.2.3)."""
+        self.enable_condstore()
+        self.enabled.add("QRESYNC")
+        if self._selected is not None:
+            self._selected.view.qresync = True
+
+    def require_qresync(self) -> None:
+        """Raises Refused."""
+        if "QRESYNC" not in self.enabled:
+            raise Refused("ENABLE QRESYNC comes first", status="BAD")
 
     def untagged(self, lines: Iterable[bytes]) -> None:
         for line in lines:

@@ -1,4 +1,5 @@
-"""FETCH (RFC 3501 §6.4.5; RFC 3516 BINARY; RFC 8474 §5.3; RFC 8514 SAVEDATE; RFC 8970 PREVIEW).
+"""FETCH (RFC 3501 §6.4.5; RFC 3516 BINARY; RFC 7162 §3.1.4, §3.2.6; RFC 8474 §5.3; RFC 8514 SAVEDATE; RFC 8970
+PREVIEW).
 
 Theory     An item is a column: a pattern, and a value for each message of a batch. A batch is answered by one pattern
            of all items, filled in for each message and joined, so that little is done for each message by itself.
@@ -22,6 +23,7 @@ from mailserver.imap.commands import Attribute, Fetch, Item, Section, Text
 from mailserver.sessions.imap.binary import Decoded
 from mailserver.sessions.imap.core import Core, Refused, Selected
 from mailserver.sessions.imap.reading import HEADERS, header_batches, read_header
+from mailserver.sessions.imap.resync import tell_vanished
 from mailserver.sessions.imap.sections import BINARY, Source, Span, clipped, in_summary, is_span, needs_header_only
 from mailserver.store import Flagged, Mailbox, Message, MessageGone, ObjectIds, Prepared, StoreError
 
@@ -36,11 +38,20 @@ _SEEN = "\\Seen"
 
 
 async def fetch(core: Core, tag: str, command: Fetch) -> None:
+    if command.vanished:
+        core.require_qresync()
+        core.take_changes()
+        await tell_vanished(core, command)  # before any FETCH
+    if Attribute.MODSEQ in command.items:
+        core.enable_condstore()
     core.catch_up()
     selected = core.selected
     picked: Sequence[int] = selected.pick(command.messages, by_uid=command.by_uid)
     if command.partial is not None:
-        picked = command.partial.of(picked)
+        picked = command.partial.of(picked)  # before CHANGEDSINCE (RFC 9394 §3.4)
+    if command.changed_since is not None:
+        lost = command.vanished and not selected.mailbox.remembers(command.changed_since)
+        picked = selected.view.newer(picked, 0 if lost else command.changed_since)
     fetching = _Fetching(core, selected, command.items)
     await fetching.run(picked)
     core.take_changes()
@@ -153,8 +164,8 @@ class _Fetching:
         self._marks_seen = not selected.read_only and any(not section.peek for section in self._sections)
         self._columns = [self._column(item) for item in items]
         patterns = b" ".join(pattern for pattern, _ in self._columns)
-        if self._marks_seen and Attribute.FLAGS not in items:
-            self._columns.append((b"%b", self._new_flags))
+        if self._marks_seen:
+            self._columns.append((b"%b", self._news_of_seen))
             patterns += b"%b"
         self._row = b"* %d FETCH (" + patterns + b")\r\n"
         self._with_prepared = any(item in _FROM_INDEX for item in items)
@@ -173,15 +184,22 @@ class _Fetching:
             return b"UID %d", lambda batch: batch.uids
         if item is Attribute.PREVIEW_IF_READY:
             return b"PREVIEW %b", lambda batch: [_preview(batch.prepared.get(uid)) for uid in batch.uids]
+        if item is Attribute.MODSEQ:
+            return b"MODSEQ (%d)", lambda batch: self._view.modseqs_of(batch.numbers)
         if item is Attribute.FLAGS:
             return b"FLAGS %b", lambda batch: self._view.flag_lists(batch.numbers)
         return _FROM_INDEX.get(item) or _OF_IDS.get(item) or _FROM_MEMORY[item]
 
-    def _new_flags(self, batch: _Batch) -> list[bytes]:
-        """Of the messages that became \\Seen by this, though the flags were not asked for."""
+    def _news_of_seen(self, batch: _Batch) -> list[bytes]:
+        """Of the messages that became \\Seen by this: what is told of new flags, where it was not asked for."""
         seen = {message.uid for message in batch.seen}
-        lists = zip(batch.uids, self._view.flag_lists(batch.numbers), strict=True)
-        return [b" FLAGS " + flags if uid in seen else b"" for uid, flags in lists]
+        wanted = [Attribute.FLAGS]
+        if self._view.condstore:
+            wanted += [Attribute.UID, Attribute.MODSEQ]
+        news = [b""] * len(batch.uids)
+        for pattern, values in (self._column(item) for item in wanted if item not in self._items):
+            news = [told + b" " + pattern % value for told, value in zip(news, values(batch), strict=True)]
+        return [told if uid in seen else b"" for told, uid in zip(news, batch.uids, strict=True)]
 
     @property
     def _size(self) -> int:

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 _ALWAYS = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID")
 _AFTER_LOGIN = (
+    "ENABLE",
+    "CONDSTORE",
+    "QRESYNC",
     "IDLE",
     "NAMESPACE",
     "UIDPLUS",

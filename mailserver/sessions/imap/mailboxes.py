@@ -46,6 +46,8 @@ async def status(core: Core, tag: str, command: Status) -> None:
 
 async def status_data(core: Core, mailbox: str, items: tuple[bytes, ...]) -> bytes:
     """The untagged answer, for STATUS and for LIST with the return option STATUS."""
+    if b"HIGHESTMODSEQ" in items:
+        core.enable_condstore()
     numbers = await core.workers.run(core.account.status, mailbox)
     values: dict[bytes, int | str] = {
         b"MESSAGES": numbers.messages,
@@ -58,6 +60,7 @@ async def status_data(core: Core, mailbox: str, items: tuple[bytes, ...]) -> byt
         b"DELETED-STORAGE": numbers.deleted_octets,
         b"APPENDLIMIT": core.append_limit,
         b"MAILBOXID": f"({numbers.mailbox_id})",
+        b"HIGHESTMODSEQ": numbers.highest_modseq,
     }
     given = b" ".join(b"%b %b" % (item, str(values[item]).encode()) for item in items)
     return b"STATUS %b (%b)" % (core.engine.mailbox(mailbox), given)

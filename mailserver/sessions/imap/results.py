@@ -57,14 +57,23 @@ def answer(
     uids: Sequence[int],
     *,
     by_uid: bool,
+    with_modseq: bool = False,
 ) -> None:
-    """Tells what was found, and saves it, as it was asked for. `name` is that of the plain answer."""
+    """Tells what was found, and saves it, as it was asked for. `name` is that of the plain answer.
+
+    `with_modseq`: the highest MODSEQ of what is told as well (RFC 7162 §3.1.5, §3.1.6, §3.1.10).
+    """
     found = uids if by_uid else numbers
+    told = numbers if returns is None else kept(returns, numbers)
+    highest = max(core.selected.view.modseqs_of(sorted(told)), default=0) if with_modseq else 0
     if returns is None:
-        core.engine.untagged(plain(name, found))
+        core.engine.untagged(plain(name, found) + (b" (MODSEQ %d)" % highest if highest else b""))
         return
     if returns.tells:
-        core.engine.untagged(extended(tag, results(returns, found), by_uid=by_uid))
+        items = results(returns, found)
+        if highest:
+            items.append(("MODSEQ", str(highest)))
+        core.engine.untagged(extended(tag, items, by_uid=by_uid))
     if returns.saves:
         core.selected.view.save(kept(returns, uids))
 

@@ -1,4 +1,4 @@
-"""SEARCH (RFC 3501 §6.4.4, RFC 4731, RFC 5032, RFC 8474 §6; RFC 8514 SAVEDATE).
+"""SEARCH (RFC 3501 §6.4.4, RFC 4731, RFC 5032, RFC 7162 §3.1.5, RFC 8474 §6; RFC 8514 SAVEDATE).
 
 Theory     A key becomes a test that picks from candidates. Tests that need less are asked first, and each gets what the
            one before it left: what the view knows, then what the mailbox has in memory, then texts, which the store
@@ -30,11 +30,13 @@ from mailserver.imap.commands import (
     InSet,
     InText,
     Key,
+    Modified,
     Not,
     Or,
     Saved,
     Search,
     Sized,
+    leaves,
 )
 from mailserver.imap.sequence import Range
 from mailserver.message import Phrase, fields, first
@@ -109,6 +111,8 @@ def compiled(key: Key, view: View, now: float) -> Test:
             return _flagged(flag, wanted=False)
         case InSet(messages, by_uid):
             return Test(_VIEW, partial(_within, view.ranges(messages, by_uid=by_uid)))
+        case Modified(modseq):
+            return Test(_VIEW, lambda batch, candidates: batch.view.newer(candidates, modseq - 1))
         case Sized(larger, size):
             compare = operator.gt if larger else operator.lt
             return _known(lambda message: compare(message.size, size))
@@ -266,12 +270,34 @@ class Matches(NamedTuple):
 
 
 async def search(core: Core, tag: str, command: Search) -> None:
+    with_modseq, by_number = asks_of(core, command.key)
     core.catch_up()
     with saving(core, command.returns):
         found = await matches(core, command.key)
-    answer(core, tag, "SEARCH", command.returns, found.numbers, found.uids, by_uid=command.by_uid)
-    core.tell_news(expunges=command.by_uid)
+    answer(
+        core,
+        tag,
+        "SEARCH",
+        command.returns,
+        found.numbers,
+        found.uids,
+        by_uid=command.by_uid,
+        with_modseq=with_modseq,
+    )
+    core.tell_news(expunges=command.by_uid and not by_number)
     core.engine.done(tag, "OK", "Searched", None if found.complete else "EXPUNGEISSUED")
+
+
+def asks_of(core: Core, key: Key) -> tuple[bool, bool]:
+    """Does it ask for MODSEQs, which turns CONDSTORE on, and does it name messages by their numbers?
+
+    These must mean the same to the end (RFC 7162 §3.2.10.2).
+    """
+    keys = list(leaves(key))
+    with_modseq = any(isinstance(each, Modified) for each in keys)
+    if with_modseq:
+        core.enable_condstore()
+    return with_modseq, any(isinstance(each, InSet) and not each.by_uid for each in keys)
 
 
 async def matches(core: Core, key: Key) -> Matches:

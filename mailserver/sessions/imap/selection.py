@@ -1,4 +1,5 @@
-"""SELECT, EXAMINE, CHECK, CLOSE, UNSELECT, EXPUNGE (RFC 3501 §6.3.1, §6.4; RFC 3691; RFC 4315; RFC 8474).
+"""SELECT, EXAMINE, CHECK, CLOSE, UNSELECT, EXPUNGE (RFC 3501 §6.3.1, §6.4; RFC 3691; RFC 4315; RFC 7162 §3.1.8,
+§3.2; RFC 8474).
 
 Promises   CLOSE expunges without a word, EXPUNGE tells of each message; neither touches a mailbox opened by EXAMINE.
            UID EXPUNGE removes what is both named and deleted, nothing else.
@@ -9,6 +10,7 @@ from __future__ import annotations
 from mailserver.imap import responses
 from mailserver.imap.commands import Check, Close, Expunge, Select, Unselect
 from mailserver.sessions.imap.core import Core, Selected
+from mailserver.sessions.imap.resync import resynchronize
 from mailserver.sessions.imap.view import View
 from mailserver.store import AccountStore, Mailbox
 
@@ -26,7 +28,13 @@ def _open(account: AccountStore, name: str, read_only: bool) -> tuple[Mailbox, V
 
 
 async def select(core: Core, tag: str, command: Select) -> None:
-    await core.release()  # also when this fails (§6.3.1)
+    if core.has_selected:
+        await core.release()  # also when this fails (§6.3.1)
+        core.engine.status("OK", "The mailbox from before is closed", "CLOSED")
+    if command.resync is not None:
+        core.require_qresync()
+    if command.condstore:
+        core.enable_condstore()
     mailbox, view = await core.workers.run(_open, core.account, command.mailbox, command.read_only)
     selected = Selected(mailbox, view, command.read_only)
     core.select(selected)
@@ -38,12 +46,17 @@ async def select(core: Core, tag: str, command: Select) -> None:
     engine.status("OK", "UIDs are valid", f"UIDVALIDITY {mailbox.uidvalidity}")
     engine.status("OK", "Next UID", f"UIDNEXT {mailbox.uidnext}")
     engine.status("OK", "Where it goes this stays", f"MAILBOXID ({mailbox.mailbox_id})")
+    engine.status("OK", "Changes are known", core.modseq_code)
     if command.read_only:
         engine.status("OK", "No flags can be changed", "PERMANENTFLAGS ()")
-        engine.done(tag, "OK", "Examined", "READ-ONLY")
     else:
         lasting = responses.flag_list(frozenset(responses.SYSTEM_FLAGS) | view.keywords | {"\\*"}).decode()
         engine.status("OK", "Flags that last", f"PERMANENTFLAGS {lasting}")
+    if command.resync is not None:
+        await resynchronize(core, selected, command.resync)
+    if command.read_only:
+        engine.done(tag, "OK", "Examined", "READ-ONLY")
+    else:
         engine.done(tag, "OK", "Selected", "READ-WRITE")
 
 
@@ -74,10 +87,10 @@ async def expunge(core: Core, tag: str, command: Expunge) -> None:
     if command.messages is not None:
         named = set(selected.view.uids_of(selected.pick(command.messages, by_uid=True)))
         uids = [uid for uid in uids if uid in named]
-    await core.workers.run(selected.mailbox.expunge, uids)
+    gone = await core.workers.run(selected.mailbox.expunge, uids)
     core.take_changes()
     core.tell_news(expunges=True)
-    core.engine.done(tag, "OK", "Expunged")
+    core.engine.done(tag, "OK", "Expunged", core.modseq_code if gone else None)
 
 
 def _deleted(selected: Selected) -> list[int]:

@@ -29,6 +29,7 @@ from mailserver.policy.connections import Refusal
 from mailserver.sessions.imap import (
     append,
     copying,
+    enabling,
     fetch,
     flags,
     idle,
@@ -56,6 +57,7 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.Copy: copying.copy,
     commands.Create: mailboxes.create,
     commands.Delete: mailboxes.delete,
+    commands.Enable: enabling.enable,
     commands.Expunge: selection.expunge,
     commands.Fetch: fetch.fetch,
     commands.GetMetadata: metadata.get_metadata,
@@ -133,6 +135,7 @@ class IMAPSession(Core):
             assert not isinstance(event, LiteralChunk)
             if self.awaits_login and refused.code != "UNAVAILABLE" and self.count_error():
                 return
+            self.settle()
             self.engine.done(event.tag, refused.status, refused.text, refused.code)
             self.abandon()
 

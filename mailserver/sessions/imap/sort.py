@@ -15,7 +15,7 @@ from mailserver.imap.commands import Criterion, Sort
 from mailserver.imap.commands.sort import By
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.results import answer, saving
-from mailserver.sessions.imap.search import FIRST_BATCH, matches, next_size
+from mailserver.sessions.imap.search import FIRST_BATCH, asks_of, matches, next_size
 from mailserver.store import ColumnName, Mailbox, SortName
 
 _NAMES: Mapping[By, SortName] = {
@@ -32,6 +32,7 @@ _NAMES: Mapping[By, SortName] = {
 
 
 async def sort(core: Core, tag: str, command: Sort) -> None:
+    with_modseq, by_number = asks_of(core, command.key)
     core.catch_up()
     selected = core.selected
     with saving(core, command.returns):
@@ -40,8 +41,8 @@ async def sort(core: Core, tag: str, command: Sort) -> None:
         uids = await core.workers.run(ordered, selected.mailbox, found.uids, command.criteria)
     numbers = dict(zip(found.uids, found.numbers, strict=True))
     places = [numbers[uid] for uid in uids]
-    answer(core, tag, "SORT", command.returns, places, uids, by_uid=command.by_uid)
-    core.tell_news(expunges=command.by_uid)
+    answer(core, tag, "SORT", command.returns, places, uids, by_uid=command.by_uid, with_modseq=with_modseq)
+    core.tell_news(expunges=command.by_uid and not by_number)
     complete = found.complete and len(uids) == len(found.uids)
     core.engine.done(tag, "OK", "Sorted", None if complete else "EXPUNGEISSUED")
 

@@ -12,7 +12,7 @@ from mailserver.imap.commands import Thread
 from mailserver.imap.commands.sort import Algorithm
 from mailserver.message import Forest, ordered_subject, references, refs
 from mailserver.sessions.imap.core import Core
-from mailserver.sessions.imap.search import matches
+from mailserver.sessions.imap.search import asks_of, matches
 from mailserver.sessions.imap.sort import learn
 from mailserver.store import THREADING, Mailbox
 
@@ -20,6 +20,7 @@ _CLOSE = -1
 
 
 async def thread(core: Core, tag: str, command: Thread) -> None:
+    _, by_number = asks_of(core, command.key)
     core.catch_up()
     selected = core.selected
     found = await matches(core, command.key)
@@ -28,7 +29,7 @@ async def thread(core: Core, tag: str, command: Thread) -> None:
     numbers = dict(zip(found.uids, found.numbers, strict=True))
     answer = uids if command.by_uid else [numbers[uid] for uid in uids]
     core.engine.untagged(b" ".join(filter(None, [b"THREAD", written(forest, answer)])))
-    core.tell_news(expunges=command.by_uid)
+    core.tell_news(expunges=command.by_uid and not by_number)
     complete = found.complete and len(uids) == len(found.uids)
     core.engine.done(tag, "OK", "Threaded", None if complete else "EXPUNGEISSUED")
 

@@ -4,7 +4,8 @@ Theory     Message sequence numbers are places in the list. What happens to the 
            numbers that the client knows stay true: a message that vanished keeps its place until `news` may tell of it.
            New messages come at the end, for UIDs ascend. Flags are told when they differ from those told before.
 Promises   EXPUNGE is told only where the caller says that it may be (RFC 3501 §7.4.1), and every change once.
-           At most 16 octets a message: its UID, its flags as one of few sets that are shared, its UID if it is recent.
+           At most 24 octets a message: its UID, its flags as one of few sets that are shared, its MODSEQ, its UID if it
+           is recent. No MODSEQ is told before the flags that it stands for.
 On failure Nothing here fails.
 """
 
@@ -17,20 +18,30 @@ from itertools import chain, compress
 
 from mailserver.imap import responses
 from mailserver.imap.sequence import Range, SequenceSet, merge
+from mailserver.imap.sequence import compress as uid_set
 from mailserver.store import Changes, Flagged, Listing
 
 Flags = frozenset[str]
 
 
 class View:
-    """`uids[n - 1]` and `flags[n - 1]` are those of the message with sequence number n, for others to read only."""
+    """`uids[n - 1]`, `flags[n - 1]` and `modseqs[n - 1]` are those of the message with sequence number n, for others to
+    read only.
+    """
 
     def __init__(self, listing: Listing) -> None:
         """The columns of `listing` are the view's own from now on."""
         self.uids = listing.uids
         self.flags = listing.flags
+        self.modseqs = listing.modseqs
         self.modseq = listing.modseq
         """Up to where changes were taken in."""
+        self.told_modseq = listing.modseq
+        """Up to where the client has been told everything."""
+        self.condstore = False
+        """News of flags have UID and MODSEQ (RFC 7162 §3.2.4)."""
+        self.qresync = False
+        """VANISHED is told in place of EXPUNGE (§3.2.10)."""
         self.gone: set[int] = set()
         """UIDs that have vanished, which the client does not know yet."""
         self._recent = array("I")  # ascending; some may not be in the view
@@ -82,37 +93,52 @@ class View:
         flags = self.flags
         return [flags[number - 1] for number in numbers]
 
+    def modseqs_of(self, numbers: Iterable[int]) -> list[int]:
+        modseqs = self.modseqs
+        return [modseqs[number - 1] for number in numbers]
+
+    def newer(self, numbers: Iterable[int], modseq: int) -> array[int]:
+        """Those of the messages whose MODSEQ is greater."""
+        modseqs = self.modseqs
+        return array("I", (number for number in numbers if modseqs[number - 1] > modseq))
+
     # taking in
 
     def take(self, changes: Changes) -> None:
         """`changes` since `modseq`, which are complete."""
         self.modseq = changes.modseq
         for message in changes.changed:
-            self._change(message.uid, message.flags)
+            self._change(message)
         for message in changes.appeared:
-            self._put(message.uid, message.flags)
+            self._put(message)
         self._vanish(changes.vanished)
 
     def compare(self, listing: Listing) -> None:
         """Takes in a mailbox as a whole, where its changes are not known."""
         self.modseq = listing.modseq
-        for uid, flags in zip(listing.uids, listing.flags, strict=True):
-            self._put(uid, flags)
+        for message in map(Flagged._make, zip(listing.uids, listing.flags, listing.modseqs, strict=True)):
+            self._put(message)
         self._vanish(set(self.uids).difference(listing.uids))
 
-    def _put(self, uid: int, flags: Flags) -> None:
-        if uid > self.highest_uid:
-            self.uids.append(uid)
-            self.flags.append(flags)
+    def _put(self, message: Flagged) -> None:
+        if message.uid > self.highest_uid:
+            self.uids.append(message.uid)
+            self.flags.append(message.flags)
+            self.modseqs.append(message.modseq)
             self._recent_count = None
         else:
-            self._change(uid, flags)
+            self._change(message)
 
-    def _change(self, uid: int, flags: Flags) -> None:
+    def _change(self, message: Flagged) -> None:
+        uid, flags, modseq = message
         number = self.number(uid)
-        if number is not None and self.flags[number - 1] != flags:
-            self.flags[number - 1] = flags
+        if number is None:
+            return
+        place = number - 1
+        # who knows MODSEQs must hear of those that rose though the flags are the same again
+        if self.flags[place] != flags or (self.condstore and self.modseqs[place] != modseq):
             self._changed.add(uid)
+        self.flags[place], self.modseqs[place] = flags, modseq
 
     def _vanish(self, uids: Iterable[int]) -> None:
         known = {uid for uid in uids if self.number(uid) is not None}
@@ -131,6 +157,7 @@ class View:
                 kept[number - 1] = 0
         self.uids = array("I", compress(self.uids, kept))
         self.flags = list(compress(self.flags, kept))
+        self.modseqs = array("Q", compress(self.modseqs, kept))
         self.gone -= uids
         self._changed -= uids
         self._recent = array("I", (uid for uid in self._recent if uid not in uids))
@@ -144,11 +171,11 @@ class View:
         Of those in the view: the number, the flags that it knew before, and these.
         """
         found = []
-        for uid, flags, _ in messages:
+        for uid, flags, modseq in messages:
             number = self.number(uid)
             if number is not None:
                 found.append((number, self.flags[number - 1], flags))
-                self.flags[number - 1] = flags
+                self.flags[number - 1], self.modseqs[number - 1] = flags, modseq
         self._changed.difference_update([message.uid for message in messages])
         return found
 
@@ -184,10 +211,18 @@ class View:
     def flag_answers(self, numbers: Sequence[int], *, with_uids: bool) -> list[bytes]:
         """Untagged responses with the flags of these messages, as `news` gives them."""
         lists = self.flag_lists(numbers)
+        if self.condstore:
+            rows = zip(numbers, self.uids_of(numbers), lists, self.modseqs_of(numbers), strict=True)
+            return [b"%d FETCH (UID %d FLAGS %b MODSEQ (%d))" % row for row in rows]
         if with_uids:
-            rows = zip(numbers, self.uids_of(numbers), lists, strict=True)
-            return [b"%d FETCH (UID %d FLAGS %b)" % row for row in rows]
+            named = zip(numbers, self.uids_of(numbers), lists, strict=True)
+            return [b"%d FETCH (UID %d FLAGS %b)" % row for row in named]
         return [b"%d FETCH (FLAGS %b)" % row for row in zip(numbers, lists, strict=True)]
+
+    def modseq_answers(self, numbers: Sequence[int]) -> list[bytes]:
+        """As `flag_answers`, for who knows the flags and not the MODSEQs."""
+        rows = zip(numbers, self.uids_of(numbers), self.modseqs_of(numbers), strict=True)
+        return [b"%d FETCH (UID %d MODSEQ (%d))" % row for row in rows]
 
     def greeting(self) -> list[bytes]:
         """FLAGS, EXISTS and RECENT for SELECT."""
@@ -205,12 +240,17 @@ class View:
             news.append(b"%d RECENT" % recent)
         if self._changed:
             news += self._flag_news()
+        if not self.gone:
+            self.told_modseq = self.modseq
         return news
 
     def _expunges(self) -> list[bytes]:
         numbers = sorted(number for uid in self.gone if (number := self.number(uid)) is not None)
         self._exists_told -= len(numbers)
-        self._remove(set(self.gone))
+        vanished = sorted(self.gone)
+        self._remove(set(vanished))
+        if self.qresync:
+            return [b"VANISHED " + uid_set(vanished).encode()]
         # each EXPUNGE moves those behind it one place forward (§7.4.1)
         return [b"%d EXPUNGE" % (number - before) for before, number in enumerate(numbers)]
 

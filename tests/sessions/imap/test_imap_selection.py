@@ -24,7 +24,8 @@ def test_select_tells_everything(server: Server) -> None:
     client = server.login(select="INBOX")
     client.command("STORE 1 FLAGS (\\Seen work)")
     lines = client.lines("SELECT INBOX")
-    assert lines[0] == b"FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft work)"
+    assert lines[0] == b"OK [CLOSED] The mailbox from before is closed"
+    assert lines[1] == b"FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft work)"
     assert b"4 EXISTS" in lines
     assert b"0 RECENT" in lines
     assert any(line.startswith(b"OK [UNSEEN 2]") for line in lines)

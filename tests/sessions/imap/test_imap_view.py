@@ -22,7 +22,12 @@ def message(uid: int, flags: frozenset[str] = frozenset(), modseq: int = 1) -> F
 
 def listing(messages: Iterable[Flagged], modseq: int = 1) -> Listing:
     found = list(messages)
-    return Listing(array("I", [each.uid for each in found]), [each.flags for each in found], modseq)
+    return Listing(
+        array("I", [each.uid for each in found]),
+        [each.flags for each in found],
+        array("Q", [each.modseq for each in found]),
+        modseq,
+    )
 
 
 def view_of(*uids: int) -> View:

@@ -1,5 +1,6 @@
 """REPLACE (RFC 8508): one message comes, another goes."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_the_transcript(client: Client) -> None:
     assert lines[0].startswith(b"* OK [APPENDUID ")
     assert lines[0].endswith(b" 5] The new message is there")
     assert lines[1:3] == [b"* 4 EXPUNGE", b"* 4 EXISTS"]
-    assert lines[-2].endswith(b" OK Replaced")
+    assert lines[-2].endswith(b"] Replaced")
     assert bodies(client)[3:] == [NEW]
     assert b"FLAGS (\\Seen \\Draft \\Recent)" in client.command("FETCH 4 FLAGS")
 
@@ -49,7 +50,7 @@ def test_the_transcript(client: Client) -> None:
 def test_by_uid_and_the_last_one(client: Client, what: str) -> None:
     answer = replace(client, f"{what} INBOX")
     assert answer.index(b"APPENDUID") < answer.index(b"EXPUNGE")
-    assert answer.endswith(b"t OK Replaced\r\n")
+    assert re.search(rb"t OK \[HIGHESTMODSEQ \d+\] Replaced\r\n$", answer)
     assert len(bodies(client)) == 4
     assert bodies(client)[3] == NEW
 
@@ -64,7 +65,7 @@ def test_into_another_mailbox(client: Client) -> None:
 
 def test_the_mailbox_may_be_a_literal(client: Client) -> None:
     assert client.command("REPLACE 4 {5}") == b"+ OK\r\n"
-    assert b" OK Replaced" in client.say(b"INBOX {%d+}\r\n" % len(NEW) + NEW + b"\r\n")
+    assert b"] Replaced\r\n" in client.say(b"INBOX {%d+}\r\n" % len(NEW) + NEW + b"\r\n")
 
 
 @pytest.mark.parametrize(
@@ -127,11 +128,11 @@ def test_the_quota_counts_the_difference(server: Server, client: Client) -> None
     inbox = server.account.open("INBOX")
     octets = sum(len(inbox.read(message.uid).replace(b"\r\n", b"\n")) for message in inbox.messages())
     server.account.space.quota = Quota(octets=octets + 10, messages=4)
-    assert b" OK Replaced" in replace(client, "REPLACE 4 INBOX", OLD + b"x" * 10)
+    assert b"] Replaced\r\n" in replace(client, "REPLACE 4 INBOX", OLD + b"x" * 10)
     assert replace(client, "REPLACE 4 INBOX", OLD + b"x" * 11).startswith(b"t NO [OVERQUOTA]")
     assert client.append("INBOX", b"x").startswith(b"t NO [OVERQUOTA]")
     server.account.space.quota = Quota(octets=1, messages=1)
-    assert b" OK Replaced" in replace(client, "REPLACE 4 INBOX", OLD), "what makes less room needed is always taken"
+    assert b"] Replaced\r\n" in replace(client, "REPLACE 4 INBOX", OLD), "what makes less room needed is always taken"
 
 
 def test_when_the_old_one_cannot_go_the_new_one_does_not_stay(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
