@@ -14,6 +14,7 @@ On failure QueueError.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import secrets
 import time
@@ -21,6 +22,8 @@ from pathlib import Path
 
 from mailserver.queue.database import Database
 from mailserver.queue.model import QueueError
+
+log = logging.getLogger(__name__)
 
 LENGTH = 60.0  # seconds; longer than any stall of a process that works
 RENEWED_AFTER = 15.0
@@ -96,8 +99,15 @@ class Lease:
         return True
 
     def give_up(self) -> None:
-        """Another process may lead at once."""
-        self.token, self._until = "", 0.0
+        """Another process may lead at once, and nobody is told meanwhile that entries are being worked on."""
+        token, self.token, self._until = self.token, "", 0.0
+        if token:
+            try:
+                with self._database.writing(durable=False) as db:
+                    db.execute("UPDATE entry SET lease = NULL WHERE lease = ?", (token,))
+                    db.execute("DELETE FROM owner WHERE token = ?", (token,))
+            except QueueError as error:  # whoever leads next frees them
+                log.info("queue: the lease is left to end by itself: %s", error)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

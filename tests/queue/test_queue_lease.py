@@ -100,7 +100,9 @@ def test_the_entries_of_a_process_that_ended_go_on_at_once(opened: Callable[[], 
     id = put(queue)
     assert queue.lead() and taken(queue) == [id]
     assert not other.lead()
+    assert other.show(id).active
     queue.close()
+    assert not other.show(id).active
     assert other.lead()
     assert taken(other) == [id]
 
