@@ -200,7 +200,18 @@ class Conversation:
         limit = min(self._client.recipient_limit or RECIPIENTS, RECIPIENTS)
         statuses: list[DeliveryStatus] = []
         for start in range(0, len(recipients), limit):
-            statuses += await self._transaction(mail, recipients[start : start + limit])
+            try:
+                if self._broken_off:
+                    raise SessionFailed(Reply.of(451, "4.4.2", f"{self._name}: the connection broke"))
+                statuses += await self._transaction(mail, recipients[start : start + limit])
+            except SessionFailed as failure:
+                if not statuses:
+                    raise
+                self._broken_off = True  # those before it were served: only the others are tried again, and later
+                host = self._name if failure.said else None
+                left = recipients[start:]
+                statuses += [DeliveryStatus.of_reply(each.address, failure.reply, host) for each in left]
+                break
         in_time = self._client.shortest_time is not None
         return [
             replace(status, passed_on=self._takes_dsn, in_time=in_time) if status.reply.positive else status

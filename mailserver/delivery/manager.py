@@ -216,10 +216,10 @@ class QueueManager:
         room = min(BATCH, ACTIVE_LIMIT - len(self._active))
         self._backlog = room <= 0 or self._recipients >= ACTIVE_RECIPIENTS
         if self._backlog:
-            return
+            room = 0  # the lease is renewed all the same
         now = self._clock.wall()
         self._watch_the_clock(now)
-        far = self._far
+        far = self._far and room > 0
         try:
             entries = await self._workers.run(self._due, now, room, far)
         except QueueError as error:
@@ -229,7 +229,7 @@ class QueueManager:
             return
         for entry in entries:
             self._begin(entry, now)
-        self._look_again |= len(entries) == room
+        self._look_again |= 0 < len(entries) == room
         self._far &= not far or len(entries) == room
         self._start_jobs()
 
@@ -290,7 +290,7 @@ class QueueManager:
         if isinstance(route, Local | Refused):
             round.by_hop.setdefault(None, []).append(recipient)
             return
-        transport = self._transport(round, recipient.address)
+        transport = self._transport(round, recipient)
         match transport:
             case Discard():
                 status = DeliveryStatus(recipient.address, Action.RELAYED, DISCARDED, passed_on=True)
@@ -303,7 +303,7 @@ class QueueManager:
                 domain = route.domain if transport == BY_MX else ""
                 round.by_hop.setdefault((transport, domain), []).append(recipient)
 
-    def _transport(self, round: Round, recipient: Address) -> Transport:
+    def _transport(self, round: Round, recipient: QueuedRecipient) -> Transport:
         """As an administrator chose for this message, or by the table; what somebody released is not held again."""
         entry = round.entry
         if entry.via is not None:
@@ -311,8 +311,9 @@ class QueueManager:
                 return self._routes.completed(parse_transport(entry.via))
             except ValueError as error:
                 log.error("queue=%s goes by the routing table: %s", entry.id, error)
-        transport = self._routes.transport(recipient, entry.sender)
-        return self._routes.default if isinstance(transport, Hold) and round.forced else transport
+        transport = self._routes.transport(recipient.address, entry.sender)
+        released = round.forced or recipient.attempts > 0
+        return self._routes.default if isinstance(transport, Hold) and released else transport
 
     def _dispatch(self, round: Round) -> None:
         """All sites are known: the recipients of one site share its jobs."""

@@ -1116,6 +1116,19 @@ def test_what_is_held_waits_for_its_release_and_is_not_held_again(tmp_path):
     world.close()
 
 
+def test_what_was_released_and_failed_for_now_is_not_held_again(tmp_path):
+    world = routed(tmp_path, {"to": ["a.example"], "via": "hold"})
+    world.relay.answers["a.example"] = LATER
+    id = world.put("u@a.example")
+    world.start()
+    world.queue.administration.release(Filter(ids=(id,)))
+    world.loop.advance(2)
+    del world.relay.answers["a.example"]
+    world.loop.advance(301)
+    assert world.queue.list() == []
+    world.close()
+
+
 def test_a_domain_may_be_tried_for_a_shorter_time(tmp_path, patient):
     world = routed(tmp_path, domain={"a.example": {"lifetime": "2 h", "retry_max": "10 min"}})
     world.relay.answers |= {"a.example": LATER, "b.example": LATER}
@@ -1242,3 +1255,22 @@ def test_new_mail_in_a_process_that_does_not_deliver_rings_for_the_one_that_does
     world.loop.settle()
     assert len(world.relay.calls) == 1
     other.close()
+
+
+def test_the_lease_is_renewed_while_there_is_no_room(world, monkeypatch):
+    monkeypatch.setattr(manager_module, "ACTIVE_LIMIT", 2)
+    led = []
+    lead = world.queue.lead
+    monkeypatch.setattr(world.queue, "lead", lambda: led.append(True) or lead())
+    world.relay.pause = True
+    for n in range(5):
+        world.put(f"u{n}@d{n}.example")
+    world.start()
+    led.clear()
+    world.loop.advance(30)
+    assert len(world.relay.calls) == 2
+    assert len(led) >= 29
+    world.relay.pause = False
+    world.relay.release()
+    world.loop.advance(5)
+    assert world.queue.list() == []

@@ -1028,3 +1028,28 @@ def test_no_final_dot_is_sent_when_another_process_has_taken_over():
     assert (status.action, str(status.reply.status)) == (Action.DELAYED, "4.3.2")
     assert server.bodies == []
     assert server.sessions[0].closed
+
+
+@pytest.mark.parametrize("fault", [CLOSE, "421 4.3.2 bye", "450 4.7.1 enough"])
+def test_when_a_later_transaction_fails_those_that_were_served_are_not_sent_again(fault):
+    server, second = ScriptedServer(extensions=("PIPELINING", "LIMITS RCPTMAX=1")), ScriptedServer()
+    original, mails = server.answer, []
+
+    def answer(command):
+        if command.startswith("MAIL"):
+            mails.append(command)
+        return fault if len(mails) > 1 and command.startswith("MAIL") else original(command)
+
+    server.answer = answer
+    statuses = Setup(server, second).deliver(BOB, CAROL, DAVE)
+    assert [status.action for status in statuses] == [Action.RELAYED, Action.DELAYED, Action.DELAYED]
+    assert len(server.bodies) == 1
+    assert second.sessions == []
+    assert server.sessions[0].closed
+
+
+def test_after_a_lost_answer_nothing_more_is_sent_on_the_connection():
+    server = ScriptedServer({"BODY": CLOSE}, extensions=("PIPELINING", "LIMITS RCPTMAX=1"))
+    statuses = Setup(server).deliver(BOB, CAROL)
+    assert [status.action for status in statuses] == [Action.DELAYED] * 2
+    assert len(server.sessions) == len(server.bodies) == 1
