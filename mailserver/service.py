@@ -88,6 +88,7 @@ def makeService(options: Options) -> MultiService:
         count = (os.cpu_count() or 1) if configuration.workers == "auto" else configuration.workers
         if count == 1:
             return MailServer(configuration, reactor)
+        _check_files(configuration)
         prepare = partial(_prepare, configuration, count)
         own_log = _logs_to_standard_output(options)
         return Supervisor(configuration, path.absolute(), reactor, count=count, own_log=own_log, prepare=prepare)
@@ -127,6 +128,14 @@ def _refuse(*problems: str) -> NoReturn:
     for problem in problems:
         print(f"mailserver: {problem}", file=sys.stderr)
     raise SystemExit(1)
+
+
+def _check_files(configuration: Configuration) -> None:
+    """What each worker reads at its start: a fault is told at once and once. Raises CertificateError and others."""
+    if configuration.tls:
+        CertificateStore(configuration.tls)
+    if configuration.auth.oauth:
+        Tokens(configuration.auth.oauth)
 
 
 def _prepare(configuration: Configuration, count: int) -> None:

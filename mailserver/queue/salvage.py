@@ -116,6 +116,8 @@ def _salvage(path: Path) -> None:
         if new is not None:
             new.close()
         old.close()
+    owner = path.stat()
+    os.chown(made, owner.st_uid, owner.st_gid)  # root may have asked for it
     os.link(path, kept)
     for name in ("-wal", "-shm"):
         path.with_name(path.name + name).unlink(missing_ok=True)

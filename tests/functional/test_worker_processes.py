@@ -162,3 +162,13 @@ def test_a_limit_for_an_address_counts_the_connections_to_all_workers(tmp_path: 
                 greetings.append(connection.recv(100)[:3])
         assert greetings.count(b"220") in (6, 7), "where two are admitted at the same moment"
         assert greetings.count(b"421") == 16 - greetings.count(b"220")
+
+
+def test_a_certificate_that_cannot_serve_is_told_at_the_start(tmp_path: Path) -> None:
+    server = RunningServer(tmp_path, workers=2)
+    (tmp_path / "key.pem").write_text("no key")
+    twistd = Path(sys.executable).parent / "twistd"
+    command = [twistd, "-n", "--pidfile=", "mailserver", "--config", server.config]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert "key.pem" in done.stderr
