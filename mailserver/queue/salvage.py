@@ -52,6 +52,10 @@ class _Text(bytes):
     """A value of the type TEXT."""
 
 
+class _InUse(Exception):
+    """Nothing can be mended now."""
+
+
 def mark(directory: Path) -> None:
     """The database is broken: the next start mends it."""
     (directory / _MARK).touch()
@@ -85,6 +89,9 @@ def mend(directory: Path) -> None:
             _told(path, found)
             _salvage(path)
         (directory / _MARK).unlink(missing_ok=True)
+    except _InUse as error:  # what can be read goes on meanwhile
+        log.error("queue: %s", error)
+        mark(directory)
     except (OSError, sqlite3.Error) as error:
         raise QueueError(f"the queue in {directory} cannot be opened: {error}") from error
 
@@ -109,7 +116,7 @@ def _salvage(path: Path) -> None:
         try:
             old.execute("PRAGMA journal_mode = DELETE")  # a change for which it must be ours alone
         except sqlite3.OperationalError as error:
-            raise QueueError(f"{path} is damaged, and another process uses it: stop that one first") from error
+            raise _InUse(f"{path} is damaged, and another process uses it; the next start mends it") from error
         new = Database(made)
         whole, broken = _copy(old, new)
     finally:
