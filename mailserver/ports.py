@@ -176,9 +176,6 @@ class Connection(Protocol):
 
 
 class Connector(Protocol):
-    async def connect(self, address: str, port: int, timeout: float) -> Connection:
-        """Opens a TCP connection to an IP address. Raises ConnectFailure."""
-
     async def connect_any(self, addresses: Sequence[str], port: int, timeout: float) -> Connection:
         """To one of these IP addresses, those of one host: the first connection that comes about.
 

@@ -33,9 +33,6 @@ class ReactorConnector:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
 
-    async def connect(self, address: str, port: int, timeout: float) -> OutboundConnection:
-        return await self.connect_any([address], port, timeout)
-
     async def connect_any(self, addresses: Sequence[str], port: int, timeout: float) -> OutboundConnection:
         race = _Race(self._reactor, in_turn(addresses), port, timeout)
         connection = await race.result

@@ -279,7 +279,7 @@ def told(issued: trustme.LeafCert, server_name: str) -> str | None:
         thread.start()
 
         async def use(reactor: Any) -> str | None:
-            connection = await ReactorConnector(reactor).connect("127.0.0.1", listener.getsockname()[1], 5)
+            connection = await ReactorConnector(reactor).connect_any(["127.0.0.1"], listener.getsockname()[1], 5)
             assert connection.certificate is None
             await connection.start_tls(server_name, 5)
             certificate: str | None = connection.certificate

@@ -177,7 +177,7 @@ def test_the_connector_drops_what_came_in_clear_before_tls(settings: TLS) -> Non
     remote = Remote(script)
 
     async def use(reactor: Any) -> tuple[bytes, str, bytes]:
-        connection = await ReactorConnector(reactor).connect("127.0.0.1", remote.port, 5)
+        connection = await ReactorConnector(reactor).connect_any(["127.0.0.1"], remote.port, 5)
         before = await connection.read(5)
         await connection.start_tls("mail.example.org", 5)
         state = connection.tls
@@ -200,7 +200,7 @@ def test_verification_fails_for_a_certificate_that_nobody_trusts(settings: TLS) 
     remote = Remote(script)
 
     async def use(reactor: Any) -> str:
-        connection = await ReactorConnector(reactor).connect("127.0.0.1", remote.port, 5)
+        connection = await ReactorConnector(reactor).connect_any(["127.0.0.1"], remote.port, 5)
         try:
             await connection.start_tls("mail.example.org", 5, verify=True)
         except ConnectFailure as failure:
@@ -224,7 +224,7 @@ def test_a_silent_or_broken_remote_is_told(script: Callable[[socket.socket], Non
     remote = Remote(script)
 
     async def use(reactor: Any) -> str:
-        connection = await ReactorConnector(reactor).connect("127.0.0.1", remote.port, 5)
+        connection = await ReactorConnector(reactor).connect_any(["127.0.0.1"], remote.port, 5)
         try:
             await connection.write(b"x", 5)
             await connection.read(0.3)
@@ -241,7 +241,7 @@ def test_a_refused_connection_is_told() -> None:
 
     async def use(reactor: Any) -> str:
         try:
-            await ReactorConnector(reactor).connect("127.0.0.1", port, 5)
+            await ReactorConnector(reactor).connect_any(["127.0.0.1"], port, 5)
         except ConnectFailure as failure:
             return str(failure)
         return ""
@@ -253,7 +253,7 @@ def test_the_end_of_the_remote_is_an_empty_read() -> None:
     remote = Remote(lambda connection: connection.sendall(b"bye\r\n"))
 
     async def use(reactor: Any) -> list[bytes]:
-        connection = await ReactorConnector(reactor).connect("127.0.0.1", remote.port, 5)
+        connection = await ReactorConnector(reactor).connect_any(["127.0.0.1"], remote.port, 5)
         return [await connection.read(5), await connection.read(5)]
 
     assert in_reactor(use) == [b"bye\r\n", b""]
