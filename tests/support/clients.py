@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -10,10 +11,11 @@ import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.server import PASSWORD
+from tests.support.server import ALICE, PASSWORD, ROOT, RunningServer
 
 TRANSPORTS = ("plain", "starttls", "implicit")
 TRACE_FIELDS = (b"return-path:", b"delivered-to:", b"received:", b" ", b"\t")
@@ -229,3 +231,19 @@ def getmail(port: int, transport: str, user: str, *, ca: Path, home: Path) -> li
     )
     run(program("getmail"), "--getmaildir", home, "--rcfile", "getmailrc", home=home)
     return take(maildir)
+
+
+def imapflow(server: RunningServer, scenario: str) -> Any:
+    """What a scenario of tests/interop/imapflow.cjs tells of alice's account."""
+    node, directory = program("node"), ROOT / "tests/interop"
+    if not (directory / "node_modules/imapflow").exists():
+        pytest.skip("imapflow is not installed; npm install --no-package-lock --prefix tests/interop")
+    settings = {"PORT": str(server.ports.imaps), "CA": str(server.ca_file), "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [node, directory / "imapflow.cjs", scenario],
+        env=settings | {"IMAP_USER": ALICE, "IMAP_PASSWORD": PASSWORD},
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr[-4000:].decode(errors="replace")
+    return json.loads(done.stdout)
