@@ -19,7 +19,7 @@ from tests.support.imap import Client, Server, Value, fetched, parse_responses
 
 pytestmark = pytest.mark.skipif(bool(dovecot.missing()), reason=dovecot.missing())
 
-COUNT = 200
+COUNT = 120
 
 Difference = tuple[str, Value, Value]
 """Where (`2.0.3`: of the third element the first, of that the fourth), what it is here, what it is there."""

@@ -124,13 +124,28 @@ def unix(message: bytes) -> bytes:
     return message.replace(b"\r\n", b"\n")
 
 
-def take(folder: Path, added: bytes = b"") -> list[bytes]:
-    """Empties a Maildir that a client has written: the messages in a sorted list, without trace fields and what the
-    client has `added`.
+def literals(answer: tuple[str, list[object]]) -> list[bytes]:
+    """Those of an answer to FETCH, as imaplib gives it."""
+    assert answer[0] == "OK"
+    return [piece[1] for piece in answer[1] if isinstance(piece, tuple)]
+
+
+def files(folder: Path) -> list[Path]:
+    """The messages of a Maildir."""
+    return [file for part in ("cur", "new") for file in (folder / part).iterdir()]
+
+
+def maildir(folder: Path, added: bytes = b"") -> list[bytes]:
+    """The messages of a Maildir that a client has written, in a sorted list, without trace fields and what the client
+    has `added`.
     """
-    files = [file for part in ("cur", "new") for file in (folder / part).iterdir()]
-    messages = sorted(re.sub(added, b"", without_trace(file.read_bytes()), count=1) for file in files)
-    for file in files:
+    return sorted(re.sub(added, b"", without_trace(file.read_bytes()), count=1) for file in files(folder))
+
+
+def take(folder: Path, added: bytes = b"") -> list[bytes]:
+    """As `maildir`; empties it."""
+    messages = maildir(folder, added)
+    for file in files(folder):
         file.unlink()
     return messages
 
