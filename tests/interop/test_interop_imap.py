@@ -18,17 +18,21 @@ from tests.support.clients import (
     SAMPLES,
     TRANSPORTS,
     fetchmail,
+    fetchmail_command,
+    files,
     literals,
     maildir,
     program,
     run,
     run_on_terminal,
+    running,
     unix,
     without_trace,
 )
 from tests.support.server import ALICE, BOB, DOMAIN, PASSWORD, RunningServer
+from tests.support.sink import wait_until
 
-CAROL, DAVE = f"carol@{DOMAIN}", f"dave@{DOMAIN}"
+CAROL, DAVE, ERIN = f"carol@{DOMAIN}", f"dave@{DOMAIN}", f"erin@{DOMAIN}"
 ALL_UNIX = sorted(map(unix, SAMPLES.values()))
 
 
@@ -141,6 +145,46 @@ def test_curl_reads_all_messages(server: RunningServer, home: Path, transport: s
 def test_fetchmail_fetches_all_messages(server: RunningServer, home: Path, transport: str) -> None:
     got = fetchmail("imap", port_of(server, transport), transport, BOB, ca=server.ca_file, home=home)
     assert got == ALL_UNIX
+
+
+def test_fetchmail_is_told_by_idle(server: RunningServer, home: Path) -> None:
+    where = {"ca": server.ca_file, "home": home}
+    got, command = fetchmail_command("imap", server.ports.imaps, "implicit", ERIN, options="no keep idle", **where)
+    with running(*command, "--verbose", home=home) as said, server.smtp() as smtp:
+
+        def idles(times: int) -> None:
+            wait_until(lambda: said.read_bytes().count(b"+ idling") == times, what="IDLE")
+
+        idles(1)
+        smtp.sendmail("sender@example.net", [ERIN], SAMPLES["usual"])
+        wait_until(lambda: len(files(got)) == 1, what="the first message")
+        idles(2)
+        smtp.sendmail("sender@example.net", [ERIN], SAMPLES["dots"])
+        wait_until(lambda: len(files(got)) == 2, what="the second message")
+        idles(3)
+    assert maildir(got) == sorted((unix(SAMPLES["usual"]), unix(SAMPLES["dots"])))
+    client = connect(server, "plain", ERIN)
+    assert client.select("INBOX") == ("OK", [b"0"])
+    client.logout()
+
+
+def test_curl_sends_searches_and_files(server: RunningServer, home: Path) -> None:
+    def curl(path: str, *options: str | Path) -> bytes:
+        account = ("--cacert", server.ca_file, "--user", f"{ERIN}:{PASSWORD}")
+        url = f"imaps://localhost:{server.ports.imaps}/{path}"
+        return run(program("curl"), "--silent", "--show-error", *account, url, *options, home=home)
+
+    curl("", "--request", "CREATE curl")
+    for name, message in SAMPLES.items():
+        (home / name).write_bytes(message)
+        curl("curl", "--upload-file", home / name)
+    assert curl("curl;UID=2") == SAMPLES["dots"]
+    assert curl("curl;MAILINDEX=2;SECTION=TEXT") == SAMPLES["dots"].partition(b"\r\n\r\n")[2]
+    assert curl("curl?SUBJECT%20dots") == b"* SEARCH 2\r\n"
+    assert b"FETCH (FLAGS (\\Deleted" in curl("curl", "--request", "STORE 1 +FLAGS \\Deleted")
+    assert curl("curl", "--request", "EXPUNGE") == b"* 1 EXPUNGE\r\n"
+    assert b"EXISTS" in curl("", "--request", "EXAMINE curl")
+    curl("", "--request", "DELETE curl")
 
 
 # imaplib, with zlib below it
