@@ -50,9 +50,8 @@ def replace_head(reader: Reader, size: int, *, by_uid: bool = False) -> Append |
 
 
 def append_next(reader: Reader, mailbox: str, size: int) -> Append:
-    """`append-message` of RFC 3502, up to the brace of its literal. imapclient puts two spaces between messages."""
+    """`append-message` of RFC 3502, up to the brace of its literal."""
     reader.space()
-    reader.accept(b" ")
     flags: frozenset[str] = frozenset()
     internal_date = None
     if reader.looking_at(b"("):
