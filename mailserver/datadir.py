@@ -33,6 +33,7 @@ class DataDirectory:
         self.secret = path / "secret"
         self.connections = path / "connections"
         self.failures = path / "failures"
+        self.status = path / "status"
         self._version = path / "version"
 
     def prepare(self) -> None:

@@ -1,16 +1,19 @@
-"""What the program counts of itself: every metric that there is, in one table, and how those of processes are put together.
+"""What the program counts of itself: every metric that there is, in one table, and how processes are added up.
 
-Counting is an addition in a dictionary, so that it may stand on every path; nobody waits for whoever reads. Once a second
-each process writes what it has counted (`net.telling`), and whoever wants to know adds the processes up.
+Counting is an addition in a dictionary, so that it may stand on every path; nobody waits for whoever reads. Once a
+second each process writes what it has counted (`telling`), and whoever wants to know adds the processes up.
 
 Promises   Names and labels are fixed here; no label has a value that strangers choose.
-On failure `merged` raises ValueError for what `told` did not give.
+           Counters and gauges are of one thread, the reactor's; times may be observed in any.
+On failure `merged` and `take_over` raise ValueError for what `told` did not give.
 """
 
 from __future__ import annotations
 
+import operator
+import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -36,19 +39,24 @@ class Counter:
 
 @dataclass(slots=True)
 class Gauge:
-    """Goes up and down; that of all processes is the sum."""
+    """Goes up and down. `over`: what that of all processes is made of those of each."""
 
     name: str
     help: str
     labels: Labels = ()
     values: dict[Labels, float] = field(default_factory=dict)
     kind: Literal["gauge"] = "gauge"
+    over: Callable[[float, float], float] = operator.add
 
     def add(self, *labels: str, amount: float = 1) -> None:
         self.values[labels] = self.values.get(labels, 0) + amount
 
     def put(self, value: float, *labels: str) -> None:
         self.values[labels] = value
+
+    def forget(self) -> None:
+        """This process does not know it, and another one may."""
+        self.values.clear()
 
 
 @dataclass(slots=True)
@@ -62,88 +70,131 @@ class Times:
     kind: Literal["histogram"] = "histogram"
 
     def observe(self, seconds: float, *labels: str) -> None:
-        row = self.values.get(labels)
-        if row is None:
-            row = self.values[labels] = [0.0] * (len(SECONDS) + 2)
-        row[bisect_left(SECONDS, seconds)] += 1
-        row[-1] += seconds
+        with _TIMES:
+            row = self.values.get(labels)
+            if row is None:
+                row = self.values[labels] = [0.0] * _TIMES_ROW
+            row[bisect_left(SECONDS, seconds)] += 1
+            row[-1] += seconds
 
+
+_TIMES = threading.Lock()
+_TIMES_ROW = len(SECONDS) + 2
 
 Metric = Counter | Gauge | Times
 
-CONNECTIONS = Counter("mailserver_connections_total", "Connections that were served.", ("service",))
-CONNECTIONS_OPEN = Gauge("mailserver_connections_open", "Connections that are being served.", ("service",))
-CONNECTIONS_REFUSED = Counter("mailserver_connections_refused_total", "Connections turned away.", ("service", "reason"))
-HANDSHAKES = Counter("mailserver_tls_handshakes_total", "TLS handshakes that were completed.", ("service", "version"))
+PROCESSES = Gauge("mailserver_processes", "Processes that serve, by the version of the program.", ("version",))
+WORKERS_ENDED = Counter("mailserver_workers_ended_total", "Workers that ended without being told to.")
+CONNECTIONS = Counter("mailserver_connections_total", "Connections that were served.", ("protocol",))
+CONNECTIONS_OPEN = Gauge("mailserver_connections_open", "Connections that are being served.", ("protocol",))
+CONNECTIONS_REFUSED = Counter(
+    "mailserver_connections_refused_total", "Connections turned away.", ("protocol", "reason")
+)
+HANDSHAKES = Counter(
+    "mailserver_tls_handshakes_total", "TLS handshakes, by version, or `failed`.", ("protocol", "version")
+)
+CERTIFICATES_END = Gauge(
+    "mailserver_certificates_end_seconds", "When the first of the certificates expires, in Unix time.", over=min
+)
 COMMANDS = Counter(
     "mailserver_commands_total", "Commands, by what they were answered.", ("protocol", "command", "result")
 )
-LOGINS = Counter("mailserver_logins_total", "Logins.", ("protocol", "result"))
+LOGINS = Counter(
+    "mailserver_logins_total", "Logins: ok, refused, or failed for the time being.", ("protocol", "result")
+)
 MESSAGES = Counter("mailserver_messages_total", "Messages at the end of their data.", ("protocol", "result"))
 DELIVERIES = Counter("mailserver_deliveries_total", "Copies for mailboxes of this server.", ("result",))
 ATTEMPTS = Counter("mailserver_delivery_attempts_total", "Attempts at queued recipients.", ("result",))
+REPORTS = Counter("mailserver_reports_total", "Reports to senders on queued messages.", ("kind",))
 QUEUE_ENTRIES = Gauge("mailserver_queue_entries", "Messages in the queue.", ("state",))
-QUEUE_AGE = Gauge("mailserver_queue_oldest_seconds", "Age of the oldest message in the queue.", ("state",))
-STORE_TIMES = Times("mailserver_store_seconds", "What the store took for durable writes.", ("work",))
-QUEUE_TIMES = Times("mailserver_queue_seconds", "What commits of the queue took.", ("work",))
+QUEUE_AGE = Gauge("mailserver_queue_oldest_seconds", "Age of the oldest message in the queue.", ("state",), over=max)
+STORE_TIMES = Times("mailserver_store_seconds", "What the store took to make batches durable.", ("work",))
+SYNC_TIMES = Times("mailserver_sync_seconds", "What the disk took to sync the files of a batch, or a directory.")
+QUEUE_TIMES = Times("mailserver_queue_commit_seconds", "What durable commits of the queue took.")
 INDEX_TIMES = Times("mailserver_index_seconds", "What batches of indexing took.", ("work",))
-INDEX_LAG = Gauge("mailserver_index_lag_messages", "Messages whose text is not packed for search.", ())
+INDEX_LAG = Gauge("mailserver_index_lag_messages", "Messages whose text is not packed for search yet.")
 
 METRICS: Sequence[Metric] = (
+    PROCESSES,
+    WORKERS_ENDED,
     CONNECTIONS,
     CONNECTIONS_OPEN,
     CONNECTIONS_REFUSED,
     HANDSHAKES,
+    CERTIFICATES_END,
     COMMANDS,
     LOGINS,
     MESSAGES,
     DELIVERIES,
     ATTEMPTS,
+    REPORTS,
     QUEUE_ENTRIES,
     QUEUE_AGE,
     STORE_TIMES,
+    SYNC_TIMES,
     QUEUE_TIMES,
     INDEX_TIMES,
     INDEX_LAG,
 )
 _BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in METRICS}
 
-
-def told() -> dict[str, Any]:
-    """What this process has counted, as JSON has it: rows of labels and what they have, by name."""
-    return {
-        metric.name: [[list(labels), value if not isinstance(value, list) else [*value]] for labels, value in rows]
-        for metric in METRICS
-        if (rows := list(metric.values.items()))
-    }
+Value = float | list[float]
+Rows = dict[Labels, Value]
+Told = Mapping[str, Sequence[tuple[Sequence[str], Value]]]
+"""Rows of labels and what they have, by name, as JSON has them."""
 
 
-Rows = dict[Labels, float | list[float]]
+def told() -> Told:
+    """What this process has counted."""
+    with _TIMES:
+        return {metric.name: _rows(metric) for metric in METRICS if metric.values}
 
 
-def merged(processes: Iterable[Mapping[str, Any]]) -> dict[str, Rows]:
-    """The sums over processes, by the names of metrics. Names of another version are passed over. Raises ValueError."""
+def _rows(metric: Metric) -> list[tuple[Labels, Value]]:
+    if isinstance(metric, Times):
+        return [(labels, [*numbers]) for labels, numbers in list(metric.values.items())]
+    return list(metric.values.items())
+
+
+def merged(processes: Iterable[Told]) -> dict[str, Rows]:
+    """That of all processes, by the names of metrics. Names of another version are passed over. Raises ValueError."""
     sums: dict[str, Rows] = {}
     for process in processes:
         for name, rows in process.items():
-            if name not in _BY_NAME:
-                continue
-            into = sums.setdefault(name, {})
-            try:
-                for labels, value in rows:
-                    _add(into, tuple(map(str, labels)), value)
-            except TypeError as error:
-                raise ValueError(f"{name} is malformed") from error
+            if name in _BY_NAME:
+                into = sums.setdefault(name, {})
+                for labels, value in _sound(_BY_NAME[name], rows):
+                    into[labels] = _together(_BY_NAME[name], into[labels], value) if labels in into else value
     return sums
 
 
-def _add(rows: Rows, labels: Labels, value: float | list[float]) -> None:
-    before = rows.get(labels)
-    if isinstance(value, list):
-        known = before if isinstance(before, list) else [0.0] * len(value)
-        rows[labels] = [one + other for one, other in zip(known, value, strict=True)]
-    else:
-        rows[labels] = value + (before if isinstance(before, float | int) else 0)
+def take_over(process: Told) -> None:
+    """What a process has counted that has ended counts as this one's own: sums never go back. Raises ValueError."""
+    for name, rows in merged([process]).items():
+        metric = _BY_NAME[name]
+        if not isinstance(metric, Gauge):
+            values: dict[Labels, Any] = metric.values
+            for labels, value in rows.items():
+                values[labels] = _together(metric, values[labels], value) if labels in values else value
+
+
+def _sound(metric: Metric, rows: Any) -> Iterable[tuple[Labels, Value]]:
+    numbers = _TIMES_ROW if isinstance(metric, Times) else None
+    try:
+        for labels, value in rows:
+            key = tuple(map(str, labels))
+            if len(key) != len(metric.labels) or (numbers is not None and len(value) != numbers):
+                raise ValueError(f"{metric.name} is of another form")
+            yield key, float(value) if numbers is None else [float(number) for number in value]
+    except TypeError as error:
+        raise ValueError(f"{metric.name} is of another form") from error
+
+
+def _together(metric: Metric, one: Value, other: Value) -> Value:
+    if isinstance(one, list) and isinstance(other, list):
+        return [a + b for a, b in zip(one, other, strict=True)]
+    assert not isinstance(one, list) and not isinstance(other, list), "_sound gives one kind for a metric"
+    return metric.over(one, other) if isinstance(metric, Gauge) else one + other
 
 
 def described(name: str) -> Metric:

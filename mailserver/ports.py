@@ -109,6 +109,10 @@ class Channel(Protocol):
     local_port: int
 
     @property
+    def protocol(self) -> str:
+        """What is spoken, as the configuration has it: "submission", say."""
+
+    @property
     def tls(self) -> TLSState | None: ...
 
     @property

@@ -22,13 +22,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.python import usage
 
-from mailserver import demo
+from mailserver import __version__, demo, metrics, telling
 from mailserver.accounts import Directory, FileSource, Mailbox, Tokens, TokensUnavailable, load_secret
 from mailserver.config.loader import ConfigurationError, load
 from mailserver.config.model import Configuration, Listener
 from mailserver.config.network import parse_endpoint
 from mailserver.datadir import DataDirectory, DataError, unusable
 from mailserver.delivery.intake import Intake
+from mailserver.delivery.levels import Levels
 from mailserver.delivery.manager import QueueManager
 from mailserver.delivery.relay import Relay
 from mailserver.delivery.router import Router
@@ -39,13 +40,17 @@ from mailserver.net.bells import Bells
 from mailserver.net.clock import ReactorClock, use_monotonic_time
 from mailserver.net.connection import Service, Session, stop_connections
 from mailserver.net.connector import ReactorConnector
+from mailserver.net.exporter import Exporter, ExporterUnavailable, serve
+from mailserver.net.jsonlog import JSONObserver, Observed, output
 from mailserver.net.listeners import check_endpoint, listen
 from mailserver.net.logs import bridge
 from mailserver.net.own import LocalAddresses
+from mailserver.net.repeating import Repeating
 from mailserver.net.resolver import ThreadResolver
 from mailserver.net.shared import AdoptedSocket
 from mailserver.net.signals import on_hangup
 from mailserver.net.tls import CertificateError, CertificateStore
+from mailserver.net.versions import versions
 from mailserver.net.workers import ThreadWorkers
 from mailserver.policy.connections import ConnectionLimits, Networks
 from mailserver.policy.failures import Failures
@@ -65,6 +70,7 @@ DELIVERY_THREADS = 4
 MAILBOX_THREADS = 8  # for POP3 and IMAP: however much they read, delivery does not wait for them
 PASSWORD_THREADS = 2  # argon2id takes 64 MiB for each
 DNS_THREADS = 20
+TELL_EVERY = 1.0  # seconds; what was counted since is lost when the process crashes
 RELEASE_GRACE = 10.0  # seconds, at the stop, for what sessions do when they have ended
 
 
@@ -91,25 +97,40 @@ def makeService(options: Options) -> MultiService:
     path = _configuration_path(options)
     try:
         configuration = load(path, check_endpoint=check_endpoint)
+        json_log = configuration.log.format == "json" and not _logs_elsewhere(options)
         count = (os.cpu_count() or 1) if configuration.workers == "auto" else configuration.workers
         guard = _anybody if options["demo"] or options["allow-root"] else _refuse_root
         if count == 1:
-            return MailServer(configuration, reactor, guard=guard, path=path)
-        _check_files(configuration)
-        prepare = partial(_prepare, configuration, count, guard)
-        own_log = _logs_to_standard_output(options)
-        return Supervisor(configuration, path.absolute(), reactor, count=count, own_log=own_log, prepare=prepare)
+            server: MultiService = MailServer(configuration, reactor, guard=guard, path=path)
+        else:
+            _check_files(configuration)
+            server = Supervisor(
+                configuration,
+                path.absolute(),
+                reactor,
+                count=count,
+                own_log=_log_file(options) is None,
+                json_log=json_log,
+                prepare=partial(_prepare, configuration, count, guard),
+            )
+        return Observed(server, JSONObserver(output(reactor, _log_file(options)))) if json_log else server
     except ConfigurationError as error:
         _refuse(*error.problems)
-    except (CertificateError, TokensUnavailable) as error:
+    except (CertificateError, ExporterUnavailable, TokensUnavailable) as error:
         _refuse(str(error))
 
 
-def _logs_to_standard_output(options: Options) -> bool:
-    """As twistd was asked to."""
+def _logs_elsewhere(options: Options) -> bool:
+    """twistd was asked for a log that is none of lines in a file."""
     asked: Mapping[str, Any] = options.parent or {}
-    elsewhere = any(asked.get(name) for name in ("logfile", "syslog", "logger"))
-    return bool(asked.get("nodaemon")) and not elsewhere
+    return any(asked.get(name) for name in ("syslog", "logger"))
+
+
+def _log_file(options: Options) -> str | None:
+    """As twistd has it; None: standard output."""
+    asked: Mapping[str, Any] = options.parent or {}
+    path = asked.get("logfile") or ("-" if asked.get("nodaemon") else "twistd.log")
+    return None if path == "-" else str(path)
 
 
 def _configuration_path(options: Options) -> Path:
@@ -258,6 +279,10 @@ class MailServer(MultiService):
             clock=self._clock,
         )
         self._services = [self._service(listener) for listener in configuration.listener]
+        self._name = telling.SERVER if number is None else str(number)
+        if number is None and configuration.metrics is not None:
+            exporter = Exporter(lambda: [metrics.told()], seconds=self._clock.monotonic)
+            serve(reactor, configuration.metrics.endpoint, exporter).setServiceParent(self)
         for number, (listener, service) in enumerate(zip(configuration.listener, self._services, strict=True)):
             if sockets is None:
                 listen(reactor, listener.endpoint, service).setServiceParent(self)
@@ -291,10 +316,31 @@ class MailServer(MultiService):
         self._wire(self._queue, secret)
         super().startService()
         self._manager.start()
+        self._observe(data)
         if self._bells is not None:
             self._bells.hang_up(self._manager.wake)
         on_hangup(self._reactor, self.reload)
         log.info("ready, as %s", self._configuration.hostname)
+
+    def _observe(self, data: DataDirectory) -> None:
+        if self._name == telling.SERVER:
+            telling.prepare(data.status)
+        metrics.PROCESSES.put(1, __version__)
+        self._telling = telling.Telling(data.status, self._name, versions())
+        levels = Levels(self._queue, data.mail, workers=self._delivery, clock=self._clock)
+        works = (self._tell, levels.look_at_queue, levels.look_at_indexes)
+        self._repeating = [Repeating(work, workers=self._delivery, clock=self._clock) for work in works]
+        for each in self._repeating:
+            each.start()
+
+    async def _tell(self) -> float:
+        if self._certificates is not None:
+            metrics.CERTIFICATES_END.put(self._certificates.expires)
+        try:
+            await self._delivery.run(self._telling.tell)
+        except OSError as error:
+            log.warning("status: cannot be written: %s", error)
+        return TELL_EVERY
 
     def reload(self) -> None:
         """SIGHUP. What is read while the server runs is read now; the rest is told to wait for a start."""
@@ -315,6 +361,9 @@ class MailServer(MultiService):
         while self._mailboxes.spawned and self._clock.monotonic() < deadline:
             await self._clock.sleep(0.02)  # flags that sessions set at their end
         await self._manager.stop()
+        for each in self._repeating:
+            await each.stop()
+        await self._tell()
         if self._bells is not None:
             self._bells.take_down()
         for workers in self._workers:

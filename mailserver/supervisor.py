@@ -20,10 +20,14 @@ from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
+from mailserver import metrics, telling
 from mailserver.config.model import Configuration
+from mailserver.datadir import DataDirectory
+from mailserver.net.exporter import Exporter, serve
 from mailserver.net.logs import take_up
 from mailserver.net.shared import BoundSockets
 from mailserver.net.signals import on_hangup
+from mailserver.net.versions import versions
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +40,7 @@ FIRST_SOCKET = 10  # descriptors in the worker
 
 class Supervisor(MultiService):
     """`prepare` makes what workers would make at the same time. `own_log`: the log is standard output, and the workers
-    write into it by themselves; else this process writes what they say.
+    write into it by themselves; else this process writes what they say. `json_log`: what they say is JSON.
     """
 
     def __init__(
@@ -47,25 +51,54 @@ class Supervisor(MultiService):
         *,
         count: int,
         own_log: bool,
+        json_log: bool,
         prepare: Callable[[], None],
     ) -> None:
         super().__init__()
         self._own_log = own_log
+        self._json_log = json_log
         self._path = path
         self._reactor = reactor
         self._prepare = prepare
         self._sockets = [BoundSockets(reactor, each.endpoint, count) for each in configuration.listener]
         self._workers = [_Worker(self, number) for number in range(count)]
         self.stopping = False
+        self._data = DataDirectory(configuration.data)
+        if configuration.metrics is not None:
+            exporter = Exporter(self._counted, seconds=reactor.seconds)
+            serve(reactor, configuration.metrics.endpoint, exporter).setServiceParent(self)
         for bound in self._sockets:
             bound.setServiceParent(self)
 
     def startService(self) -> None:
         self._prepare()
+        telling.prepare(self._data.status)
+        self._telling = telling.Telling(self._data.status, telling.SUPERVISOR, versions())
         super().startService()
+        self._tell()
         for worker in self._workers:
             worker.start()
         on_hangup(self._reactor, self._hang_up)
+
+    def _tell(self) -> None:
+        try:
+            self._telling.tell()
+        except OSError as error:
+            log.warning("status: cannot be written: %s", error)
+        self.later(telling.AT_LEAST_EVERY, self._tell)
+
+    def ended(self, number: int) -> None:
+        """A worker ended without being told to. What it had counted stays counted."""
+        metrics.WORKERS_ENDED.add()
+        try:
+            telling.take_over(self._data.status, str(number))
+            self._telling.tell()
+        except OSError as error:
+            log.warning("status: cannot be written: %s", error)
+
+    def _counted(self) -> list[metrics.Told]:
+        others = (each for each in telling.processes(self._data.status) if each.name != telling.SUPERVISOR)
+        return [metrics.told(), *(each.counted for each in others)]
 
     def _hang_up(self) -> None:
         """SIGHUP is for all."""
@@ -80,6 +113,8 @@ class Supervisor(MultiService):
         if self._own_log:
             descriptors |= {1: 1, 2: 2}
             arguments.append("--own-log")
+        if self._json_log:
+            arguments.append("--json-log")
         for place, (fd, family) in enumerate(handed, FIRST_SOCKET):
             descriptors[place] = fd
             arguments += ["--socket", f"{place}:{family.value}"]
@@ -119,6 +154,7 @@ class _Worker:
             return
         if time.monotonic() - self._begun >= LONG_ENOUGH:
             self._delay = DELAY_FIRST
+        self._supervisor.ended(self._number)
         log.error("worker=%d ended: %s; started again in %.0f s", self._number, reason, self._delay)
         self._supervisor.later(self._delay, self.start)
         self._delay = min(self._delay * 2.0, DELAY_LONGEST)

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 
 from mailserver.config.loader import ConfigurationError, load
 from mailserver.net.clock import use_monotonic_time
+from mailserver.net.jsonlog import JSONObserver
 from mailserver.net.logs import bridge, hand_up
 from mailserver.net.tls import CertificateError
 
@@ -32,13 +33,16 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--number", type=int, required=True, help="which of the workers this is, from 0")
     parser.add_argument("--own-log", action="store_true", help="standard output is the log itself")
+    parser.add_argument("--json-log", action="store_true", help="write the log as JSON")
     parser.add_argument("--socket", action="append", default=[], help="descriptor and family, for each listener")
     options = parser.parse_args()
     from twisted.internet import reactor
 
     use_monotonic_time(reactor)
     observer = textFileLogObserver(sys.stdout) if options.own_log else cast(ILogObserver, hand_up)
-    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+    if options.json_log:
+        observer = JSONObserver(sys.stdout, {"worker": options.number})
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=options.json_log)
     bridge()
     sockets = [_socket(text) for text in options.socket]
     from mailserver.service import MailServer

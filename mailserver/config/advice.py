@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from mailserver.config.certificates import is_named
 from mailserver.config.model import Accounts, Configuration
+from mailserver.config.network import parse_endpoint
 
 
 def advice(configuration: Configuration, accounts: Accounts) -> Iterator[str]:
@@ -14,6 +15,11 @@ def advice(configuration: Configuration, accounts: Accounts) -> Iterator[str]:
         yield f"{configuration.accounts}: no domain yet, so no mail is taken; `mailserver domain add NAME` adds one"
     if not accounts.account:
         yield f"{configuration.accounts}: no account yet; `mailserver account add ADDRESS` adds one"
+    if configuration.metrics is not None and not parse_endpoint(configuration.metrics.endpoint).is_private:
+        yield (
+            "metrics.endpoint: whoever reaches this address sees how much mail there is; "
+            'interface=127.0.0.1 keeps it to this machine, as "tcp:9155:interface=127.0.0.1"'
+        )
     if tls := configuration.tls:
         shown = [(configuration.hostname, tls.certificate)]
         shown += [(name, entry.certificate) for entry in tls.sni for name in entry.names]

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from mailserver.config.accounts import account_faults
 from mailserver.config.certificates import expiry_fault, pair_fault
 from mailserver.config.fields import Section
-from mailserver.config.model import TLS, Accounts, Configuration, Listener, OAuth, Relay
+from mailserver.config.model import TLS, Accounts, Configuration, Listener, Metrics, OAuth, Relay
 from mailserver.config.network import parse_endpoint
 from mailserver.config.relay import RelayDomain, Route
 from mailserver.config.syntax import parse
@@ -79,6 +79,7 @@ def load(path: Path, *, check_endpoint: EndpointCheck | None = None, valid_at: d
     checks = (
         _tls_faults(listeners, "tls" in raw, without_tls),
         _endpoint_faults(listeners, check_endpoint),
+        _metrics_faults(_sound(Metrics, raw.get("metrics")), listeners, check_endpoint),
         _certificate_faults(tls, valid_at) if tls else (),
         _relay_faults(relay) if relay else (),
         _route_faults(routes),
@@ -182,6 +183,19 @@ def _endpoint_faults(listeners: Mapping[int, Listener], check: EndpointCheck | N
         if parse_endpoint(one.endpoint).overlaps(parse_endpoint(other.endpoint)):
             remedy = "give each its own port or interface; tcp6 takes IPv4 in as well"
             yield ("listener", j, "endpoint"), f"collides with {key_path(('listener', i, 'endpoint'))}; {remedy}"
+
+
+def _metrics_faults(
+    metrics: Metrics | None, listeners: Mapping[int, Listener], check: EndpointCheck | None
+) -> Iterator[Fault]:
+    if metrics is None:
+        return
+    if check is not None and (fault := check(metrics.endpoint)) is not None:
+        yield ("metrics", "endpoint"), fault
+    for i, listener in listeners.items():
+        if parse_endpoint(listener.endpoint).overlaps(parse_endpoint(metrics.endpoint)):
+            other = key_path(("listener", i, "endpoint"))
+            yield ("metrics", "endpoint"), f"collides with {other}; give it its own port or interface"
 
 
 def _certificate_faults(tls: TLS, valid_at: datetime | None) -> Iterator[Fault]:

@@ -231,6 +231,22 @@ class POP3(Section):
     )
 
 
+class Metrics(Section):
+    """Counts for Prometheus, of all processes together. Needs `pip install 'mailserver[metrics]'`."""
+
+    endpoint: Annotated[str, like(parse_endpoint)] = Field(
+        description='where GET /metrics is answered, to anybody: a server endpoint, as "tcp:9155:interface=127.0.0.1"'
+    )
+
+
+class Log(Section):
+    """What the server writes to standard output, or to twistd's --logfile."""
+
+    format: Literal["text", "json"] = Field(
+        default="text", description='"json": one object a line, with the ids of sessions and messages as its members'
+    )
+
+
 class Demo(Section):
     """Written by `--demo`, not meant for anything else."""
 
@@ -262,6 +278,8 @@ class Configuration(Section):
     imap: IMAP = IMAP()
     smtp: SMTP = SMTP()
     pop3: POP3 = POP3()
+    metrics: Metrics | None = None
+    log: Log = Log()
     demo: Demo | None = None
 
 

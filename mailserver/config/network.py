@@ -107,6 +107,11 @@ class Endpoint:
     port: int | None
     where: str  # the interface, the path of the socket, or the name or index of systemd's
 
+    @property
+    def is_private(self) -> bool:
+        """Reached from this machine alone; of systemd's sockets the text does not tell."""
+        return self.port is None or ipaddress.ip_address(self.where).is_loopback
+
     def overlaps(self, other: Endpoint) -> bool:
         """Would the system refuse to listen on both? `tcp6` on all interfaces takes IPv4 in as well."""
         if self.port is None or other.port is None:

@@ -189,7 +189,8 @@ class Intake:
     ) -> None:
         id = taking.arrival.id
         log.info(
-            "message=%s accepted from=<%s> size=%d priority=%d queue=%s",
+            "session=%s message=%s accepted from=<%s> size=%d priority=%d queue=%s",
+            id.rpartition(".")[0],
             id,
             taking.envelope.sender or "",
             taking.content.size,
@@ -199,7 +200,7 @@ class Intake:
         for status in statuses.values():
             log.info("message=%s to=<%s> %s reply=%r", id, status.recipient, status.action, str(status.reply))
         for copy, entry in places.items():
-            log.info("message=%s to=<%s> queue=%s", id, copy.recipient.address, entry)
+            log.info("message=%s to=<%s> queued queue=%s", id, copy.recipient.address, entry)
 
     async def _queue(self, new: Sequence[NewEntry]) -> list[str]:
         if not new:

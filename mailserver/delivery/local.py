@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
+from mailserver import metrics
 from mailserver.delivery.router import Local
 from mailserver.mail import Action, Address, Content, DeliveryStatus, Reply
 from mailserver.mail.trace import delivered_to_field, return_path_field
@@ -35,6 +36,8 @@ async def deliver_copies(
             copy = top + delivered_to_field(route.recipient) + header
             begun[route.account.key] = deliver(Delivery(route.account, copy, content, quota=route.quota))
     replies = {key: await _outcome(copy) for key, copy in begun.items()}
+    for reply in replies.values():
+        metrics.DELIVERIES.add("delivered" if reply.positive else "delayed" if reply.temporary else "failed")
     return [_status(route.recipient, replies[route.account.key]) for route in routes]
 
 

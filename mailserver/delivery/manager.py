@@ -465,7 +465,7 @@ class QueueManager:
             queued = await entries(self._router, envelope, made, content, entry.header, self._clock.wall())
             for new, _ in queued:
                 id = await self.enqueue(new)
-                log.info("queue=%s to=<%s> goes on as queue=%s", entry.id, recipient.address, id)
+                log.info("queue=%s to=<%s> goes on next=%s", entry.id, recipient.address, id)
         except (QueueError, SourceDown) as error:
             log.error("queue=%s to=<%s> not passed on now: %s", entry.id, recipient.address, error)
             return DeliveryStatus(recipient.address, Action.DELAYED, INTERNAL_ERROR)

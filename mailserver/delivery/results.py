@@ -14,6 +14,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from mailserver import metrics
 from mailserver.delivery.dsn import (
     HEAD_LIMIT,
     Problem,
@@ -109,6 +110,7 @@ class Results:
         done: list[Result] = []
         for recipient, status in results:
             _log_result(entry, status)
+            metrics.ATTEMPTS.add(status.action.value)
             if _to_be_told(recipient.recipient, status, by, now):
                 done.append((recipient, status))
             after = self._policy(recipient.address.domain).after(recipient, status, now, random.random(), by)
@@ -174,7 +176,8 @@ class Results:
             self._history.held(entry.id)
         for id, report in zip(ids, reports, strict=True):
             to = report.entry.envelope.recipients[0].address
-            log.info("queue=%s report=%s to=<%s>", entry.id, id, to)
+            log.info("queue=%s reported report=%s to=<%s>", entry.id, id, to)
+            metrics.REPORTS.add(report.kind)
             self._history.reported(entry.id, id, to, report.kind)
         return bool(ids)
 

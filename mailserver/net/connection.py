@@ -27,6 +27,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mailserver import metrics
 from mailserver.net.compression import Corrupt, Deflate
 from mailserver.net.tls import CertificateStore, channel_binding, tls_state
 from mailserver.policy.connections import ConnectionLimits, Networks, Refusal
@@ -109,6 +110,10 @@ class Service:
     waiting: set[Unnamed] = field(default_factory=set)
     """Those whose PROXY header has not come."""
 
+    @property
+    def protocol(self) -> str:
+        return self.name.partition(" ")[0]
+
 
 @implementer(interfaces.IPushProducer, interfaces.IHandshakeListener, interfaces.IHalfCloseableProtocol)
 class ServedConnection(protocol.Protocol):
@@ -118,6 +123,7 @@ class ServedConnection(protocol.Protocol):
 
     def __init__(self, service: Service, peer: str) -> None:
         self._service = service
+        self.protocol = service.protocol
         self._admitted = peer
         self.peer = peer
         self.id = secrets.token_hex(5)
@@ -143,6 +149,8 @@ class ServedConnection(protocol.Protocol):
         self._connected = True
         log.info("session=%s peer=%s service=%s opened", self.id, self.peer, self._service.name)
         self._service.open.add(self)
+        metrics.CONNECTIONS.add(self.protocol)
+        metrics.CONNECTIONS_OPEN.add(self.protocol)
         self.local_port = getattr(self.transport.getHost(), "port", 0)
         if hasattr(self.transport, "setTcpNoDelay"):
             self.transport.setTcpNoDelay(True)
@@ -156,7 +164,8 @@ class ServedConnection(protocol.Protocol):
     def handshakeCompleted(self) -> None:
         self._shaking_hands = False
         state = self.tls
-        log.info("session=%s peer=%s tls=%s", self.id, self.peer, state)
+        metrics.HANDSHAKES.add(self.protocol, state.version if state is not None else "unknown")
+        log.info("session=%s peer=%s encrypted tls=%s", self.id, self.peer, state)
         if self._session is None:
             self._pump()
 
@@ -186,6 +195,7 @@ class ServedConnection(protocol.Protocol):
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         self._connected = False
         if self._shaking_hands:
+            metrics.HANDSHAKES.add(self.protocol, "failed")
             log.info("session=%s peer=%s service=%s no TLS: %s", self.id, self.peer, self._service.name, reason.value)
         log.info("session=%s peer=%s closed by %s", self.id, self.peer, "us" if self._closing else "the client")
         self._closing = True
@@ -412,6 +422,7 @@ class ServedConnection(protocol.Protocol):
         if session is not None:
             session.lost()
         self._service.open.discard(self)
+        metrics.CONNECTIONS_OPEN.add(self.protocol, amount=-1)
         self._service.connections.release(self._admitted)
 
 

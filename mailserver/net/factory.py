@@ -12,6 +12,7 @@ from typing import Any
 from twisted.internet import address, interfaces, protocol
 from twisted.python.failure import Failure
 
+from mailserver import metrics
 from mailserver.net.connection import ServedConnection, Service
 from mailserver.net.proxy import read_header
 from mailserver.ports import Timer
@@ -40,9 +41,11 @@ class ServiceFactory(protocol.Factory):
             return self.admit(peer)
         if peer not in proxies:
             log.warning("peer=%s service=%s refused: no proxy of ours", peer, self._service.name)
+            self.count_refusal("proxy")
             return RefusedConnection(b"")
         if len(self._service.waiting) >= PROXY_WAITING:
             log.warning("peer=%s service=%s refused: too many connections without a header", peer, self._service.name)
+            self.count_refusal("proxy")
             return RefusedConnection(b"")
         return ProxiedConnection(self, self._service, peer)
 
@@ -52,7 +55,11 @@ class ServiceFactory(protocol.Factory):
         if refusal is None:
             return ServedConnection(self._service, peer)
         log.warning("peer=%s service=%s refused: %s", peer, self._service.name, refusal.value)
+        self.count_refusal(refusal.name.lower())
         return RefusedConnection(b"" if self._service.implicit_tls else self._service.refuse(refusal))
+
+    def count_refusal(self, reason: str) -> None:
+        metrics.CONNECTIONS_REFUSED.add(self._service.protocol, reason)
 
 
 class ProxiedConnection(protocol.Protocol):
@@ -77,6 +84,7 @@ class ProxiedConnection(protocol.Protocol):
             header = read_header(self._data)
         except ValueError as error:
             log.warning("peer=%s service=%s refused: %s", self._proxy, self._service.name, error)
+            self._factory.count_refusal("proxy")
             self.refuse()
             return
         if header is not None:

@@ -8,6 +8,8 @@ from functools import cache
 
 from twisted.logger import InvalidLogLevelError, LogEvent, Logger, LogLevel, eventAsText
 
+from mailserver.net.jsonlog import BEGINNING
+
 _LEVELS = (
     (logging.CRITICAL, LogLevel.critical),
     (logging.ERROR, LogLevel.error),
@@ -24,7 +26,7 @@ class TwistedHandler(logging.Handler):
         text = self.format(record)
         if record.levelno < logging.CRITICAL and not text.isprintable():  # a traceback is ours and keeps its lines
             text = text.replace("\r", "\\r").replace("\n", "\\n")
-        _logger(record.name).emit(level, "{text}", text=text)
+        _logger(record.name).emit(level, "{text}", text=text, record=record)
 
 
 _logger = cache(Logger)
@@ -41,7 +43,11 @@ def hand_up(event: LogEvent) -> None:
 
 
 def take_up(line: bytes) -> None:
-    """What `hand_up` wrote, into the log of this process; other words as they are."""
+    """What `hand_up` or `jsonlog` wrote, into the log of this process; other words as they are."""
+    if line.startswith(BEGINNING):
+        text = line.decode("ascii", "backslashreplace")
+        _logger("worker").emit(LogLevel.info, "{text}", text=text, json_line=text)
+        return
     name, _, rest = line.decode("utf-8", "backslashreplace").partition(" ")
     namespace, _, text = rest.partition(" ")
     try:

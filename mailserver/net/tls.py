@@ -44,6 +44,11 @@ class _Pair:
     certificate: Path
     private_key: Path
 
+    @property
+    def expires(self) -> float:
+        """In Unix time. Raises ValueError, OSError."""
+        return load_pem_x509_certificates(self.certificate.read_bytes())[0].not_valid_after_utc.timestamp()
+
     def options(self, **kwargs: Any) -> CertificateOptions:
         """Raises CertificateError."""
         try:
@@ -80,6 +85,8 @@ class CertificateStore:
             for entry in tls.sni
             for name in entry.names
         }
+        self.expires = 0.0
+        """When the first of those in use does, in Unix time."""
         self._stamps = self._look()
         self._looked = time.monotonic()
         self._load()
@@ -107,6 +114,10 @@ class CertificateStore:
             return contexts.get(name) or contexts.get(b"*." + name.partition(b".")[2])
 
         self._options = self._default.options(contextForServerName=choose)
+        try:
+            self.expires = min(pair.expires for pair in (self._default, *self._by_name.values()))
+        except (OSError, ValueError):  # being replaced at this very moment: they are read again soon
+            pass
 
     def _look(self) -> Sequence[tuple[int, int] | None]:
         stamps: list[tuple[int, int] | None] = []

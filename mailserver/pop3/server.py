@@ -187,6 +187,8 @@ class ServerConnection:
         self._skipping = False  # inside a line that was refused for its length
         self._pending: Event | None = None
         self._output = bytearray()
+        self.answer = ""
+        """How the last one began: "+OK", "-ERR", or "+" for a challenge."""
         self._tail = CRLF  # the last two octets of the content being sent
 
     # Input
@@ -257,6 +259,7 @@ class ServerConnection:
         if not isinstance(self._pending, Auth | AuthResponse):
             raise RuntimeError("no authentication exchange is going on")
         self._output += b"+ " + encode_base64(data) + CRLF
+        self.answer = "+"
         self._pending = None
         self.state = State.EXCHANGE
 
@@ -293,6 +296,7 @@ class ServerConnection:
         return len(self._output)
 
     def _status(self, status: str, text: str) -> None:
+        self.answer = status
         line = f"{status} {text}".rstrip().encode("ascii", "replace")
         self._output += _UNPRINTABLE.sub(b"?", line)[: STATUS_LINE - len(CRLF)] + CRLF
 

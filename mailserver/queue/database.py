@@ -11,9 +11,11 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from mailserver import metrics
 from mailserver.queue import rows
 from mailserver.queue.model import QueueError
 
@@ -118,7 +120,10 @@ class Database:
                     self._db.execute("PRAGMA synchronous = NORMAL")
                 self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
+                begun = time.perf_counter()
                 self._db.execute("COMMIT")
+                if durable:
+                    metrics.QUEUE_TIMES.observe(time.perf_counter() - begun)
             except sqlite3.Error as error:
                 raise QueueError(f"the queue cannot be written: {error}") from error
             finally:

@@ -12,12 +12,14 @@ from collections.abc import Iterable, Sequence
 from mailserver.mail import Address, Body, DeliverBy, EnhancedCode, MailParameters, Notify, Reply, Return, restored
 from mailserver.queue.model import Entry, NewEntry, NoSuchEntry, QueuedRecipient, State
 
-VERSION = 6
+VERSION = 7
 REPLY_TEXT_LIMIT = 1000  # characters kept of a remote's words
 
 # `due` is the earliest next attempt of an entry's recipients, kept here so that one index answers what is due.
 # `by_mode` is N or R, perhaps with a T behind it, as in RFC 2852. `lease` is the token of the owner that works on the
 # entry; `via` the transport that an administrator chose for it. `until` is in seconds since the start `boot`.
+# `created` stands in the indexes so that they alone tell what waits since when, and `lease` since SQLite would look it
+# up in the row otherwise.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (
     id TEXT PRIMARY KEY,
@@ -41,8 +43,8 @@ CREATE TABLE IF NOT EXISTS entry (
     lease TEXT,
     via TEXT
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS entry_turn ON entry (state, priority, due) WHERE lease IS NULL;
-CREATE INDEX IF NOT EXISTS entry_lease ON entry (lease) WHERE lease IS NOT NULL;
+CREATE INDEX IF NOT EXISTS entry_turn ON entry (state, priority, due, created, lease) WHERE lease IS NULL;
+CREATE INDEX IF NOT EXISTS entry_lease ON entry (lease, created) WHERE lease IS NOT NULL;
 CREATE TABLE IF NOT EXISTS owner (
     token TEXT PRIMARY KEY,
     boot TEXT NOT NULL,
@@ -105,6 +107,12 @@ CREATE TABLE IF NOT EXISTS owner (
 ) WITHOUT ROWID;
 """,
     5: "ALTER TABLE recipient ADD COLUMN final INTEGER NOT NULL DEFAULT 0;",
+    6: """
+DROP INDEX IF EXISTS entry_turn;
+CREATE INDEX IF NOT EXISTS entry_turn ON entry (state, priority, due, created, lease) WHERE lease IS NULL;
+DROP INDEX IF EXISTS entry_lease;
+CREATE INDEX IF NOT EXISTS entry_lease ON entry (lease, created) WHERE lease IS NOT NULL;
+""",
 }
 """What makes the next version of each one."""
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
 
+from mailserver import metrics
 from mailserver.mail import Address, AddressError, parse_mailbox
 from mailserver.policy.failures import Failures
 from mailserver.ports import Channel, Clock, Workers
@@ -155,10 +156,12 @@ class Authenticator:
         if account is None:
             if not noted:
                 self.failures.note(channel.peer, self.clock.monotonic())
+            metrics.LOGINS.add(channel.protocol, "refused")
             log.warning("session=%s peer=%s login refused user=%r", channel.id, channel.peer, username[:100])
             await self.clock.sleep(self.failures.delay(channel.peer, self.clock.monotonic()))
             raise LoginRefused("authentication failed")
         self.failures.forget(channel.peer, self.clock.monotonic())
+        metrics.LOGINS.add(channel.protocol, "ok")
         log.info("session=%s peer=%s login user=%s", channel.id, channel.peer, account)
         return account
 
@@ -166,6 +169,7 @@ class Authenticator:
         try:
             return await self.workers.run(question)
         except OSError as error:
+            metrics.LOGINS.add(channel.protocol, "failed")
             log.error("session=%s login: the directory cannot be read: %s", channel.id, error)
             raise LoginRefused("accounts cannot be looked up now", temporary=True) from error
 

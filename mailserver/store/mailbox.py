@@ -12,12 +12,14 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
 from typing import TypeVar
 
+from mailserver import metrics
 from mailserver.mail import Content
 from mailserver.message.searchable import Phrase
 from mailserver.store import content
@@ -278,7 +280,11 @@ class Mailbox:
     def append_each(self, jobs: Sequence[Sequence[Addition]]) -> list[list[int] | StoreError]:
         """Several `append_many` at once, durable together. Raises what concerns the mailbox as a whole."""
         with self._work():
-            return self._adding.append(jobs)
+            begun = time.perf_counter()
+            try:
+                return self._adding.append(jobs)
+            finally:
+                metrics.STORE_TIMES.observe(time.perf_counter() - begun, "append")
 
     def replace(self, uid: int, addition: Addition, target: Mailbox) -> int:
         """The message goes when the other one is there (RFC 8508). A crash in between leaves both, never none.

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from mailserver import metrics
 from mailserver.mail import Address, Quota
 from mailserver.store import delivery, folders, layout, names
 from mailserver.store.account import AccountStore
@@ -86,7 +88,9 @@ class Store:
                 directories[path, job.folder] = directory
             return directories[path, job.folder]
 
+        begun = time.perf_counter()
         results = delivery.deliver(batch, place, self._host)
+        metrics.STORE_TIMES.observe(time.perf_counter() - begun, "deliver")
         stored: dict[AccountStore, Usage] = {}
         for job, result in zip(batch, results, strict=True):
             if isinstance(result, Path):

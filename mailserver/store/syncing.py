@@ -21,6 +21,8 @@ from functools import cache
 from pathlib import Path
 from typing import Self
 
+from mailserver import metrics
+
 SLOW = 0.25  # seconds
 PENALTY = 30.0  # seconds
 
@@ -32,6 +34,14 @@ _avoid_syncfs_until = 0.0
 
 def sync_files(fds: Sequence[int]) -> list[OSError | None]:
     """One result for each open file, in order; None is success."""
+    begun = time.perf_counter()
+    try:
+        return _sync_files(fds)
+    finally:
+        metrics.SYNC_TIMES.observe(time.perf_counter() - begun)
+
+
+def _sync_files(fds: Sequence[int]) -> list[OSError | None]:
     if len(fds) > 1:
         if _may_syncfs(fds):
             try:
@@ -59,10 +69,12 @@ def syncfs(fd: int) -> None:
 
 def sync_directory(directory: str | Path) -> None:
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    begun = time.perf_counter()
     try:
         os.fsync(fd)
     finally:
         os.close(fd)
+        metrics.SYNC_TIMES.observe(time.perf_counter() - begun)
 
 
 class Directory:

@@ -109,6 +109,7 @@ class FakeChannel:
     id: str = "test1"
     peer: str = "127.0.0.1"
     local_port: int = 25
+    protocol: str = "smtp"
     tls: TLSState | None = None
     loopback: bool = True
     bindings: Mapping[str, bytes] = field(default_factory=dict)

@@ -8,8 +8,10 @@ On failure It ends; FETCH and SEARCH answer the same without it.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 
+from mailserver import metrics
 from mailserver.ports import Clock, Workers
 from mailserver.store import AccountStore, StoreError
 
@@ -26,10 +28,19 @@ async def index(
     try:
         mailbox = await workers.run(account.open, name)  # a use of its own, whatever the session does meanwhile
         try:
-            for make in (mailbox.prepare, mailbox.pack):
-                while wanted() and await workers.run(make, BATCH) > 0:
+            for work, make in (("prepare", mailbox.prepare), ("pack", mailbox.pack)):
+                while wanted() and await workers.run(_batch, work, make) > 0:
                     await clock.sleep(PAUSE)
         finally:
             await workers.run(mailbox.close)
     except StoreError as error:
         log.info("imap=indexing mailbox=%r ended: %s", name, error)
+
+
+def _batch(work: str, make: Callable[[int], int]) -> int:
+    """Blocking."""
+    begun = time.perf_counter()
+    try:
+        return make(BATCH)
+    finally:
+        metrics.INDEX_TIMES.observe(time.perf_counter() - begun, work)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from math import inf
 from typing import Any
 
+from mailserver import metrics
 from mailserver.imap import (
     AppendEnded,
     AppendNext,
@@ -94,6 +95,8 @@ def refuse(hostname: str, refusal: Refusal) -> bytes:
 class IMAPSession(Core):
     """One connection. See `Core` for what it is made of."""
 
+    _at_work = ""  # the command, as it is counted
+
     @property
     def awaits_login(self) -> bool:
         return self.user is None
@@ -123,6 +126,8 @@ class IMAPSession(Core):
     async def _answer(
         self, event: Request | AppendStarted | AppendNext | LiteralChunk | AppendEnded | AuthResponse | IdleEnded
     ) -> None:
+        if isinstance(event, Request | AppendStarted):
+            self._at_work = type(event.command).__name__
         try:
             match event:
                 case Request(tag, command):
@@ -133,10 +138,13 @@ class IMAPSession(Core):
                     await append.start(self, event)
                 case _:
                     await self.ongoing.go_on(event)
+            if self._ongoing is None:
+                metrics.COMMANDS.add(self.channel.protocol, self._at_work, "OK")
         except (StoreError, Refused) as error:
             self.end()
             refused = error if isinstance(error, Refused) else failure(error)
             assert not isinstance(event, LiteralChunk)
+            metrics.COMMANDS.add(self.channel.protocol, self._at_work, refused.status)
             if self.awaits_login and refused.code != "UNAVAILABLE" and self.count_error():
                 return
             self.settle()
@@ -145,6 +153,7 @@ class IMAPSession(Core):
 
     def _reject(self, event: Rejected) -> None:
         self.end()
+        metrics.COMMANDS.add(self.channel.protocol, "Rejected", event.status)
         if event.loses_saved and self.has_selected:
             self.selected.view.save(())
         self.engine.reject(event)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from math import inf
 
+from mailserver import metrics
 from mailserver.policy.connections import Refusal
 from mailserver.pop3.events import Capa, Event, Lang, Quit, Rejected
 from mailserver.ports import Channel
@@ -73,6 +74,7 @@ class POP3Session:
                 self._maildrop = await self._authorization.handle(event)
                 if self._maildrop is not None:
                     self._transaction = Transaction(self._core, self._maildrop)
+        metrics.COMMANDS.add(self._core.channel.protocol, type(event).__name__, self.engine.answer)
         if self.engine.unsent > UNSENT_LIMIT:
             await self._core.channel.drain()
 

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mailserver import metrics
 from mailserver.delivery.intake import Outcome
 from mailserver.delivery.retry import TIME_OVER
 from mailserver.delivery.router import Local, Refused, Route
@@ -33,6 +34,9 @@ from mailserver.smtp.server import ServerConnection
 from mailserver.store import StoreError
 
 log = logging.getLogger(__name__)
+
+CLASSES = {number: f"{number}xx" for number in range(2, 6)}
+"""Of replies, as they are counted."""
 
 DISK_RESERVE = 16 * 2**20  # octets that stay free for what is on its way already
 
@@ -149,9 +153,11 @@ class SMTPSession:
         self.engine.greet(Reply(220, "LMTP ready" if self.lmtp else "ESMTP ready"))
 
     async def handle(self, event: events.Event) -> None:
-        reply = self._patience.idling(event) or await self._handlers[type(event)](event)
+        kind = type(event)
+        reply = self._patience.idling(event) or await self._handlers[kind](event)
         if reply is not None:
             self.engine.reply(reply)
+            metrics.COMMANDS.add(self._channel.protocol, kind.__name__, CLASSES[reply.code // 100])
         if self.engine.closed:
             self._channel.close()
 
@@ -256,6 +262,7 @@ class SMTPSession:
             outcome = self._all(transaction, fault) if fault else await self._accept(transaction, transaction.content)
         finally:
             self._end_transaction()
+        metrics.MESSAGES.add(self._channel.protocol, CLASSES[outcome.reply.code // 100])
         if self.lmtp:
             self.engine.reply_each(outcome.each)
         elif transaction.mail.prdr and len(set(outcome.each)) > 1:
