@@ -45,9 +45,14 @@ from mailserver.net.resolver import ThreadResolver
 from mailserver.net.shared import AdoptedSocket
 from mailserver.net.tls import CertificateError, CertificateStore
 from mailserver.net.workers import ThreadWorkers
-from mailserver.policy.connections import ConnectionLimits, Networks
+from mailserver.policy.connections import ConnectionLimits
 from mailserver.policy.failures import Failures
-from mailserver.policy.shared import SharedCounts, SharedFailures, SharedTable
+from mailserver.policy.guard import Guard
+from mailserver.policy.ledger import NAME as BANS
+from mailserver.policy.ledger import Ledger, LedgerError
+from mailserver.policy.networks import Networks
+from mailserver.policy.sending import SendingLimits
+from mailserver.policy.shared import SharedCounts, SharedFailures, SharedRates, SharedTable
 from mailserver.policy.space import FreeSpace
 from mailserver.ports import Channel
 from mailserver.queue import NO_HISTORY, History, Queue, QueueError
@@ -143,9 +148,11 @@ def _prepare(configuration: Configuration, count: int) -> None:
     """The data directory, before several processes use it."""
     queue = _open_queue(configuration, NO_HISTORY)
     queue.close()
+    _open_ledger(configuration).close()
     try:
         SharedTable.make(_connections_of(configuration), count, SharedCounts.COLUMNS)
         SharedTable.make(_failures_of(configuration), count, SharedFailures.COLUMNS)
+        SharedTable.make(_rates_of(configuration), count, SharedRates.COLUMNS)
     except OSError as error:
         _refuse(f"{error.filename or configuration.data}: the data directory cannot be used: {error.strerror}")
 
@@ -156,6 +163,17 @@ def _connections_of(configuration: Configuration) -> Path:
 
 def _failures_of(configuration: Configuration) -> Path:
     return configuration.data / "failures"
+
+
+def _rates_of(configuration: Configuration) -> Path:
+    return configuration.data / "rates"
+
+
+def _open_ledger(configuration: Configuration) -> Ledger:
+    try:
+        return Ledger(configuration.data / BANS)
+    except LedgerError as error:
+        _refuse(str(error))
 
 
 def _open_queue(configuration: Configuration, history: History) -> Queue:
@@ -191,11 +209,16 @@ class MailServer(MultiService):
         self._appends = Appends(self._mailboxes)
         self._passwords = ThreadWorkers(reactor, PASSWORD_THREADS, "passwords")
         self._dns = ThreadWorkers(reactor, DNS_THREADS, "dns", abandon=True)
-        self._workers = (self._mailboxes, self._passwords, self._dns, self._delivery)
+        self._notes = ThreadWorkers(reactor, 1, "bans")  # of its own: guessing keeps the threads for passwords busy
+        self._workers = (self._mailboxes, self._passwords, self._dns, self._delivery, self._notes)
         limits = configuration.limits
         shared = None if number is None else SharedCounts(_connections_of(configuration), number)
         failures = None if number is None else SharedFailures(_failures_of(configuration), number)
-        self._connections = ConnectionLimits(limits.connections, limits.connections_per_address, shared)
+        rates = None if number is None else SharedRates(_rates_of(configuration), number)
+        proxies = configuration.proxies.networks
+        self._guard = Guard(configuration.abuse, self._clock, self._notes, proxies=proxies, rates=rates)
+        self._sending = SendingLimits(configuration.abuse, self._clock, self._notes, self._guard, rates)
+        self._connections = ConnectionLimits(limits.connections, limits.connections_per_address, shared, self._guard)
         self._bells = None if number is None else Bells(reactor, configuration.data / "queue" / "bells")
         self._certificates = CertificateStore(configuration.tls) if configuration.tls else None
         oauth = configuration.auth.oauth
@@ -208,12 +231,13 @@ class MailServer(MultiService):
             self._directory,
             self._passwords,
             self._clock,
-            Failures(failures),
+            Failures(failures, self._guard.exempt),
             configuration.auth.without_tls,
             openid_configuration=oauth.configuration if oauth else None,
+            guard=self._guard,
         )
         self._store = Store(configuration.data / "mail", hostname=configuration.hostname)
-        self._proxies = Networks(configuration.proxies.networks)
+        self._proxies = Networks(proxies)
         self._pop3_rooms = pop3.POP3Rooms(
             hostname=configuration.hostname,
             limits=configuration.limits,
@@ -253,6 +277,9 @@ class MailServer(MultiService):
             _refuse(f"{error.filename or data}: the data directory cannot be used: {error.strerror}")
         for workers in self._workers:
             workers.start()
+        ledger = _open_ledger(self._configuration)
+        self._guard.open(ledger)
+        self._sending.open(ledger)
         self._wire(self._queue, secret)
         super().startService()
         self._manager.start()
@@ -269,6 +296,7 @@ class MailServer(MultiService):
         await self._manager.stop()
         if self._bells is not None:
             self._bells.take_down()
+        self._guard.close()
         for workers in self._workers:
             workers.stop()
         self._queue.close()
@@ -331,6 +359,8 @@ class MailServer(MultiService):
             senders=self._directory,
             authenticator=self._authenticator,
             proxies=self._proxies,
+            guard=self._guard,
+            sending=self._sending,
             flush=self._flush,
             has_room=self._store.has_room,
             space=FreeSpace(configuration.data),

@@ -15,6 +15,7 @@ from argon2 import extract_parameters
 from argon2.exceptions import InvalidHashError
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
+from mailserver.config.abuse import Abuse
 from mailserver.config.fields import DAY, MIB, MINUTE, Count, Duration, FilePath, Section, Size, like
 from mailserver.config.network import (
     parse_domain_name,
@@ -259,6 +260,7 @@ class Configuration(Section):
     relay: Relay = Relay()
     route: tuple[Route, ...] = ()
     limits: Limits = Limits()
+    abuse: Abuse = Abuse()
     imap: IMAP = IMAP()
     smtp: SMTP = SMTP()
     pop3: POP3 = POP3()
