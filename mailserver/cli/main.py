@@ -8,6 +8,7 @@ import click
 
 from mailserver import __version__
 from mailserver.cli.accounts import account, alias, domain
+from mailserver.cli.ban import ban
 from mailserver.cli.common import Context, Group
 from mailserver.cli.config import config
 from mailserver.cli.index import index
@@ -35,5 +36,5 @@ def main(ctx: click.Context, path: Path) -> None:
     ctx.obj = Context(path)
 
 
-for command in (account, alias, config, domain, index, queue, why):
+for command in (account, alias, ban, config, domain, index, queue, why):
     main.add_command(command)

@@ -10,9 +10,12 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
 
 from mailserver.policy.bans import ALL, BANS, Ban
 from mailserver.policy.networks import Address, ip_of
+
+AT_ONCE = 1000  # networks that are looked through
 
 _Key = tuple[int, int, int]  # version, length of the prefix, the prefix
 
@@ -64,10 +67,12 @@ class BannedNow:
         return bool(self._bans) and (ip := ip_of(address)) is not None and bool(self._keys(ip))
 
     def prune(self, now: float) -> None:
-        """Takes out those that have ended."""
-        for key, accounts in list(self._bans.items()):
+        """Takes out those that have ended, of some networks; those that are left have their turn last the next time."""
+        for key in list(islice(self._bans, AT_ONCE)):
+            accounts = self._bans.pop(key)
             for account in [account for account, banned in accounts.items() if banned.ends <= now]:
                 del accounts[account]
+            self._bans[key] = accounts
             self._tidy(key)
 
     def _keys(self, ip: Address) -> list[_Key]:

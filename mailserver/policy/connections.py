@@ -17,10 +17,13 @@ from mailserver.policy.shared import SharedCounts
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a connection is not served; `value` may be shown to the client."""
+    """Why a connection is not served; `value` may be shown to the client. `counted`: whoever refuses tells the log once
+    a minute how many there were, so that nobody fills the disk by coming again and again.
+    """
 
     name: str
     value: str
+    counted: bool = False
 
     TOTAL: ClassVar[Refusal]
     ADDRESS: ClassVar[Refusal]

@@ -108,7 +108,8 @@ class Guard:
         if not wait or address in self.exempt:
             return None
         self._refused["too many connections"] += 1
-        return Refusal("RATE", f"too many connections from your address in a minute, try again in {how_long(wait)}")
+        text = f"too many connections from your address in a minute, try again in {how_long(wait)}"
+        return Refusal("RATE", text, counted=True)
 
     def ban_refusal(self, address: str) -> Refusal | None:
         """Of a client that is connected, and whose address is told only now."""
@@ -126,7 +127,7 @@ class Guard:
         self._refused["banned"] += 1
         self._refused_by[banned.ban.network, banned.ban.account] += 1
         why = "your address is banned" if banned.ban.manual else "too many failed logins from your address"
-        return Refusal("BANNED", f"{why}, try again in {how_long(banned.ends - now)}")
+        return Refusal("BANNED", f"{why}, try again in {how_long(banned.ends - now)}", counted=True)
 
     # Logins
 
@@ -222,6 +223,7 @@ class Guard:
         except LedgerError as error:
             log.error("%s", error)
         self._tell()
+        self._banned.prune(self._clock.monotonic())
         if self._ledger is not None:
             self._timer = self._clock.call_later(LOOK_EVERY, self._look)
 
@@ -275,7 +277,6 @@ class Guard:
             log.warning("refused in the last %s: %s", how_long(now - self._told), kinds)
             self._refused.clear()
         self._told = now
-        self._banned.prune(now)
 
 
 class Exempt(Networks):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -29,6 +30,7 @@ class Networks:
         return any(asked.version == each.version and asked.overlaps(each) for each in self._networks)
 
 
+@lru_cache(maxsize=4096)
 def ip_of(address: str) -> Address | None:
     """None for the word of a UNIX socket. An IPv4 address in the form of IPv6 is what it stands for."""
     try:
@@ -38,6 +40,7 @@ def ip_of(address: str) -> Address | None:
     return ip.ipv4_mapped or ip if isinstance(ip, ipaddress.IPv6Address) else ip
 
 
+@lru_cache(maxsize=4096)
 def network_of(address: str) -> str:
     """The source that counts: an IPv4 address, the /64 of an IPv6 address, or the word for a UNIX socket."""
     ip = ip_of(address)

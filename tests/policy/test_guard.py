@@ -60,7 +60,7 @@ def test_who_guesses_at_one_account_is_banned_there_and_who_goes_on_everywhere(s
     for _ in range(2):
         setup.login()
     told = setup.guard.refusal(THERE)
-    assert told == Refusal("BANNED", "too many failed logins from your address, try again in 10 min")
+    assert told == Refusal("BANNED", "too many failed logins from your address, try again in 10 min", counted=True)
     assert setup.login(BOB) is not None
     assert setup.guard.refusal(ELSEWHERE) is None and setup.login(address=ELSEWHERE) is None
     setup.clock.advance(590)
