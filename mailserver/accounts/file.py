@@ -112,6 +112,12 @@ class FileSource:
                 self._lock.release()
         return self._snapshot
 
+    def reload(self) -> None:
+        """Reads the file now, whether it seems to have changed or not."""
+        with self._lock:
+            self._stamp = _stamp(self._path)
+            self._take_over()
+
     def _look(self) -> None:
         stamp = _stamp(self._path)
         if stamp is not None and stamp != self._stamp and abs(time.time() - stamp[0] / 1e9) < SETTLE_TIME:
@@ -120,6 +126,9 @@ class FileSource:
         if stamp == self._stamp:
             return
         self._stamp = stamp
+        self._take_over()
+
+    def _take_over(self) -> None:
         try:
             accounts = load_accounts(self._path)
             if self._snapshot.domains and not accounts.domain:

@@ -12,9 +12,10 @@ import click
 from mailserver.cli.common import Context, Failure, as_json, counted, pass_context, print_json, print_table, printable
 from mailserver.cli.entries import time_text
 from mailserver.config.units import parse_duration
+from mailserver.datadir import DataDirectory
 from mailserver.policy.bans import Ban, BanBook
 from mailserver.policy.guard import how_long
-from mailserver.policy.ledger import NAME, Ledger
+from mailserver.policy.ledger import Ledger
 from mailserver.policy.networks import LOOPBACK, Networks, parse_banned
 
 LONGEST = 10 * 365 * 86400.0
@@ -26,7 +27,7 @@ HEADER = ("NETWORK", "ACCOUNT", "ENDS IN", "REFUSED", "REASON")
 @contextmanager
 def _opened(context: Context, *, make: bool) -> Iterator[BanBook | None]:
     """None when there is no file yet. Only in a data directory, which the server makes."""
-    path = context.configuration.data / NAME
+    path = DataDirectory(context.configuration.data).bans
     if not path.exists():
         if not make:
             yield None

@@ -17,7 +17,6 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-NAME = "bans.db"
 VERSION = 1
 BUSY_TIMEOUT = 5.0  # seconds to wait for another process
 
@@ -105,10 +104,11 @@ class Ledger:
         return int(version)
 
     def _set_aside(self, error: sqlite3.Error) -> None:
-        log.error("%s is damaged and begun anew; the old one is kept as %s.damaged: %s", self._path, NAME, error)
-        self._path.replace(self._path.with_name(f"{NAME}.damaged"))
+        damaged = self._path.with_name(f"{self._path.name}.damaged")
+        log.error("%s is damaged and begun anew; the old one is kept as %s: %s", self._path, damaged.name, error)
+        self._path.replace(damaged)
         for suffix in ("-wal", "-shm"):
-            self._path.with_name(f"{NAME}{suffix}").unlink(missing_ok=True)
+            self._path.with_name(f"{self._path.name}{suffix}").unlink(missing_ok=True)
 
     def close(self) -> None:
         with self._lock:

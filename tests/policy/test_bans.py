@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mailserver.config.abuse import Abuse
-from mailserver.policy import bans, ledger
+from mailserver.policy import bans
 from mailserver.policy.bans import ALL, Ban, BanBook, FailedLogin
 from mailserver.policy.ledger import Ledger, LedgerError
 
@@ -220,4 +220,4 @@ def test_a_file_of_another_version_is_refused_and_kept(path: Path) -> None:
 
 def test_a_place_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="bans cannot be kept there"):
-        Ledger(tmp_path / "missing" / ledger.NAME)
+        Ledger(tmp_path / "missing" / "bans.db")
