@@ -61,7 +61,9 @@ class Guard:
         self._connections = Rate("connections", rules.connection_rate, rates)
         self._book: BanBook | None = None
         self._ledger: Ledger | None = None
-        self._seen = (-1, 0)  # the ledger's number of changes, and the last change of a ban that is known here
+        self._seen = (0, 0)  # what the ledger told of changes
+        self._last = 0  # the last change of a ban that is known here
+        self._trouble = ""
         self._timer: Timer | None = None
         self._swept = self._told = clock.monotonic()
         self._refused: Counter[str] = Counter()
@@ -220,12 +222,16 @@ class Guard:
         try:
             refused, self._refused_by = self._refused_by, Counter()
             self._learn(await self._workers.run(self._news, refused))
+            self._trouble = ""
         except LedgerError as error:
-            log.error("%s", error)
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                log.error("%s", error)
+        finally:
+            if self._ledger is not None:
+                self._timer = self._clock.call_later(LOOK_EVERY, self._look)
         self._tell()
         self._banned.prune(self._clock.monotonic())
-        if self._ledger is not None:
-            self._timer = self._clock.call_later(LOOK_EVERY, self._look)
 
     def _news(self, refused: Mapping[tuple[str, str], int]) -> list[tuple[Ban, frozenset[str]]]:
         """In a thread; writes what was refused by the way. Raises LedgerError."""
@@ -237,11 +243,13 @@ class Guard:
             self._swept = now
             book.sweep(self._clock.wall())
         self._write_refused(refused)
-        changes, (seen, seq) = ledger.changes(), self._seen
-        if changes == seen:
+        changes = ledger.changes()
+        if changes == self._seen:
             return []
-        bans = book.changed(seq)
-        self._seen = changes, max((ban.seq for ban in bans), default=seq)
+        if changes[0] != self._seen[0]:
+            self._last = 0  # another file
+        bans = book.changed(self._last)
+        self._seen, self._last = changes, max((ban.seq for ban in bans), default=self._last)
         return [self._with_spared(book, ban) for ban in bans]
 
     def _learn(self, news: Iterable[tuple[Ban, frozenset[str]]]) -> None:

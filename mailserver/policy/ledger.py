@@ -58,6 +58,7 @@ class Ledger:
         """Opens it, and makes it when it is missing. Raises LedgerError."""
         self._path = path
         self._lock = threading.Lock()
+        self._opened = 1  # how often
         try:
             try:
                 self._db = self._open()
@@ -66,6 +67,7 @@ class Ledger:
                     raise
                 self._set_aside(error)
                 self._db = self._open()
+            self._file = _identity(path)
         except (sqlite3.Error, OSError) as error:
             raise LedgerError(f"{path}: bans cannot be kept there: {error}") from error
 
@@ -107,18 +109,27 @@ class Ledger:
         damaged = self._path.with_name(f"{self._path.name}.damaged")
         log.error("%s is damaged and begun anew; the old one is kept as %s: %s", self._path, damaged.name, error)
         self._path.replace(damaged)
-        for suffix in ("-wal", "-shm"):
-            self._path.with_name(f"{self._path.name}{suffix}").unlink(missing_ok=True)
 
     def close(self) -> None:
         with self._lock:
             self._db.close()
 
-    def changes(self) -> int:
-        """Another number after each transaction of another connection. Raises LedgerError."""
-        with self.reading() as db:
-            (number,) = db.execute("PRAGMA data_version").fetchone()
-            return int(number)
+    def changes(self) -> tuple[int, int]:
+        """How often the file was opened, and a number that is another one after each transaction of somebody else.
+
+        A file that was removed or replaced is opened anew: the command writes into another one. Raises LedgerError.
+        """
+        with self._lock:
+            try:
+                if _identity(self._path) != self._file:
+                    log.warning("%s is another file than before, or has gone; it is opened anew", self._path)
+                    opened = self._open()
+                    self._db.close()
+                    self._db, self._file, self._opened = opened, _identity(self._path), self._opened + 1
+                (number,) = self._db.execute("PRAGMA data_version").fetchone()
+            except (sqlite3.Error, OSError) as error:
+                raise LedgerError(f"{self._path} cannot be read: {error}") from error
+            return self._opened, int(number)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -148,8 +159,20 @@ class Ledger:
                         self._db.execute("PRAGMA synchronous = NORMAL")
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def _make(path: Path) -> None:
     """As its directory's owner has it, also when the command is root's. Raises OSError."""
+    if path.exists():
+        return
+    for suffix in ("-wal", "-shm"):  # of one that has gone: they must not be taken for this one's
+        path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileExistsError:

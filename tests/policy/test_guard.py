@@ -212,6 +212,30 @@ def test_when_the_ledger_fails_nobody_is_refused_for_it(setup: Setup, caplog: py
     assert "cannot be written" in caplog.text
 
 
+def test_a_file_that_somebody_removes_is_begun_anew_and_shared_again(setup: Setup) -> None:
+    setup.fail(6)
+    for file in setup.path.parent.glob("bans.db*"):
+        file.unlink()
+    with closing(Ledger(setup.path)) as made:
+        BanBook(made, setup.rules).add(ELSEWHERE, 3600, "", setup.clock.wall())
+        setup.clock.advance(1.0)
+        assert setup.guard.refusal(ELSEWHERE) is not None
+        setup.fail(6, BOB, address="192.0.2.200")
+        assert {each.network for each in BanBook(made, setup.rules).active(setup.clock.wall())} == {
+            ELSEWHERE,
+            "192.0.2.200",
+        }
+    setup.path.unlink()
+    setup.clock.advance(1.0)
+    assert setup.path.exists()
+
+
+def test_trouble_with_the_ledger_is_told_once(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+    setup.guard._ledger.close()  # type: ignore[union-attr]
+    setup.clock.advance(60)
+    assert caplog.text.count("cannot be read") == 1
+
+
 # What is told
 
 
