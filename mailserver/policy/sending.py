@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from mailserver.config.abuse import Abuse
 from mailserver.mail import Address, Reply
 from mailserver.policy.guard import Guard, how_long
 from mailserver.policy.ledger import Ledger, LedgerError
 from mailserver.policy.networks import network_of
-from mailserver.policy.rates import Rate
+from mailserver.policy.rates import MINUTE, Rate
 from mailserver.policy.shared import SharedRates
 from mailserver.ports import Clock, Workers
 
 log = logging.getLogger(__name__)
 
 HOUR, HOURS = 3600, 24
+TOLD = 1000  # who were told of in the log in the last minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class SendingLimits:
         self._clock = clock
         self._guard = guard
         self._ledger: Ledger | None = None
+        self._told: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._count = workers.grouped(self._count_all)
         self._rates = {
             ("messages", True): Rate("messages of", rules.account_message_rate, rates),
@@ -77,8 +81,21 @@ class SendingLimits:
         wait = self._rates[what, account is not None].take(key, self._clock.monotonic())
         if not wait or self._guard.is_allowed(address):
             return None
-        self._guard.count(f"{what} of {'an account' if account is not None else 'an address'}")
+        kind = "account" if account is not None else "address"
+        self._tell(f"{what} of an {kind}", key)
         return how_long(wait)
+
+    def _tell(self, what: str, whose: str) -> None:
+        """Each is logged once a minute: who is refused may come again as fast as he likes."""
+        self._guard.count(what)
+        now, key = self._clock.monotonic(), (what, whose)
+        if now - self._told.get(key, -inf) < MINUTE:
+            return
+        log.warning("too many %s: %s", what, whose)
+        self._told[key] = now
+        self._told.move_to_end(key)
+        if len(self._told) > TOLD:
+            self._told.popitem(last=False)
 
     # In a day
 
@@ -104,7 +121,7 @@ class SendingLimits:
             return None
         if not wait:
             return None
-        self._guard.count("messages of an account in a day")
+        self._tell("messages of an account in a day", "@".join(account.key))
         text = f"Your account has sent as many messages as it may in a day ({most}), try again in {how_long(wait)}"
         return Reply.of(450, "4.7.1", text)
 

@@ -124,3 +124,16 @@ def test_when_it_cannot_be_counted_the_message_passes(setup: Setup, caplog: pyte
         run(setup.limits.count(ALICE, 1))
     assert ask(setup, most=1) is None
     assert "cannot be counted" in caplog.text
+
+
+def test_the_log_hears_of_each_once_a_minute(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(100):
+        setup.limits.message(THERE, None)
+        setup.limits.message("127.0.0.1", ALICE)
+        run(setup.limits.count(BOB, 1))
+    assert [caplog.text.count(each) for each in (THERE, str(ALICE), str(BOB))] == [1, 1, 1]
+    assert "too many messages of an address: 192.0.2.1" in caplog.text
+    setup.clock.advance(61)
+    for _ in range(100):
+        setup.limits.message(THERE, None)
+    assert caplog.text.count(THERE) == 2

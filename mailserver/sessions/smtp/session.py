@@ -180,7 +180,6 @@ class SMTPSession:
         except ValueError as error:
             return Reply.of(501, "5.5.4", str(error))
         if (too_much := await self._refuse_message()) is not None:
-            log.info("session=%s peer=%s message refused: %s", self._channel.id, self._channel.peer, too_much)
             return too_much
         if (farewell := self._patience.begun()) is not None:
             return farewell
@@ -199,7 +198,6 @@ class SMTPSession:
             if len(transaction.recipients) >= self._most_recipients:
                 return TOO_MANY_RECIPIENTS
             if (too_much := self._rooms.sending.recipient(self._channel.peer, self._account)) is not None:
-                log.info("session=%s peer=%s recipient refused: %s", self._channel.id, self._channel.peer, too_much)
                 return too_much
         may_relay, sender = self._account is not None, transaction.mail.sender
         route = await self._rooms.router.admit(event.address, may_relay=may_relay, sender=sender)
