@@ -104,6 +104,8 @@ class ServerConnection:
         """`separator` stands between the parts of a mailbox name as clients write and see it."""
         self.state = State.NOT_AUTHENTICATED
         self.separator = separator
+        self.utf8 = False
+        """The client has enabled UTF-8: strings and mailbox names are in it from now on, both ways."""
         self._limits = limits
         self._receiver = Receiver(limits.line)
         self.unsent = 0
@@ -166,7 +168,7 @@ class ServerConnection:
 
     def mailbox(self, name: str) -> bytes:
         """A mailbox's name, to stand in an answer."""
-        return responses.mailbox(exchanged(name, self.separator))
+        return responses.mailbox(exchanged(name, self.separator), utf8=self.utf8)
 
     def status(self, status: str, text: str, code: str | None = None) -> None:
         """An untagged OK, NO or BAD."""
@@ -268,7 +270,7 @@ class ServerConnection:
         if match is None:
             raise Fault("a tag is expected")
         self._tag = match[0].decode()
-        reader = Reader(data, match.end(), self.separator)
+        reader = Reader(data, match.end(), self.separator, utf8=self.utf8)
         reader.space()
         return reader
 

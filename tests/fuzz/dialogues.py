@@ -219,6 +219,19 @@ IMAP = (
         b"FETCH 1:* (EMAILID THREADID)",
         b"SEARCH OR EMAILID M1 NOT THREADID T1",
     ),
+    _imap(
+        _LOGIN,
+        b"ENABLE IMAP4rev2",
+        'CREATE "a\u0308/\u53f0 & \u5317"'.encode(),
+        'LIST "" "*\u5317"'.encode(),
+        "SELECT {13+}\r\na\u0308/\u53f0 & \u5317".encode(),
+        'APPEND "\u00e4/\u53f0 & \u5317" {'.encode() + _SIZE + b"+}\r\n" + MESSAGE,
+        b"SEARCH LARGER 5000000000",
+        b"UID SEARCH RETURN () ALL",
+        b"STORE 1 +FLAGS ($Junk)",
+        'RENAME "\u00e4" "\u00fc"'.encode(),
+        b"LOGOUT",
+    ),
     Dialogue(
         (
             b"a AUTHENTICATE PLAIN\r\n",

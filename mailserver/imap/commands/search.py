@@ -250,7 +250,7 @@ class _Keys:
         return Saved(relation, self._reader.date())
 
     def sized(self, *, larger: bool) -> Key:
-        return Sized(larger, self._reader.number())
+        return Sized(larger, self._reader.number64())
 
     def object_id(self, *, thread: bool) -> Key:
         return HasId(self._reader.match(_OBJECT_ID, "object identifier")[0].decode(), thread)

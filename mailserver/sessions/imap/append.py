@@ -17,6 +17,7 @@ from mailserver.imap.commands import Append
 from mailserver.mail import Content
 from mailserver.sessions.imap.appends import Job, Stored
 from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap.names import correct_name
 from mailserver.store import AccountStore, Addition, Mailbox, MessageGone, NoSuchMailbox
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class Incoming:
         code = f"APPENDUID {validity} {compress(uids)}"
         if self._replaced is not None:
             core.engine.status("OK", "The new message is there", code)  # RFC 8508 §4.3: before the expunge
+        await correct_name(core, self._heads[0].mailbox, self._heads[0].mailbox)
         await core.glance()
         core.tell_news(expunges=True)
         replaced = self._replaced is not None

@@ -2,7 +2,7 @@
 
 Promises   A password is taken only where the authenticator offers it; LOGINDISABLED tells so (§6.2.3, RFC 2595).
            CAPABILITY names what works on this connection now, and nothing else.
-On failure A refused login is answered with AUTHENTICATIONFAILED or UNAVAILABLE (RFC 5530).
+On failure A refused login is answered with AUTHENTICATIONFAILED, AUTHORIZATIONFAILED or UNAVAILABLE (RFC 5530).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mailserver.store import StoreError
 
 log = logging.getLogger(__name__)
 
-_ALWAYS = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID")
+_ALWAYS = ("IMAP4rev1", "IMAP4rev2", "LITERAL+", "SASL-IR", "ID")
 _AFTER_LOGIN = (
     "ENABLE",
     "CONDSTORE",
@@ -171,7 +171,8 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except LoginRefused as refused:
-        raise Refused(str(refused), "UNAVAILABLE" if refused.temporary else "AUTHENTICATIONFAILED") from refused
+        failed = "AUTHORIZATIONFAILED" if refused.authorization else "AUTHENTICATIONFAILED"
+        raise Refused(str(refused), "UNAVAILABLE" if refused.temporary else failed) from refused
 
 
 def _require_privacy(core: Core) -> None:

@@ -44,6 +44,7 @@ from mailserver.sessions.imap import (
     thread,
 )
 from mailserver.sessions.imap.core import Core, Refused, failure
+from mailserver.sessions.imap.names import meant
 from mailserver.store import StoreError
 
 log = logging.getLogger(__name__)
@@ -122,11 +123,11 @@ class IMAPSession(Core):
         try:
             match event:
                 case Request(tag, command):
-                    await HANDLERS[type(command)](self, tag, command)
+                    await HANDLERS[type(command)](self, tag, await meant(self, command))
                     if not self.awaits_login:
                         self.errors = 0  # a client may try now and then what this server does not know
-                case AppendStarted():
-                    await append.start(self, event)
+                case AppendStarted(tag, command):
+                    await append.start(self, AppendStarted(tag, await meant(self, command)))
                 case _:
                     await self.ongoing.go_on(event)
         except (StoreError, Refused) as error:
