@@ -174,6 +174,12 @@ class IMAP(Section):
         default="/",
         description="stands between the parts of a mailbox name, which have no `.`; `/` and another one change places",
     )
+    utf8_only_when_enabled: bool = Field(
+        default=False,
+        strict=True,
+        description="messages with octets beyond ASCII in their header are refused to clients that append them and did "
+        "not ENABLE UTF8=ACCEPT or IMAP4rev2 (RFC 6855)",
+    )
 
 
 class SMTP(Section):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mailserver.imap import responses
 from mailserver.imap.commands import (
@@ -328,6 +328,10 @@ class ServerConnection:
                 code = "UNKNOWN-CTE" if isinstance(self._command, Append) and self._command.binary else None
                 raise Fault("a message must not have NUL", status="NO", code=code)
             assert isinstance(self._command, Append)
+            if self._command.bracketed:
+                if not item.data.startswith(b")"):
+                    raise Fault("')' expected")
+                item = replace(item, data=item.data[1:])
             if item.announcement is not None and self._command.replaced is None:
                 return self._next_message(item, item.announcement)
             if item.text:

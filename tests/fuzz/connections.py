@@ -11,7 +11,7 @@ from typing import Any
 
 from mailserver import imap
 from mailserver.accounts import Directory
-from mailserver.config.model import POP3, SMTP, Limits
+from mailserver.config.model import IMAP, POP3, SMTP, Limits
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.router import Router
 from mailserver.imap.commands import Authenticate, Enable, Idle
@@ -278,6 +278,7 @@ class House:
             workers=self.workers,
             clock=self.clock,
             appends=Appends(self.workers),
+            policy=IMAP(),
         )
         return self._reader(session, IMAPForm(), tls=tls)
 

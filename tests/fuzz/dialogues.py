@@ -226,6 +226,7 @@ IMAP = (
         'LIST "" "*\u5317"'.encode(),
         "SELECT {13+}\r\na\u0308/\u53f0 & \u5317".encode(),
         'APPEND "\u00e4/\u53f0 & \u5317" {'.encode() + _SIZE + b"+}\r\n" + MESSAGE,
+        b"APPEND INBOX UTF8 (~{" + _SIZE + b"+}\r\n" + MESSAGE + b") UTF8 (~{3}\r\na:b)",
         b"SEARCH LARGER 5000000000",
         b"UID SEARCH RETURN () ALL",
         b"STORE 1 +FLAGS ($Junk)",

@@ -15,8 +15,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-from mailserver.config.model import Limits
-from mailserver.imap import SEPARATOR, Event, SequenceSet, ServerConnection
+from mailserver.config.model import IMAP, Limits
+from mailserver.imap import Event, SequenceSet, ServerConnection
 from mailserver.imap import Limits as EngineLimits
 from mailserver.imap.sequence import LARGEST
 from mailserver.mail import Address
@@ -135,12 +135,10 @@ class Core:
         clock: Clock,
         tls_available: bool,
         appends: Appends,
-        separator: str = SEPARATOR,
+        policy: IMAP,
     ) -> None:
         """`open_account` may block; `appends` is shared by all sessions. Large messages lie in `spool`, nameless,
         while they are appended.
-
-        `separator` stands between the parts of a mailbox name as the client knows it.
         """
         self.channel = channel
         self.hostname = hostname
@@ -152,9 +150,10 @@ class Core:
         self.tls_available = tls_available
         self.spool = spool
         self.appends = appends
+        self.policy = policy
         self.engine = ServerConnection(
             EngineLimits(line=limits.imap_line, literal=limits.imap_literal, message=limits.message_size),
-            separator,
+            policy.separator,
         )
         self.user: Address | None = None
         self.errors = 0

@@ -34,6 +34,7 @@ _AFTER_LOGIN = (
     "SAVEDATE",
     "REPLACE",
     "UNSELECT",
+    "UTF8=ACCEPT",
     "CHILDREN",
     "MOVE",
     "STATUS=SIZE",

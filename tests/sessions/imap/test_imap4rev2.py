@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mailserver.config.model import Limits
+from mailserver.config.model import IMAP, Limits
 from tests.support.imap import Client, Server, fetched
 
 MESSAGE = (
@@ -407,7 +407,7 @@ def test_a_reference_is_no_mailbox(client: Client) -> None:
 
 
 def test_another_separator(tmp_path: Path) -> None:
-    client = enabled(Server(tmp_path, separator="."))
+    client = enabled(Server(tmp_path, policy=IMAP(separator=".")))
     assert client.lines(f'CREATE "{DECOMPOSED}.b."') == [
         f'LIST (\\HasNoChildren) "." "{COMPOSED}.b" ("OLDNAME" ("{DECOMPOSED}.b"))'.encode()
     ]
