@@ -222,6 +222,7 @@ IMAP = (
     _imap(
         _LOGIN,
         b"ENABLE IMAP4rev2",
+        b'COMPARATOR "i;*" default',
         'CREATE "a\u0308/\u53f0 & \u5317"'.encode(),
         'LIST "" "*\u5317"'.encode(),
         "SELECT {13+}\r\na\u0308/\u53f0 & \u5317".encode(),

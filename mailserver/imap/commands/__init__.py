@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from mailserver.imap.commands import (
+    comparator,
     compression,
     connection,
     enable,
@@ -24,6 +25,7 @@ from mailserver.imap.commands import (
     sort,
 )
 from mailserver.imap.commands.append import Append, append_head, append_next, replace_head, unfinished
+from mailserver.imap.commands.comparator import Comparator
 from mailserver.imap.commands.compression import Compress
 from mailserver.imap.commands.connection import (
     Authenticate,
@@ -85,6 +87,7 @@ __all__ = [
     "Check",
     "Close",
     "Command",
+    "Comparator",
     "Compress",
     "Copy",
     "Create",
@@ -148,6 +151,7 @@ Command = (
     | Capability
     | Check
     | Close
+    | Comparator
     | Compress
     | Copy
     | Create
@@ -208,6 +212,7 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"STARTTLS": Grammar(connection.starttls, _BEFORE_LOGIN),
     b"AUTHENTICATE": Grammar(connection.authenticate, _BEFORE_LOGIN),
     b"LOGIN": Grammar(connection.login, _BEFORE_LOGIN),
+    b"COMPARATOR": Grammar(comparator.comparator, _AFTER_LOGIN),
     b"COMPRESS": Grammar(compression.compress, _AFTER_LOGIN),
     b"ENABLE": Grammar(enable.enable, _AFTER_LOGIN),
     b"IDLE": Grammar(connection.idle, _AFTER_LOGIN),

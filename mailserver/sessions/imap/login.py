@@ -25,6 +25,7 @@ _AFTER_LOGIN = (
     "ENABLE",
     "CONDSTORE",
     "QRESYNC",
+    "I18NLEVEL=2",
     "IDLE",
     "NAMESPACE",
     "UIDPLUS",

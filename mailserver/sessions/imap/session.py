@@ -28,6 +28,7 @@ from mailserver.imap import (
 from mailserver.policy.connections import Refusal
 from mailserver.sessions.imap import (
     append,
+    comparator,
     copying,
     enabling,
     fetch,
@@ -54,6 +55,7 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.Capability: login.capability,
     commands.Check: selection.check,
     commands.Close: selection.close,
+    commands.Comparator: comparator.comparator,
     commands.Compress: login.compress,
     commands.Copy: copying.copy,
     commands.Create: mailboxes.create,
