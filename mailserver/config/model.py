@@ -174,6 +174,12 @@ class IMAP(Section):
         default="/",
         description="stands between the parts of a mailbox name, which have no `.`; `/` and another one change places",
     )
+    unauthenticate: bool = Field(
+        default=True,
+        strict=True,
+        description="clients may log out and keep the connection (RFC 8437); `false` where a proxy before this server "
+        "looks at nothing but the first login",
+    )
     utf8_only_when_enabled: bool = Field(
         default=False,
         strict=True,

@@ -27,6 +27,7 @@ from mailserver.imap.commands import (
     Logout,
     Select,
     StartTLS,
+    Unauthenticate,
     Unselect,
     append_next,
     lookup,
@@ -56,6 +57,7 @@ TRANSITIONS: Mapping[tuple[type[Command], bool], State] = {
     (Select, False): State.AUTHENTICATED,  # RFC 3501 §6.3.1: a failed SELECT leaves none selected
     (Close, True): State.AUTHENTICATED,
     (Unselect, True): State.AUTHENTICATED,
+    (Unauthenticate, True): State.NOT_AUTHENTICATED,  # RFC 8437 §5
     (Logout, True): State.LOGOUT,
 }
 
@@ -200,6 +202,8 @@ class ServerConnection:
         self.state = TRANSITIONS.get((type(command), positive), self.state)
         if isinstance(command, StartTLS | Compress) and positive:
             self._receiver.clear()
+        if isinstance(command, Unauthenticate) and positive:
+            self.utf8 = False
         if self.state is State.LOGOUT:
             self._leave()
 

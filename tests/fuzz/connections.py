@@ -14,7 +14,7 @@ from mailserver.accounts import Directory
 from mailserver.config.model import IMAP, POP3, SMTP, Limits
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.router import Router
-from mailserver.imap.commands import Authenticate, Enable, Idle
+from mailserver.imap.commands import Authenticate, Enable, Idle, Unauthenticate
 from mailserver.mail import Address, Content
 from mailserver.policy.connections import Networks
 from mailserver.policy.failures import Failures
@@ -184,6 +184,8 @@ class IMAPForm(Form):
     def answer(self, event: Any, data: bytes, closed: bool) -> object:
         if isinstance(event, imap.Request) and isinstance(event.command, Enable):
             self._utf8 = self._utf8 or bool({"IMAP4REV2", "UTF8=ACCEPT"}.intersection(event.command.capabilities))
+        if isinstance(event, imap.Request) and isinstance(event.command, Unauthenticate):
+            self._utf8 = False
         responses = grammar.imap_responses(data, utf8=self._utf8)
         last = responses[-1] if responses else b""
         tag: str | None = getattr(event, "tag", None)

@@ -232,6 +232,9 @@ IMAP = (
         b"UID SEARCH RETURN () ALL",
         b"STORE 1 +FLAGS ($Junk)",
         'RENAME "\u00e4" "\u00fc"'.encode(),
+        b"UNAUTHENTICATE",
+        _LOGIN,
+        b'LIST "" *',
         b"LOGOUT",
     ),
     Dialogue(

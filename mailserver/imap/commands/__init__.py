@@ -36,6 +36,7 @@ from mailserver.imap.commands.connection import (
     Logout,
     Noop,
     StartTLS,
+    Unauthenticate,
 )
 from mailserver.imap.commands.enable import Enable
 from mailserver.imap.commands.fetch import Attribute, Fetch, Item, Section, Text
@@ -138,6 +139,7 @@ __all__ = [
     "Subscribe",
     "Text",
     "Thread",
+    "Unauthenticate",
     "Unselect",
     "append_next",
     "leaves",
@@ -181,6 +183,7 @@ Command = (
     | Store
     | Subscribe
     | Thread
+    | Unauthenticate
     | Unselect
 )
 
@@ -212,6 +215,7 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"STARTTLS": Grammar(connection.starttls, _BEFORE_LOGIN),
     b"AUTHENTICATE": Grammar(connection.authenticate, _BEFORE_LOGIN),
     b"LOGIN": Grammar(connection.login, _BEFORE_LOGIN),
+    b"UNAUTHENTICATE": Grammar(connection.unauthenticate, _AFTER_LOGIN),
     b"COMPARATOR": Grammar(comparator.comparator, _AFTER_LOGIN),
     b"COMPRESS": Grammar(compression.compress, _AFTER_LOGIN),
     b"ENABLE": Grammar(enable.enable, _AFTER_LOGIN),

@@ -192,6 +192,12 @@ class Core:
     def log_in(self, user: Address, account: AccountStore) -> None:
         self.user, self._account = user, account
 
+    async def log_out(self) -> None:
+        """Forgets all that belongs to the user, and what was enabled for it."""
+        self.user = self._account = None
+        self.enabled.clear()
+        await self.release()
+
     def begin(self, ongoing: Ongoing) -> None:
         self._ongoing = ongoing
 

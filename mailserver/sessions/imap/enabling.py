@@ -1,7 +1,7 @@
 """ENABLE (RFC 5161): what changes answers in ways that a client must ask for.
 
 Promises   ENABLED names what the client asked for and now has, also what it had before. Unknown names are passed over.
-           What is on stays on until the connection ends.
+           What is on stays on until the connection ends, or the user logs out (RFC 8437 §4.1).
 On failure Nothing here fails.
 """
 

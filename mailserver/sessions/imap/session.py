@@ -85,6 +85,7 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.Store: flags.store,
     commands.Subscribe: mailboxes.subscribe,
     commands.Thread: thread.thread,
+    commands.Unauthenticate: login.unauthenticate,
     commands.Unselect: selection.unselect,
 }
 
