@@ -240,7 +240,7 @@ class Reader:
     def mailbox(self) -> Name:
         """A mailbox name, decoded; INBOX in upper case (RFC 3501 §5.1)."""
         name = self._mailbox_text(self.astring())
-        return Name("INBOX" if name.upper() == "INBOX" else name, name)
+        return Name("INBOX" if name.isascii() and name.upper() == "INBOX" else name, name)
 
     def pattern(self) -> str:
         """`list-mailbox`: a mailbox name with wildcards."""

@@ -2,10 +2,14 @@
 
 import base64
 import re
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mailserver.config.model import IMAP, Limits
 from tests.support.imap import Client, Server, fetched
@@ -404,6 +408,36 @@ def test_a_reference_is_no_mailbox(client: Client) -> None:
     client.command(f'CREATE "{COMPOSED}/b"')
     assert client.lines(f'LIST "{DECOMPOSED}/" %') == [f'LIST (\\HasNoChildren) "/" "{COMPOSED}/b"'.encode()]
     assert client.lines(f'LIST "{DECOMPOSED}//" %') == []
+
+
+def test_a_name_that_only_looks_like_inbox(client: Client) -> None:
+    name = "\u0131nbox"  # without its dot an i is no I
+    assert client.lines(f'CREATE "{name}"') == []
+    assert f'LIST (\\HasNoChildren) "/" "{name}"'.encode() in client.lines('LIST "" *')
+    assert b"* 0 EXISTS" in client.command(f'SELECT "{name}"')
+
+
+@settings(max_examples=60)
+@given(
+    st.text(
+        st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp"), exclude_characters="./"), min_size=1, max_size=20
+    )
+)
+def test_any_name_is_found_again_in_any_form(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    client = enabled(Server(tmp_path_factory.mktemp("names")))
+
+    def quoted(form: Literal["NFC", "NFD"]) -> str:
+        escaped = unicodedata.normalize(form, name).replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+
+    if name.isascii() and name.upper() == "INBOX":
+        return
+    answer = client.command(f"CREATE {quoted('NFD')}")
+    assert answer.endswith(b"] Created\r\n"), answer
+    assert f'LIST (\\HasNoChildren) "/" {quoted("NFC")}'.encode() in client.lines('LIST "" *')
+    for form in ("NFC", "NFD"):
+        assert b"t OK [READ-WRITE]" in client.command(f"SELECT {quoted(form)}")
+    assert b"t OK" in client.command(f"DELETE {quoted('NFD')}")
 
 
 def test_another_separator(tmp_path: Path) -> None:
