@@ -139,6 +139,12 @@ class Channel(Protocol):
     def start_compression(self) -> None:
         """Flushes; all later octets are compressed with DEFLATE, in both directions."""
 
+    def stop_compression(self) -> None:
+        """Flushes and ends the stream; all later octets are as they are, also those that came behind the client's end.
+
+        Nothing happens when none is compressed.
+        """
+
     def close(self) -> None:
         """Flushes, then closes in good order."""
 

@@ -439,7 +439,7 @@ class MailServer(MultiService):
             clock=self._clock,
             tls_available=tls_available,
             appends=self._appends,
-            separator=self._configuration.imap.separator,
+            policy=self._configuration.imap,
         )
 
     def _open_account(self, address: Address) -> AccountStore:

@@ -174,6 +174,18 @@ class IMAP(Section):
         default="/",
         description="stands between the parts of a mailbox name, which have no `.`; `/` and another one change places",
     )
+    unauthenticate: bool = Field(
+        default=True,
+        strict=True,
+        description="clients may log out and keep the connection (RFC 8437); `false` where a proxy before this server "
+        "looks at nothing but the first login",
+    )
+    utf8_only_when_enabled: bool = Field(
+        default=False,
+        strict=True,
+        description="messages with octets beyond ASCII in their header are refused to clients that append them and did "
+        "not ENABLE UTF8=ACCEPT or IMAP4rev2 (RFC 6855)",
+    )
 
 
 class SMTP(Section):

@@ -1,4 +1,4 @@
-"""The server's side of IMAP4rev1 (RFC 3501) without I/O.
+"""The server's side of IMAP4rev1 (RFC 3501) and IMAP4rev2 (RFC 9051) without I/O.
 
 Promises   `ServerConnection` turns octets into events and answers into octets; the same input in other pieces gives the
            same events. What a command means is left to `sessions.imap`.
@@ -20,6 +20,7 @@ from mailserver.imap.patterns import SEPARATOR, Pattern
 from mailserver.imap.sequence import SequenceSet, compress, contains
 from mailserver.imap.server import Limits, ServerConnection
 from mailserver.imap.states import State
+from mailserver.imap.syntax import Name
 
 __all__ = [
     "SEPARATOR",
@@ -31,6 +32,7 @@ __all__ = [
     "IdleEnded",
     "Limits",
     "LiteralChunk",
+    "Name",
     "Pattern",
     "Rejected",
     "Request",

@@ -15,6 +15,7 @@ from mailserver.mail import utf7
 
 _ASTRING = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\]+')
 _QUOTABLE = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x7f]{0,1024}")
+_QUOTABLE_UTF8 = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\xff]{0,1024}")
 _SPECIAL = re.compile(rb'(["\\])')
 _NOT_TEXT = re.compile(r"[^\x20-\x7e]")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -25,8 +26,9 @@ _MINUTES = tuple(b"%02d:%02d:" % divmod(minute, 60) for minute in range(24 * 60)
 _SECONDS = tuple(b'%02d +0000"' % second for second in range(60))
 
 
-def string(value: bytes) -> bytes:
-    if _QUOTABLE.fullmatch(value):
+def string(value: bytes, *, utf8: bool = False) -> bytes:
+    """`utf8`: the value is UTF-8, and a client reads it that may be told it in quotes."""
+    if (_QUOTABLE_UTF8 if utf8 else _QUOTABLE).fullmatch(value):
         return b'"' + _SPECIAL.sub(rb"\\\1", value) + b'"'
     return literal(value)
 
@@ -43,9 +45,9 @@ def astring(value: bytes) -> bytes:
     return value if _ASTRING.fullmatch(value) else string(value)
 
 
-def mailbox(name: str) -> bytes:
-    """Always quoted, as most servers do: clients trip over less."""
-    return string(utf7.encode(name).encode("ascii"))
+def mailbox(name: str, *, utf8: bool = False) -> bytes:
+    """Always quoted, as most servers do: clients trip over less. In modified UTF-7 or in UTF-8."""
+    return string(name.encode(errors="replace"), utf8=True) if utf8 else string(utf7.encode(name).encode("ascii"))
 
 
 @lru_cache(maxsize=4096)

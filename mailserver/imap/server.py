@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mailserver.imap import responses
 from mailserver.imap.commands import (
@@ -27,6 +27,7 @@ from mailserver.imap.commands import (
     Logout,
     Select,
     StartTLS,
+    Unauthenticate,
     Unselect,
     append_next,
     lookup,
@@ -56,6 +57,7 @@ TRANSITIONS: Mapping[tuple[type[Command], bool], State] = {
     (Select, False): State.AUTHENTICATED,  # RFC 3501 §6.3.1: a failed SELECT leaves none selected
     (Close, True): State.AUTHENTICATED,
     (Unselect, True): State.AUTHENTICATED,
+    (Unauthenticate, True): State.NOT_AUTHENTICATED,  # RFC 8437 §5
     (Logout, True): State.LOGOUT,
 }
 
@@ -104,6 +106,8 @@ class ServerConnection:
         """`separator` stands between the parts of a mailbox name as clients write and see it."""
         self.state = State.NOT_AUTHENTICATED
         self.separator = separator
+        self.utf8 = False
+        """The client has enabled UTF-8: strings and mailbox names are in it from now on, both ways."""
         self._limits = limits
         self._receiver = Receiver(limits.line)
         self.unsent = 0
@@ -166,7 +170,7 @@ class ServerConnection:
 
     def mailbox(self, name: str) -> bytes:
         """A mailbox's name, to stand in an answer."""
-        return responses.mailbox(exchanged(name, self.separator))
+        return responses.mailbox(exchanged(name, self.separator), utf8=self.utf8)
 
     def status(self, status: str, text: str, code: str | None = None) -> None:
         """An untagged OK, NO or BAD."""
@@ -198,6 +202,8 @@ class ServerConnection:
         self.state = TRANSITIONS.get((type(command), positive), self.state)
         if isinstance(command, StartTLS | Compress) and positive:
             self._receiver.clear()
+        if isinstance(command, Unauthenticate) and positive:
+            self.utf8 = False
         if self.state is State.LOGOUT:
             self._leave()
 
@@ -268,7 +274,7 @@ class ServerConnection:
         if match is None:
             raise Fault("a tag is expected")
         self._tag = match[0].decode()
-        reader = Reader(data, match.end(), self.separator)
+        reader = Reader(data, match.end(), self.separator, utf8=self.utf8)
         reader.space()
         return reader
 
@@ -326,6 +332,10 @@ class ServerConnection:
                 code = "UNKNOWN-CTE" if isinstance(self._command, Append) and self._command.binary else None
                 raise Fault("a message must not have NUL", status="NO", code=code)
             assert isinstance(self._command, Append)
+            if self._command.bracketed:
+                if not item.data.startswith(b")"):
+                    raise Fault("')' expected")
+                item = replace(item, data=item.data[1:])
             if item.announcement is not None and self._command.replaced is None:
                 return self._next_message(item, item.announcement)
             if item.text:

@@ -25,6 +25,7 @@ NAME_LIMIT = 1024
 """Octets of a mailbox name on the wire."""
 KEYWORD_LIMIT = 128
 MODSEQ_LIMIT = 2**63 - 1
+LARGEST_64 = 2**63 - 1
 LIST_LIMIT = 1000
 """Elements of one parenthesised list."""
 
@@ -37,6 +38,7 @@ _QUOTED = re.compile(rb'"((?:[^\x00\r\n"\\]|\\["\\])*)"')
 _QUOTED_PAIR = re.compile(rb'\\(["\\])')
 _LITERAL = re.compile(rb"\{(\d{1,10})\+?\}\r?\n")
 _NUMBER = re.compile(rb"\d{1,10}")
+_NUMBER64 = re.compile(rb"\d{1,19}")
 _MODSEQ = re.compile(rb"\d{1,19}")
 SEQUENCE = re.compile(rb"[\d*:,]+|\$")
 _FLAG = re.compile(rb'\\?[^\x00-\x20\x7f-\xff(){%*"\\\]]+')
@@ -60,14 +62,30 @@ class Fault(Exception):
         self.loses_saved = loses_saved
 
 
+class Name(str):
+    """A mailbox's name, decoded. `written`: how the client spelled it, where that differs."""
+
+    __slots__ = ("written",)
+    written: str
+
+    def __new__(cls, name: str, written: str = "") -> Name:
+        made = super().__new__(cls, name)
+        made.written = "" if written == name else written
+        return made
+
+
 class Reader:
-    """A cursor over one command. `separator` is what the client writes between the parts of a mailbox name."""
+    """A cursor over one command. `separator` is what the client writes between the parts of a mailbox name.
 
-    __slots__ = ("_data", "_separator", "position")
+    `utf8`: the client has said that it writes strings and mailbox names in UTF-8 (RFC 6855, RFC 9051).
+    """
 
-    def __init__(self, data: bytes, position: int = 0, separator: str = SEPARATOR) -> None:
+    __slots__ = ("_data", "_separator", "_utf8", "position")
+
+    def __init__(self, data: bytes, position: int = 0, separator: str = SEPARATOR, *, utf8: bool = False) -> None:
         self._data = data
         self._separator = separator
+        self._utf8 = utf8
         self.position = position
 
     @property
@@ -133,6 +151,13 @@ class Reader:
             raise Fault("number out of range")
         return number
 
+    def number64(self) -> int:
+        """`number64` (RFC 9051 §9): of 63 bits."""
+        number = int(self.match(_NUMBER64, "number")[0])
+        if number > LARGEST_64:
+            raise Fault("number out of range")
+        return number
+
     def positive(self) -> int:
         number = self.number()
         if number == 0:
@@ -147,13 +172,20 @@ class Reader:
         return number
 
     def string(self) -> bytes:
-        """`quoted / literal`. 8-bit octets in a quoted string are let through; NUL is in neither."""
+        """`quoted / literal`. NUL is in neither. 8-bit octets in a quoted string must be UTF-8 once that was enabled
+        (RFC 6855 §3); before, they are let through.
+        """
         if self.looking_at(b"{"):
             value = self._literal()
             if 0 in value:
                 raise Fault("a string must not have NUL")
             return value
         quoted = self.match(_QUOTED, "string")[1]
+        if self._utf8 and not quoted.isascii():
+            try:
+                quoted.decode()
+            except UnicodeDecodeError:
+                raise Fault("the string is not UTF-8") from None
         return _QUOTED_PAIR.sub(rb"\1", quoted) if b"\\" in quoted else quoted
 
     def _literal(self) -> bytes:
@@ -205,10 +237,10 @@ class Reader:
 
     # values of the field
 
-    def mailbox(self) -> str:
+    def mailbox(self) -> Name:
         """A mailbox name, decoded; INBOX in upper case (RFC 3501 §5.1)."""
         name = self._mailbox_text(self.astring())
-        return "INBOX" if name.upper() == "INBOX" else name
+        return Name("INBOX" if name.isascii() and name.upper() == "INBOX" else name, name)
 
     def pattern(self) -> str:
         """`list-mailbox`: a mailbox name with wildcards."""
@@ -220,9 +252,11 @@ class Reader:
         if len(wire) > NAME_LIMIT:
             raise Fault("the mailbox name is too long", status="NO", code="CANNOT")
         try:
-            name = utf7.decode(wire.decode("ascii"))
+            # RFC 6855 §3: UTF-8 is understood at any time; where it is not enabled, ASCII is modified UTF-7
+            name = wire.decode() if self._utf8 or not wire.isascii() else utf7.decode(wire.decode())
         except ValueError:
-            raise Fault("the mailbox name is not modified UTF-7", status="NO", code="CANNOT") from None
+            form = "modified UTF-7" if wire.isascii() else "UTF-8"
+            raise Fault(f"the mailbox name is not {form}", status="NO", code="CANNOT") from None
         if _CONTROL.search(name):
             raise Fault("the mailbox name has a control character", status="NO", code="CANNOT")
         return exchanged(name, self._separator)

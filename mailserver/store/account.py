@@ -21,6 +21,7 @@ import math
 import os
 import threading
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,6 +86,16 @@ class AccountStore:
         names = sorted(existing | parents, key=lambda name: (name != folders.INBOX, name))
         return [Folder(name, name in existing, name in parents, uses.get(name, frozenset())) for name in names]
 
+    def meant(self, name: str) -> str:
+        """The name of the mailbox that a client means who may write Unicode in any normal form: a mailbox of just that
+        name, though nobody makes such ones here, else the one in form C (RFC 9051 §5.1).
+        """
+        composed = unicodedata.normalize("NFC", name)
+        with self._guarded():
+            if composed == name or self._selectable(name) or name in self.subscriptions():
+                return name
+        return composed
+
     def create(self, name: str, special_use: frozenset[str] = frozenset()) -> str:
         """Returns its MAILBOXID. A separator at the end is ignored (RFC 9051 §6.3.4).
 
@@ -105,7 +116,8 @@ class AccountStore:
             with self._alone():
                 if not directory:
                     raise InvalidName("INBOX cannot be deleted")
-                self._must_exist(name, directory)
+                self._must_not_be_parent_only(name)
+                self._must_exist(directory)
                 key = uids.key(Path(self._path, directory))
                 counts = self.space.counts
                 leftover = layout.remove_folder(self._path, directory, self._host)
@@ -165,14 +177,14 @@ class AccountStore:
         name = folders.normalise(name)
         with self._guarded(), self._alone():
             place = self._place(folders.directory_of(name))
-            self._must_exist(name, folders.directory_of(name))
+            self._must_exist(folders.directory_of(name))
             specialuse.change(Path(place), name, uses, self._given_uses(self._existing()))
 
     def _metadata_file(self, name: str | None) -> str:
         if name is None:
             return f"{self._path}/{metadata.ACCOUNT_FILE}"
         directory = folders.directory_of(name)
-        self._must_exist(name, directory)
+        self._must_exist(directory)
         return f"{self._place(directory)}/{metadata.FILE}"
 
     # Mailboxes
@@ -249,13 +261,14 @@ class AccountStore:
     def _taken(self, directory: str) -> bool:
         return os.path.lexists(f"{self._path}/{directory}")
 
-    def _must_exist(self, name: str, directory: str) -> None:
-        if layout.is_maildir(self._place(directory)):
-            return
-        name = folders.normalise(name)
-        if any(other.startswith(name + folders.SEPARATOR) for other in self._existing()):
+    def _must_exist(self, directory: str) -> None:
+        if not layout.is_maildir(self._place(directory)):
+            raise NoSuchMailbox("No such mailbox")
+
+    def _must_not_be_parent_only(self, name: str) -> None:
+        above = folders.normalise(name) + folders.SEPARATOR
+        if not self._selectable(name) and any(other.startswith(above) for other in self._existing()):
             raise MailboxHasChildren("There is no such mailbox, only others below that name")
-        raise NoSuchMailbox("No such mailbox")
 
     def _given_uses(self, names: Iterable[str]) -> dict[str, frozenset[str]]:
         """What each folder was given, INBOX left out: it is for nothing else."""

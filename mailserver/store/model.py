@@ -249,6 +249,10 @@ class InvalidFlag(StoreError):
     """Not a flag that can be kept."""
 
 
+class TooManyKeywords(InvalidFlag):
+    """No further keyword can be kept in this mailbox."""
+
+
 class MessageGone(StoreError):
     """The message was expunged."""
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from mailserver import imap
 from mailserver.accounts import Directory
-from mailserver.config.model import POP3, SMTP, Limits
+from mailserver.config.model import IMAP, POP3, SMTP, Limits
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.router import Router
-from mailserver.imap.commands import Authenticate, Idle
+from mailserver.imap.commands import Authenticate, Enable, Idle, Unauthenticate
 from mailserver.mail import Address, Content
 from mailserver.policy.connections import Networks
 from mailserver.policy.failures import Failures
@@ -174,12 +174,19 @@ class POP3Form(Form):
 class IMAPForm(Form):
     GO_ON = b"+ OK\r\n"
 
+    def __init__(self) -> None:
+        self._utf8 = False
+
     def greeting(self, data: bytes) -> object:
         assert data.startswith(b"* OK "), data
         return self._kinds(data)
 
     def answer(self, event: Any, data: bytes, closed: bool) -> object:
-        responses = grammar.imap_responses(data)
+        if isinstance(event, imap.Request) and isinstance(event.command, Enable):
+            self._utf8 = self._utf8 or bool({"IMAP4REV2", "UTF8=ACCEPT"}.intersection(event.command.capabilities))
+        if isinstance(event, imap.Request) and isinstance(event.command, Unauthenticate):
+            self._utf8 = False
+        responses = grammar.imap_responses(data, utf8=self._utf8)
         last = responses[-1] if responses else b""
         tag: str | None = getattr(event, "tag", None)
         tagged = [response for response in responses if response[:2] not in (b"* ", b"+ ")]
@@ -205,7 +212,7 @@ class IMAPForm(Form):
         return lines
 
     def news(self, data: bytes) -> Sequence[object]:
-        assert all(response.startswith(b"* ") for response in grammar.imap_responses(data)), data
+        assert all(response.startswith(b"* ") for response in grammar.imap_responses(data, utf8=self._utf8)), data
         return self._kinds(data)
 
     def farewell(self, data: bytes) -> object:
@@ -218,9 +225,9 @@ class IMAPForm(Form):
             return isinstance(event.command, Authenticate | Idle)
         return isinstance(event, imap.AppendStarted | imap.AppendNext | imap.AuthResponse)
 
-    @staticmethod
-    def _kinds(data: bytes) -> list[tuple[list[bytes], int]]:
-        return [(response.split(maxsplit=3)[:2], len(response)) for response in grammar.imap_responses(data)]
+    def _kinds(self, data: bytes) -> list[tuple[list[bytes], int]]:
+        responses = grammar.imap_responses(data, utf8=self._utf8)
+        return [(response.split(maxsplit=3)[:2], len(response)) for response in responses]
 
 
 class Passwords(PasswordsOnly):
@@ -273,6 +280,7 @@ class House:
             workers=self.workers,
             clock=self.clock,
             appends=Appends(self.workers),
+            policy=IMAP(),
         )
         return self._reader(session, IMAPForm(), tls=tls)
 

@@ -78,6 +78,12 @@ class EchoSession:
             await self.channel.drain()
         elif event == b"crash":
             raise RuntimeError("a bug")
+        elif event in (b"login", b"logout"):
+            self.awaits_login = event == b"logout"
+        elif event == b"plain":
+            self.engine.output.append(b"plain!\n")
+            self.channel.stop_compression()
+            return
         elif event == b"quit":
             self.engine.output.append(b"bye\n")
             self.channel.close()
@@ -310,6 +316,26 @@ def test_a_client_that_does_not_log_in_is_closed_however_busy_it_is(served: Serv
         connection.dataReceived(b"a\n")
         served.clock.advance(1)
     assert transport.value().endswith(b"too slow\n")
+
+
+def test_who_logs_out_has_the_login_timeout_again(served: Served) -> None:
+    served.connection.dataReceived(b"login\n")
+    served.clock.advance(60)
+    served.connection.dataReceived(b"logout\n")
+    for _ in range(9):
+        served.connection.dataReceived(b"a\n")
+        served.clock.advance(1)
+    assert not served.transport.disconnecting
+    served.clock.advance(1)
+    assert served.sent().endswith(b"too slow\n")
+
+
+def test_who_logs_out_and_in_again_has_the_idle_timeout(served: Served) -> None:
+    served.connection.dataReceived(b"login\nlogout\nlogin\n")
+    served.clock.advance(99)
+    assert not served.transport.disconnecting
+    served.clock.advance(1)
+    assert served.sent().endswith(b"too slow\n")
 
 
 def test_connections_are_limited_by_address_and_given_back(served: Served) -> None:

@@ -136,6 +136,10 @@ class FakeChannel:
         self.flush()
         self.compressed = True
 
+    def stop_compression(self) -> None:
+        self.flush()
+        self.compressed = False
+
     def close(self) -> None:
         self.flush()
         self.closed = True

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from mailserver.imap.commands import (
+    comparator,
     compression,
     connection,
     enable,
@@ -24,6 +25,7 @@ from mailserver.imap.commands import (
     sort,
 )
 from mailserver.imap.commands.append import Append, append_head, append_next, replace_head, unfinished
+from mailserver.imap.commands.comparator import Comparator
 from mailserver.imap.commands.compression import Compress
 from mailserver.imap.commands.connection import (
     Authenticate,
@@ -34,6 +36,7 @@ from mailserver.imap.commands.connection import (
     Logout,
     Noop,
     StartTLS,
+    Unauthenticate,
 )
 from mailserver.imap.commands.enable import Enable
 from mailserver.imap.commands.fetch import Attribute, Fetch, Item, Section, Text
@@ -85,6 +88,7 @@ __all__ = [
     "Check",
     "Close",
     "Command",
+    "Comparator",
     "Compress",
     "Copy",
     "Create",
@@ -135,6 +139,7 @@ __all__ = [
     "Subscribe",
     "Text",
     "Thread",
+    "Unauthenticate",
     "Unselect",
     "append_next",
     "leaves",
@@ -148,6 +153,7 @@ Command = (
     | Capability
     | Check
     | Close
+    | Comparator
     | Compress
     | Copy
     | Create
@@ -177,6 +183,7 @@ Command = (
     | Store
     | Subscribe
     | Thread
+    | Unauthenticate
     | Unselect
 )
 
@@ -208,6 +215,8 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"STARTTLS": Grammar(connection.starttls, _BEFORE_LOGIN),
     b"AUTHENTICATE": Grammar(connection.authenticate, _BEFORE_LOGIN),
     b"LOGIN": Grammar(connection.login, _BEFORE_LOGIN),
+    b"UNAUTHENTICATE": Grammar(connection.unauthenticate, _AFTER_LOGIN),
+    b"COMPARATOR": Grammar(comparator.comparator, _AFTER_LOGIN),
     b"COMPRESS": Grammar(compression.compress, _AFTER_LOGIN),
     b"ENABLE": Grammar(enable.enable, _AFTER_LOGIN),
     b"IDLE": Grammar(connection.idle, _AFTER_LOGIN),

@@ -1,4 +1,4 @@
-"""APPEND and REPLACE (RFC 3501 §6.3.11, RFC 3502, RFC 3516; RFC 8508).
+"""APPEND and REPLACE (RFC 3501 §6.3.11, RFC 3502, RFC 3516, RFC 6855 §4; RFC 8508).
 
 Their message literals are not read here: they pass by the grammar.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from mailserver.imap.sequence import SequenceSet
 from mailserver.imap.syntax import Fault, Reader
 
+_UTF8 = re.compile(rb"UTF8 \((?=~)", re.IGNORECASE)
 _NUMBER = re.compile(rb"[1-9]\d{0,9}|\*")
 
 
@@ -20,6 +21,7 @@ class Append:
     """One message of an APPEND: the one whose literal follows.
 
     `internal_date` in seconds since the epoch; None: now. `size` in octets. `binary`: it comes as `literal8`.
+    `bracketed`: it is `UTF8 (literal8)`, so a bracket follows it.
     `replaced`: the one message that goes when this one is there (REPLACE), by its number or, with `by_uid`, its UID.
     """
 
@@ -28,6 +30,7 @@ class Append:
     internal_date: float | None
     size: int
     binary: bool = False
+    bracketed: bool = False
     replaced: SequenceSet | None = None
     by_uid: bool = False
 
@@ -60,7 +63,8 @@ def append_next(reader: Reader, mailbox: str, size: int) -> Append:
     if reader.looking_at(b'"'):
         internal_date = reader.date_time()
         reader.space()
-    return Append(mailbox, flags, internal_date, size, binary=reader.accept(b"~"))
+    bracketed = reader.optional(_UTF8) is not None
+    return Append(mailbox, flags, internal_date, size, binary=reader.accept(b"~"), bracketed=bracketed)
 
 
 def unfinished(reader: Reader, head: Callable[[Reader, int], Append | None]) -> Append:

@@ -209,9 +209,12 @@ def _label(name: bytes, part: tuple[int, ...], text: Text = Text.ALL, fields: tu
 def _with_partial(reader: Reader, section: Section) -> Section:
     if not reader.accept(b"<"):
         return section
-    first = reader.number()
+    first = reader.number64()
     reader.expect(b".")
-    partial = (first, reader.positive())
+    count = reader.number64()
+    if count == 0:
+        raise Fault("the number must not be zero")
+    partial = (first, count)
     reader.expect(b">")
     return replace(section, label=section.label + b"<%d>" % first, partial=partial)
 

@@ -45,7 +45,7 @@ def list_(reader: Reader) -> List:
     reader.space()
     extended = reader.looking_at(b"(")
     selecting = _selecting(reader) if extended else _NONE
-    reference = reader.mailbox()
+    reference = _reference(reader)
     reader.space()
     if reader.looking_at(b"("):
         extended = True
@@ -59,6 +59,11 @@ def list_(reader: Reader) -> List:
     reader.space()
     returned = dict(reader.listed(lambda: _returning(reader), "return options", empty=True))
     return List(reference, patterns, True, selecting, frozenset(returned), returned.get(_STATUS, ()))
+
+
+def _reference(reader: Reader) -> str:
+    """What a pattern begins with; it need not be a mailbox's name."""
+    return str(reader.mailbox())
 
 
 def _selecting(reader: Reader) -> frozenset[bytes]:
@@ -86,6 +91,6 @@ def _option(reader: Reader, known: frozenset[bytes]) -> bytes:
 
 def lsub(reader: Reader) -> ListSubscribed:
     reader.space()
-    reference = reader.mailbox()
+    reference = _reference(reader)
     reader.space()
     return ListSubscribed(reference, reader.pattern())

@@ -135,11 +135,12 @@ def leaves(key: Key) -> Iterator[Key]:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """`returns` None: the answer is SEARCH, not ESEARCH."""
+    """`returns` None: the answer is SEARCH, not ESEARCH. `codec`: of the charset that was named, if one was."""
 
     key: Key
     by_uid: bool
     returns: Returns | None = None
+    codec: str = ""
 
 
 _RECENT = HasFlag("\\Recent")
@@ -158,7 +159,7 @@ for _flag in ("\\Answered", "\\Deleted", "\\Draft", "\\Flagged", "\\Seen"):
 def search(reader: Reader, *, by_uid: bool = False) -> Search:
     wanted = returns(reader)
     reader.space()
-    codec = "utf-8"  # 8-bit text without CHARSET is taken when it is UTF-8
+    codec = ""
     start = reader.position
     if (word := reader.optional(_WORD)) and word[0].upper() == b"CHARSET":
         reader.space()
@@ -166,7 +167,8 @@ def search(reader: Reader, *, by_uid: bool = False) -> Search:
         reader.space()
     else:
         reader.position = start
-    return Search(criteria(reader, codec), by_uid, wanted)
+    # 8-bit text without CHARSET is taken when it is UTF-8
+    return Search(criteria(reader, codec or "utf-8"), by_uid, wanted, codec)
 
 
 def charset(reader: Reader, returns: Returns | None = None) -> str:
@@ -250,7 +252,7 @@ class _Keys:
         return Saved(relation, self._reader.date())
 
     def sized(self, *, larger: bool) -> Key:
-        return Sized(larger, self._reader.number())
+        return Sized(larger, self._reader.number64())
 
     def object_id(self, *, thread: bool) -> Key:
         return HasId(self._reader.match(_OBJECT_ID, "object identifier")[0].decode(), thread)

@@ -31,6 +31,7 @@ class Sort:
     key: Key
     by_uid: bool
     returns: Returns | None = None
+    codec: str = "utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Thread:
     algorithm: Algorithm
     key: Key
     by_uid: bool
+    codec: str = "utf-8"
 
 
 def sort(reader: Reader, *, by_uid: bool = False) -> Sort:
@@ -50,7 +52,7 @@ def sort(reader: Reader, *, by_uid: bool = False) -> Sort:
     first: dict[By, Criterion] = {}
     for criterion in listed:
         first.setdefault(criterion.by, criterion)
-    return Sort(tuple(first.values()), criteria(reader, codec), by_uid, wanted)
+    return Sort(tuple(first.values()), criteria(reader, codec), by_uid, wanted, codec)
 
 
 def _criterion(reader: Reader) -> Criterion:
@@ -72,4 +74,4 @@ def thread(reader: Reader, *, by_uid: bool = False) -> Thread:
     reader.space()
     codec = charset(reader)
     reader.space()
-    return Thread(algorithm, criteria(reader, codec), by_uid)
+    return Thread(algorithm, criteria(reader, codec), by_uid, codec)

@@ -10,6 +10,7 @@ On failure A mailbox that does not exist is told before the message is sent, wit
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator
 
 from mailserver.imap import AppendEnded, AppendNext, AppendStarted, Event, LiteralChunk, compress
@@ -17,7 +18,10 @@ from mailserver.imap.commands import Append
 from mailserver.mail import Content
 from mailserver.sessions.imap.appends import Job, Stored
 from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap.names import correct_name
 from mailserver.store import AccountStore, Addition, Mailbox, MessageGone, NoSuchMailbox
+
+_HEADER_END = re.compile(rb"\n\r?\n")
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +70,8 @@ class Incoming:
     async def _finish(self, tag: str) -> None:
         core = self._core
         additions = list(_additions(self._keep(), self._heads))
+        if core.policy.utf8_only_when_enabled and not core.engine.utf8:
+            await core.workers.run(_only_ascii, additions)
         try:
             if self._replaced is None:
                 validity, uids = await core.appends.store(Job(core.account, self._heads[0].mailbox, additions))
@@ -80,6 +86,7 @@ class Incoming:
         code = f"APPENDUID {validity} {compress(uids)}"
         if self._replaced is not None:
             core.engine.status("OK", "The new message is there", code)  # RFC 8508 §4.3: before the expunge
+        await correct_name(core, self._heads[0].mailbox, self._heads[0].mailbox)
         await core.glance()
         core.tell_news(expunges=True)
         replaced = self._replaced is not None
@@ -95,6 +102,20 @@ def _additions(content: Content, heads: Iterable[Append]) -> Iterator[Addition]:
     for head in heads:
         yield Addition(content.piece(start, head.size), head.flags, head.internal_date)
         start += head.size
+
+
+def _only_ascii(additions: Iterable[Addition]) -> None:
+    """Blocking. Raises Refused where a header is not ASCII (RFC 6855 §4)."""
+    for addition in additions:
+        tail = b"\n"  # the blank line may be the first
+        for chunk in addition.content.chunks():
+            joint = tail + chunk
+            end = _HEADER_END.search(joint)
+            if not joint[: end.start() if end else None].isascii():
+                raise Refused("ENABLE UTF8=ACCEPT comes before messages whose header is not ASCII", "CANNOT")
+            if end:
+                break
+            tail = joint[-2:]
 
 
 def _replace(mailbox: Mailbox, uid: int, account: AccountStore, name: str, addition: Addition) -> Stored:

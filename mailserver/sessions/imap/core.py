@@ -15,8 +15,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-from mailserver.config.model import Limits
-from mailserver.imap import SEPARATOR, Event, SequenceSet, ServerConnection
+from mailserver.config.model import IMAP, Limits
+from mailserver.imap import Event, SequenceSet, ServerConnection
 from mailserver.imap import Limits as EngineLimits
 from mailserver.imap.sequence import LARGEST
 from mailserver.mail import Address
@@ -36,6 +36,7 @@ from mailserver.store import (
     OverQuota,
     SpecialUseRefused,
     StoreError,
+    TooManyKeywords,
 )
 
 log = logging.getLogger(__name__)
@@ -54,13 +55,14 @@ class Refused(Exception):
         self.status = status
 
 
-# RFC 5530 §3, RFC 6154 §3. The more special comes first.
+# RFC 5530 §3, RFC 6154 §3, RFC 9051 §7.1. The more special comes first.
 _CODES: tuple[tuple[type[StoreError], str], ...] = (
     (NoSuchMailbox, "NONEXISTENT"),
     (MailboxExists, "ALREADYEXISTS"),
-    (MailboxHasChildren, "CANNOT"),
+    (MailboxHasChildren, "HASCHILDREN"),
     (SpecialUseRefused, "USEATTR"),
     (InvalidName, "CANNOT"),
+    (TooManyKeywords, "LIMIT"),
     (InvalidFlag, "CANNOT"),
     (OverQuota, "OVERQUOTA"),
     (StoreError, "UNAVAILABLE"),
@@ -103,7 +105,7 @@ class Selected:
             view.take(changes)
         else:
             view.compare(self.mailbox.listing())
-        if len(view) > before:
+        if len(view) > before and not view.rev2:
             view.add_recent(self.mailbox.peek_recent() if self.read_only else self.mailbox.claim_recent())
 
 
@@ -133,12 +135,10 @@ class Core:
         clock: Clock,
         tls_available: bool,
         appends: Appends,
-        separator: str = SEPARATOR,
+        policy: IMAP,
     ) -> None:
         """`open_account` may block; `appends` is shared by all sessions. Large messages lie in `spool`, nameless,
         while they are appended.
-
-        `separator` stands between the parts of a mailbox name as the client knows it.
         """
         self.channel = channel
         self.hostname = hostname
@@ -150,14 +150,15 @@ class Core:
         self.tls_available = tls_available
         self.spool = spool
         self.appends = appends
+        self.policy = policy
         self.engine = ServerConnection(
             EngineLimits(line=limits.imap_line, literal=limits.imap_literal, message=limits.message_size),
-            separator,
+            policy.separator,
         )
         self.user: Address | None = None
         self.errors = 0
         self.enabled: set[str] = set()
-        """Capabilities that change what the client is told (RFC 5161)."""
+        """Capabilities, in upper case, that change what the client is told (RFC 5161)."""
         self._ongoing: Ongoing | None = None
         self._account: AccountStore | None = None
         self._selected: Selected | None = None
@@ -190,6 +191,12 @@ class Core:
 
     def log_in(self, user: Address, account: AccountStore) -> None:
         self.user, self._account = user, account
+
+    async def log_out(self) -> None:
+        """Forgets all that belongs to the user, and what was enabled for it."""
+        self.user = self._account = None
+        self.enabled.clear()
+        await self.release()
 
     def begin(self, ongoing: Ongoing) -> None:
         self._ongoing = ongoing
@@ -305,6 +312,22 @@ class Core:
         self.enabled.add("QRESYNC")
         if self._selected is not None:
             self._selected.view.qresync = True
+
+    @property
+    def rev2(self) -> bool:
+        """The client speaks IMAP4rev2 (RFC 9051, Appendix A)."""
+        return "IMAP4REV2" in self.enabled
+
+    def enable_rev2(self) -> None:
+        self.enabled.add("IMAP4REV2")
+        self.engine.utf8 = True
+        if self._selected is not None:
+            self._selected.view.speak_rev2()
+
+    def enable_utf8(self) -> None:
+        """Mailbox names and quoted strings are in UTF-8 from now on (RFC 6855, RFC 9755)."""
+        self.enabled.add("UTF8=ACCEPT")
+        self.engine.utf8 = True
 
     def require_qresync(self) -> None:
         """Raises Refused."""

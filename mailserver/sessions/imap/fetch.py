@@ -194,8 +194,10 @@ class _Fetching:
         """Of the messages that became \\Seen by this: what is told of new flags, where it was not asked for."""
         seen = {message.uid for message in batch.seen}
         wanted = [Attribute.FLAGS]
+        if self._view.condstore or self._view.rev2:
+            wanted.append(Attribute.UID)
         if self._view.condstore:
-            wanted += [Attribute.UID, Attribute.MODSEQ]
+            wanted.append(Attribute.MODSEQ)
         news = [b""] * len(batch.uids)
         for pattern, values in (self._column(item) for item in wanted if item not in self._items):
             news = [told + b" " + pattern % value for told, value in zip(news, values(batch), strict=True)]

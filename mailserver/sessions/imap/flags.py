@@ -13,6 +13,7 @@ from mailserver.imap import compress
 from mailserver.imap.commands import FlagAction, Store
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.view import Flags, View
+from mailserver.store import TooManyKeywords
 
 BATCH = 5000
 
@@ -20,6 +21,7 @@ BATCH = 5000
 async def store(core: Core, tag: str, command: Store) -> None:
     selected = core.writable
     view, mailbox = selected.view, selected.mailbox
+    with_uids = command.by_uid or core.rev2
     since, bound = command.unchanged_since, None
     known = None
     if since is not None:
@@ -35,12 +37,16 @@ async def store(core: Core, tag: str, command: Store) -> None:
         batch = allowed[start : start + BATCH]
         uids = view.uids_of(batch)
         expected = {flags: applied(flags, command.action, command.flags) for flags in set(view.flags_of(batch))}
-        updated = await core.workers.run(mailbox.update_flags, uids, command.action, command.flags, bound)
+        try:
+            updated = await core.workers.run(mailbox.update_flags, uids, command.action, command.flags, bound)
+        except TooManyKeywords:
+            core.engine.status("OK", "There is room for no more", view.lasting_code(new=False))  # RFC 9051 §7.1
+            raise
         done.update(message.uid for message in updated)
         told = view.told(updated)
         telling = [number for number, before, flags in told if not command.silent or flags != expected[before]]
         core.untagged(view.keyword_news(message.flags for message in updated))
-        core.untagged(view.flag_answers(telling, with_uids=command.by_uid))
+        core.untagged(view.flag_answers(telling, with_uids=with_uids))
         if view.condstore and command.silent:
             spoken = set(telling)
             core.untagged(view.modseq_answers([number for number, _, _ in told if number not in spoken]))
@@ -53,7 +59,7 @@ async def store(core: Core, tag: str, command: Store) -> None:
         if since is not None and uid not in done and uid not in gone
     ]
     core.untagged(view.keyword_news(view.flags_of(modified)))
-    core.untagged(view.flag_answers(modified, with_uids=command.by_uid))
+    core.untagged(view.flag_answers(modified, with_uids=with_uids))
     code = "EXPUNGEISSUED" if gone else None
     if modified:
         code = f"MODIFIED {compress(view.uids_of(modified) if command.by_uid else modified)}"

@@ -13,14 +13,15 @@ On failure A mailbox whose STATUS the disk refuses is listed without it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
-from mailserver.imap import SEPARATOR, Pattern, responses
+from mailserver.imap import SEPARATOR, Pattern
 from mailserver.imap.commands import List, ListSubscribed
 from mailserver.imap.commands.listing import RECURSIVE, SPECIAL_USE, SUBSCRIBED
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.mailboxes import status_data
+from mailserver.sessions.imap.names import list_response, separator, spellings
 from mailserver.store import AccountStore, Folder, NoSuchMailbox, StoreError
 
 log = logging.getLogger(__name__)
@@ -38,9 +39,9 @@ class _Line:
 
 async def list_(core: Core, tag: str, command: List) -> None:
     if not command.extended and not command.patterns[0]:
-        core.engine.untagged(b"LIST (\\Noselect) " + _separator(core) + b' ""')
+        core.engine.untagged(b"LIST (\\Noselect) " + separator(core) + b' ""')
     else:
-        pattern = Pattern(*(command.reference + text for text in command.patterns if text))
+        pattern = Pattern(*spellings(core, *(command.reference + text for text in command.patterns if text)))
         folders, subscribed = await core.workers.run(_known, core.account, command)
         found = _extended(command, pattern, folders, subscribed) if command.extended else _plain(pattern, folders)
         for line in found:
@@ -94,20 +95,10 @@ async def _tell(core: Core, command: List, line: _Line) -> None:
         except StoreError as error:
             log.info("session=%s the status of a mailbox: %s", core.channel.id, error)
     attributes = [b"\\NonExistent" if command.extended else b"\\Noselect"] if missing else []
-    attributes.append(b"\\HasChildren" if folder.has_children else b"\\HasNoChildren")
-    attributes += [use.encode() for use in sorted(folder.special_use)]
-    if line.subscribed:
-        attributes.append(b"\\Subscribed")
-    words = [b"LIST", b"(" + b" ".join(attributes) + b")", _separator(core), core.engine.mailbox(folder.name)]
-    if line.below:
-        words.append(b'("CHILDINFO" ("' + b'" "'.join(line.below) + b'"))')
-    core.engine.untagged(b" ".join(words))
+    item = b'("CHILDINFO" ("' + b'" "'.join(line.below) + b'"))' if line.below else b""
+    core.engine.untagged(list_response(core, folder, attributes, subscribed=line.subscribed, item=item))
     if status is not None:
         core.engine.untagged(status)
-
-
-def _separator(core: Core) -> bytes:
-    return responses.string(core.engine.separator.encode())
 
 
 def _parents(name: str) -> list[str]:
@@ -117,18 +108,18 @@ def _parents(name: str) -> list[str]:
 
 async def list_subscribed(core: Core, tag: str, command: ListSubscribed) -> None:
     names = await core.workers.run(core.account.subscriptions)
-    for name, attributes in _subscribed(names, command.reference + command.pattern):
-        line = b"LSUB (%b) %b %b" % (attributes, _separator(core), core.engine.mailbox(name))
+    for name, attributes in _subscribed(names, spellings(core, command.reference + command.pattern)):
+        line = b"LSUB (%b) %b %b" % (attributes, separator(core), core.engine.mailbox(name))
         core.engine.untagged(line)
         await core.drain_if_much()
     core.engine.done(tag, "OK", "Listed")
 
 
-def _subscribed(names: list[str], text: str) -> Iterator[tuple[str, bytes]]:
+def _subscribed(names: list[str], texts: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     r"""Subscribed names; for a pattern with `%` also parents of those, as \Noselect (§6.3.9)."""
-    pattern = Pattern(text)
+    pattern = Pattern(*texts)
     found = {name: b"" for name in names if pattern.matches(name)}
-    if text.endswith("%"):
+    if texts[0].endswith("%"):
         for name in names:
             for parent in _parents(name):
                 if parent not in found and pattern.matches(parent):

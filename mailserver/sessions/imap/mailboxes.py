@@ -1,18 +1,20 @@
 """CREATE, DELETE, RENAME, SUBSCRIBE, STATUS, NAMESPACE (RFC 3501 §6.3; RFC 2342, 6154, 7889, 8438, 8474, 9208).
 
-Promises   Names reach the store decoded and leave encoded.
+Promises   Names reach the store decoded and leave encoded. Who speaks IMAP4rev2 is told a name that is not as it was
+           written.
 On failure What the store refuses is answered with the codes of RFC 5530.
 """
 
 from __future__ import annotations
 
-from mailserver.imap import responses
 from mailserver.imap.commands import Create, Delete, Namespace, Rename, Status, Subscribe
 from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap.names import correct_name, separator
 
 
 async def create(core: Core, tag: str, command: Create) -> None:
     mailbox_id = await core.workers.run(core.account.create, command.mailbox, command.special_use)
+    await correct_name(core, command.mailbox, command.mailbox)
     core.engine.done(tag, "OK", "Created", f"MAILBOXID ({mailbox_id})")
 
 
@@ -20,11 +22,14 @@ async def delete(core: Core, tag: str, command: Delete) -> None:
     if command.mailbox == "INBOX":
         raise Refused("INBOX cannot be deleted", "CANNOT")
     await core.workers.run(core.account.delete, command.mailbox)
+    await correct_name(core, command.mailbox, command.mailbox)
     core.engine.done(tag, "OK", "Deleted")
 
 
 async def rename(core: Core, tag: str, command: Rename) -> None:
     await core.workers.run(core.account.rename, command.mailbox, command.new_name)
+    # INBOX is still there
+    await correct_name(core, command.new_name if command.mailbox == "INBOX" else command.mailbox, command.new_name)
     core.engine.done(tag, "OK", "Renamed")
 
 
@@ -35,7 +40,7 @@ async def subscribe(core: Core, tag: str, command: Subscribe) -> None:
 
 
 async def namespace(core: Core, tag: str, _command: Namespace) -> None:
-    core.engine.untagged(b'NAMESPACE (("" ' + responses.string(core.engine.separator.encode()) + b")) NIL NIL")
+    core.engine.untagged(b'NAMESPACE (("" ' + separator(core) + b")) NIL NIL")
     core.engine.done(tag, "OK", "Namespaces listed")
 
 

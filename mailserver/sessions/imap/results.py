@@ -63,6 +63,8 @@ def answer(
 
     `with_modseq`: the highest MODSEQ of what is told as well (RFC 7162 §3.1.5, §3.1.6, §3.1.10).
     """
+    if core.rev2 and name == "SEARCH":
+        returns = returns or Returns()  # RFC 9051 §6.4.4 knows no SEARCH response
     found = uids if by_uid else numbers
     told = numbers if returns is None else kept(returns, numbers)
     highest = max(core.selected.view.modseqs_of(sorted(told)), default=0) if with_modseq else 0

@@ -40,7 +40,7 @@ from mailserver.imap.commands import (
 )
 from mailserver.imap.sequence import Range
 from mailserver.message import Phrase, fields, first
-from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.core import Core, Refused
 from mailserver.sessions.imap.reading import header_batches
 from mailserver.sessions.imap.results import answer, saving
 from mailserver.sessions.imap.view import View
@@ -270,6 +270,7 @@ class Matches(NamedTuple):
 
 
 async def search(core: Core, tag: str, command: Search) -> None:
+    only_utf8(core, command.codec, allowed="")
     with_modseq, by_number = asks_of(core, command.key)
     core.catch_up()
     with saving(core, command.returns):
@@ -286,6 +287,12 @@ async def search(core: Core, tag: str, command: Search) -> None:
     )
     core.tell_news(expunges=command.by_uid and not by_number)
     core.engine.done(tag, "OK", "Searched", None if found.complete else "EXPUNGEISSUED")
+
+
+def only_utf8(core: Core, codec: str, *, allowed: str = "utf-8") -> None:
+    """After ENABLE UTF8=ACCEPT no charset is named but what must be (RFC 6855 §3, RFC 9755 §3). Raises Refused."""
+    if "UTF8=ACCEPT" in core.enabled and codec != allowed:
+        raise Refused("with UTF8=ACCEPT all text is UTF-8: name no other charset", status="BAD")
 
 
 def asks_of(core: Core, key: Key) -> tuple[bool, bool]:

@@ -1,5 +1,5 @@
 """SELECT, EXAMINE, CHECK, CLOSE, UNSELECT, EXPUNGE (RFC 3501 §6.3.1, §6.4; RFC 3691; RFC 4315; RFC 7162 §3.1.8,
-§3.2; RFC 8474).
+§3.2; RFC 8474; RFC 9051 §6.3.2).
 
 Promises   CLOSE expunges without a word, EXPUNGE tells of each message; neither touches a mailbox opened by EXAMINE.
            UID EXPUNGE removes what is both named and deleted, nothing else.
@@ -7,20 +7,23 @@ Promises   CLOSE expunges without a word, EXPUNGE tells of each message; neither
 
 from __future__ import annotations
 
-from mailserver.imap import responses
 from mailserver.imap.commands import Check, Close, Expunge, Select, Unselect
 from mailserver.sessions.imap.core import Core, Selected
+from mailserver.sessions.imap.names import announcement, spelled
 from mailserver.sessions.imap.resync import resynchronize
 from mailserver.sessions.imap.view import View
 from mailserver.store import AccountStore, Mailbox
 
 
-def _open(account: AccountStore, name: str, read_only: bool) -> tuple[Mailbox, View]:
+def _open(account: AccountStore, name: str, read_only: bool, rev2: bool) -> tuple[Mailbox, View]:
     """Blocking."""
     mailbox = account.open(name)
     try:
         view = View(mailbox.listing())
-        view.add_recent(mailbox.peek_recent() if read_only else mailbox.claim_recent())
+        if rev2:
+            view.speak_rev2()
+        else:
+            view.add_recent(mailbox.peek_recent() if read_only else mailbox.claim_recent())
     except BaseException:
         mailbox.close()
         raise
@@ -35,13 +38,15 @@ async def select(core: Core, tag: str, command: Select) -> None:
         core.require_qresync()
     if command.condstore:
         core.enable_condstore()
-    mailbox, view = await core.workers.run(_open, core.account, command.mailbox, command.read_only)
+    listed = await announcement(core, command.mailbox, spelled(command.mailbox)) if core.rev2 else None
+    mailbox, view = await core.workers.run(_open, core.account, command.mailbox, command.read_only, core.rev2)
     selected = Selected(mailbox, view, command.read_only)
     core.select(selected)
     engine = core.engine
     core.untagged(view.greeting())
-    unseen = view.first_unseen()
-    if unseen is not None:
+    if listed is not None:
+        engine.untagged(listed)
+    elif (unseen := view.first_unseen()) is not None:
         engine.status("OK", "First unseen", f"UNSEEN {unseen}")
     engine.status("OK", "UIDs are valid", f"UIDVALIDITY {mailbox.uidvalidity}")
     engine.status("OK", "Next UID", f"UIDNEXT {mailbox.uidnext}")
@@ -50,8 +55,7 @@ async def select(core: Core, tag: str, command: Select) -> None:
     if command.read_only:
         engine.status("OK", "No flags can be changed", "PERMANENTFLAGS ()")
     else:
-        lasting = responses.flag_list(frozenset(responses.SYSTEM_FLAGS) | view.keywords | {"\\*"}).decode()
-        engine.status("OK", "Flags that last", f"PERMANENTFLAGS {lasting}")
+        engine.status("OK", "Flags that last", view.lasting_code(new=True))
     if command.resync is not None:
         await resynchronize(core, selected, command.resync)
     if command.read_only:

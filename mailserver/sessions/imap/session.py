@@ -28,6 +28,7 @@ from mailserver.imap import (
 from mailserver.policy.connections import Refusal
 from mailserver.sessions.imap import (
     append,
+    comparator,
     copying,
     enabling,
     fetch,
@@ -44,6 +45,7 @@ from mailserver.sessions.imap import (
     thread,
 )
 from mailserver.sessions.imap.core import Core, Refused, failure
+from mailserver.sessions.imap.names import meant
 from mailserver.store import StoreError
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.Capability: login.capability,
     commands.Check: selection.check,
     commands.Close: selection.close,
+    commands.Comparator: comparator.comparator,
     commands.Compress: login.compress,
     commands.Copy: copying.copy,
     commands.Create: mailboxes.create,
@@ -82,6 +85,7 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.Store: flags.store,
     commands.Subscribe: mailboxes.subscribe,
     commands.Thread: thread.thread,
+    commands.Unauthenticate: login.unauthenticate,
     commands.Unselect: selection.unselect,
 }
 
@@ -126,11 +130,11 @@ class IMAPSession(Core):
         try:
             match event:
                 case Request(tag, command):
-                    await HANDLERS[type(command)](self, tag, command)
+                    await HANDLERS[type(command)](self, tag, await meant(self, command))
                     if not self.awaits_login:
                         self.errors = 0  # a client may try now and then what this server does not know
-                case AppendStarted():
-                    await append.start(self, event)
+                case AppendStarted(tag, command):
+                    await append.start(self, AppendStarted(tag, await meant(self, command)))
                 case _:
                     await self.ongoing.go_on(event)
         except (StoreError, Refused) as error:

@@ -15,7 +15,7 @@ from mailserver.imap.commands import Criterion, Sort
 from mailserver.imap.commands.sort import By
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.results import answer, saving
-from mailserver.sessions.imap.search import FIRST_BATCH, asks_of, matches, next_size
+from mailserver.sessions.imap.search import FIRST_BATCH, asks_of, matches, next_size, only_utf8
 from mailserver.store import ColumnName, Mailbox, SortName
 
 _NAMES: Mapping[By, SortName] = {
@@ -32,6 +32,7 @@ _NAMES: Mapping[By, SortName] = {
 
 
 async def sort(core: Core, tag: str, command: Sort) -> None:
+    only_utf8(core, command.codec)
     with_modseq, by_number = asks_of(core, command.key)
     core.catch_up()
     selected = core.selected

@@ -12,7 +12,7 @@ from mailserver.imap.commands import Thread
 from mailserver.imap.commands.sort import Algorithm
 from mailserver.message import Forest, ordered_subject, references, refs
 from mailserver.sessions.imap.core import Core
-from mailserver.sessions.imap.search import asks_of, matches
+from mailserver.sessions.imap.search import asks_of, matches, only_utf8
 from mailserver.sessions.imap.sort import learn
 from mailserver.store import THREADING, Mailbox
 
@@ -20,6 +20,7 @@ _CLOSE = -1
 
 
 async def thread(core: Core, tag: str, command: Thread) -> None:
+    only_utf8(core, command.codec)
     _, by_number = asks_of(core, command.key)
     core.catch_up()
     selected = core.selected

@@ -23,6 +23,9 @@ from mailserver.store import Changes, Flagged, Listing
 
 Flags = frozenset[str]
 
+REV2_KEYWORDS = frozenset({"$Forwarded", "$Junk", "$MDNSent", "$NotJunk", "$Phishing"})
+"""Those that RFC 9051 §2.3.2 names: its clients are told of them in each mailbox."""
+
 
 class View:
     """`uids[n - 1]`, `flags[n - 1]` and `modseqs[n - 1]` are those of the message with sequence number n, for others to
@@ -42,6 +45,8 @@ class View:
         """News of flags have UID and MODSEQ (RFC 7162 §3.2.4)."""
         self.qresync = False
         """VANISHED is told in place of EXPUNGE (§3.2.10)."""
+        self.rev2 = False
+        r"""The client speaks IMAP4rev2: nothing is \Recent (RFC 9051, Appendix E)."""
         self.gone: set[int] = set()
         """UIDs that have vanished, which the client does not know yet."""
         self._recent = array("I")  # ascending; some may not be in the view
@@ -185,8 +190,15 @@ class View:
 
     def add_recent(self, uids: Iterable[int]) -> None:
         r"""UIDs that are \Recent in this session; they may be of messages that the view has not taken in yet."""
+        assert not self.rev2
         self._recent = array("I", sorted({*self._recent, *uids}))
         self._recent_count = None
+
+    def speak_rev2(self) -> None:
+        self.rev2 = True
+        self._recent = array("I")
+        self._recent_count = self._recent_told = 0
+        self.keywords |= REV2_KEYWORDS
 
     def recent_count(self) -> int:
         """Counted only after a change: each command asks, and after an import all messages may be recent."""
@@ -227,7 +239,13 @@ class View:
     def greeting(self) -> list[bytes]:
         """FLAGS, EXISTS and RECENT for SELECT."""
         self._recent_told = self.recent_count()
-        return [self._known_flags(), b"%d EXISTS" % len(self), b"%d RECENT" % self._recent_told]
+        greeting = [self._known_flags(), b"%d EXISTS" % len(self)]
+        return greeting if self.rev2 else [*greeting, b"%d RECENT" % self._recent_told]
+
+    def lasting_code(self, *, new: bool) -> str:
+        r"""PERMANENTFLAGS. `new`: there may be more keywords, by `\*`."""
+        flags = frozenset(responses.SYSTEM_FLAGS) | self.keywords | ({"\\*"} if new else set())
+        return f"PERMANENTFLAGS {responses.flag_list(flags).decode()}"
 
     def news(self, *, expunges: bool) -> list[bytes]:
         """Untagged responses for all that is new, without `* ` and line end."""

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mailserver.config.model import IMAP
 from mailserver.imap import Pattern
 from mailserver.imap.patterns import exchanged
 from tests.support.imap import Client, Server
@@ -79,7 +80,7 @@ def test_names_beyond_ascii(client: Client) -> None:
         ('CREATE ""', b"t NO [CANNOT]"),
         ("DELETE inbox", b"t NO [CANNOT]"),
         ("DELETE none", b"t NO [NONEXISTENT]"),
-        ("DELETE parent", b"t NO [CANNOT]"),
+        ("DELETE parent", b"t NO [HASCHILDREN]"),
         ("RENAME none new", b"t NO [NONEXISTENT]"),
         ("RENAME there parent/child", b"t NO [ALREADYEXISTS]"),
         ("RENAME there INBOX", b"t NO [ALREADYEXISTS]"),
@@ -169,7 +170,7 @@ def _furnished(factory: pytest.TempPathFactory) -> Client:
 
 
 def with_separator(tmp_path: Path, separator: str) -> Client:
-    return Server(tmp_path, separator=separator).login()
+    return Server(tmp_path, policy=IMAP.model_validate({"separator": separator})).login()
 
 
 @pytest.mark.parametrize("separator", [".", "|", "^", "\\"])

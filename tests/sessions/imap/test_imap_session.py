@@ -108,7 +108,7 @@ def test_authenticate_login(server: Server) -> None:
 def test_authenticate_fails_in_every_way_it_can(server: Server) -> None:
     client = server.connect()
     assert client.command(f"AUTHENTICATE PLAIN {plain(password='x')}").startswith(b"t NO [AUTHENTICATIONFAILED]")
-    assert client.command(f"AUTHENTICATE PLAIN {plain(authorize_as='bob')}").startswith(b"t NO [AUTHENTICATIONFAILED]")
+    assert client.command(f"AUTHENTICATE PLAIN {plain(authorize_as='bob')}").startswith(b"t NO [AUTHORIZATIONFAILED]")
     assert client.command("AUTHENTICATE GSSAPI").startswith(b"t NO")
     assert client.command("AUTHENTICATE PLAIN AA==").startswith(b"t NO")
     client.command("AUTHENTICATE PLAIN")
