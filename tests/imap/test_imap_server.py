@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mailserver.imap import (
     AppendEnded,
     AppendNext,
+    AppendPart,
     AppendStarted,
     AuthResponse,
     Event,
@@ -53,7 +54,7 @@ class Driver:
                 self.engine.reject(event)
             case AppendStarted(tag) if not self.take_append:
                 self.engine.done(tag, "NO", "refused")
-            case AppendStarted() | AppendNext():
+            case AppendStarted() | AppendNext() | AppendPart():
                 self.engine.accept()
             case Request(_, Idle()):
                 self.engine.idling()

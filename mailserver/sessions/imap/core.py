@@ -188,6 +188,10 @@ class Core:
         """Octets of the largest message that APPEND takes, as far as the protocol's numbers go (RFC 7889)."""
         return min(self.limits.message_size, LARGEST)
 
+    def is_user(self, name: str) -> bool:
+        """Whether it is a name that this user logs in with."""
+        return self.user is not None and self.authenticator.directory.account_of(name) == self.user
+
     def log_in(self, user: Address, account: AccountStore) -> None:
         self.user, self._account = user, account
 

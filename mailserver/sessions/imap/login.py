@@ -29,6 +29,7 @@ _AFTER_LOGIN = (
     "NAMESPACE",
     "UIDPLUS",
     "MULTIAPPEND",
+    "CATENATE",
     "BINARY",
     "PREVIEW",
     "SAVEDATE",

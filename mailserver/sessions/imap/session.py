@@ -15,6 +15,7 @@ from typing import Any
 from mailserver.imap import (
     AppendEnded,
     AppendNext,
+    AppendPart,
     AppendStarted,
     AuthResponse,
     Event,
@@ -117,7 +118,15 @@ class IMAPSession(Core):
         await self.drain_if_much()
 
     async def _answer(
-        self, event: Request | AppendStarted | AppendNext | LiteralChunk | AppendEnded | AuthResponse | IdleEnded
+        self,
+        event: Request
+        | AppendStarted
+        | AppendNext
+        | AppendPart
+        | LiteralChunk
+        | AppendEnded
+        | AuthResponse
+        | IdleEnded,
     ) -> None:
         try:
             match event:
