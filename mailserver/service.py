@@ -384,6 +384,7 @@ class MailServer(MultiService):
             tls_available=tls_available,
             appends=self._appends,
             separator=self._configuration.imap.separator,
+            submitters=frozenset(map(parse_mailbox, self._configuration.imap.submission_servers)),
         )
 
     def _open_account(self, address: Address) -> AccountStore:

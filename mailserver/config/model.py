@@ -167,12 +167,26 @@ class Limits(Section):
     imap_timeout: Duration = Field(default=30 * MINUTE, description="idle time of IMAP; RFC 3501 asks for 30 min")
 
 
+def parse_account(text: str) -> str:
+    """An address."""
+    try:
+        parse_mailbox(text)
+    except AddressError as error:
+        raise ValueError(f"is not an address: {error}") from None
+    return text
+
+
 class IMAP(Section):
     """What IMAP clients see."""
 
     separator: Literal["/", ".", "\\", "|", "^"] = Field(
         default="/",
         description="stands between the parts of a mailbox name, which have no `.`; `/` and another one change places",
+    )
+    submission_servers: tuple[Annotated[str, AfterValidator(parse_account)], ...] = Field(
+        default=(),
+        description="accounts that submission servers log in to: to them URLs are open that are authorised for "
+        "submission (RFC 4467)",
     )
 
 

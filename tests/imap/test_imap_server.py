@@ -313,6 +313,7 @@ ARGUMENTS = {
     b"GETQUOTA": b" x", b"GETQUOTAROOT": b" x", b"SETQUOTA": b" x ()",
     b"UID MOVE": b" 1 x", b"COMPRESS": b" DEFLATE", b"REPLACE": b" 1 x {1+}\r\ny",
     b"UID REPLACE": b" 1 x {1+}\r\ny", b"ENABLE": b" X",
+    b"GENURLAUTH": b" x INTERNAL", b"URLFETCH": b" x",
 }  # fmt: skip
 
 

@@ -43,6 +43,7 @@ class Server:
     passwords: Passwords = field(default_factory=Passwords)
     limits: Limits = field(default_factory=Limits)
     separator: str = "/"
+    submitters: frozenset[Address] = frozenset()
 
     def __post_init__(self) -> None:
         self.store = Store(self.root, hostname="mail.example.test")
@@ -63,6 +64,7 @@ class Server:
             tls_available=tls_available,
             appends=Appends(workers),
             separator=self.separator,
+            submitters=self.submitters,
         )
         channel.engine = session.engine
         client = Client(session, channel)
@@ -70,9 +72,9 @@ class Server:
         client.greeting = client.say(b"")
         return client
 
-    def login(self, *, select: str = "") -> Client:
+    def login(self, user: str = "alice", *, select: str = "") -> Client:
         client = self.connect()
-        assert client.command("LOGIN alice secret").endswith(b"Logged in\r\n")
+        assert client.command(f"LOGIN {user} secret").endswith(b"Logged in\r\n")
         if select:
             assert b"OK [READ-" in client.command(f"SELECT {select}")
         return client

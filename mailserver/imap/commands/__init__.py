@@ -22,6 +22,7 @@ from mailserver.imap.commands import (
     quota,
     search,
     sort,
+    urlauth,
 )
 from mailserver.imap.commands.append import (
     Append,
@@ -82,6 +83,7 @@ from mailserver.imap.commands.search import (
     leaves,
 )
 from mailserver.imap.commands.sort import Criterion, Sort, Thread
+from mailserver.imap.commands.urlauth import FetchURLs, GenerateURLs, ResetKey, text_of
 from mailserver.imap.states import State
 from mailserver.imap.syntax import Fault, Reader
 
@@ -105,7 +107,9 @@ __all__ = [
     "Enable",
     "Expunge",
     "Fetch",
+    "FetchURLs",
     "FlagAction",
+    "GenerateURLs",
     "GetMetadata",
     "GetQuota",
     "GetQuotaRoot",
@@ -130,6 +134,7 @@ __all__ = [
     "Or",
     "Partial",
     "Rename",
+    "ResetKey",
     "Resync",
     "Returns",
     "Saved",
@@ -154,6 +159,7 @@ __all__ = [
     "lookup",
     "parse",
     "section_of",
+    "text_of",
 ]
 
 Command = (
@@ -168,6 +174,8 @@ Command = (
     | Enable
     | Expunge
     | Fetch
+    | FetchURLs
+    | GenerateURLs
     | GetMetadata
     | GetQuota
     | GetQuotaRoot
@@ -180,6 +188,7 @@ Command = (
     | Namespace
     | Noop
     | Rename
+    | ResetKey
     | Search
     | Select
     | Sort
@@ -243,6 +252,9 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"GETQUOTAROOT": Grammar(quota.get_quota_root, _AFTER_LOGIN),
     b"SETQUOTA": Grammar(quota.set_quota, _AFTER_LOGIN),
     b"APPEND": Grammar(append_whole, _AFTER_LOGIN, append_head),
+    b"GENURLAUTH": Grammar(urlauth.generate, _AFTER_LOGIN),
+    b"RESETKEY": Grammar(urlauth.reset_key, _AFTER_LOGIN),
+    b"URLFETCH": Grammar(urlauth.fetch_urls, _AFTER_LOGIN),
     b"CHECK": Grammar(messages.check, _SELECTED),
     b"CLOSE": Grammar(messages.close, _SELECTED),
     b"UNSELECT": Grammar(messages.unselect, _SELECTED),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from mailserver.imap.commands.urlauth import text_of
 from mailserver.imap.sequence import SequenceSet
 from mailserver.imap.syntax import Fault, Reader
 
@@ -157,7 +158,7 @@ def _parts(reader: Reader, steps: list[Append | CatPart], size: int | None) -> b
             raise Fault("URL or TEXT expected")
         if size is not None and reader.at_end:
             return None
-        steps.append(CatPart(url=reader.astring().decode("ascii", "replace")))
+        steps.append(CatPart(url=text_of(reader.astring())))
         if reader.accept(b")"):
             return False
         reader.space()

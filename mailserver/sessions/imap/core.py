@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 UNSENT_LIMIT = 64 * 1024
 """Octets that may wait to be sent before a handler waits for the client."""
+MECHANISMS = "URLMECH INTERNAL"
+"""How URLs can be authorised (RFC 4467 §8); it has no data that would have to stay secret."""
 
 
 class Refused(Exception):
@@ -82,6 +84,11 @@ class Selected:
     read_only: bool
     indexing: bool = False
     """It is being indexed."""
+    key_changes: int = 0
+    """Of the mailbox, as the client knows."""
+
+    def __post_init__(self) -> None:
+        self.key_changes = self.mailbox.key_changes
 
     def pick(self, messages: SequenceSet, *, by_uid: bool) -> array[int]:
         """The sequence numbers of the messages that a command means, ascending. Raises Refused.
@@ -134,11 +141,13 @@ class Core:
         tls_available: bool,
         appends: Appends,
         separator: str = SEPARATOR,
+        submitters: frozenset[Address] = frozenset(),
     ) -> None:
         """`open_account` may block; `appends` is shared by all sessions. Large messages lie in `spool`, nameless,
         while they are appended.
 
-        `separator` stands between the parts of a mailbox name as the client knows it.
+        `separator` stands between the parts of a mailbox name as the client knows it. `submitters` are the accounts of
+        submission servers, which fetch by URLs made for them.
         """
         self.channel = channel
         self.hostname = hostname
@@ -150,6 +159,7 @@ class Core:
         self.tls_available = tls_available
         self.spool = spool
         self.appends = appends
+        self.submitters = submitters
         self.engine = ServerConnection(
             EngineLimits(line=limits.imap_line, literal=limits.imap_literal, message=limits.message_size),
             separator,
@@ -280,6 +290,14 @@ class Core:
             self.untagged(self._selected.view.news(expunges=expunges))
 
             self._tell_what_waits()
+            self._tell_new_key()
+
+    def _tell_new_key(self) -> None:
+        """RFC 4467 §7: whoever has the mailbox selected."""
+        selected = self.selected
+        if selected.key_changes != selected.mailbox.key_changes:
+            selected.key_changes = selected.mailbox.key_changes
+            self.engine.status("OK", "The mailbox has a new key for URLs", MECHANISMS)
 
     def _tell_what_waits(self) -> None:
         """An expunge that may not be told now: the client must not take a greater MODSEQ for all that it missed.

@@ -30,6 +30,8 @@ _AFTER_LOGIN = (
     "UIDPLUS",
     "MULTIAPPEND",
     "CATENATE",
+    "URLAUTH",
+    "URL-PARTIAL",
     "BINARY",
     "PREVIEW",
     "SAVEDATE",

@@ -43,6 +43,7 @@ from mailserver.sessions.imap import (
     selection,
     sort,
     thread,
+    urlauth,
 )
 from mailserver.sessions.imap.core import Core, Refused, failure
 from mailserver.store import StoreError
@@ -61,6 +62,8 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.Enable: enabling.enable,
     commands.Expunge: selection.expunge,
     commands.Fetch: fetch.fetch,
+    commands.FetchURLs: urlauth.fetch_urls,
+    commands.GenerateURLs: urlauth.generate,
     commands.GetMetadata: metadata.get_metadata,
     commands.GetQuota: quota.get_quota,
     commands.GetQuotaRoot: quota.get_quota_root,
@@ -73,6 +76,7 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.Namespace: mailboxes.namespace,
     commands.Noop: login.noop,
     commands.Rename: mailboxes.rename,
+    commands.ResetKey: urlauth.reset_key,
     commands.Search: search.search,
     commands.Select: selection.select,
     commands.Sort: sort.sort,

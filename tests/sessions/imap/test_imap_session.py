@@ -292,6 +292,8 @@ ARGUMENTS = {
     b"GETQUOTA": "x", b"GETQUOTAROOT": "INBOX", b"SETQUOTA": "x ()",
     b"REPLACE": "1 INBOX {4+}\r\na:b\n", b"UID REPLACE": "1 INBOX {4+}\r\na:b\n",
     b"ENABLE": "CONDSTORE",
+    b"GENURLAUTH": '"imap://alice%40example.test@mail.example.test/INBOX/;UID=1;URLAUTH=anonymous" INTERNAL',
+    b"URLFETCH": "x",
 }  # fmt: skip
 
 

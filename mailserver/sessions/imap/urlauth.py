@@ -1,0 +1,147 @@
+"""GENURLAUTH, RESETKEY, URLFETCH (RFC 4467; RFC 5550 §5.7.1 for parts by octets).
+
+Theory     A token is an HMAC of the URL as it was written, up to the mechanism, with the secret key of the mailbox. Two
+           digits before it name the algorithm. Who holds such a URL, and is whom its access identifier names, reads
+           what it points at as its owner would.
+Promises   Only the owner of a mailbox makes URLs for it. Tokens are compared in constant time; one is computed also
+           when there is no such user, mailbox or key. No answer tells whether a user exists. Nothing secret is logged.
+           What is fetched lies in the spool when it is large, and goes out in pieces.
+On failure A URL that cannot be fetched for any reason is answered with NIL; GENURLAUTH makes all or none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import secrets
+import sys
+
+from mailserver.imap import responses
+from mailserver.imap.commands import FetchURLs, GenerateURLs, ResetKey, text_of
+from mailserver.imap.urls import Authorisation, BadURL, MessageURL, parse
+from mailserver.mail import Content
+from mailserver.sessions.imap import urls
+from mailserver.sessions.imap.core import MECHANISMS, Core, Refused
+from mailserver.sessions.imap.reading import without_nul
+from mailserver.store import AccountStore, InvalidName, MailboxHasChildren, NoSuchMailbox
+
+log = logging.getLogger(__name__)
+
+INTERNAL = "INTERNAL"
+
+_HMAC_SHA256 = "01"
+
+
+async def reset_key(core: Core, tag: str, command: ResetKey) -> None:
+    if any(mechanism != INTERNAL for mechanism in command.mechanisms):
+        raise Refused("no such mechanism", "CANNOT")
+    if command.mailbox is None:
+        await core.workers.run(core.account.remove_access_keys)
+        core.engine.done(tag, "OK", "All keys removed")
+    else:
+        await core.workers.run(core.account.renew_access_key, command.mailbox)
+        if core.has_selected and core.selected.mailbox.name == command.mailbox:
+            core.selected.key_changes = core.selected.mailbox.key_changes  # told by this answer
+        core.engine.done(tag, "OK", "Key renewed", MECHANISMS)
+
+
+async def generate(core: Core, tag: str, command: GenerateURLs) -> None:
+    made = []
+    for text, mechanism in command.wanted:
+        if mechanism != INTERNAL:
+            raise Refused("no such mechanism", "CANNOT")
+        url, known = _unauthorised(core, text)
+        try:
+            key = await core.workers.run(core.account.make_access_key, url.mailbox)
+        except (NoSuchMailbox, InvalidName, MailboxHasChildren) as error:
+            raise Refused("the URL's mailbox does not exist", status="BAD") from error
+        made.append(responses.string(f"{known.rump}:internal:{_token(key, known.rump)}".encode()))
+    core.engine.untagged(b"GENURLAUTH " + b" ".join(made))
+    core.engine.done(tag, "OK", "URLs authorised")
+
+
+def _unauthorised(core: Core, text: str) -> tuple[MessageURL, Authorisation]:
+    """A URL that the user may have authorised. Raises Refused: §7 wants BAD."""
+    try:
+        url = parse(text, separator=core.engine.separator)
+        if not url.host:
+            raise BadURL("the URL is not absolute")
+        if not urls.is_here(core, url.host):
+            raise BadURL("the URL is of another server")
+        if not core.is_user(url.user):
+            raise BadURL("the URL's user is missing, or not the one that is logged in")
+        known = url.authorisation
+        if known is None:
+            raise BadURL("the URL has no access identifier")
+        if known.mechanism:
+            raise BadURL("the URL has a token already")
+    except BadURL as error:
+        raise Refused(str(error), status="BAD") from error
+    return url, known
+
+
+async def fetch_urls(core: Core, tag: str, command: FetchURLs) -> None:
+    for url in command.urls:
+        with_url = b"* URLFETCH " + responses.astring(url) + b" "
+        content = Content(directory=core.spool)
+        try:
+            await _fetch(core, text_of(url), content)
+        except BadURL:
+            core.engine.send(with_url + b"NIL\r\n")
+            continue
+        if not content.size:
+            core.engine.send(with_url + b'""\r\n')
+            continue
+        core.engine.send(with_url + b"{%d}\r\n" % content.size)
+        stream = content.chunks()
+        while chunk := await core.workers.run(next, stream, b""):
+            core.engine.send(without_nul(chunk))
+            await core.drain_if_much()
+        core.engine.send(b"\r\n")
+        await core.drain_if_much()
+    core.engine.done(tag, "OK", "URLs fetched")
+
+
+async def _fetch(core: Core, text: str, content: Content) -> None:
+    """Raises BadURL."""
+    url = parse(text, separator=core.engine.separator)
+    known = url.authorisation
+    if known is None or not _may_use(core, known):
+        raise BadURL("not authorised")
+    owner = core.authenticator.directory.account_of(url.user) if urls.is_here(core, url.host) else None
+    account = await core.workers.run(core.open_account, owner) if owner is not None else None
+    await core.workers.run(_validate, account, url.mailbox, known)
+    assert account is not None
+    log.info("session=%s user=%s fetches by URL owner=%s access=%s", core.channel.id, core.user, owner, known.access)
+    await core.workers.run(urls.copy, account, url, content, sys.maxsize)
+
+
+def _may_use(core: Core, known: Authorisation) -> bool:
+    """Whether the access identifier allows it to this session, now (§3)."""
+    if known.expires is not None and core.clock.wall() > known.expires:
+        return False
+    match known.access:
+        case "user":
+            return core.is_user(known.user)
+        case "submit":
+            return core.user in core.submitters
+        case _:
+            return True  # nobody is anonymous here
+
+
+def _validate(account: AccountStore | None, mailbox: str, known: Authorisation) -> None:
+    """Blocking. Raises BadURL."""
+    key = None
+    if account is not None and known.mechanism == INTERNAL:
+        try:
+            key = account.access_key(mailbox)
+        except (NoSuchMailbox, InvalidName, MailboxHasChildren):
+            key = None
+    token = _token(key or secrets.token_bytes(32), known.rump)
+    if not hmac.compare_digest(token, known.token.lower()) or key is None:
+        raise BadURL("not authorised")
+
+
+def _token(key: bytes, rump: str) -> str:
+    return _HMAC_SHA256 + hmac.new(key, rump.encode(), hashlib.sha256).hexdigest()
