@@ -55,6 +55,7 @@ _AFTER_LOGIN = (
     "LIST-EXTENDED",
     "LIST-STATUS",
     "METADATA",
+    "LIST-METADATA",
     "OBJECTID",
     "QUOTA",
     "QUOTA=RES-STORAGE",
