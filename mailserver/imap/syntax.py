@@ -13,7 +13,7 @@ import calendar
 import datetime
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from mailserver.imap.patterns import SEPARATOR, exchanged
 from mailserver.imap.sequence import LARGEST, SequenceSet
@@ -58,6 +58,13 @@ class Fault(Exception):
         self.status = status
         self.code = code
         self.loses_saved = loses_saved
+
+
+class DateTime(NamedTuple):
+    """A moment, seconds since the epoch, and the zone that it was told in, minutes east of Greenwich."""
+
+    seconds: float
+    zone: int
 
 
 class Reader:
@@ -257,16 +264,16 @@ class Reader:
         _, day, month, year = self.match(_DATE, "date").groups()
         return _date(day, month, year)
 
-    def date_time(self) -> float:
-        """`date-time` as seconds since the epoch."""
+    def date_time(self) -> DateTime:
+        """`date-time`."""
         match = self.match(_DATE_TIME, "date and time")
         day, month, year, hour, minute, second, sign, zone_hours, zone_minutes = match.groups()
         date = _date(day.strip(), month, year)
         if int(hour) > 23 or int(minute) > 59 or int(second) > 60 or int(zone_minutes) > 59:
             raise Fault("the time is out of range")
-        offset = (int(zone_hours) * 60 + int(zone_minutes)) * 60 * (-1 if sign == b"-" else 1)
+        zone = (int(zone_hours) * 60 + int(zone_minutes)) * (-1 if sign == b"-" else 1)
         local = calendar.timegm((date.year, date.month, date.day, int(hour), int(minute), int(second)))
-        return float(local - offset)
+        return DateTime(float(local - zone * 60), zone)
 
 
 def _date(day: bytes, month: bytes, year: bytes) -> datetime.date:

@@ -22,8 +22,9 @@ _URL_LITERAL = re.compile(rb"[( ]URL \{\d{1,20}\+?\}\r?\n\Z", re.IGNORECASE)
 class Append:
     """One message of an APPEND.
 
-    `internal_date` in seconds since the epoch; None: now. `size` in octets, of its literal, which follows; None: it is
-    put together of parts, which follow (CATENATE). `binary`: it comes as `literal8`.
+    `internal_date` in seconds since the epoch; None: now. It was told in `zone`, minutes east of Greenwich.
+    `size` in octets, of its literal, which follows; None: it is put together of parts, which follow (CATENATE).
+    `binary`: it comes as `literal8`.
     `replaced`: the one message that goes when this one is there (REPLACE), by its number or, with `by_uid`, its UID.
     """
 
@@ -34,6 +35,7 @@ class Append:
     binary: bool = False
     replaced: SequenceSet | None = None
     by_uid: bool = False
+    zone: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +126,19 @@ def _messages(reader: Reader, mailbox: str, size: int | None) -> Stretch | None:
     while True:
         reader.space()
         flags: frozenset[str] = frozenset()
-        internal_date = None
+        internal_date, zone = None, 0
         if reader.looking_at(b"("):
             flags = reader.flag_list()
             reader.space()
         if reader.looking_at(b'"'):
-            internal_date = reader.date_time()
+            internal_date, zone = reader.date_time()
             reader.space()
         if not reader.optional(_CATENATE):
             if size is None:
                 raise Fault("message literal expected")
-            steps.append(Append(mailbox, flags, internal_date, size, binary=reader.accept(b"~")))
+            steps.append(Append(mailbox, flags, internal_date, size, binary=reader.accept(b"~"), zone=zone))
             return Stretch(tuple(steps))
-        steps.append(Append(mailbox, flags, internal_date, None))
+        steps.append(Append(mailbox, flags, internal_date, None, zone=zone))
         inside = _parts(reader, steps, size)
         if inside is None:
             return None

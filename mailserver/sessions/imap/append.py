@@ -97,7 +97,7 @@ class Incoming:
 
     def _end_message(self) -> None:
         if self._keep().size == self._starts[-1]:
-            raise Refused("the message is empty")
+            raise Refused("the message is empty", "CANNOT")
 
     async def _finish(self, tag: str) -> None:
         core = self._core
@@ -129,7 +129,7 @@ class Incoming:
 
 def _additions(content: Content, heads: Iterable[Append], starts: Sequence[int]) -> Iterator[Addition]:
     for head, start, end in zip(heads, starts, (*starts[1:], content.size), strict=True):
-        yield Addition(content.piece(start, end - start), head.flags, head.internal_date)
+        yield Addition(content.piece(start, end - start), head.flags, head.internal_date, head.zone)
 
 
 def _replace(mailbox: Mailbox, uid: int, account: AccountStore, name: str, addition: Addition) -> Stored:
@@ -149,7 +149,7 @@ def _replaced(core: Core, command: Append) -> int | None:
     core.catch_up()
     numbers = selected.pick(command.replaced, by_uid=command.by_uid)
     if not numbers:
-        raise Refused("there is no message with that UID")
+        raise Refused("there is no message with that UID", "NONEXISTENT")
     return selected.view.uids_of(numbers)[0]
 
 

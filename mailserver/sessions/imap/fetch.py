@@ -109,7 +109,7 @@ def _preview(prepared: Prepared | None) -> bytes:
 
 _FROM_MEMORY: dict[Attribute, Column] = {
     Attribute.INTERNALDATE: _of_messages(
-        b"INTERNALDATE %b", lambda message: responses.date_time(message.internal_date)
+        b"INTERNALDATE %b", lambda message: responses.date_time(message.internal_date, message.zone)
     ),
     Attribute.SAVEDATE: _of_messages(b"SAVEDATE %b", lambda message: responses.date_time(message.saved)),
     Attribute.SIZE: _of_messages(b"RFC822.SIZE %d", attrgetter("size")),

@@ -175,9 +175,9 @@ def test_replace_with_a_part_of_what_goes(client: Client) -> None:
 
 @pytest.mark.parametrize("parts", [text(b""), text(b"") + b" URL /Drafts/;UID=1/;PARTIAL=99999"])
 def test_a_message_of_nothing_is_refused(client: Client, parts: bytes) -> None:
-    assert client.command(b"APPEND Drafts CATENATE (%b)" % parts) == b"t NO the message is empty\r\n"
+    assert client.command(b"APPEND Drafts CATENATE (%b)" % parts) == b"t NO [CANNOT] the message is empty\r\n"
     answer = client.command(b"APPEND Drafts CATENATE (%b) CATENATE (URL /Drafts/;UID=1)" % parts)
-    assert answer == b"t NO the message is empty\r\n"
+    assert answer == b"t NO [CANNOT] the message is empty\r\n"
 
 
 def test_a_missing_mailbox_is_told_first(client: Client) -> None:
