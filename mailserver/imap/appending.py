@@ -70,14 +70,14 @@ class Appending:
         """Raises Fault."""
         if self.has_nul:
             # RFC 3516 §4.4: a NUL in what was announced as binary is no error, but there is no place for it
-            code = "UNKNOWN-CTE" if self.command.binary else None
+            code = "UNKNOWN-CTE" if self.command.binary else "CANNOT"
             raise Fault("a message must not have NUL", status="NO", code=code)
 
     def _announce(self, announced: Announcement) -> None:
         if announced.size > self._limits.message:
             raise Fault("the message is too big", status="NO", code="TOOBIG")
         if announced.size == 0 and self.command.size is not None:
-            raise Fault("the message is empty", status="NO")  # RFC 3502: so an APPEND is cancelled
+            raise Fault("the message is empty", status="NO", code="CANNOT")  # RFC 3502: so an APPEND is cancelled
         self._literals += announced.size
         if self._literals > self._limits.appended:
             raise Fault("the messages are too big together", status="NO", code="TOOBIG")

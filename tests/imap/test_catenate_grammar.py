@@ -191,8 +191,8 @@ def test_what_is_wrong_is_refused_as_a_whole(command: bytes) -> None:
     ("command", "answer"),
     [
         (b"a APPEND x CATENATE (TEXT {5001+}\r\n" + b"y" * 5001 + b")\r\n", b"a NO [TOOBIG]"),
-        (b"a APPEND x CATENATE (TEXT {3+}\r\na\0c)\r\n", b"a NO a message must not have NUL"),
-        (b"a APPEND x CATENATE (TEXT {3+}\r\na\0c URL {3+}\r\nabc)\r\n", b"a NO a message must not have NUL"),
+        (b"a APPEND x CATENATE (TEXT {3+}\r\na\0c)\r\n", b"a NO [CANNOT] a message must not have NUL"),
+        (b"a APPEND x CATENATE (TEXT {3+}\r\na\0c URL {3+}\r\nabc)\r\n", b"a NO [CANNOT] a message must not have NUL"),
         (b"a APPEND x CATENATE (TEXT {5000+}\r\n" + b"y" * 5000 + (b" TEXT {5000+}\r\n" + b"y" * 5000) * 10 + b")\r\n",
          b"a NO [TOOBIG]"),
     ],
