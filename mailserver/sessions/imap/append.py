@@ -89,7 +89,7 @@ class Incoming:
                 raise BadURL("URLs with an authorisation are for URLFETCH")
             if url.host and not urls.is_here(core, url.host):
                 raise BadURL("the URL is of another server")
-            if url.user and not core.is_user(url.user):
+            if url.user and not await core.is_user(url.user):
                 raise BadURL("the URL is of another user")
             await core.workers.run(urls.copy, core.account, url, content, room)
         except BadURL as error:

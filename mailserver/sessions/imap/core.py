@@ -24,7 +24,7 @@ from mailserver.ports import Channel, Clock, Workers
 from mailserver.sessions.imap import indexing
 from mailserver.sessions.imap.appends import Appends
 from mailserver.sessions.imap.view import View
-from mailserver.sessions.login import Authenticator
+from mailserver.sessions.login import Authenticator, LoginRefused
 from mailserver.store import (
     AccountStore,
     InvalidFlag,
@@ -198,9 +198,16 @@ class Core:
         """Octets of the largest message that APPEND takes, as far as the protocol's numbers go (RFC 7889)."""
         return min(self.limits.message_size, LARGEST)
 
-    def is_user(self, name: str) -> bool:
-        """Whether it is a name that this user logs in with."""
-        return self.user is not None and self.authenticator.directory.account_of(name) == self.user
+    async def account_of(self, name: str) -> Address | None:
+        """The account that somebody of this name logs in to. Raises Refused when that cannot be known now."""
+        try:
+            return await self.authenticator.account_of(self.channel, name)
+        except LoginRefused as error:
+            raise Refused(str(error), "UNAVAILABLE") from error
+
+    async def is_user(self, name: str) -> bool:
+        """Whether it is a name that this user logs in with. Raises Refused."""
+        return self.user is not None and (name == str(self.user) or await self.account_of(name) == self.user)
 
     def log_in(self, user: Address, account: AccountStore) -> None:
         self.user, self._account = user, account

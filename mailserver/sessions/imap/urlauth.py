@@ -51,7 +51,7 @@ async def generate(core: Core, tag: str, command: GenerateURLs) -> None:
     for text, mechanism in command.wanted:
         if mechanism != INTERNAL:
             raise Refused("no such mechanism", "CANNOT")
-        url, known = _unauthorised(core, text)
+        url, known = await _unauthorised(core, text)
         try:
             key = await core.workers.run(core.account.make_access_key, url.mailbox)
         except (NoSuchMailbox, InvalidName, MailboxHasChildren) as error:
@@ -61,7 +61,7 @@ async def generate(core: Core, tag: str, command: GenerateURLs) -> None:
     core.engine.done(tag, "OK", "URLs authorised")
 
 
-def _unauthorised(core: Core, text: str) -> tuple[MessageURL, Authorisation]:
+async def _unauthorised(core: Core, text: str) -> tuple[MessageURL, Authorisation]:
     """A URL that the user may have authorised. Raises Refused: §7 wants BAD."""
     try:
         url = parse(text, separator=core.engine.separator)
@@ -69,7 +69,7 @@ def _unauthorised(core: Core, text: str) -> tuple[MessageURL, Authorisation]:
             raise BadURL("the URL is not absolute")
         if not urls.is_here(core, url.host):
             raise BadURL("the URL is of another server")
-        if not core.is_user(url.user):
+        if not url.user or not await core.is_user(url.user):
             raise BadURL("the URL's user is missing, or not the one that is logged in")
         known = url.authorisation
         if known is None:
@@ -107,9 +107,9 @@ async def _fetch(core: Core, text: str, content: Content) -> None:
     """Raises BadURL."""
     url = parse(text, separator=core.engine.separator)
     known = url.authorisation
-    if known is None or not _may_use(core, known):
+    if known is None or not await _may_use(core, known):
         raise BadURL("not authorised")
-    owner = core.authenticator.directory.account_of(url.user) if urls.is_here(core, url.host) else None
+    owner = await core.account_of(url.user) if urls.is_here(core, url.host) else None
     account = await core.workers.run(core.open_account, owner) if owner is not None else None
     await core.workers.run(_validate, account, url.mailbox, known)
     assert account is not None
@@ -117,13 +117,13 @@ async def _fetch(core: Core, text: str, content: Content) -> None:
     await core.workers.run(urls.copy, account, url, content, sys.maxsize)
 
 
-def _may_use(core: Core, known: Authorisation) -> bool:
+async def _may_use(core: Core, known: Authorisation) -> bool:
     """Whether the access identifier allows it to this session, now (§3)."""
     if known.expires is not None and core.clock.wall() > known.expires:
         return False
     match known.access:
         case "user":
-            return core.is_user(known.user)
+            return await core.is_user(known.user)
         case "submit":
             return core.user in core.submitters
         case _:

@@ -358,6 +358,20 @@ def test_a_disk_that_refuses(server: Server, alice: Client, monkeypatch: pytest.
     assert fetched_by(alice, url) == [MESSAGE]
 
 
+def test_accounts_that_cannot_be_looked_up(server: Server, alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = authorised(alice, f"{OWN};URLAUTH=anonymous")
+
+    def refuse(_username: str) -> Address | None:
+        raise OSError("no directory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(server.passwords, "account_of", refuse)
+        assert alice.command(f'URLFETCH "{url}"').startswith(b"t NO [UNAVAILABLE] ")
+        other = OWN.replace("alice%40example.test", "alice")
+        assert alice.command(f'GENURLAUTH "{other};URLAUTH=anonymous" INTERNAL').startswith(b"t NO [UNAVAILABLE] ")
+    assert fetched_by(alice, url) == [MESSAGE]
+
+
 def test_a_new_key_is_durable(server: Server, alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
     real = os.fsync
