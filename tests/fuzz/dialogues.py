@@ -221,6 +221,7 @@ IMAP = (
         b"RESETKEY INBOX INTERNAL",
         b'GENURLAUTH "imap://alice%40example.org@mx.example.org/INBOX/;UID=1;URLAUTH=user+a" INTERNAL',
         b'URLFETCH {6}\r\n/x]\r\n( "imap://alice%40example.org@example.org/INBOX/;UID=1;URLAUTH=anonymous:internal:00"',
+        b'URLFETCH ("imap://alice%40example.org@mx.example.org/INBOX/;UID=1;URLAUTH=authuser" BINARY) x',
         b"RESETKEY",
         b"SELECT INBOX",
         b"FETCH 1:* (EMAILID THREADID)",

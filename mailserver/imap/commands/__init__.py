@@ -83,7 +83,7 @@ from mailserver.imap.commands.search import (
     leaves,
 )
 from mailserver.imap.commands.sort import Criterion, Sort, Thread
-from mailserver.imap.commands.urlauth import FetchURLs, GenerateURLs, ResetKey, text_of
+from mailserver.imap.commands.urlauth import FetchURLs, GenerateURLs, ResetKey, WantedURL, text_of
 from mailserver.imap.states import State
 from mailserver.imap.syntax import Fault, Reader
 
@@ -153,6 +153,7 @@ __all__ = [
     "Text",
     "Thread",
     "Unselect",
+    "WantedURL",
     "append_onward",
     "ends_in_url",
     "leaves",

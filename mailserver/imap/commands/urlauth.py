@@ -1,12 +1,13 @@
-"""GENURLAUTH, RESETKEY, URLFETCH (RFC 4467 §9)."""
+"""GENURLAUTH, RESETKEY, URLFETCH (RFC 4467 §9; RFC 5524 §5)."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mailserver.imap.syntax import LIST_LIMIT, Fault, Reader
 
+_PARAMETERS = frozenset({b"BODY", b"BINARY", b"BODYPARTSTRUCTURE"})
 _MECHANISM = re.compile(rb"[A-Za-z0-9.-]+")
 
 
@@ -26,13 +27,18 @@ class ResetKey:
 
 
 @dataclass(frozen=True, slots=True)
+class WantedURL:
+    """The URL is a secret. `parameters` in upper case; without any it is fetched as RFC 4467 has it."""
+
+    url: bytes = field(repr=False)
+    parameters: frozenset[bytes] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class FetchURLs:
-    """URLFETCH. The URLs are secrets."""
+    """URLFETCH."""
 
-    urls: tuple[bytes, ...]
-
-    def __repr__(self) -> str:
-        return f"FetchURLs({len(self.urls)} urls)"
+    wanted: tuple[WantedURL, ...]
 
 
 def generate(reader: Reader) -> GenerateURLs:
@@ -58,10 +64,26 @@ def reset_key(reader: Reader) -> ResetKey:
 
 def fetch_urls(reader: Reader) -> FetchURLs:
     reader.space()
-    urls = [reader.astring()]
-    while _more(reader, len(urls)):
-        urls.append(reader.astring())
-    return FetchURLs(tuple(urls))
+    wanted = [_wanted(reader)]
+    while _more(reader, len(wanted)):
+        wanted.append(_wanted(reader))
+    return FetchURLs(tuple(wanted))
+
+
+def _wanted(reader: Reader) -> WantedURL:
+    if not reader.accept(b"("):
+        return WantedURL(reader.astring())
+    url = reader.astring()
+    parameters: list[bytes] = []
+    while not reader.accept(b")"):
+        reader.space()
+        parameters.append(reader.keyword("parameter"))
+        if parameters[-1] not in _PARAMETERS:
+            raise Fault("unknown parameter")
+    found = frozenset(parameters)
+    if len(found) < len(parameters) or {b"BODY", b"BINARY"} <= found:
+        raise Fault("the parameters are too many")
+    return WantedURL(url, found)
 
 
 def text_of(url: bytes) -> str:

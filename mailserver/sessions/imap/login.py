@@ -32,6 +32,7 @@ _AFTER_LOGIN = (
     "CATENATE",
     "URLAUTH",
     "URL-PARTIAL",
+    "URLFETCH=BINARY",
     "BINARY",
     "PREVIEW",
     "SAVEDATE",

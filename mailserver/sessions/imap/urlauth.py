@@ -1,4 +1,4 @@
-"""GENURLAUTH, RESETKEY, URLFETCH (RFC 4467; RFC 5550 §5.7.1 for parts by octets).
+"""GENURLAUTH, RESETKEY, URLFETCH (RFC 4467, RFC 5524; RFC 5550 §5.7.1 for parts by octets).
 
 Theory     A token is an HMAC of the URL as it was written, up to the mechanism, with the secret key of the mailbox. Two
            digits before it name the algorithm. Who holds such a URL, and is whom its access identifier names, reads
@@ -16,14 +16,16 @@ import hmac
 import logging
 import secrets
 import sys
+from collections.abc import Iterator
 
 from mailserver.imap import responses
-from mailserver.imap.commands import FetchURLs, GenerateURLs, ResetKey, text_of
+from mailserver.imap.commands import FetchURLs, GenerateURLs, ResetKey, WantedURL, text_of
 from mailserver.imap.urls import Authorisation, BadURL, MessageURL, parse
 from mailserver.mail import Content
 from mailserver.sessions.imap import urls
 from mailserver.sessions.imap.core import MECHANISMS, Core, Refused
 from mailserver.sessions.imap.reading import without_nul
+from mailserver.sessions.imap.urlparts import find
 from mailserver.store import AccountStore, InvalidName, MailboxHasChildren, NoSuchMailbox
 
 log = logging.getLogger(__name__)
@@ -82,29 +84,58 @@ async def _unauthorised(core: Core, text: str) -> tuple[MessageURL, Authorisatio
 
 
 async def fetch_urls(core: Core, tag: str, command: FetchURLs) -> None:
-    for url in command.urls:
-        with_url = b"* URLFETCH " + responses.astring(url) + b" "
-        content = Content(directory=core.spool)
+    for wanted in command.wanted:
+        with_url = b"* URLFETCH " + responses.astring(wanted.url)
         try:
-            await _fetch(core, text_of(url), content)
+            if wanted.parameters:
+                await _tell_extended(core, wanted, with_url)
+            else:
+                await _tell(core, wanted, with_url + b" ")
         except BadURL:
-            core.engine.send(with_url + b"NIL\r\n")
-            continue
-        if not content.size:
-            core.engine.send(with_url + b'""\r\n')
-            continue
-        core.engine.send(with_url + b"{%d}\r\n" % content.size)
-        stream = content.chunks()
-        while chunk := await core.workers.run(next, stream, b""):
-            core.engine.send(without_nul(chunk))
-            await core.drain_if_much()
-        core.engine.send(b"\r\n")
+            core.engine.send(with_url + b" NIL\r\n")
         await core.drain_if_much()
     core.engine.done(tag, "OK", "URLs fetched")
 
 
-async def _fetch(core: Core, text: str, content: Content) -> None:
+async def _tell(core: Core, wanted: WantedURL, with_url: bytes) -> None:
     """Raises BadURL."""
+    account, url = await _validated(core, text_of(wanted.url))
+    content = Content(directory=core.spool)
+    await core.workers.run(urls.copy, account, url, content, sys.maxsize)
+    core.engine.send(with_url + (b"{%d}\r\n" % content.size if content.size else b'""'))
+    await _send(core, map(without_nul, content.chunks()))
+    core.engine.send(b"\r\n")
+
+
+async def _tell_extended(core: Core, wanted: WantedURL, with_url: bytes) -> None:
+    """RFC 5524 §3.2. Raises BadURL."""
+    account, url = await _validated(core, text_of(wanted.url))
+    binary = b"BINARY" in wanted.parameters
+    found = await core.workers.run(lambda: find(account, url, core.spool, binary=binary))
+    core.engine.send(with_url)
+    if b"BODYPARTSTRUCTURE" in wanted.parameters:
+        core.engine.send(b" (BODYPARTSTRUCTURE " + found.structure + b")")
+    for name in wanted.parameters & {b"BODY", b"BINARY"}:
+        core.engine.send(b" (" + name + b" ")
+        if found.octets is None:
+            core.engine.send(b"NIL")
+        elif not found.octets.octets.size:
+            core.engine.send(b'""')
+        else:
+            core.engine.send(found.octets.announcement)
+            await _send(core, found.octets.octets.chunks())
+        core.engine.send(b")")
+    core.engine.send(b"\r\n")
+
+
+async def _send(core: Core, stream: Iterator[bytes]) -> None:
+    while chunk := await core.workers.run(next, stream, b""):
+        core.engine.send(chunk)
+        await core.drain_if_much()
+
+
+async def _validated(core: Core, text: str) -> tuple[AccountStore, MessageURL]:
+    """The account of the URL's owner. Raises BadURL."""
     url = parse(text, separator=core.engine.separator)
     known = url.authorisation
     if known is None or not await _may_use(core, known):
@@ -114,7 +145,7 @@ async def _fetch(core: Core, text: str, content: Content) -> None:
     await core.workers.run(_validate, account, url.mailbox, known)
     assert account is not None
     log.info("session=%s user=%s fetches by URL owner=%s access=%s", core.channel.id, core.user, owner, known.access)
-    await core.workers.run(urls.copy, account, url, content, sys.maxsize)
+    return account, url
 
 
 async def _may_use(core: Core, known: Authorisation) -> bool:
