@@ -167,6 +167,15 @@ class Limits(Section):
     imap_timeout: Duration = Field(default=30 * MINUTE, description="idle time of IMAP; RFC 3501 asks for 30 min")
 
 
+def parse_account(text: str) -> str:
+    """An address."""
+    try:
+        parse_mailbox(text)
+    except AddressError as error:
+        raise ValueError(f"is not an address: {error}") from None
+    return text
+
+
 class IMAP(Section):
     """What IMAP clients see."""
 
@@ -185,6 +194,11 @@ class IMAP(Section):
         strict=True,
         description="messages with octets beyond ASCII in their header are refused to clients that append them and did "
         "not ENABLE UTF8=ACCEPT or IMAP4rev2 (RFC 6855)",
+    )
+    submission_servers: tuple[Annotated[str, AfterValidator(parse_account)], ...] = Field(
+        default=(),
+        description="accounts that submission servers log in to: to them URLs are open that are authorised for "
+        "submission (RFC 4467)",
     )
 
 

@@ -8,6 +8,7 @@ On failure A malformed command is an event that carries the answer it deserves.
 from mailserver.imap.events import (
     AppendEnded,
     AppendNext,
+    AppendPart,
     AppendStarted,
     AuthResponse,
     Event,
@@ -16,9 +17,10 @@ from mailserver.imap.events import (
     Rejected,
     Request,
 )
+from mailserver.imap.limits import Limits
 from mailserver.imap.patterns import SEPARATOR, Pattern
 from mailserver.imap.sequence import SequenceSet, compress, contains
-from mailserver.imap.server import Limits, ServerConnection
+from mailserver.imap.server import ServerConnection
 from mailserver.imap.states import State
 from mailserver.imap.syntax import Name
 
@@ -26,6 +28,7 @@ __all__ = [
     "SEPARATOR",
     "AppendEnded",
     "AppendNext",
+    "AppendPart",
     "AppendStarted",
     "AuthResponse",
     "Event",

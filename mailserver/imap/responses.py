@@ -23,7 +23,7 @@ SYSTEM_FLAGS = ("\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft")
 _FIRST_DATE, _LAST_DATE = -62135596800, 253402300799  # years 1 to 9999: `date-year` has four digits
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
 _MINUTES = tuple(b"%02d:%02d:" % divmod(minute, 60) for minute in range(24 * 60))
-_SECONDS = tuple(b'%02d +0000"' % second for second in range(60))
+_SECONDS = tuple(b"%02d " % second for second in range(60))
 
 
 def string(value: bytes, *, utf8: bool = False) -> bytes:
@@ -60,12 +60,21 @@ def flag_list(flags: frozenset[str], recent: bool = False) -> bytes:
     return ("(" + " ".join(listed) + ")").encode("ascii", errors="replace")
 
 
-def date_time(seconds: float) -> bytes:
-    """`date-time` with its quotes, in UTC: `"17-Jul-1996 02:44:25 +0000"`. Put together from pieces: many are sent."""
+def date_time(seconds: float, zone: int = 0) -> bytes:
+    """`date-time` with its quotes: `"17-Jul-1996 02:44:25 +0000"`. `zone` is minutes east of Greenwich.
+
+    Put together from pieces: many are sent.
+    """
+    seconds += zone * 60
     if not _FIRST_DATE <= seconds <= _LAST_DATE:
         seconds = _FIRST_DATE if seconds < _FIRST_DATE else _LAST_DATE
     days, second = divmod(int(seconds), 86400)
-    return _date(days) + _MINUTES[second // 60] + _SECONDS[second % 60]
+    return _date(days) + _MINUTES[second // 60] + _SECONDS[second % 60] + _zone(zone)
+
+
+@lru_cache(maxsize=4096)
+def _zone(minutes: int) -> bytes:
+    return b'%c%02d%02d"' % (b"+-"[minutes < 0], *divmod(abs(minutes), 60))
 
 
 @lru_cache(maxsize=4096)

@@ -13,9 +13,9 @@ import calendar
 import datetime
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from mailserver.imap.patterns import SEPARATOR, exchanged
+from mailserver.imap.patterns import SEPARATOR, exchanged, with_inbox
 from mailserver.imap.sequence import LARGEST, SequenceSet
 from mailserver.mail import utf7
 
@@ -72,6 +72,13 @@ class Name(str):
         made = super().__new__(cls, name)
         made.written = "" if written == name else written
         return made
+
+
+class DateTime(NamedTuple):
+    """A moment, seconds since the epoch, and the zone that it was told in, minutes east of Greenwich."""
+
+    seconds: float
+    zone: int
 
 
 class Reader:
@@ -240,7 +247,7 @@ class Reader:
     def mailbox(self) -> Name:
         """A mailbox name, decoded; INBOX in upper case (RFC 3501 §5.1)."""
         name = self._mailbox_text(self.astring())
-        return Name("INBOX" if name.isascii() and name.upper() == "INBOX" else name, name)
+        return Name(with_inbox(name), name)
 
     def pattern(self) -> str:
         """`list-mailbox`: a mailbox name with wildcards."""
@@ -291,16 +298,16 @@ class Reader:
         _, day, month, year = self.match(_DATE, "date").groups()
         return _date(day, month, year)
 
-    def date_time(self) -> float:
-        """`date-time` as seconds since the epoch."""
+    def date_time(self) -> DateTime:
+        """`date-time`."""
         match = self.match(_DATE_TIME, "date and time")
         day, month, year, hour, minute, second, sign, zone_hours, zone_minutes = match.groups()
         date = _date(day.strip(), month, year)
         if int(hour) > 23 or int(minute) > 59 or int(second) > 60 or int(zone_minutes) > 59:
             raise Fault("the time is out of range")
-        offset = (int(zone_hours) * 60 + int(zone_minutes)) * 60 * (-1 if sign == b"-" else 1)
+        zone = (int(zone_hours) * 60 + int(zone_minutes)) * (-1 if sign == b"-" else 1)
         local = calendar.timegm((date.year, date.month, date.day, int(hour), int(minute), int(second)))
-        return float(local - offset)
+        return DateTime(float(local - zone * 60), zone)
 
 
 def _date(day: bytes, month: bytes, year: bytes) -> datetime.date:

@@ -146,6 +146,10 @@ class Authenticator:
         """Raises LoginRefused when it cannot be known now."""
         return await self._ask(channel, lambda: self.directory.by_token(claim.user, claim.token))
 
+    async def account_of(self, channel: Channel, username: str) -> Address | None:
+        """As the directory's. Raises LoginRefused when it cannot be known now."""
+        return await self._ask(channel, lambda: self.directory.account_of(username))
+
     async def decide(
         self, channel: Channel, username: str, authorize_as: str, account: Address | None, *, noted: bool = False
     ) -> Address:
@@ -155,7 +159,7 @@ class Authenticator:
         """
         allowed = account
         if authorize_as and account is not None:
-            other = await self._ask(channel, lambda: self.directory.account_of(authorize_as))
+            other = await self.account_of(channel, authorize_as)
             allowed = account if other == account else None
         if allowed is None:
             if not noted:

@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from mailserver.store import folders, layout, metadata, specialuse, subscriptions, uids, writing
+from mailserver.store import accesskeys, folders, layout, metadata, specialuse, subscriptions, uids, writing
 from mailserver.store.index import Index
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.maildir import Maildir
@@ -183,9 +183,38 @@ class AccountStore:
     def _metadata_file(self, name: str | None) -> str:
         if name is None:
             return f"{self._path}/{metadata.ACCOUNT_FILE}"
-        directory = folders.directory_of(name)
-        self._must_exist(directory)
-        return f"{self._place(directory)}/{metadata.FILE}"
+        return f"{self._folder(name)}/{metadata.FILE}"
+
+    # Access keys
+
+    def access_key(self, name: str) -> bytes | None:
+        """What authorises URLs of a mailbox; None: it has no key. Raises NoSuchMailbox."""
+        with self._guarded():
+            return accesskeys.read(self._folder(name))
+
+    def make_access_key(self, name: str) -> bytes:
+        """As `access_key`; one is made if there is none. Durable."""
+        known = self.access_key(name)
+        if known is not None:
+            return known
+        with self._guarded(), self._alone():
+            folder = self._folder(name)
+            return accesskeys.read(folder) or accesskeys.renew(folder)
+
+    def renew_access_key(self, name: str) -> None:
+        """Ends all that the one before authorised. Durable. Raises NoSuchMailbox."""
+        with self._guarded(), self._alone():
+            accesskeys.renew(self._folder(name))
+        with self._lock:
+            mailbox = self._open.get(folders.directory_of(name))
+            if mailbox is not None:
+                mailbox.key_changed()
+
+    def remove_access_keys(self) -> None:
+        """Of all mailboxes. Durable."""
+        with self._guarded(), self._alone():
+            for name in self._existing():
+                accesskeys.remove(self._place(folders.directory_of(name)))
 
     # Mailboxes
 
@@ -254,6 +283,12 @@ class AccountStore:
 
     def _place(self, directory: str) -> str:
         return f"{self._path}/{directory}" if directory else self._path
+
+    def _folder(self, name: str) -> str:
+        """Where a mailbox lies. Raises NoSuchMailbox."""
+        directory = folders.directory_of(name)
+        self._must_exist(directory)
+        return self._place(directory)
 
     def _selectable(self, name: str) -> list[str]:
         return [name] if layout.is_maildir(self._place(folders.directory_of(name))) else []

@@ -89,6 +89,8 @@ class Mailbox:
         self._disk = threading.RLock()
         self.alive = True
         """False: the folder was deleted."""
+        self.key_changes = 0
+        """How many times this process gave it another access key."""
         self._recent = threading.Lock()
         self._subscribers: dict[int, Callable[[], None]] = {}
         self._numbers = count()
@@ -389,6 +391,11 @@ class Mailbox:
     def gone(self) -> None:
         """The mailbox was deleted."""
         self.alive = False
+        self.notify()
+
+    def key_changed(self) -> None:
+        """It has another access key."""
+        self.key_changes += 1
         self.notify()
 
     def save(self) -> None:

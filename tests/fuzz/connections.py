@@ -196,7 +196,7 @@ class IMAPForm(Form):
             assert self._may_go_on(event), data
         elif isinstance(event, imap.LiteralChunk):
             assert data == b"", data
-        elif isinstance(event, imap.AppendStarted | imap.AppendNext) and not data:
+        elif isinstance(event, imap.AppendStarted | imap.AppendNext | imap.AppendPart) and not data:
             pass
         elif tag is None:
             assert [response.split()[1] for response in responses] == [b"BAD"], data
@@ -223,7 +223,7 @@ class IMAPForm(Form):
     def _may_go_on(event: Any) -> bool:
         if isinstance(event, imap.Request):
             return isinstance(event.command, Authenticate | Idle)
-        return isinstance(event, imap.AppendStarted | imap.AppendNext | imap.AuthResponse)
+        return isinstance(event, imap.AppendStarted | imap.AppendNext | imap.AppendPart | imap.AuthResponse)
 
     def _kinds(self, data: bytes) -> list[tuple[list[bytes], int]]:
         responses = grammar.imap_responses(data, utf8=self._utf8)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mailserver.imap.commands import (
     And,
+    Append,
     Attribute,
     Authenticate,
     Capability,
@@ -42,6 +43,7 @@ from mailserver.imap.commands import (
     StartTLS,
     Status,
     Store,
+    Stretch,
     Subscribe,
     Text,
     Unselect,
@@ -60,7 +62,9 @@ def parsed(text: str | bytes, state: State | None = None) -> Command:
     data = text.encode() if isinstance(text, str) else text
     if state is None:
         state = State.NOT_AUTHENTICATED if data[:4] in (b"LOGI", b"AUTH", b"STAR") else State.SELECTED
-    return parse(Reader(data), state)
+    command = parse(Reader(data), state)
+    assert not isinstance(command, Stretch)
+    return command
 
 
 def fault(text: str | bytes) -> Fault:
@@ -308,13 +312,21 @@ def test_secrets_stay_out_of_logs() -> None:
     assert "hunter2" not in repr(parsed("AUTHENTICATE PLAIN AGpvZQBodW50ZXIy"))
 
 
+def append_step(data: bytes) -> Append:
+    stretch = append_head(Reader(data), 7)
+    assert stretch is not None
+    (step,) = stretch.steps
+    assert isinstance(step, Append)
+    return step
+
+
 def test_append_head() -> None:
-    command = append_head(Reader(b' Sent (\\Seen a) "17-Jul-1996 02:44:25 -0700" '), 7)
+    command = append_step(b' Sent (\\Seen a) "17-Jul-1996 02:44:25 -0700" ')
     assert command.mailbox == "Sent"
     assert command.flags == {"\\Seen", "a"}
     assert command.internal_date == 837596665.0
     assert command.size == 7
-    plain = append_head(Reader(b" inbox "), 7)
+    plain = append_step(b" inbox ")
     assert (plain.mailbox, plain.flags, plain.internal_date) == ("INBOX", frozenset(), None)
 
 

@@ -70,9 +70,9 @@ class Server:
         client.greeting = client.say(b"")
         return client
 
-    def login(self, *, select: str = "") -> Client:
+    def login(self, user: str = "alice", *, select: str = "") -> Client:
         client = self.connect()
-        assert client.command("LOGIN alice secret").endswith(b"Logged in\r\n")
+        assert client.command(f"LOGIN {user} secret").endswith(b"Logged in\r\n")
         if select:
             assert b"OK [READ-" in client.command(f"SELECT {select}")
         return client

@@ -23,8 +23,19 @@ from mailserver.imap.commands import (
     quota,
     search,
     sort,
+    urlauth,
 )
-from mailserver.imap.commands.append import Append, append_head, append_next, replace_head, unfinished
+from mailserver.imap.commands.append import (
+    Append,
+    CatPart,
+    Stretch,
+    append_head,
+    append_onward,
+    append_whole,
+    ends_in_url,
+    replace_head,
+    replace_whole,
+)
 from mailserver.imap.commands.comparator import Comparator
 from mailserver.imap.commands.compression import Compress
 from mailserver.imap.commands.connection import (
@@ -39,7 +50,7 @@ from mailserver.imap.commands.connection import (
     Unauthenticate,
 )
 from mailserver.imap.commands.enable import Enable
-from mailserver.imap.commands.fetch import Attribute, Fetch, Item, Section, Text
+from mailserver.imap.commands.fetch import Attribute, Fetch, Item, Section, Text, section_of
 from mailserver.imap.commands.listing import List, ListSubscribed
 from mailserver.imap.commands.mailboxes import (
     Create,
@@ -75,6 +86,7 @@ from mailserver.imap.commands.search import (
     leaves,
 )
 from mailserver.imap.commands.sort import Criterion, Sort, Thread
+from mailserver.imap.commands.urlauth import FetchURLs, GenerateURLs, ResetKey, WantedURL, text_of
 from mailserver.imap.states import State
 from mailserver.imap.syntax import Fault, Reader
 
@@ -85,6 +97,7 @@ __all__ = [
     "Attribute",
     "Authenticate",
     "Capability",
+    "CatPart",
     "Check",
     "Close",
     "Command",
@@ -98,7 +111,9 @@ __all__ = [
     "Enable",
     "Expunge",
     "Fetch",
+    "FetchURLs",
     "FlagAction",
+    "GenerateURLs",
     "GetMetadata",
     "GetQuota",
     "GetQuotaRoot",
@@ -123,6 +138,7 @@ __all__ = [
     "Or",
     "Partial",
     "Rename",
+    "ResetKey",
     "Resync",
     "Returns",
     "Saved",
@@ -136,20 +152,24 @@ __all__ = [
     "StartTLS",
     "Status",
     "Store",
+    "Stretch",
     "Subscribe",
     "Text",
     "Thread",
     "Unauthenticate",
     "Unselect",
-    "append_next",
+    "WantedURL",
+    "append_onward",
+    "ends_in_url",
     "leaves",
     "lookup",
     "parse",
+    "section_of",
+    "text_of",
 ]
 
 Command = (
-    Append
-    | Authenticate
+    Authenticate
     | Capability
     | Check
     | Close
@@ -161,6 +181,8 @@ Command = (
     | Enable
     | Expunge
     | Fetch
+    | FetchURLs
+    | GenerateURLs
     | GetMetadata
     | GetQuota
     | GetQuotaRoot
@@ -173,6 +195,7 @@ Command = (
     | Namespace
     | Noop
     | Rename
+    | ResetKey
     | Search
     | Select
     | Sort
@@ -188,23 +211,25 @@ Command = (
 )
 
 
+Head = Callable[[Reader, int | None], Stretch | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """`head`: the last literals are not part of the command but passed through (APPEND); it reads what is before."""
+    """`head`: messages in literals are not part of the command but passed through (APPEND); it reads what is before.
 
-    parse: Callable[[Reader], Command]
+    Such a command becomes a `Stretch` when it has no such literal.
+    """
+
+    parse: Callable[[Reader], Command | Stretch]
     states: frozenset[State]
-    head: Callable[[Reader, int], Append | None] | None = None
+    head: Head | None = None
 
 
 _ANY = frozenset(State) - {State.LOGOUT}
 _BEFORE_LOGIN = frozenset({State.NOT_AUTHENTICATED})
 _AFTER_LOGIN = frozenset({State.AUTHENTICATED, State.SELECTED})
 _SELECTED = frozenset({State.SELECTED})
-
-
-def _streaming(head: Callable[[Reader, int], Append | None], states: frozenset[State]) -> Grammar:
-    return Grammar(partial(unfinished, head=head), states, head)
 
 
 GRAMMARS: dict[bytes, Grammar] = {
@@ -236,7 +261,10 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"GETQUOTA": Grammar(quota.get_quota, _AFTER_LOGIN),
     b"GETQUOTAROOT": Grammar(quota.get_quota_root, _AFTER_LOGIN),
     b"SETQUOTA": Grammar(quota.set_quota, _AFTER_LOGIN),
-    b"APPEND": _streaming(append_head, _AFTER_LOGIN),
+    b"APPEND": Grammar(append_whole, _AFTER_LOGIN, append_head),
+    b"GENURLAUTH": Grammar(urlauth.generate, _AFTER_LOGIN),
+    b"RESETKEY": Grammar(urlauth.reset_key, _AFTER_LOGIN),
+    b"URLFETCH": Grammar(urlauth.fetch_urls, _AFTER_LOGIN),
     b"CHECK": Grammar(messages.check, _SELECTED),
     b"CLOSE": Grammar(messages.close, _SELECTED),
     b"UNSELECT": Grammar(messages.unselect, _SELECTED),
@@ -248,8 +276,8 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"STORE": Grammar(messages.store, _SELECTED),
     b"COPY": Grammar(messages.copy, _SELECTED),
     b"MOVE": Grammar(messages.move, _SELECTED),
-    b"REPLACE": _streaming(replace_head, _SELECTED),
-    b"UID REPLACE": _streaming(partial(replace_head, by_uid=True), _SELECTED),
+    b"REPLACE": Grammar(replace_whole, _SELECTED, replace_head),
+    b"UID REPLACE": Grammar(partial(replace_whole, by_uid=True), _SELECTED, partial(replace_head, by_uid=True)),
     b"UID EXPUNGE": Grammar(messages.uid_expunge, _SELECTED),
     b"UID SEARCH": Grammar(partial(search.search, by_uid=True), _SELECTED),
     b"UID SORT": Grammar(partial(sort.sort, by_uid=True), _SELECTED),
@@ -281,7 +309,7 @@ def lookup(reader: Reader, state: State) -> Grammar:
     return grammar
 
 
-def parse(reader: Reader, state: State) -> Command:
+def parse(reader: Reader, state: State) -> Command | Stretch:
     """A whole command behind its tag. Raises Fault."""
     command = lookup(reader, state).parse(reader)
     reader.end()

@@ -190,6 +190,14 @@ def _section(reader: Reader, *, peek: bool) -> Section:
     return _with_partial(reader, Section(_label(b"BODY", part, text, fields), part, text, fields, peek))
 
 
+def section_of(spec: bytes) -> Section:
+    """`section-spec` where it stands alone. Raises Fault."""
+    reader = Reader(spec + b"]")
+    section = _section(reader, peek=True)
+    reader.end()
+    return section
+
+
 def _binary(reader: Reader, name: bytes) -> Section:
     """`section-binary` and `partial` of RFC 3516 §7."""
     numbers = reader.optional(_SECTION_PART)

@@ -19,12 +19,12 @@ from mailserver.config.model import IMAP, Limits
 from mailserver.imap import Event, SequenceSet, ServerConnection
 from mailserver.imap import Limits as EngineLimits
 from mailserver.imap.sequence import LARGEST
-from mailserver.mail import Address
+from mailserver.mail import Address, parse_mailbox
 from mailserver.ports import Channel, Clock, Workers
 from mailserver.sessions.imap import indexing
 from mailserver.sessions.imap.appends import Appends
 from mailserver.sessions.imap.view import View
-from mailserver.sessions.login import Authenticator
+from mailserver.sessions.login import Authenticator, LoginRefused
 from mailserver.store import (
     AccountStore,
     InvalidFlag,
@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 UNSENT_LIMIT = 64 * 1024
 """Octets that may wait to be sent before a handler waits for the client."""
+MECHANISMS = "URLMECH INTERNAL"
+"""How URLs can be authorised (RFC 4467 §8); it has no data that would have to stay secret."""
 
 
 class Refused(Exception):
@@ -84,6 +86,11 @@ class Selected:
     read_only: bool
     indexing: bool = False
     """It is being indexed."""
+    key_changes: int = 0
+    """Of the mailbox, as the client knows."""
+
+    def __post_init__(self) -> None:
+        self.key_changes = self.mailbox.key_changes
 
     def pick(self, messages: SequenceSet, *, by_uid: bool) -> array[int]:
         """The sequence numbers of the messages that a command means, ascending. Raises Refused.
@@ -151,6 +158,8 @@ class Core:
         self.spool = spool
         self.appends = appends
         self.policy = policy
+        self.submitters = frozenset(map(parse_mailbox, policy.submission_servers))
+        """The accounts of submission servers, which fetch by URLs made for them."""
         self.engine = ServerConnection(
             EngineLimits(line=limits.imap_line, literal=limits.imap_literal, message=limits.message_size),
             policy.separator,
@@ -188,6 +197,17 @@ class Core:
     def append_limit(self) -> int:
         """Octets of the largest message that APPEND takes, as far as the protocol's numbers go (RFC 7889)."""
         return min(self.limits.message_size, LARGEST)
+
+    async def account_of(self, name: str) -> Address | None:
+        """The account that somebody of this name logs in to. Raises Refused when that cannot be known now."""
+        try:
+            return await self.authenticator.account_of(self.channel, name)
+        except LoginRefused as error:
+            raise Refused(str(error), "UNAVAILABLE") from error
+
+    async def is_user(self, name: str) -> bool:
+        """Whether it is a name that this user logs in with. Raises Refused."""
+        return self.user is not None and (name == str(self.user) or await self.account_of(name) == self.user)
 
     def log_in(self, user: Address, account: AccountStore) -> None:
         self.user, self._account = user, account
@@ -283,6 +303,14 @@ class Core:
             self.untagged(self._selected.view.news(expunges=expunges))
 
             self._tell_what_waits()
+            self._tell_new_key()
+
+    def _tell_new_key(self) -> None:
+        """RFC 4467 §7: whoever has the mailbox selected."""
+        selected = self.selected
+        if selected.key_changes != selected.mailbox.key_changes:
+            selected.key_changes = selected.mailbox.key_changes
+            self.engine.status("OK", "The mailbox has a new key for URLs", MECHANISMS)
 
     def _tell_what_waits(self) -> None:
         """An expunge that may not be told now: the client must not take a greater MODSEQ for all that it missed.

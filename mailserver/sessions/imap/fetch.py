@@ -22,7 +22,7 @@ from mailserver.imap import responses
 from mailserver.imap.commands import Attribute, Fetch, Item, Section, Text
 from mailserver.sessions.imap.binary import Decoded
 from mailserver.sessions.imap.core import Core, Refused, Selected
-from mailserver.sessions.imap.reading import HEADERS, header_batches, read_header
+from mailserver.sessions.imap.reading import HEADERS, header_batches, octets_at, read_header, without_nul
 from mailserver.sessions.imap.resync import tell_vanished
 from mailserver.sessions.imap.sections import BINARY, Source, Span, clipped, in_summary, is_span, needs_header_only
 from mailserver.store import Flagged, Mailbox, Message, MessageGone, ObjectIds, Prepared, StoreError
@@ -109,7 +109,7 @@ def _preview(prepared: Prepared | None) -> bytes:
 
 _FROM_MEMORY: dict[Attribute, Column] = {
     Attribute.INTERNALDATE: _of_messages(
-        b"INTERNALDATE %b", lambda message: responses.date_time(message.internal_date)
+        b"INTERNALDATE %b", lambda message: responses.date_time(message.internal_date, message.zone)
     ),
     Attribute.SAVEDATE: _of_messages(b"SAVEDATE %b", lambda message: responses.date_time(message.saved)),
     Attribute.SIZE: _of_messages(b"RFC822.SIZE %d", attrgetter("size")),
@@ -143,7 +143,9 @@ class Place:
 
     def octets(self, mailbox: Mailbox, uid: int) -> Iterator[bytes]:
         """In pieces; each step blocks."""
-        return _octets(mailbox, uid, self.span) if self.decoded is None else self.decoded.octets.chunks()
+        if self.decoded is not None:
+            return self.decoded.octets.chunks()
+        return map(without_nul, octets_at(mailbox, uid, self.span))
 
 
 class BrokenOff(Exception):
@@ -367,26 +369,8 @@ class _Fetching:
 def _labelled(label: bytes, octets: bytes | None) -> bytes:
     """With a literal where there is something: what stands in a message need not fit a quoted string."""
     if octets:
-        return b"%b {%d}\r\n%b" % (label, len(octets), _without_nul(octets))
+        return b"%b {%d}\r\n%b" % (label, len(octets), without_nul(octets))
     return label + (b" NIL" if octets is None else b' ""')
-
-
-def _without_nul(octets: bytes) -> bytes:
-    """No literal may carry NUL (RFC 3501 §9: CHAR8); the length stays."""
-    return octets.replace(b"\0", b"\x80")
-
-
-def _octets(mailbox: Mailbox, uid: int, place: Span) -> Iterator[bytes]:
-    """The octets in a place of the message, in pieces. Each step blocks."""
-    start, end = place
-    position = 0
-    for chunk in mailbox.chunks(uid):
-        piece = chunk[max(start - position, 0) : max(end - position, 0)]
-        position += len(chunk)
-        if piece:
-            yield _without_nul(piece)
-        if position >= end:
-            return
 
 
 def _step(stream: Iterator[bytes]) -> bytes:

@@ -1,13 +1,13 @@
-r"""LIST and LSUB (RFC 3501 §6.3.8, §6.3.9; RFC 3348, 5258, 5819, 6154).
+r"""LIST and LSUB (RFC 3501 §6.3.8, §6.3.9; RFC 3348, 5258, 5819, 6154, 9590).
 
 Theory     A plain LIST shows every name that matches, also one that is only the parent of others. The extended one
            first finds the names that satisfy the selection options, whatever the patterns say. It shows those of them
            that match, and their parents where a name itself cannot be shown: with CHILDINFO if RECURSIVEMATCH asks for
            it, or, when nothing was selected by, as \NonExistent \HasChildren (RFC 5258 §3.3, §3.5).
 Promises   Names leave encoded. Reference and pattern are simply joined, as by most servers. Time grows with the names
-           and the octets of the patterns, not with the number of patterns. A mailbox has its STATUS behind its LIST, or
-           is told to be gone.
-On failure A mailbox whose STATUS the disk refuses is listed without it.
+           and the octets of the patterns, not with the number of patterns. A mailbox has its STATUS and METADATA behind
+           its LIST, or is told to be gone.
+On failure A mailbox whose STATUS or METADATA the disk refuses is listed without it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from mailserver.imap import SEPARATOR, Pattern
-from mailserver.imap.commands import List, ListSubscribed
+from mailserver.imap.commands import GetMetadata, List, ListSubscribed
 from mailserver.imap.commands.listing import RECURSIVE, SPECIAL_USE, SUBSCRIBED
+from mailserver.sessions.imap import metadata
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.mailboxes import status_data
 from mailserver.sessions.imap.names import list_response, separator, spellings
@@ -85,20 +86,26 @@ def _extended(command: List, pattern: Pattern, folders: list[Folder], subscribed
 
 
 async def _tell(core: Core, command: List, line: _Line) -> None:
-    folder, status = line.folder, None
+    folder, status, notes = line.folder, None, None
     missing = not folder.selectable
-    if command.status and line.chosen and not missing:
+    if line.chosen and not missing:
         try:
-            status = await status_data(core, folder.name, command.status)
+            if command.status:
+                status = await status_data(core, folder.name, command.status)
+            if command.metadata:
+                notes = await core.workers.run(metadata.known_of, core.account, folder.name, folder.special_use)
         except NoSuchMailbox:
             missing = True
+            status = None
         except StoreError as error:
-            log.info("session=%s the status of a mailbox: %s", core.channel.id, error)
+            log.info("session=%s what is asked for about a mailbox: %s", core.channel.id, error)
     attributes = [b"\\NonExistent" if command.extended else b"\\Noselect"] if missing else []
     item = b'("CHILDINFO" ("' + b'" "'.join(line.below) + b'"))' if line.below else b""
     core.engine.untagged(list_response(core, folder, attributes, subscribed=line.subscribed, item=item))
     if status is not None:
         core.engine.untagged(status)
+    if notes is not None:
+        await metadata.tell(core, GetMetadata(folder.name, command.metadata), notes)
 
 
 def _parents(name: str) -> list[str]:

@@ -16,13 +16,13 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from mailserver.imap import Name, responses
-from mailserver.imap.commands import Command
+from mailserver.imap.commands import Append, Command
 from mailserver.sessions.imap.core import Core
 from mailserver.store import AccountStore, Folder, StoreError
 
 log = logging.getLogger(__name__)
 
-C = TypeVar("C", bound=Command)
+C = TypeVar("C", bound=Command | Append)
 
 
 async def meant(core: Core, command: C) -> C:

@@ -118,7 +118,8 @@ def compiled(key: Key, view: View, now: float) -> Test:
             return _known(lambda message: compare(message.size, size))
         case Dated(sent=False):
             earliest, end = _times(key)
-            return _known(lambda message: earliest <= message.internal_date < end)
+            # §6.4.4: the date as it is told, whatever its zone
+            return _known(lambda message: earliest <= message.internal_date + message.zone * 60 < end)
         case Aged(older, ago):
             limit = int(now) - ago
             if older:

@@ -8,7 +8,7 @@ Promises   CLOSE expunges without a word, EXPUNGE tells of each message; neither
 from __future__ import annotations
 
 from mailserver.imap.commands import Check, Close, Expunge, Select, Unselect
-from mailserver.sessions.imap.core import Core, Selected
+from mailserver.sessions.imap.core import MECHANISMS, Core, Selected
 from mailserver.sessions.imap.names import announcement, spelled
 from mailserver.sessions.imap.resync import resynchronize
 from mailserver.sessions.imap.view import View
@@ -52,6 +52,7 @@ async def select(core: Core, tag: str, command: Select) -> None:
     engine.status("OK", "Next UID", f"UIDNEXT {mailbox.uidnext}")
     engine.status("OK", "Where it goes this stays", f"MAILBOXID ({mailbox.mailbox_id})")
     engine.status("OK", "Changes are known", core.modseq_code)
+    engine.status("OK", "URLs can be authorised", MECHANISMS)
     if command.read_only:
         engine.status("OK", "No flags can be changed", "PERMANENTFLAGS ()")
     else:

@@ -15,6 +15,7 @@ from typing import Any
 from mailserver.imap import (
     AppendEnded,
     AppendNext,
+    AppendPart,
     AppendStarted,
     AuthResponse,
     Event,
@@ -43,6 +44,7 @@ from mailserver.sessions.imap import (
     selection,
     sort,
     thread,
+    urlauth,
 )
 from mailserver.sessions.imap.core import Core, Refused, failure
 from mailserver.sessions.imap.names import meant
@@ -63,6 +65,8 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.Enable: enabling.enable,
     commands.Expunge: selection.expunge,
     commands.Fetch: fetch.fetch,
+    commands.FetchURLs: urlauth.fetch_urls,
+    commands.GenerateURLs: urlauth.generate,
     commands.GetMetadata: metadata.get_metadata,
     commands.GetQuota: quota.get_quota,
     commands.GetQuotaRoot: quota.get_quota_root,
@@ -75,6 +79,7 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.Namespace: mailboxes.namespace,
     commands.Noop: login.noop,
     commands.Rename: mailboxes.rename,
+    commands.ResetKey: urlauth.reset_key,
     commands.Search: search.search,
     commands.Select: selection.select,
     commands.Sort: sort.sort,
@@ -125,7 +130,15 @@ class IMAPSession(Core):
         await self.drain_if_much()
 
     async def _answer(
-        self, event: Request | AppendStarted | AppendNext | LiteralChunk | AppendEnded | AuthResponse | IdleEnded
+        self,
+        event: Request
+        | AppendStarted
+        | AppendNext
+        | AppendPart
+        | LiteralChunk
+        | AppendEnded
+        | AuthResponse
+        | IdleEnded,
     ) -> None:
         try:
             match event:

@@ -261,7 +261,7 @@ def test_the_example_of_the_rfc(server: Server) -> None:
         assert line in selected
     assert selected.splitlines()[-1].startswith(b"t OK [READ-WRITE]")
     full = client.command("fetch 1 full")
-    assert b'INTERNALDATE "17-Jul-1996 09:44:25 +0000"' in full
+    assert b'INTERNALDATE "17-Jul-1996 02:44:25 -0700"' in full
     assert b"RFC822.SIZE %d" % len(text) in full
     assert (
         b'ENVELOPE ("Wed, 17 Jul 1996 02:23:25 -0700 (PDT)" "IMAP4rev1 WG mtg summary and minutes" '
@@ -292,6 +292,8 @@ ARGUMENTS = {
     b"GETQUOTA": "x", b"GETQUOTAROOT": "INBOX", b"SETQUOTA": "x ()",
     b"REPLACE": "1 INBOX {4+}\r\na:b\n", b"UID REPLACE": "1 INBOX {4+}\r\na:b\n",
     b"ENABLE": "CONDSTORE",
+    b"GENURLAUTH": '"imap://alice%40example.test@mail.example.test/INBOX/;UID=1;URLAUTH=anonymous" INTERNAL',
+    b"URLFETCH": "x",
 }  # fmt: skip
 
 

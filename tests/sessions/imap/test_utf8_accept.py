@@ -112,6 +112,19 @@ def test_several_messages_in_one_append(client: Client) -> None:
     assert b"t OK" in client.command(b"REPLACE 1 INBOX " + bracketed(MESSAGE))
 
 
+def test_messages_are_put_together_with_utf8(client: Client) -> None:
+    """RFC 6855 §4: it may be a `cat-part`."""
+    header = MESSAGE.removesuffix(b"body\r\n")
+    client.append("INBOX", MESSAGE)
+    for plus in (b"+", b""):
+        parts = bracketed(header, plus=plus) + b' URL "/INBOX/;UID=1/;SECTION=TEXT" TEXT {3+}\r\nend'
+        assert b" OK [APPENDUID " in client.command(b"APPEND INBOX CATENATE (" + parts + b")")
+    client.command("SELECT INBOX")
+    told = fetched(client.command("FETCH 2:* BODY.PEEK[]"))
+    assert [items[b"BODY[]"] for items in told.values()] == [MESSAGE + b"end"] * 2
+    assert b"t OK" in client.command(b"REPLACE 2 INBOX CATENATE (" + bracketed(MESSAGE) + b")")
+
+
 @pytest.mark.parametrize(
     ("rest", "answer"),
     [
