@@ -19,6 +19,7 @@ from mailserver.imap.commands import (
     mailboxes,
     messages,
     metadata,
+    notify,
     quota,
     search,
     sort,
@@ -49,6 +50,7 @@ from mailserver.imap.commands.mailboxes import (
 )
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
 from mailserver.imap.commands.metadata import GetMetadata, SetMetadata
+from mailserver.imap.commands.notify import Notify
 from mailserver.imap.commands.parts import Partial
 from mailserver.imap.commands.quota import GetQuota, GetQuotaRoot, SetQuota
 from mailserver.imap.commands.resync import Match, Resync
@@ -116,6 +118,7 @@ __all__ = [
     "Namespace",
     "Noop",
     "Not",
+    "Notify",
     "Or",
     "Partial",
     "Rename",
@@ -166,6 +169,7 @@ Command = (
     | Logout
     | Namespace
     | Noop
+    | Notify
     | Rename
     | Search
     | Select
@@ -211,6 +215,7 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"COMPRESS": Grammar(compression.compress, _AFTER_LOGIN),
     b"ENABLE": Grammar(enable.enable, _AFTER_LOGIN),
     b"IDLE": Grammar(connection.idle, _AFTER_LOGIN),
+    b"NOTIFY": Grammar(notify.notify, _AFTER_LOGIN),
     b"NAMESPACE": Grammar(mailboxes.namespace, _AFTER_LOGIN),
     b"SELECT": Grammar(mailboxes.select, _AFTER_LOGIN),
     b"EXAMINE": Grammar(mailboxes.examine, _AFTER_LOGIN),

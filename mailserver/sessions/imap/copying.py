@@ -43,10 +43,13 @@ async def copy(core: Core, tag: str, command: Copy) -> None:
         if pairs:
             sources, targets = zip(*pairs, strict=True)
             code = f"COPYUID {validity} {compress(sources)} {compress(targets)}"
+            core.brought(command.mailbox, validity, targets)
     moved = command.move and code is not None
     if moved:
         core.engine.status("OK", "Moving", code)  # RFC 6851 §4.3: it stands before the expunges
     await core.glance()
+    if moved:
+        core.tell_expunged(uids)
     core.tell_news(expunges=True)
     if moved:
         code = core.modseq_code  # §4.4

@@ -27,6 +27,7 @@ _AFTER_LOGIN = (
     "QRESYNC",
     "IDLE",
     "NAMESPACE",
+    "NOTIFY",
     "UIDPLUS",
     "MULTIAPPEND",
     "BINARY",
@@ -133,6 +134,8 @@ async def login(core: Core, tag: str, command: Login) -> None:
 
 class Authentication:
     """An AUTHENTICATE under way."""
+
+    listens = False
 
     def __init__(self, core: Core, tag: str, exchange: Exchange) -> None:
         self._core = core

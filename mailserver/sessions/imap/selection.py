@@ -89,6 +89,7 @@ async def expunge(core: Core, tag: str, command: Expunge) -> None:
         uids = [uid for uid in uids if uid in named]
     gone = await core.workers.run(selected.mailbox.expunge, uids)
     core.take_changes()
+    core.tell_expunged(gone)
     core.tell_news(expunges=True)
     core.engine.done(tag, "OK", "Expunged", core.modseq_code if gone else None)
 

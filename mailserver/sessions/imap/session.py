@@ -22,12 +22,14 @@ from mailserver.imap import (
     LiteralChunk,
     Rejected,
     Request,
+    Woken,
     commands,
     responses,
 )
 from mailserver.policy.connections import Refusal
 from mailserver.sessions.imap import (
     append,
+    attention,
     copying,
     enabling,
     fetch,
@@ -37,6 +39,7 @@ from mailserver.sessions.imap import (
     login,
     mailboxes,
     metadata,
+    notify,
     quota,
     search,
     selection,
@@ -71,6 +74,7 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.Logout: login.logout,
     commands.Namespace: mailboxes.namespace,
     commands.Noop: login.noop,
+    commands.Notify: notify.notify,
     commands.Rename: mailboxes.rename,
     commands.Search: search.search,
     commands.Select: selection.select,
@@ -110,10 +114,15 @@ class IMAPSession(Core):
         self.engine.status("OK", f"{self.hostname} IMAP ready", login.capability_code(self))
 
     async def handle(self, event: Event) -> None:
-        if isinstance(event, Rejected):
-            self._reject(event)
+        if isinstance(event, Woken):
+            await attention.attend(self)
         else:
-            await self._answer(event)
+            if isinstance(event, Rejected):
+                self._reject(event)
+            else:
+                await self._answer(event)
+            if self.attentive:
+                self.engine.wake()
         await self.drain_if_much()
 
     async def _answer(
@@ -155,4 +164,7 @@ class IMAPSession(Core):
 
     def lost(self) -> None:
         self.end()
+        if self.notices is not None:
+            self.notices.close()
+            self.notices = None
         self.workers.spawn(self.release())

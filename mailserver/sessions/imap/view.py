@@ -44,6 +44,8 @@ class View:
         """VANISHED is told in place of EXPUNGE (§3.2.10)."""
         self.gone: set[int] = set()
         """UIDs that have vanished, which the client does not know yet."""
+        self.behind = False
+        """New messages were left out: the mailbox as a whole must be compared."""
         self._recent = array("I")  # ascending; some may not be in the view
         self._recent_count: int | None = 0  # None: to be counted
         self._changed: set[int] = set()
@@ -104,24 +106,28 @@ class View:
 
     # taking in
 
-    def take(self, changes: Changes) -> None:
-        """`changes` since `modseq`, which are complete."""
+    def take(self, changes: Changes, *, new: bool = True) -> None:
+        """`changes` since `modseq`, which are complete. Not `new`: without the messages that appeared."""
         self.modseq = changes.modseq
         for message in changes.changed:
             self._change(message)
         for message in changes.appeared:
-            self._put(message)
+            self._put(message, new)
         self._vanish(changes.vanished)
 
-    def compare(self, listing: Listing) -> None:
+    def compare(self, listing: Listing, *, new: bool = True) -> None:
         """Takes in a mailbox as a whole, where its changes are not known."""
         self.modseq = listing.modseq
+        self.behind = False
         for message in map(Flagged._make, zip(listing.uids, listing.flags, listing.modseqs, strict=True)):
-            self._put(message)
+            self._put(message, new)
         self._vanish(set(self.uids).difference(listing.uids))
 
-    def _put(self, message: Flagged) -> None:
+    def _put(self, message: Flagged, new: bool) -> None:
         if message.uid > self.highest_uid:
+            if not new:
+                self.behind = True
+                return
             self.uids.append(message.uid)
             self.flags.append(message.flags)
             self.modseqs.append(message.modseq)
@@ -229,25 +235,38 @@ class View:
         self._recent_told = self.recent_count()
         return [self._known_flags(), b"%d EXISTS" % len(self), b"%d RECENT" % self._recent_told]
 
-    def news(self, *, expunges: bool) -> list[bytes]:
+    @property
+    def exists_told(self) -> int:
+        """How many messages the client knows of."""
+        return self._exists_told
+
+    @property
+    def waits(self) -> bool:
+        """Something was not told that is of a MODSEQ which the client may see elsewhere."""
+        return bool(self.gone or self._changed or self.behind)
+
+    def news(self, *, expunges: bool, flags: bool = True) -> list[bytes]:
         """Untagged responses for all that is new, without `* ` and line end."""
-        news = self._expunges() if expunges and self.gone else []
+        news = self.expunges(self.gone) if expunges and self.gone else []
         if len(self) != self._exists_told:
             self._exists_told = len(self)
             news.append(b"%d EXISTS" % self._exists_told)
         if (recent := self.recent_count()) != self._recent_told:
             self._recent_told = recent
             news.append(b"%d RECENT" % recent)
-        if self._changed:
+        if self._changed and flags:
             news += self._flag_news()
-        if not self.gone:
+        if not self.waits:
             self.told_modseq = self.modseq
         return news
 
-    def _expunges(self) -> list[bytes]:
-        numbers = sorted(number for uid in self.gone if (number := self.number(uid)) is not None)
+    def expunges(self, uids: Iterable[int]) -> list[bytes]:
+        """Tells that these are gone, which are."""
+        vanished = sorted(self.gone.intersection(uids))
+        numbers = [number for uid in vanished if (number := self.number(uid)) is not None]
+        if not numbers:
+            return []
         self._exists_told -= len(numbers)
-        vanished = sorted(self.gone)
         self._remove(set(vanished))
         if self.qresync:
             return [b"VANISHED " + uid_set(vanished).encode()]
