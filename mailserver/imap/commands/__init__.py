@@ -13,6 +13,7 @@ from functools import partial
 from mailserver.imap.commands import (
     compression,
     connection,
+    contexts,
     enable,
     fetch,
     listing,
@@ -36,6 +37,7 @@ from mailserver.imap.commands.connection import (
     Noop,
     StartTLS,
 )
+from mailserver.imap.commands.contexts import CancelUpdate
 from mailserver.imap.commands.enable import Enable
 from mailserver.imap.commands.fetch import Attribute, Fetch, Item, Section, Text
 from mailserver.imap.commands.listing import List, ListSubscribed
@@ -83,6 +85,7 @@ __all__ = [
     "Append",
     "Attribute",
     "Authenticate",
+    "CancelUpdate",
     "Capability",
     "Check",
     "Close",
@@ -148,6 +151,7 @@ __all__ = [
 Command = (
     Append
     | Authenticate
+    | CancelUpdate
     | Capability
     | Check
     | Close
@@ -233,6 +237,7 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"GETQUOTAROOT": Grammar(quota.get_quota_root, _AFTER_LOGIN),
     b"SETQUOTA": Grammar(quota.set_quota, _AFTER_LOGIN),
     b"APPEND": _streaming(append_head, _AFTER_LOGIN),
+    b"CANCELUPDATE": Grammar(contexts.cancel_update, _SELECTED),
     b"CHECK": Grammar(messages.check, _SELECTED),
     b"CLOSE": Grammar(messages.close, _SELECTED),
     b"UNSELECT": Grammar(messages.unselect, _SELECTED),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -24,6 +24,7 @@ from mailserver.mail import Address
 from mailserver.ports import Channel, Clock, Workers
 from mailserver.sessions.imap import indexing
 from mailserver.sessions.imap.appends import Appends
+from mailserver.sessions.imap.kept import Context
 from mailserver.sessions.imap.view import View
 from mailserver.sessions.imap.watching import Watch
 from mailserver.sessions.login import Authenticator
@@ -109,6 +110,8 @@ class Selected:
     watch: Watch | None = None
     fetched: int = 0
     """The highest UID that was announced, and fetched where NOTIFY asks for it."""
+    contexts: dict[str, Context] = field(default_factory=dict)
+    """By the tag of the search."""
     brought: set[int] = field(default_factory=set)
     """Greater UIDs, of messages that the client itself appended or copied here."""
 
@@ -305,17 +308,23 @@ class Core:
         selected = self._selected
         if selected is None:
             return
-        selected.fetched = selected.view.uids[selected.view.exists_told - 1] if selected.view.exists_told else 0
+        self.begin_listening()
         if self.ears.at_once and selected.watch is None:
             selected.watch = self.watch()
         elif not self.ears.at_once and selected.watch is not None:
             selected.watch.close()
             selected.watch = None
 
+    def begin_listening(self) -> None:
+        """Messages that come from now on are new."""
+        view = self.selected.view
+        self.selected.fetched = view.uids[view.exists_told - 1] if view.exists_told else 0
+
     @property
     def attentive(self) -> bool:
         """There may be something to tell after each command."""
-        return self.ears.at_once or self.notices is not None
+        updates = self._selected is not None and bool(self._selected.contexts)
+        return updates or self.ears.at_once or self.notices is not None
 
     def _index(self, selected: Selected) -> None:
         """In the background, unless it goes on already."""
@@ -373,8 +382,11 @@ class Core:
 
     def tell_news(self, *, expunges: bool) -> None:
         if self._selected is not None:
+            view = self._selected.view
             if self.ears.messages:
-                self.untagged(self._selected.view.news(expunges=expunges, flags=self.ears.flags))
+                if expunges:
+                    self._tell_removals(self._selected, view.gone)
+                self.untagged(view.news(expunges=expunges, flags=self.ears.flags))
             self._tell_what_waits()
 
     def did(self, what: str, *names: str) -> None:
@@ -385,12 +397,20 @@ class Core:
     def tell_expunged(self, uids: Iterable[int]) -> None:
         """What the client itself expunged: it hears that also when it wants to hear of nothing unasked."""
         if not self.ears.messages:
-            self.untagged(self.selected.view.expunges(uids))
+            gone = self.selected.view.gone.intersection(uids)
+            self._tell_removals(self.selected, gone)
+            self.untagged(self.selected.view.expunges(gone))
+
+    def _tell_removals(self, selected: Selected, gone: Set[int]) -> None:
+        """These messages leave the results that are kept up to date (RFC 5267 §4.3.4), before their numbers change."""
+        if gone:
+            for context in selected.contexts.values():
+                self.untagged(context.remove(selected.view, gone))
 
     def brought(self, mailbox: str, validity: int, uids: Iterable[int]) -> None:
         """The client itself put these messages into a mailbox."""
         selected = self._selected
-        if selected is None or not self.ears.items:
+        if selected is None or not self.attentive:
             return
         if (selected.mailbox.name, selected.mailbox.uidvalidity) == (mailbox, validity):
             selected.brought.update(uids)

@@ -24,6 +24,8 @@ _ALWAYS = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID")
 _AFTER_LOGIN = (
     "ENABLE",
     "CONDSTORE",
+    "CONTEXT=SEARCH",
+    "CONTEXT=SORT",
     "QRESYNC",
     "IDLE",
     "NAMESPACE",

@@ -40,6 +40,7 @@ from mailserver.imap.commands import (
 )
 from mailserver.imap.sequence import Range
 from mailserver.message import Phrase, fields, first
+from mailserver.sessions.imap import contexts
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.reading import header_batches
 from mailserver.sessions.imap.results import answer, saving
@@ -272,8 +273,9 @@ class Matches(NamedTuple):
 async def search(core: Core, tag: str, command: Search) -> None:
     with_modseq, by_number = asks_of(core, command.key)
     core.catch_up()
+    key = contexts.settled(core, tag, command.returns, command.key)
     with saving(core, command.returns):
-        found = await matches(core, command.key)
+        found = await matches(core, key)
     answer(
         core,
         tag,
@@ -284,6 +286,7 @@ async def search(core: Core, tag: str, command: Search) -> None:
         by_uid=command.by_uid,
         with_modseq=with_modseq,
     )
+    contexts.begin(core, tag, command.returns, key, found.uids, by_uid=command.by_uid)
     core.tell_news(expunges=command.by_uid and not by_number)
     core.engine.done(tag, "OK", "Searched", None if found.complete else "EXPUNGEISSUED")
 

@@ -30,6 +30,7 @@ from mailserver.policy.connections import Refusal
 from mailserver.sessions.imap import (
     append,
     attention,
+    contexts,
     copying,
     enabling,
     fetch,
@@ -53,6 +54,7 @@ log = logging.getLogger(__name__)
 
 HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[None]]] = {
     commands.Authenticate: login.authenticate,
+    commands.CancelUpdate: contexts.cancel_update,
     commands.Capability: login.capability,
     commands.Check: selection.check,
     commands.Close: selection.close,

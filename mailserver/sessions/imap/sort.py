@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from mailserver.imap.commands import Criterion, Sort
 from mailserver.imap.commands.sort import By
+from mailserver.sessions.imap import contexts
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.results import answer, saving
 from mailserver.sessions.imap.search import FIRST_BATCH, asks_of, matches, next_size
@@ -34,17 +35,24 @@ _NAMES: Mapping[By, SortName] = {
 async def sort(core: Core, tag: str, command: Sort) -> None:
     with_modseq, by_number = asks_of(core, command.key)
     core.catch_up()
-    selected = core.selected
+    key = contexts.settled(core, tag, command.returns, command.key)
     with saving(core, command.returns):
-        found = await matches(core, command.key)
-        await learn(core, [_NAMES[criterion.by] for criterion in command.criteria], found.uids)
-        uids = await core.workers.run(ordered, selected.mailbox, found.uids, command.criteria)
+        found = await matches(core, key)
+        uids = await sorted_by(core, found.uids, command.criteria)
     numbers = dict(zip(found.uids, found.numbers, strict=True))
     places = [numbers[uid] for uid in uids]
     answer(core, tag, "SORT", command.returns, places, uids, by_uid=command.by_uid, with_modseq=with_modseq)
+    criteria = command.criteria
+    contexts.begin(core, tag, command.returns, key, uids, by_uid=command.by_uid, criteria=criteria)
     core.tell_news(expunges=command.by_uid and not by_number)
     complete = found.complete and len(uids) == len(found.uids)
     core.engine.done(tag, "OK", "Sorted", None if complete else "EXPUNGEISSUED")
+
+
+async def sorted_by(core: Core, uids: Sequence[int], criteria: Sequence[Criterion]) -> list[int]:
+    """Of messages of the selected mailbox, those that exist. `uids` ascend."""
+    await learn(core, [_NAMES[criterion.by] for criterion in criteria], uids)
+    return await core.workers.run(ordered, core.selected.mailbox, uids, criteria)
 
 
 async def learn(core: Core, names: Sequence[SortName | ColumnName], uids: Sequence[int]) -> None:

@@ -44,6 +44,8 @@ class View:
         """VANISHED is told in place of EXPUNGE (§3.2.10)."""
         self.gone: set[int] = set()
         """UIDs that have vanished, which the client does not know yet."""
+        self.touched: set[int] | None = None
+        """UIDs of messages that came or have changed; None: nobody asks for it."""
         self.behind = False
         """New messages were left out: the mailbox as a whole must be compared."""
         self._recent = array("I")  # ascending; some may not be in the view
@@ -131,6 +133,7 @@ class View:
             self.uids.append(message.uid)
             self.flags.append(message.flags)
             self.modseqs.append(message.modseq)
+            self._touch(message.uid)
             self._recent_count = None
         else:
             self._change(message)
@@ -144,7 +147,18 @@ class View:
         # who knows MODSEQs must hear of those that rose though the flags are the same again
         if self.flags[place] != flags or (self.condstore and self.modseqs[place] != modseq):
             self._changed.add(uid)
+        if self.modseqs[place] != modseq:
+            self._touch(uid)
         self.flags[place], self.modseqs[place] = flags, modseq
+
+    def _touch(self, uid: int) -> None:
+        if self.touched is not None:
+            self.touched.add(uid)
+
+    def hidden(self, uids: Iterable[int], *, flags: bool) -> set[int]:
+        """Those of which something is still to be told: that they are there, or, where `flags`, their flags."""
+        last = self.uids[self._exists_told - 1] if self._exists_told else 0
+        return {uid for uid in uids if uid > last or (flags and uid in self._changed)}
 
     def _vanish(self, uids: Iterable[int]) -> None:
         known = {uid for uid in uids if self.number(uid) is not None}
@@ -166,6 +180,8 @@ class View:
         self.modseqs = array("Q", compress(self.modseqs, kept))
         self.gone -= uids
         self._changed -= uids
+        if self.touched is not None:
+            self.touched -= uids
         self._recent = array("I", (uid for uid in self._recent if uid not in uids))
         self._recent_count = None
 
@@ -182,6 +198,7 @@ class View:
             if number is not None:
                 found.append((number, self.flags[number - 1], flags))
                 self.flags[number - 1], self.modseqs[number - 1] = flags, modseq
+                self._touch(uid)
         self._changed.difference_update([message.uid for message in messages])
         return found
 
