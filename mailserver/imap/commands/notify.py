@@ -8,7 +8,7 @@ from enum import Enum
 from mailserver.imap.commands.fetch import Item, fetch_items
 from mailserver.imap.syntax import Fault, Reader
 
-GROUP_LIMIT = 100
+GROUP_LIMIT = 20
 
 
 class Scope(Enum):

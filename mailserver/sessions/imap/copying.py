@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from mailserver.imap import compress
 from mailserver.imap.commands import Copy
 from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap.progress import Progress
 from mailserver.store import AccountStore, Mailbox, NoSuchMailbox
 
 
@@ -35,9 +36,10 @@ async def copy(core: Core, tag: str, command: Copy) -> None:
     code = None
     if uids:
         try:
-            validity, pairs = await core.workers.run(
+            work = core.workers.run(
                 _transfer, selected.mailbox, uids, core.account, command.mailbox, command.move, command.by_uid
             )
+            validity, pairs = await Progress(core, tag).during(work)
         except NoSuchMailbox as error:
             raise Refused(str(error), "TRYCREATE") from error
         if pairs:

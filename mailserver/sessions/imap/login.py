@@ -28,6 +28,7 @@ _AFTER_LOGIN = (
     "CONTEXT=SORT",
     "QRESYNC",
     "IDLE",
+    "INPROGRESS",
     "NAMESPACE",
     "NOTIFY",
     "UIDPLUS",

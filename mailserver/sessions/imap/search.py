@@ -42,6 +42,7 @@ from mailserver.imap.sequence import Range
 from mailserver.message import Phrase, fields, first
 from mailserver.sessions.imap import contexts
 from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.progress import Progress
 from mailserver.sessions.imap.reading import header_batches
 from mailserver.sessions.imap.results import answer, saving
 from mailserver.sessions.imap.view import View
@@ -275,7 +276,7 @@ async def search(core: Core, tag: str, command: Search) -> None:
     core.catch_up()
     key = contexts.settled(core, tag, command.returns, command.key)
     with saving(core, command.returns):
-        found = await matches(core, key)
+        found = await matches(core, key, Progress(core, tag, len(core.selected.view)))
     answer(
         core,
         tag,
@@ -303,8 +304,9 @@ def asks_of(core: Core, key: Key) -> tuple[bool, bool]:
     return with_modseq, any(isinstance(each, InSet) and not each.by_uid for each in keys)
 
 
-async def matches(core: Core, key: Key) -> Matches:
-    """Those of the selected mailbox that pass, but for those that are seen to be gone."""
+async def matches(core: Core, key: Key, progress: Progress | None = None) -> Matches:
+    """Those of the selected mailbox that pass, but for those that are seen to be gone. Each message is a step."""
+    progress = progress or Progress(core)
     view = core.selected.view
     test = compiled(key, view, core.clock.wall())
     batch = Batch(view, core.selected.mailbox)
@@ -313,8 +315,9 @@ async def matches(core: Core, key: Key) -> Matches:
     while done < len(view):
         candidates = range(done + 1, min(done + size, len(view)) + 1)
         began = core.clock.monotonic()
-        found += await core.workers.run(test.pick, batch, candidates)
+        found += await progress.during(core.workers.run(test.pick, batch, candidates))
         done += size
+        progress.done = min(done, len(view))
         size = next_size(size, core.clock.monotonic() - began)
         await core.channel.drain()
     uids = view.uids_of(found)
