@@ -15,6 +15,7 @@ from mailserver.imap.events import (
     LiteralChunk,
     Rejected,
     Request,
+    Woken,
 )
 from mailserver.imap.patterns import SEPARATOR, Pattern
 from mailserver.imap.sequence import SequenceSet, compress, contains
@@ -37,6 +38,7 @@ __all__ = [
     "SequenceSet",
     "ServerConnection",
     "State",
+    "Woken",
     "compress",
     "contains",
 ]

@@ -33,6 +33,7 @@ from mailserver.imap.commands import (
     parse,
 )
 from mailserver.imap.events import (
+    Answered,
     AppendEnded,
     AppendNext,
     AppendStarted,
@@ -42,6 +43,7 @@ from mailserver.imap.events import (
     LiteralChunk,
     Rejected,
     Request,
+    Woken,
 )
 from mailserver.imap.patterns import SEPARATOR, exchanged
 from mailserver.imap.receiver import Announcement, Line, Octets, Receiver
@@ -109,8 +111,9 @@ class ServerConnection:
         self.unsent = 0
         """Octets that `data_to_send` would give."""
         self._output: list[bytes] = []
-        self._mode: Callable[[Line | Octets], Event | None] = self._read_command
-        self._pending: Event | None = None
+        self._woken = False
+        self._mode: Callable[[Line | Octets], Answered | LiteralChunk | None] = self._read_command
+        self._pending: Answered | None = None
         self._command: Command | None = None
         self._tag = ""
         self._streams = False  # the command being read passes its message through
@@ -143,6 +146,13 @@ class ServerConnection:
         return self._receiver.buffered
 
     def next_event(self) -> Event | None:
+        event = self._next()
+        if event is None and self._woken and self._pending is None and self.state is not State.LOGOUT:
+            self._woken = False
+            return Woken()
+        return event
+
+    def _next(self) -> Answered | LiteralChunk | None:
         while self._pending is None and self.state is not State.LOGOUT:
             item = self._receiver.next()
             if item is None:
@@ -153,6 +163,10 @@ class ServerConnection:
                     self._pending = event
                 return event
         return None
+
+    def wake(self) -> None:
+        """`Woken` is the next event when all that the client sent is answered."""
+        self._woken = True
 
     # answers
 
@@ -182,7 +196,7 @@ class ServerConnection:
         if self.state is State.LOGOUT:
             return
         pending = self._pending
-        assert pending is not None and not isinstance(pending, LiteralChunk) and pending.tag == tag
+        assert pending is not None and pending.tag == tag
         self._pending = None
         self.send(responses.status_line(tag, status, text, code))
         self._mode = self._read_command
@@ -242,7 +256,7 @@ class ServerConnection:
 
     # modes: what the next line or octets mean
 
-    def _read_command(self, item: Line | Octets) -> Event | None:
+    def _read_command(self, item: Line | Octets) -> Answered | LiteralChunk | None:
         self._pieces.append(item.data)
         if isinstance(item, Octets):
             return None
@@ -272,7 +286,7 @@ class ServerConnection:
         reader.space()
         return reader
 
-    def _take_literal(self, announced: Announcement) -> Event | None:
+    def _take_literal(self, announced: Announcement) -> Answered | LiteralChunk | None:
         """A line ended with the announcement of a literal. Raises Fault when it is not to be read."""
         if len(self._pieces) == 1:
             # what is wrong already need not wait for the literal
@@ -297,7 +311,7 @@ class ServerConnection:
         reader.end()
         return head
 
-    def _start_append(self, head: Append, announced: Announcement) -> Event:
+    def _start_append(self, head: Append, announced: Announcement) -> Answered:
         self._appended = self._heads = 0
         self._announce(announced)
         self._forget_command()
@@ -314,7 +328,7 @@ class ServerConnection:
             raise Fault("the messages are too big together", status="NO", code="TOOBIG")
         self._announced = announced
 
-    def _read_message(self, item: Line | Octets) -> Event | None:
+    def _read_message(self, item: Line | Octets) -> Answered | LiteralChunk | None:
         if isinstance(item, Octets):
             self._has_nul = self._has_nul or 0 in item.data
             return LiteralChunk(item.data)
@@ -335,7 +349,7 @@ class ServerConnection:
         self._mode = self._read_command
         return AppendEnded(self._tag)
 
-    def _next_message(self, line: Line, announced: Announcement) -> Event:
+    def _next_message(self, line: Line, announced: Announcement) -> Answered:
         self._heads += len(line.data) + HEAD_COST
         if self._heads > self._limits.append_heads:
             raise Fault("too many messages", status="NO", code="LIMIT")
@@ -349,7 +363,7 @@ class ServerConnection:
         self._command = head
         return AppendNext(self._tag, head)
 
-    def _read_auth_response(self, item: Line | Octets) -> Event | None:
+    def _read_auth_response(self, item: Line | Octets) -> Answered | LiteralChunk | None:
         assert isinstance(item, Line)
         self._mode = self._read_command
         if item.text == b"*":
@@ -363,14 +377,14 @@ class ServerConnection:
         except ValueError:
             return Rejected(self._tag, "malformed base64")
 
-    def _read_idle_end(self, item: Line | Octets) -> Event | None:
+    def _read_idle_end(self, item: Line | Octets) -> Answered | LiteralChunk | None:
         assert isinstance(item, Line)
         self._mode = self._read_command
         if item.text.upper() == b"DONE":
             return IdleEnded(self._tag)
         return self._refuse(Fault("DONE expected"), item.announcement)
 
-    def _read_refused(self, item: Line | Octets) -> Event | None:
+    def _read_refused(self, item: Line | Octets) -> Answered | LiteralChunk | None:
         if isinstance(item, Octets):
             return None
         announced = item.announcement
@@ -383,7 +397,7 @@ class ServerConnection:
 
     # refusing
 
-    def _refuse(self, fault: Fault, announced: Announcement | None) -> Event | None:
+    def _refuse(self, fault: Fault, announced: Announcement | None) -> Answered | LiteralChunk | None:
         """The command is over, but for literals that come without asking."""
         tag: str | None = self._tag
         if self._pieces:

@@ -43,6 +43,7 @@ from mailserver.store.model import (
 from mailserver.store.objectids import mailbox_id
 from mailserver.store.quota import Space, count_folder
 from mailserver.store.searchfile import SearchFile
+from mailserver.store.surroundings import Scene, Surroundings
 from mailserver.store.syncing import locked, sync_directory
 from mailserver.store.turns import Turn
 from mailserver.store.warm import Warm
@@ -68,6 +69,7 @@ class AccountStore:
         self._index = Index(Path(path))
         self._search = SearchFile(Path(path), self._index)
         self._swept: dict[str, float] = {}
+        self.surroundings = Surroundings(path)
         self.space = Space(path)
         """How much it holds; with its quota, which APPEND and COPY keep to."""
         layout.sweep(path)
@@ -96,7 +98,9 @@ class AccountStore:
                 raise MailboxExists("INBOX always exists")
             if special_use:
                 specialuse.check(special_use, self._given_uses(self._existing()).values())
-            return mailbox_id(self._make(directory, lock, special_use))
+            key = self._make(directory, lock, special_use)
+        self.surroundings.changed(None)
+        return mailbox_id(key)
 
     def delete(self, name: str) -> None:
         """Mailboxes below it stay (RFC 9051 §6.3.5). Raises MailboxHasChildren when there is nothing but those."""
@@ -110,6 +114,7 @@ class AccountStore:
                 counts = self.space.counts
                 leftover = layout.remove_folder(self._path, directory, self._host)
             self._drop(directory)
+        self.surroundings.changed(None)
         self.space.removed(count_folder(str(leftover)), counts)
         layout.remove_tree(leftover)
         if key is not None:
@@ -135,6 +140,7 @@ class AccountStore:
                 for before, after in moved:
                     self._follow(before, after)
                 self._rest_index()
+        self.surroundings.changed(None)
 
     def subscribe(self, name: str) -> None:
         self._subscribe(name, add=True)
@@ -155,10 +161,19 @@ class AccountStore:
         with self._guarded():
             return metadata.read(self._metadata_file(name))
 
+    def notes(self, name: str | None) -> dict[str, bytes]:
+        """As `metadata`, with the special use that the mailbox was given (RFC 6154 §5.4)."""
+        with self._guarded():
+            known = metadata.read(self._metadata_file(name))
+            if name is not None and (uses := specialuse.read(self._place(folders.directory_of(name)))):
+                known["/private/specialuse"] = " ".join(sorted(uses)).encode()
+            return known
+
     def set_metadata(self, name: str | None, values: Mapping[str, bytes | None]) -> None:
         """All or none; None removes an entry. Durable. Raises NoSuchMailbox, AnnotationRefused."""
         with self._guarded(), self._alone():
             metadata.change(self._metadata_file(name), values)
+        self.surroundings.changed(None if name is None else folders.normalise(name))
 
     def set_special_use(self, name: str, uses: Iterable[str]) -> None:
         """What an existing mailbox is for. Raises NoSuchMailbox, SpecialUseRefused."""
@@ -167,6 +182,7 @@ class AccountStore:
             place = self._place(folders.directory_of(name))
             self._must_exist(name, folders.directory_of(name))
             specialuse.change(Path(place), name, uses, self._given_uses(self._existing()))
+        self.surroundings.changed(name)
 
     def _metadata_file(self, name: str | None) -> str:
         if name is None:
@@ -176,6 +192,11 @@ class AccountStore:
         return f"{self._place(directory)}/{metadata.FILE}"
 
     # Mailboxes
+
+    def scene(self) -> Scene:
+        """The folders and subscriptions; the same object as long as nothing of them changes."""
+        with self._guarded():
+            return self.surroundings.scene()
 
     def open(self, name: str) -> Mailbox:
         """The mailbox, up to date. One object for all users in this process; each calls its `close` once."""
@@ -206,6 +227,8 @@ class AccountStore:
         mailbox = self._open.get(folder)
         if mailbox is not None:
             mailbox.notify()
+        elif (name := folders.name_of(folder) if folder else folders.INBOX) is not None:
+            self.surroundings.changed(name)
 
     def ensure(self, name: str) -> str:
         """The directory of a folder, made if it is missing."""
@@ -215,6 +238,7 @@ class AccountStore:
             with self._guarded(), self._alone() as lock:
                 if not layout.is_maildir(path):
                     self._make(directory, lock)
+            self.surroundings.changed(None)
         return path
 
     # Inside
@@ -332,6 +356,7 @@ class AccountStore:
             after = before | {name} if add else before - {name}
             if after != before:
                 subscriptions.write(Path(self._path), sorted(after))
+        self.surroundings.changed(None)
 
     def _new_validity(self) -> int:
         return uids.next_validity(Path(self._path, LOCK_FILE), self._highest_validity)
@@ -398,6 +423,7 @@ class AccountStore:
             search=self._search,
             space=self.space,
             release=self._leave,
+            changed=self.surroundings.changed,
         )
 
     def _leave(self, mailbox: Mailbox) -> None:

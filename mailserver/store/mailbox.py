@@ -74,8 +74,9 @@ class Mailbox:
         search: SearchFile,
         space: Space,
         release: Callable[[Mailbox], None],
+        changed: Callable[[str], None],
     ) -> None:
-        """`space` is the account's; `release` is called at `close`."""
+        """`space` is the account's; `release` is called at `close`, `changed` with the name as subscribers are."""
         self.name = name
         self._maildir = maildir
         self._contents = maildir.contents
@@ -86,6 +87,7 @@ class Mailbox:
         self._space = space
         self._adding = Adding(maildir, space)
         self._release = release
+        self._changed = changed
         self._disk = threading.RLock()
         self.alive = True
         """False: the folder was deleted."""
@@ -149,6 +151,7 @@ class Mailbox:
         """Tells the subscribers that `sync` may find something."""
         for callback in tuple(self._subscribers.values()):
             callback()
+        self._changed(self.name)
 
     # From memory
 

@@ -219,6 +219,21 @@ IMAP = (
         b"FETCH 1:* (EMAILID THREADID)",
         b"SEARCH OR EMAILID M1 NOT THREADID T1",
     ),
+    _imap(
+        _LOGIN,
+        b"CREATE a/b",
+        b"SELECT INBOX",
+        b"NOTIFY SET STATUS"
+        b" (selected-delayed (MessageNew (UID BODY.PEEK[HEADER.FIELDS (To)]) MessageExpunge FlagChange))"
+        b" (subtree (a b) (MailboxName SubscriptionChange MessageNew MessageExpunge)) (mailboxes INBOX NONE)",
+        b"SUBSCRIBE a/b",
+        b"APPEND INBOX {" + _SIZE + b"+}\r\n" + MESSAGE,
+        b"COPY 1 a/b",
+        b"IDLE\r\nDONE",
+        b"UNSELECT",
+        b"RENAME a/b a/c",
+        b"NOTIFY NONE",
+    ),
     Dialogue(
         (
             b"a AUTHENTICATE PLAIN\r\n",

@@ -13,12 +13,14 @@ from functools import partial
 from mailserver.imap.commands import (
     compression,
     connection,
+    contexts,
     enable,
     fetch,
     listing,
     mailboxes,
     messages,
     metadata,
+    notify,
     quota,
     search,
     sort,
@@ -35,6 +37,7 @@ from mailserver.imap.commands.connection import (
     Noop,
     StartTLS,
 )
+from mailserver.imap.commands.contexts import CancelUpdate
 from mailserver.imap.commands.enable import Enable
 from mailserver.imap.commands.fetch import Attribute, Fetch, Item, Section, Text
 from mailserver.imap.commands.listing import List, ListSubscribed
@@ -49,6 +52,7 @@ from mailserver.imap.commands.mailboxes import (
 )
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
 from mailserver.imap.commands.metadata import GetMetadata, SetMetadata
+from mailserver.imap.commands.notify import Notify
 from mailserver.imap.commands.parts import Partial
 from mailserver.imap.commands.quota import GetQuota, GetQuotaRoot, SetQuota
 from mailserver.imap.commands.resync import Match, Resync
@@ -81,6 +85,7 @@ __all__ = [
     "Append",
     "Attribute",
     "Authenticate",
+    "CancelUpdate",
     "Capability",
     "Check",
     "Close",
@@ -116,6 +121,7 @@ __all__ = [
     "Namespace",
     "Noop",
     "Not",
+    "Notify",
     "Or",
     "Partial",
     "Rename",
@@ -145,6 +151,7 @@ __all__ = [
 Command = (
     Append
     | Authenticate
+    | CancelUpdate
     | Capability
     | Check
     | Close
@@ -166,6 +173,7 @@ Command = (
     | Logout
     | Namespace
     | Noop
+    | Notify
     | Rename
     | Search
     | Select
@@ -211,6 +219,7 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"COMPRESS": Grammar(compression.compress, _AFTER_LOGIN),
     b"ENABLE": Grammar(enable.enable, _AFTER_LOGIN),
     b"IDLE": Grammar(connection.idle, _AFTER_LOGIN),
+    b"NOTIFY": Grammar(notify.notify, _AFTER_LOGIN),
     b"NAMESPACE": Grammar(mailboxes.namespace, _AFTER_LOGIN),
     b"SELECT": Grammar(mailboxes.select, _AFTER_LOGIN),
     b"EXAMINE": Grammar(mailboxes.examine, _AFTER_LOGIN),
@@ -228,6 +237,7 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"GETQUOTAROOT": Grammar(quota.get_quota_root, _AFTER_LOGIN),
     b"SETQUOTA": Grammar(quota.set_quota, _AFTER_LOGIN),
     b"APPEND": _streaming(append_head, _AFTER_LOGIN),
+    b"CANCELUPDATE": Grammar(contexts.cancel_update, _SELECTED),
     b"CHECK": Grammar(messages.check, _SELECTED),
     b"CLOSE": Grammar(messages.close, _SELECTED),
     b"UNSELECT": Grammar(messages.unselect, _SELECTED),

@@ -135,6 +135,12 @@ def fetch(reader: Reader, *, by_uid: bool = False) -> Fetch:
     )
 
 
+def fetch_items(reader: Reader) -> tuple[Item, ...]:
+    r"""`"(" fetch-att *(SP fetch-att) ")"`: what is told of new messages unasked (RFC 5465). Nothing sets `\Seen`."""
+    listed = reader.listed(lambda: _item(reader), "list of items", most=ITEM_LIMIT)
+    return tuple(dict.fromkeys(replace(item, peek=True) if isinstance(item, Section) else item for item in listed))
+
+
 def _modifier(reader: Reader) -> tuple[bytes, int | Partial]:
     name = reader.keyword("modifier")
     match name:

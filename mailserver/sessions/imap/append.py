@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 class Incoming:
     """An APPEND under way. All its messages lie in one content, one behind the other."""
 
+    listens = False
+
     def __init__(self, core: Core, command: Append, replaced: int | None) -> None:
         """`replaced`: the UID of a message of the selected mailbox."""
         self._core = core
@@ -78,9 +80,12 @@ class Incoming:
         except MessageGone as error:
             raise Refused(str(error), "EXPUNGEISSUED") from error
         code = f"APPENDUID {validity} {compress(uids)}"
+        core.brought(self._heads[0].mailbox, validity, uids)
         if self._replaced is not None:
             core.engine.status("OK", "The new message is there", code)  # RFC 8508 §4.3: before the expunge
         await core.glance()
+        if self._replaced is not None:
+            core.tell_expunged([self._replaced])
         core.tell_news(expunges=True)
         replaced = self._replaced is not None
         core.end()

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from mailserver.imap import compress
 from mailserver.imap.commands import Copy
 from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap.progress import Progress
 from mailserver.store import AccountStore, Mailbox, NoSuchMailbox
 
 
@@ -35,18 +36,22 @@ async def copy(core: Core, tag: str, command: Copy) -> None:
     code = None
     if uids:
         try:
-            validity, pairs = await core.workers.run(
+            work = core.workers.run(
                 _transfer, selected.mailbox, uids, core.account, command.mailbox, command.move, command.by_uid
             )
+            validity, pairs = await Progress(core, tag).during(work)
         except NoSuchMailbox as error:
             raise Refused(str(error), "TRYCREATE") from error
         if pairs:
             sources, targets = zip(*pairs, strict=True)
             code = f"COPYUID {validity} {compress(sources)} {compress(targets)}"
+            core.brought(command.mailbox, validity, targets)
     moved = command.move and code is not None
     if moved:
         core.engine.status("OK", "Moving", code)  # RFC 6851 §4.3: it stands before the expunges
     await core.glance()
+    if moved:
+        core.tell_expunged(uids)
     core.tell_news(expunges=True)
     if moved:
         code = core.modseq_code  # §4.4

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 from array import array
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
@@ -18,12 +18,15 @@ from typing import Protocol
 from mailserver.config.model import Limits
 from mailserver.imap import SEPARATOR, Event, SequenceSet, ServerConnection
 from mailserver.imap import Limits as EngineLimits
+from mailserver.imap.commands import Item
 from mailserver.imap.sequence import LARGEST
 from mailserver.mail import Address
 from mailserver.ports import Channel, Clock, Workers
 from mailserver.sessions.imap import indexing
 from mailserver.sessions.imap.appends import Appends
+from mailserver.sessions.imap.kept import Context
 from mailserver.sessions.imap.view import View
+from mailserver.sessions.imap.watching import Watch
 from mailserver.sessions.login import Authenticator
 from mailserver.store import (
     AccountStore,
@@ -73,6 +76,26 @@ def failure(error: StoreError) -> Refused:
     return Refused(str(error) or "Not possible now", code)
 
 
+@dataclass(frozen=True, slots=True)
+class Ears:
+    """What the client wants to hear of the selected mailbox, beside the answers to its own commands (RFC 5465).
+
+    `messages`: new and expunged ones. `at_once`: also when no command is at work; expunges then only where
+    `expunges_at_once`. `items`: what is fetched of new messages.
+    """
+
+    messages: bool = True
+    flags: bool = True
+    at_once: bool = False
+    expunges_at_once: bool = False
+    items: tuple[Item, ...] = ()
+
+
+ALL_EARS = Ears()
+"""As long as NOTIFY was not used."""
+DEAF = Ears(messages=False, flags=False)
+
+
 @dataclass(slots=True)
 class Selected:
     """The mailbox that SELECT or EXAMINE opened."""
@@ -82,6 +105,15 @@ class Selected:
     read_only: bool
     indexing: bool = False
     """It is being indexed."""
+    stirred: bool = False
+    """Something may have happened on the disk since the last look."""
+    watch: Watch | None = None
+    fetched: int = 0
+    """The highest UID that was announced, and fetched where NOTIFY asks for it."""
+    contexts: dict[str, Context] = field(default_factory=dict)
+    """By the tag of the search."""
+    brought: set[int] = field(default_factory=set)
+    """Greater UIDs, of messages that the client itself appended or copied here."""
 
     def pick(self, messages: SequenceSet, *, by_uid: bool) -> array[int]:
         """The sequence numbers of the messages that a command means, ascending. Raises Refused.
@@ -94,15 +126,15 @@ class Selected:
         ranges = view.ranges(messages, by_uid=by_uid)
         return array("I", chain.from_iterable(range(first, last + 1) for first, last in ranges))
 
-    def take_changes(self) -> None:
-        """Takes into the view what is known in memory."""
+    def take_changes(self, *, new: bool) -> None:
+        """Takes into the view what is known in memory; not `new`: without messages that are new."""
         view = self.view
         before = len(view)
         changes = self.mailbox.changes(view.modseq)
-        if changes.complete:
-            view.take(changes)
+        if changes.complete and not (new and view.behind):
+            view.take(changes, new=new)
         else:
-            view.compare(self.mailbox.listing())
+            view.compare(self.mailbox.listing(), new=new)
         if len(view) > before:
             view.add_recent(self.mailbox.peek_recent() if self.read_only else self.mailbox.claim_recent())
 
@@ -110,11 +142,32 @@ class Selected:
 class Ongoing(Protocol):
     """A command that takes more than one event: AUTHENTICATE, APPEND, IDLE."""
 
+    listens: bool
+    """News may be told meanwhile."""
+
     async def go_on(self, event: Event) -> None:
         """Raises as handlers do."""
 
     def close(self) -> None:
         """The command is over, however it ended; called once."""
+
+
+class Notices(Protocol):
+    """What NOTIFY asks for, but for messages of the selected mailbox."""
+
+    async def tell(self) -> None:
+        """Tells what is new; raises Disconnected only."""
+
+    def left(self, selected: Selected) -> None:
+        """It is selected no longer; the client knows of it what its view has told."""
+
+    def did(self, what: str, *names: str) -> None:
+        """The client itself did that to mailboxes, so it need not be told."""
+
+    def noted(self, name: str | None, values: Mapping[str, bytes | None]) -> None:
+        """The client itself changed these metadata of a mailbox, None: of the server."""
+
+    def close(self) -> None: ...
 
 
 class Core:
@@ -158,6 +211,8 @@ class Core:
         self.errors = 0
         self.enabled: set[str] = set()
         """Capabilities that change what the client is told (RFC 5161)."""
+        self.ears = ALL_EARS
+        self.notices: Notices | None = None
         self._ongoing: Ongoing | None = None
         self._account: AccountStore | None = None
         self._selected: Selected | None = None
@@ -205,8 +260,18 @@ class Core:
         if ongoing is not None:
             ongoing.close()
 
+    @property
+    def idles(self) -> bool:
+        return self._ongoing is not None and self._ongoing.listens
+
+    @property
+    def occupied(self) -> bool:
+        """A command goes on during which nothing is told."""
+        return self._ongoing is not None and not self._ongoing.listens
+
     def select(self, selected: Selected) -> None:
         self._selected = selected
+        self.listen()
         selected.view.condstore = "CONDSTORE" in self.enabled
         selected.view.qresync = "QRESYNC" in self.enabled
         self._index(selected)
@@ -215,7 +280,51 @@ class Core:
         """Lets the selected mailbox go, if there is one."""
         previous, self._selected = self._selected, None
         if previous is not None:
+            if previous.watch is not None:
+                previous.watch.close()
+            if self.notices is not None:
+                self.notices.left(previous)
             await self.workers.run(previous.mailbox.close)
+
+    # waking
+
+    def wake(self) -> None:
+        """`attention` has its turn soon."""
+        self.engine.wake()
+        self.channel.wake()
+
+    def stir(self) -> None:
+        """As `wake`, when something may have happened to the selected mailbox."""
+        if self._selected is not None:
+            self._selected.stirred = True
+        self.wake()
+
+    def watch(self) -> Watch:
+        """Of the selected mailbox. The caller closes it."""
+        return Watch(self.selected.mailbox, self.workers, self.clock, self.stir)
+
+    def listen(self) -> None:
+        """To the selected mailbox, as `ears` says from now on."""
+        selected = self._selected
+        if selected is None:
+            return
+        self.begin_listening()
+        if self.ears.at_once and selected.watch is None:
+            selected.watch = self.watch()
+        elif not self.ears.at_once and selected.watch is not None:
+            selected.watch.close()
+            selected.watch = None
+
+    def begin_listening(self) -> None:
+        """Messages that come from now on are new."""
+        view = self.selected.view
+        self.selected.fetched = view.uids[view.exists_told - 1] if view.exists_told else 0
+
+    @property
+    def attentive(self) -> bool:
+        """There may be something to tell after each command."""
+        updates = self._selected is not None and bool(self._selected.contexts)
+        return updates or self.ears.at_once or self.notices is not None
 
     def _index(self, selected: Selected) -> None:
         """In the background, unless it goes on already."""
@@ -241,7 +350,7 @@ class Core:
         """Takes into the view of the selected mailbox what is known in memory."""
         if self._selected is not None:
             before = len(self._selected.view)
-            self._selected.take_changes()
+            self._selected.take_changes(new=self.ears.messages)
             if len(self._selected.view) > before:
                 self._index(self._selected)
 
@@ -273,17 +382,46 @@ class Core:
 
     def tell_news(self, *, expunges: bool) -> None:
         if self._selected is not None:
-            self.untagged(self._selected.view.news(expunges=expunges))
-
+            view = self._selected.view
+            if self.ears.messages:
+                if expunges:
+                    self._tell_removals(self._selected, view.gone)
+                self.untagged(view.news(expunges=expunges, flags=self.ears.flags))
             self._tell_what_waits()
 
+    def did(self, what: str, *names: str) -> None:
+        """As `Notices.did`."""
+        if self.notices is not None:
+            self.notices.did(what, *names)
+
+    def tell_expunged(self, uids: Iterable[int]) -> None:
+        """What the client itself expunged: it hears that also when it wants to hear of nothing unasked."""
+        if not self.ears.messages:
+            gone = self.selected.view.gone.intersection(uids)
+            self._tell_removals(self.selected, gone)
+            self.untagged(self.selected.view.expunges(gone))
+
+    def _tell_removals(self, selected: Selected, gone: Set[int]) -> None:
+        """These messages leave the results that are kept up to date (RFC 5267 §4.3.4), before their numbers change."""
+        if gone:
+            for context in selected.contexts.values():
+                self.untagged(context.remove(selected.view, gone))
+
+    def brought(self, mailbox: str, validity: int, uids: Iterable[int]) -> None:
+        """The client itself put these messages into a mailbox."""
+        selected = self._selected
+        if selected is None or not self.attentive:
+            return
+        if (selected.mailbox.name, selected.mailbox.uidvalidity) == (mailbox, validity):
+            selected.brought.update(uids)
+
     def _tell_what_waits(self) -> None:
-        """An expunge that may not be told now: the client must not take a greater MODSEQ for all that it missed.
+        """What may not be told now: the client must not take a greater MODSEQ for all that it missed.
 
         RFC 7162 §3.2: what it would ask for after a broken connection begins where it was told everything.
         """
-        if "CONDSTORE" in self.enabled and self.selected.view.gone:
-            self.engine.status("OK", "Expunges are told later", self.modseq_code)
+        if "CONDSTORE" in self.enabled and self.selected.view.waits:
+            self.engine.status("OK", "Not all changes are told", self.modseq_code)
 
     @property
     def modseq_code(self) -> str:

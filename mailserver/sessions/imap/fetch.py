@@ -59,6 +59,11 @@ async def fetch(core: Core, tag: str, command: Fetch) -> None:
     core.engine.done(tag, "OK", "Fetched", "EXPUNGEISSUED" if fetching.missed else None)
 
 
+async def tell(core: Core, selected: Selected, items: Sequence[Item], numbers: Sequence[int]) -> None:
+    """What is told of messages unasked."""
+    await _Fetching(core, selected, items).run(numbers)
+
+
 @dataclass(slots=True)
 class _Batch:
     """Messages that are answered together, and what is known of them by UID."""

@@ -93,17 +93,27 @@ async def _tell(core: Core, command: List, line: _Line) -> None:
             missing = True
         except StoreError as error:
             log.info("session=%s the status of a mailbox: %s", core.channel.id, error)
-    attributes = [b"\\NonExistent" if command.extended else b"\\Noselect"] if missing else []
-    attributes.append(b"\\HasChildren" if folder.has_children else b"\\HasNoChildren")
-    attributes += [use.encode() for use in sorted(folder.special_use)]
-    if line.subscribed:
-        attributes.append(b"\\Subscribed")
-    words = [b"LIST", b"(" + b" ".join(attributes) + b")", _separator(core), core.engine.mailbox(folder.name)]
+    answer = _answer(core, folder, missing=missing, extended=command.extended, subscribed=line.subscribed)
     if line.below:
-        words.append(b'("CHILDINFO" ("' + b'" "'.join(line.below) + b'"))')
-    core.engine.untagged(b" ".join(words))
+        answer += b' ("CHILDINFO" ("' + b'" "'.join(line.below) + b'"))'
+    core.engine.untagged(answer)
     if status is not None:
         core.engine.untagged(status)
+
+
+def _answer(core: Core, folder: Folder, *, missing: bool, extended: bool, subscribed: bool) -> bytes:
+    attributes = [b"\\NonExistent" if extended else b"\\Noselect"] if missing else []
+    attributes.append(b"\\HasChildren" if folder.has_children else b"\\HasNoChildren")
+    attributes += [use.encode() for use in sorted(folder.special_use)]
+    if subscribed:
+        attributes.append(b"\\Subscribed")
+    return b" ".join([b"LIST", b"(" + b" ".join(attributes) + b")", _separator(core), core.engine.mailbox(folder.name)])
+
+
+def list_answer(core: Core, folder: Folder, *, subscribed: bool, old_name: str = "") -> bytes:
+    """What is told unasked, in the extended form; `old_name` was the mailbox's before a rename (RFC 5465 §5.4)."""
+    answer = _answer(core, folder, missing=not folder.selectable, extended=True, subscribed=subscribed)
+    return answer + b' ("OLDNAME" (%b))' % core.engine.mailbox(old_name) if old_name else answer
 
 
 def _separator(core: Core) -> bytes:

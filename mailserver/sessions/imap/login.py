@@ -24,9 +24,13 @@ _ALWAYS = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID")
 _AFTER_LOGIN = (
     "ENABLE",
     "CONDSTORE",
+    "CONTEXT=SEARCH",
+    "CONTEXT=SORT",
     "QRESYNC",
     "IDLE",
+    "INPROGRESS",
     "NAMESPACE",
+    "NOTIFY",
     "UIDPLUS",
     "MULTIAPPEND",
     "BINARY",
@@ -133,6 +137,8 @@ async def login(core: Core, tag: str, command: Login) -> None:
 
 class Authentication:
     """An AUTHENTICATE under way."""
+
+    listens = False
 
     def __init__(self, core: Core, tag: str, exchange: Exchange) -> None:
         self._core = core

@@ -88,4 +88,6 @@ async def set_metadata(core: Core, tag: str, command: SetMetadata) -> None:
         except AnnotationRefused as error:
             code = "METADATA TOOMANY" if error.largest is None else f"METADATA MAXSIZE {error.largest}"
             raise Refused(str(error), code) from error
+    if core.notices is not None:
+        core.notices.noted(command.mailbox or None, values)
     core.engine.done(tag, "OK", "Metadata set")

@@ -11,12 +11,9 @@ from contextlib import contextmanager
 
 from mailserver.imap import compress
 from mailserver.imap.commands import Returns
-from mailserver.imap.responses import string
 from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap.kept import Items, extended
 from mailserver.store import StoreError
-
-Items = list[tuple[str, str]]
-"""What an ESEARCH response tells: names and values."""
 
 
 def results(returns: Returns, numbers: Sequence[int]) -> Items:
@@ -35,12 +32,6 @@ def results(returns: Returns, numbers: Sequence[int]) -> Items:
     if "COUNT" in returns.options:
         items.append(("COUNT", str(len(numbers))))
     return items
-
-
-def extended(tag: str, items: Items, *, by_uid: bool) -> bytes:
-    """The ESEARCH response."""
-    head = b"ESEARCH (TAG %b)%b" % (string(tag.encode()), b" UID" if by_uid else b"")
-    return b" ".join([head, *(f"{name} {value}".encode() for name, value in items)])
 
 
 def plain(name: str, numbers: Iterable[int]) -> bytes:

@@ -40,7 +40,9 @@ from mailserver.imap.commands import (
 )
 from mailserver.imap.sequence import Range
 from mailserver.message import Phrase, fields, first
+from mailserver.sessions.imap import contexts
 from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.progress import Progress
 from mailserver.sessions.imap.reading import header_batches
 from mailserver.sessions.imap.results import answer, saving
 from mailserver.sessions.imap.view import View
@@ -272,8 +274,9 @@ class Matches(NamedTuple):
 async def search(core: Core, tag: str, command: Search) -> None:
     with_modseq, by_number = asks_of(core, command.key)
     core.catch_up()
+    key = contexts.settled(core, tag, command.returns, command.key)
     with saving(core, command.returns):
-        found = await matches(core, command.key)
+        found = await matches(core, key, Progress(core, tag, len(core.selected.view)))
     answer(
         core,
         tag,
@@ -284,6 +287,7 @@ async def search(core: Core, tag: str, command: Search) -> None:
         by_uid=command.by_uid,
         with_modseq=with_modseq,
     )
+    contexts.begin(core, tag, command.returns, key, found.uids, by_uid=command.by_uid)
     core.tell_news(expunges=command.by_uid and not by_number)
     core.engine.done(tag, "OK", "Searched", None if found.complete else "EXPUNGEISSUED")
 
@@ -300,8 +304,9 @@ def asks_of(core: Core, key: Key) -> tuple[bool, bool]:
     return with_modseq, any(isinstance(each, InSet) and not each.by_uid for each in keys)
 
 
-async def matches(core: Core, key: Key) -> Matches:
-    """Those of the selected mailbox that pass, but for those that are seen to be gone."""
+async def matches(core: Core, key: Key, progress: Progress | None = None) -> Matches:
+    """Those of the selected mailbox that pass, but for those that are seen to be gone. Each message is a step."""
+    progress = progress or Progress(core)
     view = core.selected.view
     test = compiled(key, view, core.clock.wall())
     batch = Batch(view, core.selected.mailbox)
@@ -310,8 +315,9 @@ async def matches(core: Core, key: Key) -> Matches:
     while done < len(view):
         candidates = range(done + 1, min(done + size, len(view)) + 1)
         began = core.clock.monotonic()
-        found += await core.workers.run(test.pick, batch, candidates)
+        found += await progress.during(core.workers.run(test.pick, batch, candidates))
         done += size
+        progress.done = min(done, len(view))
         size = next_size(size, core.clock.monotonic() - began)
         await core.channel.drain()
     uids = view.uids_of(found)

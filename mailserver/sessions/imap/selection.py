@@ -10,6 +10,7 @@ from __future__ import annotations
 from mailserver.imap import responses
 from mailserver.imap.commands import Check, Close, Expunge, Select, Unselect
 from mailserver.sessions.imap.core import Core, Selected
+from mailserver.sessions.imap.progress import Progress
 from mailserver.sessions.imap.resync import resynchronize
 from mailserver.sessions.imap.view import View
 from mailserver.store import AccountStore, Mailbox
@@ -35,7 +36,8 @@ async def select(core: Core, tag: str, command: Select) -> None:
         core.require_qresync()
     if command.condstore:
         core.enable_condstore()
-    mailbox, view = await core.workers.run(_open, core.account, command.mailbox, command.read_only)
+    work = core.workers.run(_open, core.account, command.mailbox, command.read_only)
+    mailbox, view = await Progress(core, tag).during(work)  # one that was not opened before is read as a whole
     selected = Selected(mailbox, view, command.read_only)
     core.select(selected)
     engine = core.engine
@@ -87,8 +89,9 @@ async def expunge(core: Core, tag: str, command: Expunge) -> None:
     if command.messages is not None:
         named = set(selected.view.uids_of(selected.pick(command.messages, by_uid=True)))
         uids = [uid for uid in uids if uid in named]
-    gone = await core.workers.run(selected.mailbox.expunge, uids)
+    gone = await Progress(core, tag).during(core.workers.run(selected.mailbox.expunge, uids))
     core.take_changes()
+    core.tell_expunged(gone)
     core.tell_news(expunges=True)
     core.engine.done(tag, "OK", "Expunged", core.modseq_code if gone else None)
 

@@ -22,12 +22,15 @@ from mailserver.imap import (
     LiteralChunk,
     Rejected,
     Request,
+    Woken,
     commands,
     responses,
 )
 from mailserver.policy.connections import Refusal
 from mailserver.sessions.imap import (
     append,
+    attention,
+    contexts,
     copying,
     enabling,
     fetch,
@@ -37,6 +40,7 @@ from mailserver.sessions.imap import (
     login,
     mailboxes,
     metadata,
+    notify,
     quota,
     search,
     selection,
@@ -50,6 +54,7 @@ log = logging.getLogger(__name__)
 
 HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[None]]] = {
     commands.Authenticate: login.authenticate,
+    commands.CancelUpdate: contexts.cancel_update,
     commands.Capability: login.capability,
     commands.Check: selection.check,
     commands.Close: selection.close,
@@ -71,6 +76,7 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.Logout: login.logout,
     commands.Namespace: mailboxes.namespace,
     commands.Noop: login.noop,
+    commands.Notify: notify.notify,
     commands.Rename: mailboxes.rename,
     commands.Search: search.search,
     commands.Select: selection.select,
@@ -114,10 +120,15 @@ class IMAPSession(Core):
         self.engine.status("OK", f"{self.hostname} IMAP ready", login.capability_code(self))
 
     async def handle(self, event: Event) -> None:
-        if isinstance(event, Rejected):
-            self._reject(event)
+        if isinstance(event, Woken):
+            await attention.attend(self)
         else:
-            await self._answer(event)
+            if isinstance(event, Rejected):
+                self._reject(event)
+            else:
+                await self._answer(event)
+            if self.attentive:
+                self.engine.wake()
         await self.drain_if_much()
 
     async def _answer(
@@ -159,4 +170,7 @@ class IMAPSession(Core):
 
     def lost(self) -> None:
         self.end()
+        if self.notices is not None:
+            self.notices.close()
+            self.notices = None
         self.workers.spawn(self.release())

@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 
 from mailserver.imap.commands import Criterion, Sort
 from mailserver.imap.commands.sort import By
+from mailserver.sessions.imap import contexts
 from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.progress import Progress
 from mailserver.sessions.imap.results import answer, saving
 from mailserver.sessions.imap.search import FIRST_BATCH, asks_of, matches, next_size
 from mailserver.store import ColumnName, Mailbox, SortName
@@ -34,27 +36,43 @@ _NAMES: Mapping[By, SortName] = {
 async def sort(core: Core, tag: str, command: Sort) -> None:
     with_modseq, by_number = asks_of(core, command.key)
     core.catch_up()
-    selected = core.selected
+    key = contexts.settled(core, tag, command.returns, command.key)
     with saving(core, command.returns):
-        found = await matches(core, command.key)
-        await learn(core, [_NAMES[criterion.by] for criterion in command.criteria], found.uids)
-        uids = await core.workers.run(ordered, selected.mailbox, found.uids, command.criteria)
+        progress = Progress(core, tag, len(core.selected.view) * (1 + len(command.criteria)))
+        found = await matches(core, key, progress)
+        uids = await sorted_by(core, found.uids, command.criteria, progress)
     numbers = dict(zip(found.uids, found.numbers, strict=True))
     places = [numbers[uid] for uid in uids]
     answer(core, tag, "SORT", command.returns, places, uids, by_uid=command.by_uid, with_modseq=with_modseq)
+    criteria = command.criteria
+    contexts.begin(core, tag, command.returns, key, uids, by_uid=command.by_uid, criteria=criteria)
     core.tell_news(expunges=command.by_uid and not by_number)
     complete = found.complete and len(uids) == len(found.uids)
     core.engine.done(tag, "OK", "Sorted", None if complete else "EXPUNGEISSUED")
 
 
-async def learn(core: Core, names: Sequence[SortName | ColumnName], uids: Sequence[int]) -> None:
-    """Gets ready, bit by bit, what messages are sorted or threaded by: they may have to be read."""
-    sorting = core.selected.mailbox.sorting
-    for name in names:
+async def sorted_by(
+    core: Core, uids: Sequence[int], criteria: Sequence[Criterion], progress: Progress | None = None
+) -> list[int]:
+    """Of messages of the selected mailbox, those that exist. `uids` ascend."""
+    progress = progress or Progress(core)
+    await learn(core, [_NAMES[criterion.by] for criterion in criteria], uids, progress)
+    return await progress.during(core.workers.run(ordered, core.selected.mailbox, uids, criteria))
+
+
+async def learn(core: Core, names: Sequence[SortName | ColumnName], uids: Sequence[int], progress: Progress) -> None:
+    """Gets ready, bit by bit, what messages are sorted or threaded by: they may have to be read.
+
+    Each name is as many steps as there are messages in the mailbox.
+    """
+    sorting, steps = core.selected.mailbox.sorting, len(core.selected.view)
+    begun = progress.done
+    for place, name in enumerate(names):
         size, before, left = FIRST_BATCH, len(uids) + 1, len(uids)
         while 0 < left < before:  # where memory has no room for what is learned, it does not become less
             began = core.clock.monotonic()
-            before, left = left, await core.workers.run(sorting.learn, name, uids, size)
+            before, left = left, await progress.during(core.workers.run(sorting.learn, name, uids, size))
+            progress.done = begun + place * steps + steps * (len(uids) - left) // len(uids)
             size = next_size(size, core.clock.monotonic() - began)
             await core.channel.drain()
 

@@ -12,6 +12,7 @@ from mailserver.imap.commands import Thread
 from mailserver.imap.commands.sort import Algorithm
 from mailserver.message import Forest, ordered_subject, references, refs
 from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.progress import Progress
 from mailserver.sessions.imap.search import asks_of, matches
 from mailserver.sessions.imap.sort import learn
 from mailserver.store import THREADING, Mailbox
@@ -23,9 +24,12 @@ async def thread(core: Core, tag: str, command: Thread) -> None:
     _, by_number = asks_of(core, command.key)
     core.catch_up()
     selected = core.selected
-    found = await matches(core, command.key)
-    await learn(core, THREADING if command.algorithm != "ORDEREDSUBJECT" else ("subject", "sent"), found.uids)
-    uids, forest = await core.workers.run(threaded, selected.mailbox, found.uids, command.algorithm)
+    names = THREADING if command.algorithm != "ORDEREDSUBJECT" else ("subject", "sent")
+    progress = Progress(core, tag, len(selected.view) * (1 + len(names)))
+    found = await matches(core, command.key, progress)
+    await learn(core, names, found.uids, progress)
+    work = core.workers.run(threaded, selected.mailbox, found.uids, command.algorithm)
+    uids, forest = await progress.during(work)
     numbers = dict(zip(found.uids, found.numbers, strict=True))
     answer = uids if command.by_uid else [numbers[uid] for uid in uids]
     core.engine.untagged(b" ".join(filter(None, [b"THREAD", written(forest, answer)])))
