@@ -219,6 +219,18 @@ IMAP = (
         b"FETCH 1:* (EMAILID THREADID)",
         b"SEARCH OR EMAILID M1 NOT THREADID T1",
     ),
+    _imap(
+        _LOGIN,
+        b"ENABLE UIDONLY QRESYNC",
+        b"SELECT INBOX (QRESYNC (1 1 1:9 (1 1)))",
+        b"SELECT INBOX",
+        b"UID FETCH 1:* (FLAGS BODY.PEEK[]<0.9>) (CHANGEDSINCE 1 VANISHED)",
+        b"UID STORE 1:2 +FLAGS (\\Deleted)",
+        b"UID SEARCH RETURN (SAVE ALL) UID 1:*",
+        b"UID SEARCH 1:2",
+        b"UID REPLACE 1 INBOX {" + _SIZE + b"}\r\n" + MESSAGE,
+        b"EXPUNGE",
+    ),
     Dialogue(
         (
             b"a AUTHENTICATE PLAIN\r\n",

@@ -70,6 +70,7 @@ from mailserver.imap.commands.search import (
     Search,
     Sized,
     leaves,
+    names_by_number,
 )
 from mailserver.imap.commands.sort import Criterion, Sort, Thread
 from mailserver.imap.states import State
@@ -140,6 +141,7 @@ __all__ = [
     "leaves",
     "lookup",
     "parse",
+    "uses_numbers",
 ]
 
 Command = (
@@ -270,6 +272,21 @@ def lookup(reader: Reader, state: State) -> Grammar:
     if state not in grammar.states:
         raise Fault(_WRONG_STATE[state])
     return grammar
+
+
+def uses_numbers(command: Command) -> bool:
+    """Does it name messages by their sequence numbers, or would it be answered with them (RFC 9586 §3)?"""
+    match command:
+        case Append(replaced=replaced, by_uid=by_uid):
+            return replaced is not None and not by_uid
+        case Select(resync=resync):
+            return resync is not None and bool(resync.matches)
+        case Search(key=key, by_uid=by_uid) | Sort(key=key, by_uid=by_uid) | Thread(key=key, by_uid=by_uid):
+            return not by_uid or any(map(names_by_number, leaves(key)))
+        case Copy(by_uid=by_uid) | Fetch(by_uid=by_uid) | Store(by_uid=by_uid):
+            return not by_uid
+        case _:
+            return False
 
 
 def parse(reader: Reader, state: State) -> Command:

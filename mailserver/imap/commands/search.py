@@ -133,6 +133,11 @@ def leaves(key: Key) -> Iterator[Key]:
             yield key
 
 
+def names_by_number(leaf: Key) -> bool:
+    """`$` stands for messages, not for numbers."""
+    return isinstance(leaf, InSet) and not leaf.by_uid and not leaf.messages.saved
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
     """`returns` None: the answer is SEARCH, not ESEARCH."""

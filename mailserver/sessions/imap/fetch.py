@@ -1,5 +1,5 @@
 """FETCH (RFC 3501 §6.4.5; RFC 3516 BINARY; RFC 7162 §3.1.4, §3.2.6; RFC 8474 §5.3; RFC 8514 SAVEDATE; RFC 8970
-PREVIEW).
+PREVIEW; RFC 9586 §3.3).
 
 Theory     An item is a column: a pattern, and a value for each message of a batch. A batch is answered by one pattern
            of all items, filled in for each message and joined, so that little is done for each message by itself.
@@ -25,6 +25,7 @@ from mailserver.sessions.imap.core import Core, Refused, Selected
 from mailserver.sessions.imap.reading import HEADERS, header_batches, read_header
 from mailserver.sessions.imap.resync import tell_vanished
 from mailserver.sessions.imap.sections import BINARY, Source, Span, clipped, in_summary, is_span, needs_header_only
+from mailserver.sessions.imap.view import View
 from mailserver.store import Flagged, Mailbox, Message, MessageGone, ObjectIds, Prepared, StoreError
 
 METADATA_BATCH = 1000
@@ -52,11 +53,17 @@ async def fetch(core: Core, tag: str, command: Fetch) -> None:
     if command.changed_since is not None:
         lost = command.vanished and not selected.mailbox.remembers(command.changed_since)
         picked = selected.view.newer(picked, 0 if lost else command.changed_since)
-    fetching = _Fetching(core, selected, command.items)
+    fetching = _Fetching(core, selected, _items(command, selected.view))
     await fetching.run(picked)
     core.take_changes()
     core.tell_news(expunges=command.by_uid)
     core.engine.done(tag, "OK", "Fetched", "EXPUNGEISSUED" if fetching.missed else None)
+
+
+def _items(command: Fetch, view: View) -> Sequence[Item]:
+    """What each answer has. Where the UID is the name of the answer it is an item only if that was asked for."""
+    named = not command.by_uid or view.uid_only or Attribute.UID in command.items
+    return command.items if named else (Attribute.UID, *command.items)
 
 
 @dataclass(slots=True)
@@ -167,7 +174,8 @@ class _Fetching:
         if self._marks_seen:
             self._columns.append((b"%b", self._news_of_seen))
             patterns += b"%b"
-        self._row = b"* %d FETCH (" + patterns + b")\r\n"
+        self._head = b"* %d UIDFETCH (" if self._view.uid_only else b"* %d FETCH ("
+        self._row = self._head + patterns + b")\r\n"
         self._with_prepared = any(item in _FROM_INDEX for item in items)
         self._with_ids = any(item in _OF_IDS for item in items)
         self._from_index = self._with_prepared or self._with_ids
@@ -195,7 +203,7 @@ class _Fetching:
         seen = {message.uid for message in batch.seen}
         wanted = [Attribute.FLAGS]
         if self._view.condstore:
-            wanted += [Attribute.UID, Attribute.MODSEQ]
+            wanted += [Attribute.MODSEQ] if self._view.uid_only else [Attribute.UID, Attribute.MODSEQ]
         news = [b""] * len(batch.uids)
         for pattern, values in (self._column(item) for item in wanted if item not in self._items):
             news = [told + b" " + pattern % value for told, value in zip(news, values(batch), strict=True)]
@@ -228,21 +236,24 @@ class _Fetching:
 
     async def _answer(self, batch: _Batch) -> None:
         large = batch.split_last() if batch.uids and batch.uids[-1] in batch.places else None
-        answers = map(
-            self._row.__mod__, zip(batch.numbers, *(values(batch) for _, values in self._columns), strict=True)
-        )
+        columns = (values(batch) for _, values in self._columns)
+        answers = map(self._row.__mod__, zip(self._names(batch), *columns, strict=True))
         while joined := b"".join(islice(answers, ROWS)):
             self._core.engine.send(joined)
             await self._core.drain_if_much()
         if large is not None:
             await self._stream(large)
 
+    def _names(self, batch: _Batch) -> Sequence[int]:
+        """What the answers call the messages."""
+        return batch.uids if self._view.uid_only else batch.numbers
+
     async def _stream(self, batch: _Batch) -> None:
         """The answer for one large message, in pieces."""
         engine = self._core.engine
         (uid,) = batch.uids
         places = batch.places[uid]
-        before = b"* %d FETCH (" % batch.numbers[0]
+        before = self._head % self._names(batch)[0]
         for item, (pattern, values) in zip(self._items, self._columns, strict=False):
             engine.send(before)
             before = b" "

@@ -25,6 +25,7 @@ _AFTER_LOGIN = (
     "ENABLE",
     "CONDSTORE",
     "QRESYNC",
+    "UIDONLY",
     "IDLE",
     "NAMESPACE",
     "UIDPLUS",

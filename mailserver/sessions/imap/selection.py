@@ -1,5 +1,5 @@
 """SELECT, EXAMINE, CHECK, CLOSE, UNSELECT, EXPUNGE (RFC 3501 §6.3.1, §6.4; RFC 3691; RFC 4315; RFC 7162 §3.1.8,
-§3.2; RFC 8474).
+§3.2; RFC 8474; RFC 9586 §3.4).
 
 Promises   CLOSE expunges without a word, EXPUNGE tells of each message; neither touches a mailbox opened by EXAMINE.
            UID EXPUNGE removes what is both named and deleted, nothing else.
@@ -41,7 +41,7 @@ async def select(core: Core, tag: str, command: Select) -> None:
     engine = core.engine
     core.untagged(view.greeting())
     unseen = view.first_unseen()
-    if unseen is not None:
+    if unseen is not None and not view.uid_only:
         engine.status("OK", "First unseen", f"UNSEEN {unseen}")
     engine.status("OK", "UIDs are valid", f"UIDVALIDITY {mailbox.uidvalidity}")
     engine.status("OK", "Next UID", f"UIDNEXT {mailbox.uidnext}")
