@@ -1,5 +1,5 @@
-"""SEARCH (RFC 3501 §6.4.4, RFC 4731, RFC 5032, RFC 7162 §3.1.5, RFC 8474 §6; RFC 8514 SAVEDATE): its keys as a tree of
-values.
+"""SEARCH (RFC 3501 §6.4.4, RFC 4731, RFC 5032, RFC 7162 §3.1.5, RFC 8474 §6; RFC 8514 SAVEDATE; RFC 9738 UIDAFTER and
+UIDBEFORE): its keys as a tree of values.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mailserver.imap.commands.returns import Returns, returns
-from mailserver.imap.sequence import SequenceSet
+from mailserver.imap.sequence import LARGEST, SequenceSet
 from mailserver.imap.syntax import SEQUENCE, Fault, Reader
 
 NESTING = 50
@@ -270,6 +270,12 @@ class _Keys:
             self._reader.space()
         return Modified(self._reader.modseq(zero=True))
 
+    def beyond(self, *, above: bool) -> Key:
+        """UIDs that are greater, or smaller (RFC 9738 §3.2). Unlike `*`, none where there is no such message."""
+        uid = self._reader.positive()
+        first, last = (uid + 1, LARGEST) if above else (1, uid - 1)
+        return InSet(SequenceSet(((first, last),) if first <= last else ()), by_uid=True)
+
     def uids(self) -> Key:
         return InSet(self._reader.sequence_set(), by_uid=True)
 
@@ -300,6 +306,8 @@ _WITH_ARGUMENT: dict[bytes, Callable[[_Keys], Key]] = {
     b"SMALLER": lambda keys: keys.sized(larger=False),
     b"MODSEQ": _Keys.modified,
     b"UID": _Keys.uids,
+    b"UIDAFTER": lambda keys: keys.beyond(above=True),
+    b"UIDBEFORE": lambda keys: keys.beyond(above=False),
     b"EMAILID": lambda keys: keys.object_id(thread=False),
     b"THREADID": lambda keys: keys.object_id(thread=True),
 }

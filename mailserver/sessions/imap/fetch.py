@@ -20,6 +20,7 @@ from operator import attrgetter
 
 from mailserver.imap import responses
 from mailserver.imap.commands import Attribute, Fetch, Item, Section, Text
+from mailserver.sessions.imap import messagelimit
 from mailserver.sessions.imap.binary import Decoded
 from mailserver.sessions.imap.core import Core, Refused, Selected
 from mailserver.sessions.imap.reading import HEADERS, header_batches, read_header
@@ -53,11 +54,14 @@ async def fetch(core: Core, tag: str, command: Fetch) -> None:
     if command.changed_since is not None:
         lost = command.vanished and not selected.mailbox.remembers(command.changed_since)
         picked = selected.view.newer(picked, 0 if lost else command.changed_since)
-    fetching = _Fetching(core, selected, _items(command, selected.view))
-    await fetching.run(picked)
+    if command.partial is not None:
+        messagelimit.require_few(core, len(picked))
+    picked, cut = messagelimit.newest(core, picked)
+    fetching = _Fetching(core, selected, _items(command, selected.view), newest_first=cut is not None)
+    await fetching.run(picked if cut is None else picked[::-1])
     core.take_changes()
     core.tell_news(expunges=command.by_uid)
-    core.engine.done(tag, "OK", "Fetched", "EXPUNGEISSUED" if fetching.missed else None)
+    messagelimit.done(core, tag, "Fetched", "EXPUNGEISSUED" if fetching.missed else None, cut)
 
 
 def _items(command: Fetch, view: View) -> Sequence[Item]:
@@ -160,13 +164,15 @@ class BrokenOff(Exception):
 class _Fetching:
     """One FETCH command."""
 
-    def __init__(self, core: Core, selected: Selected, items: Sequence[Item]) -> None:
+    def __init__(self, core: Core, selected: Selected, items: Sequence[Item], *, newest_first: bool) -> None:
+        """`newest_first`: the messages are picked in descending order."""
         self.missed = False
         """Some messages were gone."""
         self._core = core
         self._view = selected.view
         self._mailbox = selected.mailbox
         self._items = items
+        self._newest_first = newest_first
         self._sections = [item for item in items if isinstance(item, Section)]
         self._marks_seen = not selected.read_only and any(not section.peek for section in self._sections)
         self._columns = [self._column(item) for item in items]
@@ -285,7 +291,10 @@ class _Fetching:
     def _load(self, batch: _Batch) -> int:
         """Leaves in the batch the first messages, as many as can be held, without those gone; how many with these."""
         if self._from_memory:
-            batch.messages = {message.uid: message for message in self._mailbox.get(batch.uids)}
+            messages = self._mailbox.get(batch.uids)
+            if self._newest_first:
+                messages.reverse()
+            batch.messages = {message.uid: message for message in messages}
         if self._sections:
             self._load_sections(batch)
         count = len(batch.uids)
@@ -316,12 +325,12 @@ class _Fetching:
                 break
 
     def _contents(self, batch: _Batch) -> Iterator[tuple[int, bytes]]:
-        """By UID, ascending, what the sections are taken from; nothing of a message that is gone."""
+        """By UID, in the order of the batch, what the sections are taken from; nothing of a message that is gone."""
         if self._from_summaries:
             held = next(header_batches(batch.messages.values()), [])
             if len(held) < len(batch.messages):
                 batch.end_with(held[-1].uid)
-            yield from sorted(self._mailbox.headers(batch.uids).items())
+            yield from sorted(self._mailbox.headers(batch.uids).items(), reverse=self._newest_first)
             return
         for uid, message in batch.messages.items():
             try:

@@ -40,6 +40,7 @@ from mailserver.imap.commands import (
 )
 from mailserver.imap.sequence import Range
 from mailserver.message import Phrase, fields, first
+from mailserver.sessions.imap import messagelimit
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.reading import header_batches
 from mailserver.sessions.imap.results import answer, saving
@@ -273,7 +274,8 @@ async def search(core: Core, tag: str, command: Search) -> None:
     with_modseq, by_number = asks_of(core, command.key)
     core.catch_up()
     with saving(core, command.returns):
-        found = await matches(core, command.key)
+        among, cut = messagelimit.newest(core, messagelimit.scope(command.key, core.selected.view))
+        found = await matches(core, command.key, among)
     answer(
         core,
         tag,
@@ -285,7 +287,7 @@ async def search(core: Core, tag: str, command: Search) -> None:
         with_modseq=with_modseq,
     )
     core.tell_news(expunges=command.by_uid and not by_number)
-    core.engine.done(tag, "OK", "Searched", None if found.complete else "EXPUNGEISSUED")
+    messagelimit.done(core, tag, "Searched", None if found.complete else "EXPUNGEISSUED", cut)
 
 
 def asks_of(core: Core, key: Key) -> tuple[bool, bool]:
@@ -300,15 +302,20 @@ def asks_of(core: Core, key: Key) -> tuple[bool, bool]:
     return with_modseq, any(isinstance(each, InSet) and not each.by_uid for each in keys)
 
 
-async def matches(core: Core, key: Key) -> Matches:
-    """Those of the selected mailbox that pass, but for those that are seen to be gone."""
+async def matches(core: Core, key: Key, among: Numbers | None = None) -> Matches:
+    """Those of the selected mailbox that pass, but for those that are seen to be gone.
+
+    `among`: the messages that may pass; None: those that the sets of the key leave.
+    """
     view = core.selected.view
+    if among is None:
+        among = messagelimit.scope(key, view)
     test = compiled(key, view, core.clock.wall())
     batch = Batch(view, core.selected.mailbox)
     found: list[int] = []
     done, size = 0, FIRST_BATCH
-    while done < len(view):
-        candidates = range(done + 1, min(done + size, len(view)) + 1)
+    while done < len(among):
+        candidates = among[done : done + size]
         began = core.clock.monotonic()
         found += await core.workers.run(test.pick, batch, candidates)
         done += size

@@ -7,8 +7,11 @@ Promises   CLOSE expunges without a word, EXPUNGE tells of each message; neither
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mailserver.imap import responses
 from mailserver.imap.commands import Check, Close, Expunge, Select, Unselect
+from mailserver.sessions.imap import messagelimit
 from mailserver.sessions.imap.core import Core, Selected
 from mailserver.sessions.imap.resync import resynchronize
 from mailserver.sessions.imap.view import View
@@ -70,7 +73,7 @@ async def close(core: Core, tag: str, _command: Close) -> None:
     selected = core.selected
     if not selected.read_only:
         await core.look()
-        await core.workers.run(selected.mailbox.expunge, _deleted(selected))
+        await core.workers.run(selected.mailbox.expunge, selected.view.uids_of(_deleted(selected.view)))
     await core.release()
     core.engine.done(tag, "OK", "Closed")
 
@@ -83,16 +86,16 @@ async def unselect(core: Core, tag: str, _command: Unselect) -> None:
 async def expunge(core: Core, tag: str, command: Expunge) -> None:
     selected = core.writable
     await core.look()
-    uids = _deleted(selected)
+    view, cut = selected.view, None
+    deleted: Sequence[int] = _deleted(view)
     if command.messages is not None:
-        named = set(selected.view.uids_of(selected.pick(command.messages, by_uid=True)))
-        uids = [uid for uid in uids if uid in named]
-    gone = await core.workers.run(selected.mailbox.expunge, uids)
+        named = set(selected.pick(command.messages, by_uid=True))
+        deleted, cut = messagelimit.newest(core, [number for number in deleted if number in named])
+    gone = await core.workers.run(selected.mailbox.expunge, view.uids_of(deleted))
     core.take_changes()
     core.tell_news(expunges=True)
-    core.engine.done(tag, "OK", "Expunged", core.modseq_code if gone else None)
+    messagelimit.done(core, tag, "Expunged", core.modseq_code if gone else None, cut, warns=False)
 
 
-def _deleted(selected: Selected) -> list[int]:
-    view = selected.view
-    return [uid for uid, flags in zip(view.uids, view.flags, strict=True) if "\\Deleted" in flags]
+def _deleted(view: View) -> list[int]:
+    return [number for number, flags in enumerate(view.flags, 1) if "\\Deleted" in flags]

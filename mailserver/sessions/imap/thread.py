@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from mailserver.imap.commands import Thread
 from mailserver.imap.commands.sort import Algorithm
 from mailserver.message import Forest, ordered_subject, references, refs
+from mailserver.sessions.imap import messagelimit
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.search import asks_of, matches
 from mailserver.sessions.imap.sort import learn
@@ -23,6 +24,7 @@ async def thread(core: Core, tag: str, command: Thread) -> None:
     _, by_number = asks_of(core, command.key)
     core.catch_up()
     selected = core.selected
+    messagelimit.require_few(core, len(messagelimit.scope(command.key, selected.view)))
     found = await matches(core, command.key)
     await learn(core, THREADING if command.algorithm != "ORDEREDSUBJECT" else ("subject", "sent"), found.uids)
     uids, forest = await core.workers.run(threaded, selected.mailbox, found.uids, command.algorithm)
