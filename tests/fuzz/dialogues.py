@@ -228,6 +228,7 @@ IMAP = (
         b"UID STORE 1:2 +FLAGS (\\Deleted)",
         b"UID SEARCH RETURN (SAVE ALL) UID 1:*",
         b"UID SEARCH 1:2",
+        b"UIDBATCHES 500 1:2",
         b"UID REPLACE 1 INBOX {" + _SIZE + b"}\r\n" + MESSAGE,
         b"EXPUNGE",
     ),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from mailserver.imap.commands import (
+    batches,
     compression,
     connection,
     enable,
@@ -24,6 +25,7 @@ from mailserver.imap.commands import (
     sort,
 )
 from mailserver.imap.commands.append import Append, append_head, append_next, replace_head, unfinished
+from mailserver.imap.commands.batches import Batches
 from mailserver.imap.commands.compression import Compress
 from mailserver.imap.commands.connection import (
     Authenticate,
@@ -82,6 +84,7 @@ __all__ = [
     "Append",
     "Attribute",
     "Authenticate",
+    "Batches",
     "Capability",
     "Check",
     "Close",
@@ -147,6 +150,7 @@ __all__ = [
 Command = (
     Append
     | Authenticate
+    | Batches
     | Capability
     | Check
     | Close
@@ -243,6 +247,7 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"MOVE": Grammar(messages.move, _SELECTED),
     b"REPLACE": _streaming(replace_head, _SELECTED),
     b"UID REPLACE": _streaming(partial(replace_head, by_uid=True), _SELECTED),
+    b"UIDBATCHES": Grammar(batches.batches, _SELECTED),
     b"UID EXPUNGE": Grammar(messages.uid_expunge, _SELECTED),
     b"UID SEARCH": Grammar(partial(search.search, by_uid=True), _SELECTED),
     b"UID SORT": Grammar(partial(sort.sort, by_uid=True), _SELECTED),

@@ -27,6 +27,7 @@ _AFTER_LOGIN = (
     "CONDSTORE",
     "QRESYNC",
     "UIDONLY",
+    "UIDBATCHES",
     "IDLE",
     "NAMESPACE",
     "UIDPLUS",

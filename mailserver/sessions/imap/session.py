@@ -28,6 +28,7 @@ from mailserver.imap import (
 from mailserver.policy.connections import Refusal
 from mailserver.sessions.imap import (
     append,
+    batches,
     copying,
     enabling,
     fetch,
@@ -50,6 +51,7 @@ log = logging.getLogger(__name__)
 
 HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[None]]] = {
     commands.Authenticate: login.authenticate,
+    commands.Batches: batches.batches,
     commands.Capability: login.capability,
     commands.Check: selection.check,
     commands.Close: selection.close,

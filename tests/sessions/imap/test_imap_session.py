@@ -291,7 +291,7 @@ ARGUMENTS = {
     b"GETMETADATA": "INBOX /private/y", b"SETMETADATA": "INBOX (/private/y NIL)",
     b"GETQUOTA": "x", b"GETQUOTAROOT": "INBOX", b"SETQUOTA": "x ()",
     b"REPLACE": "1 INBOX {4+}\r\na:b\n", b"UID REPLACE": "1 INBOX {4+}\r\na:b\n",
-    b"ENABLE": "CONDSTORE",
+    b"ENABLE": "CONDSTORE", b"UIDBATCHES": "500",
 }  # fmt: skip
 
 
