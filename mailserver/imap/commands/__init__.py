@@ -20,6 +20,7 @@ from mailserver.imap.commands import (
     mailboxes,
     messages,
     metadata,
+    multisearch,
     quota,
     search,
     sort,
@@ -51,6 +52,7 @@ from mailserver.imap.commands.mailboxes import (
 )
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
 from mailserver.imap.commands.metadata import GetMetadata, SetMetadata
+from mailserver.imap.commands.multisearch import MultiSearch
 from mailserver.imap.commands.parts import Partial
 from mailserver.imap.commands.quota import GetQuota, GetQuotaRoot, SetQuota
 from mailserver.imap.commands.resync import Match, Resync
@@ -117,6 +119,7 @@ __all__ = [
     "Logout",
     "Match",
     "Modified",
+    "MultiSearch",
     "Namespace",
     "Noop",
     "Not",
@@ -170,6 +173,7 @@ Command = (
     | ListSubscribed
     | Login
     | Logout
+    | MultiSearch
     | Namespace
     | Noop
     | Rename
@@ -233,6 +237,7 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"GETQUOTA": Grammar(quota.get_quota, _AFTER_LOGIN),
     b"GETQUOTAROOT": Grammar(quota.get_quota_root, _AFTER_LOGIN),
     b"SETQUOTA": Grammar(quota.set_quota, _AFTER_LOGIN),
+    b"ESEARCH": Grammar(multisearch.multisearch, _AFTER_LOGIN),
     b"APPEND": _streaming(append_head, _AFTER_LOGIN),
     b"CHECK": Grammar(messages.check, _SELECTED),
     b"CLOSE": Grammar(messages.close, _SELECTED),
@@ -288,6 +293,8 @@ def uses_numbers(command: Command) -> bool:
             return resync is not None and bool(resync.matches)
         case Search(key=key, by_uid=by_uid) | Sort(key=key, by_uid=by_uid) | Thread(key=key, by_uid=by_uid):
             return not by_uid or any(map(names_by_number, leaves(key)))
+        case MultiSearch(key=key):
+            return any(map(names_by_number, leaves(key)))
         case Copy(by_uid=by_uid) | Fetch(by_uid=by_uid) | Store(by_uid=by_uid):
             return not by_uid
         case _:

@@ -162,6 +162,11 @@ for _flag in ("\\Answered", "\\Deleted", "\\Draft", "\\Flagged", "\\Seen"):
 
 def search(reader: Reader, *, by_uid: bool = False) -> Search:
     wanted = returns(reader)
+    return Search(program(reader, wanted), by_uid, wanted)
+
+
+def program(reader: Reader, wanted: Returns | None) -> Key:
+    """` search-program`: the charset of the texts, if it is told, and the keys."""
     reader.space()
     codec = "utf-8"  # 8-bit text without CHARSET is taken when it is UTF-8
     start = reader.position
@@ -171,7 +176,7 @@ def search(reader: Reader, *, by_uid: bool = False) -> Search:
         reader.space()
     else:
         reader.position = start
-    return Search(criteria(reader, codec), by_uid, wanted)
+    return criteria(reader, codec)
 
 
 def charset(reader: Reader, returns: Returns | None = None) -> str:

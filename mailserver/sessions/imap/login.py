@@ -44,6 +44,7 @@ _AFTER_LOGIN = (
     "CREATE-SPECIAL-USE",
     "ESEARCH",
     "ESORT",
+    "MULTISEARCH",
     "PARTIAL",
     "SEARCHRES",
     "SORT",

@@ -37,9 +37,10 @@ def results(returns: Returns, numbers: Sequence[int]) -> Items:
     return items
 
 
-def extended(tag: str, items: Items, *, by_uid: bool) -> bytes:
-    """The ESEARCH response."""
-    head = b"ESEARCH (TAG %b)%b" % (string(tag.encode()), b" UID" if by_uid else b"")
+def extended(tag: str, items: Items, *, by_uid: bool, mailbox: tuple[bytes, int] | None = None) -> bytes:
+    """The ESEARCH response. `mailbox`: name and UIDVALIDITY, where it is not clear which one is meant (RFC 7377)."""
+    place = b" MAILBOX %b UIDVALIDITY %d" % mailbox if mailbox is not None else b""
+    head = b"ESEARCH (TAG %b%b)%b" % (string(tag.encode()), place, b" UID" if by_uid else b"")
     return b" ".join([head, *(f"{name} {value}".encode() for name, value in items)])
 
 

@@ -41,7 +41,7 @@ from mailserver.imap.commands import (
 from mailserver.imap.sequence import Range
 from mailserver.message import Phrase, fields, first
 from mailserver.sessions.imap import messagelimit
-from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.core import Core, Selected
 from mailserver.sessions.imap.reading import header_batches
 from mailserver.sessions.imap.results import answer, saving
 from mailserver.sessions.imap.view import View
@@ -302,16 +302,17 @@ def asks_of(core: Core, key: Key) -> tuple[bool, bool]:
     return with_modseq, any(isinstance(each, InSet) and not each.by_uid for each in keys)
 
 
-async def matches(core: Core, key: Key, among: Numbers | None = None) -> Matches:
-    """Those of the selected mailbox that pass, but for those that are seen to be gone.
+async def matches(core: Core, key: Key, among: Numbers | None = None, *, at: Selected | None = None) -> Matches:
+    """Those of the selected mailbox that pass, or of one that is opened as if it were selected.
 
-    `among`: the messages that may pass; None: those that the sets of the key leave.
+    Without those that are seen to be gone. `among`: the messages that may pass; None: those that the key's sets leave.
     """
-    view = core.selected.view
+    at = at or core.selected
+    view = at.view
     if among is None:
         among = messagelimit.scope(key, view)
     test = compiled(key, view, core.clock.wall())
-    batch = Batch(view, core.selected.mailbox)
+    batch = Batch(view, at.mailbox)
     found: list[int] = []
     done, size = 0, FIRST_BATCH
     while done < len(among):

@@ -18,8 +18,8 @@ from mailserver.sessions.imap.view import View
 from mailserver.store import AccountStore, Mailbox
 
 
-def _open(account: AccountStore, name: str, read_only: bool) -> tuple[Mailbox, View]:
-    """Blocking."""
+def opened(account: AccountStore, name: str, read_only: bool) -> tuple[Mailbox, View]:
+    """The caller closes the mailbox. Blocking."""
     mailbox = account.open(name)
     try:
         view = View(mailbox.listing())
@@ -38,7 +38,7 @@ async def select(core: Core, tag: str, command: Select) -> None:
         core.require_qresync()
     if command.condstore:
         core.enable_condstore()
-    mailbox, view = await core.workers.run(_open, core.account, command.mailbox, command.read_only)
+    mailbox, view = await core.workers.run(opened, core.account, command.mailbox, command.read_only)
     selected = Selected(mailbox, view, command.read_only)
     core.select(selected)
     engine = core.engine
