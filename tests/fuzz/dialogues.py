@@ -229,6 +229,7 @@ IMAP = (
         b"UID SEARCH RETURN (SAVE ALL) UID 1:*",
         b"UID SEARCH 1:2",
         b"UIDBATCHES 500 1:2",
+        b"UID SORT RETURN (RELEVANCY ALL) (RELEVANCY DATE) UTF-8 FUZZY (OR SUBJECT helo NOT BODY {5}\r\nworld)",
         b"ESEARCH IN (selected subtree-one (Work {5}\r\nINBOX) mailboxes x) RETURN (MIN COUNT) SUBJECT hello",
         b"UID REPLACE 1 INBOX {" + _SIZE + b"}\r\n" + MESSAGE,
         b"EXPUNGE",

@@ -1,4 +1,6 @@
-"""RETURN of SEARCH and its kin: what of the result is to be told (RFC 4731, RFC 4466, RFC 5182, RFC 9394)."""
+"""RETURN of SEARCH and its kin: what of the result is to be told (RFC 4731, RFC 4466, RFC 5182, RFC 6203,
+RFC 9394).
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,13 @@ from dataclasses import dataclass
 from mailserver.imap.commands.parts import Partial, partial
 from mailserver.imap.syntax import Fault, Reader
 
-_OPTIONS = frozenset({"MIN", "MAX", "ALL", "COUNT", "SAVE"})
+_OPTIONS = frozenset({"MIN", "MAX", "ALL", "COUNT", "SAVE", "RELEVANCY"})
 _PARTIAL = "PARTIAL"
 
 
 @dataclass(frozen=True, slots=True)
 class Returns:
-    """`options` of MIN, MAX, ALL, COUNT, SAVE, PARTIAL; with the last one there is `partial`."""
+    """`options` of MIN, MAX, ALL, COUNT, SAVE, RELEVANCY, PARTIAL; with the last one there is `partial`."""
 
     options: frozenset[str] = frozenset({"ALL"})
     partial: Partial | None = None
@@ -21,6 +23,10 @@ class Returns:
     @property
     def saves(self) -> bool:
         return "SAVE" in self.options
+
+    @property
+    def rates(self) -> bool:
+        return "RELEVANCY" in self.options
 
     @property
     def tells(self) -> bool:

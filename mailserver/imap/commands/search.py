@@ -1,5 +1,5 @@
 """SEARCH (RFC 3501 §6.4.4, RFC 4731, RFC 5032, RFC 7162 §3.1.5, RFC 8474 §6; RFC 8514 SAVEDATE; RFC 9738 UIDAFTER and
-UIDBEFORE): its keys as a tree of values.
+UIDBEFORE; RFC 6203 FUZZY): its keys as a tree of values.
 """
 
 from __future__ import annotations
@@ -107,6 +107,13 @@ class Not:
 
 
 @dataclass(frozen=True, slots=True)
+class Fuzzy:
+    """What is near to the key passes too (RFC 6203)."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
 class Or:
     keys: tuple[Key, ...]
 
@@ -118,19 +125,32 @@ class And:
     keys: tuple[Key, ...]
 
 
-Key = HasFlag | InSet | Dated | Saved | Aged | Sized | InHeader | InText | HasId | Modified | Not | Or | And
+Key = HasFlag | InSet | Dated | Saved | Aged | Sized | InHeader | InText | HasId | Modified | Not | Fuzzy | Or | And
 
 
 def leaves(key: Key) -> Iterator[Key]:
     """The keys that are not made of others. As deep as the grammar lets it be."""
     match key:
-        case Not(inner):
+        case Not(inner) | Fuzzy(inner):
             yield from leaves(inner)
         case And(keys) | Or(keys):
             for each in keys:
                 yield from leaves(each)
         case _:
             yield key
+
+
+def is_fuzzy(key: Key) -> bool:
+    """There is something fuzzy in it, so that what is found can be rated."""
+    match key:
+        case Fuzzy():
+            return True
+        case Not(inner):
+            return is_fuzzy(inner)
+        case And(keys) | Or(keys):
+            return any(map(is_fuzzy, keys))
+        case _:
+            return False
 
 
 def names_by_number(leaf: Key) -> bool:
@@ -176,7 +196,16 @@ def program(reader: Reader, wanted: Returns | None) -> Key:
         reader.space()
     else:
         reader.position = start
-    return criteria(reader, codec)
+    key = criteria(reader, codec)
+    if wanted is not None and wanted.rates:
+        require_fuzzy(key)
+    return key
+
+
+def require_fuzzy(key: Key) -> None:
+    """Where relevancy is asked for (RFC 6203 §4)."""
+    if not is_fuzzy(key):
+        raise Fault("RELEVANCY goes with FUZZY")
 
 
 def charset(reader: Reader, returns: Returns | None = None) -> str:
@@ -222,9 +251,10 @@ class _Keys:
         name = reader.match(_WORD, "search key")[0].upper()
         if name in _FIXED:
             return _FIXED[name]
-        if name == b"NOT":
+        if name in (b"NOT", b"FUZZY"):
             reader.space()
-            return Not(self._key(depth + 1))
+            inner = self._key(depth + 1)
+            return Not(inner) if name == b"NOT" else Fuzzy(inner)
         if name == b"OR":
             reader.space()
             first = self._key(depth + 1)

@@ -17,7 +17,7 @@ from mailserver.imap.commands import MultiSearch
 from mailserver.imap.commands.multisearch import Scope, Source
 from mailserver.sessions.imap import messagelimit
 from mailserver.sessions.imap.core import Core, Refused, Selected
-from mailserver.sessions.imap.results import extended, kept, results, saving
+from mailserver.sessions.imap.results import extended, kept, relevancies, results, saving
 from mailserver.sessions.imap.search import Matches, asks_of, matches
 from mailserver.sessions.imap.selection import opened
 from mailserver.store import AccountStore, NoSuchMailbox
@@ -95,7 +95,7 @@ class _Search:
 
     def _tell(self, place: Selected, found: Matches) -> None:
         returns, engine = self._command.returns, self._core.engine
-        items = results(returns, found.uids)
+        items = results(returns, found.uids, relevancies(found.uids, found.scores))
         if self._with_modseq:
             told = sorted(kept(returns, found.numbers))
             items.append(("MODSEQ", str(max(place.view.modseqs_of(told), default=0))))

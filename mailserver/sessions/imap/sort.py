@@ -1,4 +1,4 @@
-"""SORT (RFC 5256, RFC 5957, RFC 5267): what SEARCH finds, in an order.
+"""SORT (RFC 5256, RFC 5957, RFC 5267, RFC 6203): what SEARCH finds, in an order.
 
 Theory     The store gives a number for each message and criterion, in the order of what is compared. So to sort is to
            sort by numbers, once for each criterion, the last one first, as that keeps what is equal in its order.
@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from mailserver.imap.commands import Criterion, Sort
 from mailserver.imap.commands.sort import By
 from mailserver.sessions.imap.core import Core
-from mailserver.sessions.imap.results import answer, saving
-from mailserver.sessions.imap.search import FIRST_BATCH, asks_of, matches, next_size
+from mailserver.sessions.imap.results import answer, relevancies, saving
+from mailserver.sessions.imap.search import FIRST_BATCH, Matches, asks_of, matches, next_size
 from mailserver.store import ColumnName, Mailbox, SortName
 
 _NAMES: Mapping[By, SortName] = {
@@ -37,11 +37,21 @@ async def sort(core: Core, tag: str, command: Sort) -> None:
     selected = core.selected
     with saving(core, command.returns):
         found = await matches(core, command.key)
-        await learn(core, [_NAMES[criterion.by] for criterion in command.criteria], found.uids)
-        uids = await core.workers.run(ordered, selected.mailbox, found.uids, command.criteria)
+        await learn(core, [_NAMES[each.by] for each in command.criteria if each.by in _NAMES], found.uids)
+        uids = await core.workers.run(ordered, selected.mailbox, found, command.criteria)
     numbers = dict(zip(found.uids, found.numbers, strict=True))
     places = [numbers[uid] for uid in uids]
-    answer(core, tag, "SORT", command.returns, places, uids, by_uid=command.by_uid, with_modseq=with_modseq)
+    answer(
+        core,
+        tag,
+        "SORT",
+        command.returns,
+        places,
+        uids,
+        by_uid=command.by_uid,
+        with_modseq=with_modseq,
+        scores=found.scores,
+    )
     core.tell_news(expunges=command.by_uid and not by_number)
     complete = found.complete and len(uids) == len(found.uids)
     core.engine.done(tag, "OK", "Sorted", None if complete else "EXPUNGEISSUED")
@@ -59,13 +69,20 @@ async def learn(core: Core, names: Sequence[SortName | ColumnName], uids: Sequen
             await core.channel.drain()
 
 
-def ordered(mailbox: Mailbox, uids: Sequence[int], criteria: Sequence[Criterion]) -> list[int]:
+def ordered(mailbox: Mailbox, found: Matches, criteria: Sequence[Criterion]) -> list[int]:
     """Those that exist, sorted. Blocking."""
-    columns = [(mailbox.sorting.values(_NAMES[criterion.by], uids), criterion.reverse) for criterion in criteria]
-    order = list(uids)
+    columns = [(_values(mailbox, found, criterion.by), criterion.reverse) for criterion in criteria]
+    order = list(found.uids)
     for values, _ in columns:
         if len(values) < len(order):
             order = [uid for uid in order if uid in values]
     for values, reverse in reversed(columns):
         order.sort(key=values.__getitem__, reverse=reverse)
     return order
+
+
+def _values(mailbox: Mailbox, found: Matches, by: By) -> Mapping[int, int]:
+    """By UID; what is more relevant comes first (RFC 6203 §6)."""
+    if by == "RELEVANCY":
+        return {uid: -score for uid, score in zip(found.uids, relevancies(found.uids, found.scores), strict=True)}
+    return mailbox.sorting.values(_NAMES[by], found.uids)
