@@ -3,7 +3,8 @@
 Theory     What is looked for is taken as words, without case or diacritics, in any order. A word of the message is as
            good as it is near: the same, one that begins with it, one that has it inside, one with a slip of the pen. A
            word in the subject says more than one in the body. Each different word of all messages is judged once and
-           remembered, so that most of the work is to cut texts into words and to meet sets of them.
+           remembered, so that most of the work is to cut texts into words; that is left out where a text has not even
+           the parts that slips leave as they are.
 Promises   What has the exact text is found. `rate` is 0 for what is not found, else 1 to 100. Time grows with the text,
            whatever its words; what is remembered has bounds.
 On failure Nothing here fails.
@@ -15,6 +16,7 @@ import re
 import string
 import unicodedata
 from collections.abc import Iterator
+from itertools import pairwise
 
 from mailserver.message.searchable import BORDER, Phrase
 
@@ -26,6 +28,8 @@ REMEMBERED = 200_000
 """Words of messages, of up to `LETTERS` octets."""
 
 _SLICE = 64 * 1024  # octets that are cut into words at once
+_PARTS = 9  # more are not looked for: some are in every text
+_TELLING = 3  # letters of a part that is not in every text
 _WORD = re.compile(r"[^\W_]+")
 _ALPHANUMERIC = (string.ascii_letters + string.digits).encode()
 _SPACED = bytes(octet if octet in _ALPHANUMERIC or 0x80 <= octet < 0xFF else 0x20 for octet in range(256))
@@ -61,6 +65,8 @@ class Fuzzy:
     def __init__(self, phrase: Phrase, words: tuple[str, ...]) -> None:
         self.phrase = phrase
         self._words = [(word, set(word), _slips_allowed(word)) for word in words]
+        parts = [part.encode() for word, _, slips in self._words for part in _left_over(word, slips)]
+        self._parts = parts if len(parts) <= _PARTS and min(map(len, parts)) >= _TELLING else []
         self._needed = -(-len(words) * 2 // 3)  # two of three
         self._judged: set[bytes] = set()
         self._good: dict[bytes, Marks] = {}
@@ -96,7 +102,14 @@ class Fuzzy:
         if phrase.body:
             yield body, _BODY if phrase.header else 1.0
 
+    def _may_have(self, text: bytes) -> bool:
+        """False: it has none of the words. Diacritics hide parts of words: beyond ASCII that is not known."""
+        return not self._parts or not text.isascii() or any(part in text for part in self._parts)
+
     def _weigh(self, text: bytes, weight: float, best: list[float]) -> None:
+        text = text.translate(_SPACED)
+        if not self._may_have(text):
+            return
         for words in _cut(text):
             self._judge(words - self._judged)
             for word in filter(self._good.__contains__, words):
@@ -133,13 +146,13 @@ def _words(text: str) -> list[str]:
 
 
 def _cut(text: bytes) -> Iterator[set[bytes]]:
-    """The words, a piece of the text at a time."""
+    """The words between spaces, a piece of the text at a time."""
     start = 0
     while start < len(text):
         end = start + _SLICE
         if end < len(text):
             end = text.rfind(b" ", start + 1, end) + 1 or end
-        yield set(text[start:end].translate(_SPACED).split())
+        yield set(text[start:end].split())
         start = end
 
 
@@ -156,6 +169,26 @@ def _slips_allowed(word: str) -> int:
     if len(word) < 4 or any(each.isdigit() for each in word):
         return 0
     return 1 if len(word) < 8 else 2
+
+
+def _left_over(word: str, slips: int) -> list[str]:
+    """Whoever slips so often when writing the word still writes one of these.
+
+    A slip changes one of the pieces, but two where letters that change places belong to both.
+    """
+    cuts = [len(word) * piece // (slips + 1) for piece in range(slips + 2)]
+    inner = cuts[1:-1]
+    pieces = [word[start:end] for start, end in pairwise(cuts)]
+    for before, cut, behind in zip(cuts, inner, cuts[2:], strict=False):
+        pieces.append(_exchanged(word, cut)[before:behind])
+    if slips > 1:
+        pieces.append(_exchanged(_exchanged(word, inner[0]), inner[1]))
+    return pieces
+
+
+def _exchanged(word: str, cut: int) -> str:
+    """With the letters around the cut in each other's place."""
+    return word[: cut - 1] + word[cut] + word[cut - 1] + word[cut + 1 :]
 
 
 def _quality(wanted: str, letters: set[str], slips: int, word: str) -> float:

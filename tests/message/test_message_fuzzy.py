@@ -149,6 +149,36 @@ def test_slips_are_counted_right(one: str, other: str, most: int) -> None:
     assert counted == right if right <= most else counted > most
 
 
+def slipped(word: str, places: list[int], kinds: list[str]) -> str:
+    for place, kind in zip(places, kinds, strict=True):
+        at = place % (len(word) - 1)
+        match kind:
+            case "left out":
+                word = word[:at] + word[at + 1 :]
+            case "put in":
+                word = f"{word[:at]}x{word[at:]}"
+            case "exchanged":
+                word = f"{word[:at]}x{word[at + 1 :]}"
+            case "changed places":
+                word = word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+    return word
+
+
+@given(
+    st.text("abcdefgh", min_size=6, max_size=14),
+    st.lists(st.integers(0, 20), min_size=2, max_size=2),
+    st.lists(st.sampled_from(["left out", "put in", "exchanged", "changed places"]), min_size=2, max_size=2),
+)
+def test_no_word_with_slips_is_passed_over(word: str, places: list[int], kinds: list[str]) -> None:
+    wanted, careful = fuzzy(Phrase(word)), fuzzy(Phrase(word))
+    assert isinstance(wanted, Fuzzy)
+    assert isinstance(careful, Fuzzy)
+    careful._parts = []
+    for count in (1, 2):
+        body = f"and then {slipped(word, places[:count], kinds[:count])}, of course".encode()
+        assert wanted.rate(b"", body) == careful.rate(b"", body)
+
+
 # what attackers send
 
 
