@@ -31,6 +31,7 @@ from mailserver.imap.commands import (
     append_next,
     lookup,
     parse,
+    uses_numbers,
 )
 from mailserver.imap.events import (
     Answered,
@@ -106,6 +107,8 @@ class ServerConnection:
         """`separator` stands between the parts of a mailbox name as clients write and see it."""
         self.state = State.NOT_AUTHENTICATED
         self.separator = separator
+        self.uid_only = False
+        """Commands that name messages by their numbers are refused (RFC 9586)."""
         self._limits = limits
         self._receiver = Receiver(limits.line)
         self.unsent = 0
@@ -273,9 +276,15 @@ class ServerConnection:
         data = b"".join(self._pieces)
         reader = self._behind_tag(data[:-2] if data.endswith(b"\r\n") else data[:-1])
         command = parse(reader, self.state)
+        self._check_names(command)
         self._forget_command()
         self._command = command
         return Request(self._tag, command)
+
+    def _check_names(self, command: Command) -> None:
+        """Raises Fault."""
+        if self.uid_only and uses_numbers(command):
+            raise Fault("message numbers are not allowed with UIDONLY", code="UIDREQUIRED")
 
     def _behind_tag(self, data: bytes) -> Reader:
         match = _TAG.match(data)
@@ -309,6 +318,8 @@ class ServerConnection:
         grammar = lookup(reader, self.state)
         head = grammar.head(reader, announced.size) if grammar.head is not None else None
         reader.end()
+        if head is not None:
+            self._check_names(head)
         return head
 
     def _start_append(self, head: Append, announced: Announcement) -> Answered:

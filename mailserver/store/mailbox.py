@@ -19,6 +19,7 @@ from itertools import count
 from typing import TypeVar
 
 from mailserver.mail import Content
+from mailserver.message.fuzzy import Fuzzy
 from mailserver.message.searchable import Phrase
 from mailserver.store import content
 from mailserver.store.adding import Adding, unavailable, usage
@@ -48,7 +49,7 @@ from mailserver.store.objectids import mailbox_id, object_ids
 from mailserver.store.preparing import Preparation
 from mailserver.store.quota import Space
 from mailserver.store.searchfile import SearchFile
-from mailserver.store.searchtext import Found, SearchText
+from mailserver.store.searchtext import Found, Rated, SearchText
 from mailserver.store.sorting import Sorting
 from mailserver.store.syncing import Directory
 
@@ -376,6 +377,13 @@ class Mailbox:
         here = wanted & self._contents.uids()
         found, gone = self._text.find(here, phrase)
         return Found(found, gone | (wanted - here))
+
+    def rate_text(self, uids: Iterable[int], phrase: Fuzzy) -> Rated:
+        """As `search_text`, by what is near to a text."""
+        wanted = set(uids)
+        here = wanted & self._contents.uids()
+        scores, gone = self._text.rate(here, phrase)
+        return Rated(scores, gone | (wanted - here))
 
     def pack(self, limit: int) -> int:
         """Packs the text of up to `limit` messages, so that they are searched fast; how many remain to be packed."""

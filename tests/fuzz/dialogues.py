@@ -234,6 +234,21 @@ IMAP = (
         b"RENAME a/b a/c",
         b"NOTIFY NONE",
     ),
+    _imap(
+        _LOGIN,
+        b"ENABLE UIDONLY QRESYNC",
+        b"SELECT INBOX (QRESYNC (1 1 1:9 (1 1)))",
+        b"SELECT INBOX",
+        b"UID FETCH 1:* (FLAGS BODY.PEEK[]<0.9>) (CHANGEDSINCE 1 VANISHED)",
+        b"UID STORE 1:2 +FLAGS (\\Deleted)",
+        b"UID SEARCH RETURN (SAVE ALL) UID 1:*",
+        b"UID SEARCH 1:2",
+        b"UIDBATCHES 500 1:2",
+        b"UID SORT RETURN (RELEVANCY ALL) (RELEVANCY DATE) UTF-8 FUZZY (OR SUBJECT helo NOT BODY {5}\r\nworld)",
+        b"ESEARCH IN (selected subtree-one (Work {5}\r\nINBOX) mailboxes x) RETURN (MIN COUNT) SUBJECT hello",
+        b"UID REPLACE 1 INBOX {" + _SIZE + b"}\r\n" + MESSAGE,
+        b"EXPUNGE",
+    ),
     Dialogue(
         (
             b"a AUTHENTICATE PLAIN\r\n",

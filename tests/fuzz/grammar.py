@@ -12,7 +12,8 @@ _IMAP_TEXT = re.compile(rb"[\x20-\x7e]+\r\n")
 _IMAP_STATUS = re.compile(rb"(?:OK|NO|BAD|BYE) ")
 _IMAP_DATA = re.compile(
     rb"(?:CAPABILITY|ID|NAMESPACE|LIST|LSUB|STATUS|FLAGS|SEARCH|ESEARCH|QUOTA|QUOTAROOT|METADATA"
-    rb"|[0-9]+ (?:EXISTS|RECENT|EXPUNGE|FETCH))(?=[ \r])"
+    rb"|ENABLED|UIDBATCHES|VANISHED"
+    rb"|[0-9]+ (?:EXISTS|RECENT|EXPUNGE|FETCH|UIDFETCH))(?=[ \r])"
 )
 _IMAP_TAG = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\+]+ ')
 _IMAP_TOKEN = re.compile(

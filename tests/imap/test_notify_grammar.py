@@ -3,7 +3,8 @@
 import pytest
 
 from mailserver.imap.commands import Attribute, Notify, Section, Text
-from mailserver.imap.commands.notify import GROUP_LIMIT, Group, Happening, Scope, notify
+from mailserver.imap.commands.filters import Filter, Scope
+from mailserver.imap.commands.notify import GROUP_LIMIT, Group, Happening, notify
 from mailserver.imap.syntax import Fault, Reader
 
 PAIR = frozenset({Happening.MESSAGE_NEW, Happening.MESSAGE_EXPUNGE})
@@ -21,28 +22,30 @@ def read(text: str) -> Notify:
     [
         ("NONE", Notify()),
         ("none", Notify()),
-        ("SET (selected NONE)", Notify((Group(Scope.SELECTED),))),
-        ("SET STATUS (personal NONE)", Notify((Group(Scope.PERSONAL),), status=True)),
+        ("SET (selected NONE)", Notify((Group(Filter(Scope.SELECTED)),))),
+        ("SET STATUS (personal NONE)", Notify((Group(Filter(Scope.PERSONAL)),), status=True)),
         (
             "set status (SELECTED-DELAYED (messagenew MESSAGEEXPUNGE FlagChange))",
-            Notify((Group(Scope.SELECTED_DELAYED, events=PAIR | {Happening.FLAG_CHANGE}),), status=True),
+            Notify((Group(Filter(Scope.SELECTED_DELAYED), events=PAIR | {Happening.FLAG_CHANGE}),), status=True),
         ),
         (
             "SET (selected (MessageNew (uid MODSEQ) MessageExpunge))",
-            Notify((Group(Scope.SELECTED, frozenset(), PAIR, (Attribute.UID, Attribute.MODSEQ)),)),
+            Notify((Group(Filter(Scope.SELECTED), PAIR, (Attribute.UID, Attribute.MODSEQ)),)),
         ),
         (
-            "SET (subtree Lists (MailboxName)) (mailboxes (inbox {3+}\r\na/b) (MessageNew MessageExpunge))"
+            "SET (subtree Lists (MailboxName)) (Subtree-One a (MailboxName))"
+            " (mailboxes (inbox {3+}\r\na/b) (MessageNew MessageExpunge))"
             " (inboxes (SubscriptionChange MailboxMetadataChange)) (subscribed (ServerMetadataChange))",
             Notify(
                 (
-                    Group(Scope.SUBTREE, frozenset({"Lists"}), frozenset({Happening.MAILBOX_NAME})),
-                    Group(Scope.MAILBOXES, frozenset({"INBOX", "a/b"}), PAIR),
+                    Group(Filter(Scope.SUBTREE, frozenset({"Lists"})), frozenset({Happening.MAILBOX_NAME})),
+                    Group(Filter(Scope.SUBTREE_ONE, frozenset({"a"})), frozenset({Happening.MAILBOX_NAME})),
+                    Group(Filter(Scope.MAILBOXES, frozenset({"INBOX", "a/b"})), PAIR),
                     Group(
-                        Scope.INBOXES,
+                        Filter(Scope.INBOXES),
                         events=frozenset({Happening.SUBSCRIPTION_CHANGE, Happening.MAILBOX_METADATA_CHANGE}),
                     ),
-                    Group(Scope.SUBSCRIBED, events=frozenset({Happening.SERVER_METADATA_CHANGE})),
+                    Group(Filter(Scope.SUBSCRIBED), events=frozenset({Happening.SERVER_METADATA_CHANGE})),
                 )
             ),
         ),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from mailserver.imap.commands import (
+    batches,
     compression,
     connection,
     contexts,
@@ -20,12 +21,14 @@ from mailserver.imap.commands import (
     mailboxes,
     messages,
     metadata,
+    multisearch,
     notify,
     quota,
     search,
     sort,
 )
 from mailserver.imap.commands.append import Append, append_head, append_next, replace_head, unfinished
+from mailserver.imap.commands.batches import Batches
 from mailserver.imap.commands.compression import Compress
 from mailserver.imap.commands.connection import (
     Authenticate,
@@ -52,6 +55,7 @@ from mailserver.imap.commands.mailboxes import (
 )
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
 from mailserver.imap.commands.metadata import GetMetadata, SetMetadata
+from mailserver.imap.commands.multisearch import MultiSearch
 from mailserver.imap.commands.notify import Notify
 from mailserver.imap.commands.parts import Partial
 from mailserver.imap.commands.quota import GetQuota, GetQuotaRoot, SetQuota
@@ -61,6 +65,7 @@ from mailserver.imap.commands.search import (
     Aged,
     And,
     Dated,
+    Fuzzy,
     HasFlag,
     HasId,
     InHeader,
@@ -74,6 +79,7 @@ from mailserver.imap.commands.search import (
     Search,
     Sized,
     leaves,
+    names_by_number,
 )
 from mailserver.imap.commands.sort import Criterion, Sort, Thread
 from mailserver.imap.states import State
@@ -85,6 +91,7 @@ __all__ = [
     "Append",
     "Attribute",
     "Authenticate",
+    "Batches",
     "CancelUpdate",
     "Capability",
     "Check",
@@ -100,6 +107,7 @@ __all__ = [
     "Expunge",
     "Fetch",
     "FlagAction",
+    "Fuzzy",
     "GetMetadata",
     "GetQuota",
     "GetQuotaRoot",
@@ -118,6 +126,7 @@ __all__ = [
     "Logout",
     "Match",
     "Modified",
+    "MultiSearch",
     "Namespace",
     "Noop",
     "Not",
@@ -146,11 +155,13 @@ __all__ = [
     "leaves",
     "lookup",
     "parse",
+    "uses_numbers",
 ]
 
 Command = (
     Append
     | Authenticate
+    | Batches
     | CancelUpdate
     | Capability
     | Check
@@ -171,6 +182,7 @@ Command = (
     | ListSubscribed
     | Login
     | Logout
+    | MultiSearch
     | Namespace
     | Noop
     | Notify
@@ -236,6 +248,7 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"GETQUOTA": Grammar(quota.get_quota, _AFTER_LOGIN),
     b"GETQUOTAROOT": Grammar(quota.get_quota_root, _AFTER_LOGIN),
     b"SETQUOTA": Grammar(quota.set_quota, _AFTER_LOGIN),
+    b"ESEARCH": Grammar(multisearch.multisearch, _AFTER_LOGIN),
     b"APPEND": _streaming(append_head, _AFTER_LOGIN),
     b"CANCELUPDATE": Grammar(contexts.cancel_update, _SELECTED),
     b"CHECK": Grammar(messages.check, _SELECTED),
@@ -251,6 +264,7 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"MOVE": Grammar(messages.move, _SELECTED),
     b"REPLACE": _streaming(replace_head, _SELECTED),
     b"UID REPLACE": _streaming(partial(replace_head, by_uid=True), _SELECTED),
+    b"UIDBATCHES": Grammar(batches.batches, _SELECTED),
     b"UID EXPUNGE": Grammar(messages.uid_expunge, _SELECTED),
     b"UID SEARCH": Grammar(partial(search.search, by_uid=True), _SELECTED),
     b"UID SORT": Grammar(partial(sort.sort, by_uid=True), _SELECTED),
@@ -280,6 +294,23 @@ def lookup(reader: Reader, state: State) -> Grammar:
     if state not in grammar.states:
         raise Fault(_WRONG_STATE[state])
     return grammar
+
+
+def uses_numbers(command: Command) -> bool:
+    """Does it name messages by their sequence numbers, or would it be answered with them (RFC 9586 §3)?"""
+    match command:
+        case Append(replaced=replaced, by_uid=by_uid):
+            return replaced is not None and not by_uid
+        case Select(resync=resync):
+            return resync is not None and bool(resync.matches)
+        case Search(key=key, by_uid=by_uid) | Sort(key=key, by_uid=by_uid) | Thread(key=key, by_uid=by_uid):
+            return not by_uid or any(map(names_by_number, leaves(key)))
+        case MultiSearch(key=key):
+            return any(map(names_by_number, leaves(key)))
+        case Copy(by_uid=by_uid) | Fetch(by_uid=by_uid) | Store(by_uid=by_uid):
+            return not by_uid
+        case _:
+            return False
 
 
 def parse(reader: Reader, state: State) -> Command:

@@ -6,21 +6,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from mailserver.imap.commands.fetch import Item, fetch_items
+from mailserver.imap.commands.filters import Filter, mailbox_filter
 from mailserver.imap.syntax import Fault, Reader
 
 GROUP_LIMIT = 20
-
-
-class Scope(Enum):
-    """Which mailboxes a group means."""
-
-    SELECTED = b"SELECTED"
-    SELECTED_DELAYED = b"SELECTED-DELAYED"
-    INBOXES = b"INBOXES"
-    PERSONAL = b"PERSONAL"
-    SUBSCRIBED = b"SUBSCRIBED"
-    SUBTREE = b"SUBTREE"
-    MAILBOXES = b"MAILBOXES"
 
 
 class Happening(Enum):
@@ -36,7 +25,6 @@ class Happening(Enum):
 
 
 OF_MESSAGES = frozenset({Happening.MESSAGE_NEW, Happening.MESSAGE_EXPUNGE, Happening.FLAG_CHANGE})
-OF_SELECTED = frozenset({Scope.SELECTED, Scope.SELECTED_DELAYED})
 
 _HAPPENINGS = {happening.value.upper(): happening for happening in Happening}
 _PAIR = frozenset({Happening.MESSAGE_NEW, Happening.MESSAGE_EXPUNGE})
@@ -46,13 +34,9 @@ _OF_MESSAGES_BY_NAME = frozenset({_ANNOTATION, *(happening.value.upper() for hap
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """`names` are those of SUBTREE and MAILBOXES. No events: nothing is to be told of these mailboxes.
+    """No events: nothing is to be told of these mailboxes. `items`: what is fetched of new messages."""
 
-    `items`: what is fetched of new messages.
-    """
-
-    scope: Scope
-    names: frozenset[str] = frozenset()
+    mailboxes: Filter
     events: frozenset[Happening] = frozenset()
     items: tuple[Item, ...] = ()
 
@@ -84,7 +68,7 @@ def notify(reader: Reader) -> Notify:
         groups.append(_group(reader, unknown))
         if len(groups) > GROUP_LIMIT:
             raise Fault("too many groups")
-    if sum(group.scope in OF_SELECTED for group in groups) > 1:
+    if sum(group.mailboxes.of_selected for group in groups) > 1:
         raise Fault("only one of SELECTED and SELECTED-DELAYED is allowed")
     reader.end()
     if unknown:
@@ -95,37 +79,29 @@ def notify(reader: Reader) -> Notify:
 
 def _group(reader: Reader, unknown: list[bytes]) -> Group:
     reader.expect(b"(")
-    try:
-        scope = Scope(reader.keyword("mailboxes"))
-    except ValueError:
-        raise Fault("unknown kind of mailboxes") from None
-    names: frozenset[str] = frozenset()
+    mailboxes = mailbox_filter(reader)
     reader.space()
-    if scope in (Scope.SUBTREE, Scope.MAILBOXES):
-        several = reader.looking_at(b"(")
-        names = frozenset(reader.listed(reader.mailbox, "list of mailboxes") if several else [reader.mailbox()])
-        reader.space()
     events: dict[bytes, tuple[Item, ...]] = {}
     if reader.looking_at(b"("):
-        events = dict(reader.listed(lambda: _event(reader, scope), "list of events"))
+        events = dict(reader.listed(lambda: _event(reader, mailboxes), "list of events"))
     elif reader.keyword("events") != b"NONE":
         raise Fault("a list of events, or NONE, expected")
     reader.expect(b")")
     unknown += events.keys() - _HAPPENINGS.keys()
-    if scope in OF_SELECTED and any(name in _HAPPENINGS for name in events.keys() - _OF_MESSAGES_BY_NAME):
+    if mailboxes.of_selected and any(name in _HAPPENINGS for name in events.keys() - _OF_MESSAGES_BY_NAME):
         raise Fault("only events of messages go with the selected mailbox")
     happenings = frozenset(_HAPPENINGS[name] for name in events if name in _HAPPENINGS)
     of_messages = _OF_MESSAGES_BY_NAME & events.keys()
     if of_messages and not happenings >= _PAIR:
         raise Fault("events of messages need MessageNew and MessageExpunge")
-    return Group(scope, names, happenings, events.get(Happening.MESSAGE_NEW.value.upper(), ()))
+    return Group(mailboxes, happenings, events.get(Happening.MESSAGE_NEW.value.upper(), ()))
 
 
-def _event(reader: Reader, scope: Scope) -> tuple[bytes, tuple[Item, ...]]:
+def _event(reader: Reader, mailboxes: Filter) -> tuple[bytes, tuple[Item, ...]]:
     name = reader.keyword("event")
     items: tuple[Item, ...] = ()
     if name == Happening.MESSAGE_NEW.value.upper() and reader.looking_at(b" ("):
-        if scope not in OF_SELECTED:
+        if not mailboxes.of_selected:
             raise Fault("only of the selected mailbox can something be fetched")
         reader.space()
         items = fetch_items(reader)

@@ -1,5 +1,6 @@
-"""RETURN of SEARCH and its kin: what of the result is to be told (RFC 4731, RFC 4466, RFC 5182, RFC 9394,
-RFC 5267, RFC 5465 §7)."""
+"""RETURN of SEARCH and its kin: what of the result is to be told (RFC 4731, RFC 4466, RFC 5182, RFC 5267, RFC 5465 §7,
+RFC 6203, RFC 9394).
+"""
 
 from __future__ import annotations
 
@@ -9,14 +10,14 @@ from mailserver.imap.commands.fetch import Item, fetch_items
 from mailserver.imap.commands.parts import Partial, partial
 from mailserver.imap.syntax import Fault, Reader
 
-_OPTIONS = frozenset({"MIN", "MAX", "ALL", "COUNT", "SAVE", "CONTEXT"})
+_OPTIONS = frozenset({"MIN", "MAX", "ALL", "COUNT", "SAVE", "RELEVANCY", "CONTEXT"})
 _PARTIAL = "PARTIAL"
 _UPDATE = "UPDATE"
 
 
 @dataclass(frozen=True, slots=True)
 class Returns:
-    """`options` of MIN, MAX, ALL, COUNT, SAVE, CONTEXT, PARTIAL, UPDATE.
+    """`options` of MIN, MAX, ALL, COUNT, SAVE, RELEVANCY, CONTEXT, PARTIAL, UPDATE.
 
     With PARTIAL there is `partial`; with UPDATE perhaps `items`, to be fetched of messages that are found when they
     come.
@@ -34,6 +35,10 @@ class Returns:
     @property
     def saves(self) -> bool:
         return "SAVE" in self.options
+
+    @property
+    def rates(self) -> bool:
+        return "RELEVANCY" in self.options
 
     @property
     def tells(self) -> bool:

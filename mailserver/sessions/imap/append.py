@@ -17,6 +17,7 @@ from mailserver.imap.commands import Append
 from mailserver.mail import Content
 from mailserver.sessions.imap.appends import Job, Stored
 from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap.messagelimit import require_few_appended
 from mailserver.store import AccountStore, Addition, Mailbox, MessageGone, NoSuchMailbox
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Incoming:
             case AppendNext(_, command):
                 self._keep()
                 self._heads.append(command)
+                require_few_appended(self._core, len(self._heads))
                 self._core.engine.accept()
             case AppendEnded(tag):
                 await self._finish(tag)

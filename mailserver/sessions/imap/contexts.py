@@ -2,20 +2,23 @@
 
 Theory     A context holds what its client has (`kept`); what is new is found by `updates`, when the client was told of
            it. Numbers in a key, and `$`, mean the messages that they meant when the command came.
-Promises   `LIMIT` contexts a client; past that, and where ages are searched for, which change by themselves, NOUPDATE.
+Promises   `LIMIT` contexts a client; past that, and where ages are searched for, which change by themselves, or what
+           is found is sorted by relevancies, which are not kept, NOUPDATE. Who uses UIDONLY is told UIDs alone, also of
+           what was searched for before.
 On failure As SEARCH and SORT.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mailserver.imap import SequenceSet
-from mailserver.imap.commands import Aged, And, CancelUpdate, Criterion, InSet, Key, Not, Or, Returns, leaves
+from mailserver.imap.commands import Aged, And, CancelUpdate, Criterion, Fuzzy, InSet, Key, Not, Or, Returns, leaves
 from mailserver.imap.responses import string
+from mailserver.imap.sequence import LARGEST
 from mailserver.sessions.imap.core import Core, Refused
-from mailserver.sessions.imap.kept import Context
+from mailserver.sessions.imap.kept import Context, Place
 from mailserver.sessions.imap.view import View
 
 LIMIT = 16
@@ -42,12 +45,20 @@ def frozen(key: Key, view: View) -> Key:
             return InSet(SequenceSet(tuple((uids[first - 1], uids[last - 1]) for first, last in ranges)), by_uid=True)
         case Not(inner):
             return Not(frozen(inner, view))
+        case Fuzzy(inner):
+            return Fuzzy(frozen(inner, view))
         case And(keys):
             return And(tuple(frozen(each, view) for each in keys))
         case Or(keys):
             return Or(tuple(frozen(each, view) for each in keys))
         case _:
             return key
+
+
+def narrowed(key: Key, view: View, among: Sequence[int]) -> Key:
+    """What is to be searched for where only the newest messages were looked at, `among`: in these, and in new ones."""
+    lowest = view.uids[among[0] - 1] if among else view.highest_uid + 1
+    return And((InSet(SequenceSet(((lowest, LARGEST),)), by_uid=True), key))
 
 
 def begin(
@@ -59,8 +70,9 @@ def begin(
     *,
     by_uid: bool,
     criteria: tuple[Criterion, ...] = (),
+    mailbox: Place | None = None,
 ) -> None:
-    """Keeps these results up to date where that is asked for. `key` is `settled`."""
+    """Keeps these results up to date where that is asked for. `key` is `settled`. `mailbox`: to be told with them."""
     if returns is None or not returns.updates:
         return
     selected = core.selected
@@ -69,15 +81,22 @@ def begin(
         refusal = "There are too many contexts"
     elif any(isinstance(each, Aged) for each in leaves(key)):
         refusal = "What is found changes by itself"
+    elif any(each.by == "RELEVANCY" for each in criteria):
+        refusal = "Relevancies are not kept"
     if refusal is not None:
-        core.engine.status("NO", refusal, f"NOUPDATE {string(tag.encode()).decode()}")
+        refuse(core, tag, refusal)
         return
     if not core.attentive:
         core.begin_listening()
     whole = any(isinstance(each, InSet) and each.messages.uses_star for each in leaves(key))
-    selected.contexts[tag] = Context(tag, key, by_uid, criteria, returns.items, whole, array("I", uids))
+    selected.contexts[tag] = Context(tag, key, by_uid, criteria, returns.items, whole, array("I", uids), mailbox)
     if selected.view.touched is None:
         selected.view.touched = set()
+
+
+def refuse(core: Core, tag: str, text: str) -> None:
+    """The results are not kept up to date; the search goes on."""
+    core.engine.status("NO", text, f"NOUPDATE {string(tag.encode()).decode()}")
 
 
 async def cancel_update(core: Core, tag: str, command: CancelUpdate) -> None:

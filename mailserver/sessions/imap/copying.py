@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from mailserver.imap import compress
 from mailserver.imap.commands import Copy
+from mailserver.sessions.imap import messagelimit
 from mailserver.sessions.imap.core import Core, Refused
 from mailserver.sessions.imap.progress import Progress
 from mailserver.store import AccountStore, Mailbox, NoSuchMailbox
@@ -32,8 +33,13 @@ def _transfer(
 async def copy(core: Core, tag: str, command: Copy) -> None:
     selected = core.writable if command.move else core.selected
     core.catch_up()
-    uids = selected.view.uids_of(selected.pick(command.messages, by_uid=command.by_uid))
-    code = None
+    picked: Sequence[int] = selected.pick(command.messages, by_uid=command.by_uid)
+    cut = code = None
+    if command.move:
+        picked, cut = messagelimit.newest(core, picked)
+    uids = selected.view.uids_of(picked)
+    if not command.move:
+        messagelimit.require_few_saved(core, uids)
     if uids:
         try:
             work = core.workers.run(
@@ -55,4 +61,4 @@ async def copy(core: Core, tag: str, command: Copy) -> None:
     core.tell_news(expunges=True)
     if moved:
         code = core.modseq_code  # §4.4
-    core.engine.done(tag, "OK", "Moved" if command.move else "Copied", code)
+    messagelimit.done(core, tag, "Moved" if command.move else "Copied", code, cut, warns=False)

@@ -274,6 +274,7 @@ class Core:
         self.listen()
         selected.view.condstore = "CONDSTORE" in self.enabled
         selected.view.qresync = "QRESYNC" in self.enabled
+        selected.view.uid_only = "UIDONLY" in self.enabled
         self._index(selected)
 
     async def release(self) -> None:
@@ -443,6 +444,13 @@ class Core:
         self.enabled.add("QRESYNC")
         if self._selected is not None:
             self._selected.view.qresync = True
+
+    def enable_uid_only(self) -> None:
+        """From now on messages are named by UIDs alone, in both directions (RFC 9586)."""
+        self.enabled.add("UIDONLY")
+        self.engine.uid_only = True
+        if self._selected is not None:
+            self._selected.view.uid_only = True
 
     def require_qresync(self) -> None:
         """Raises Refused."""

@@ -15,6 +15,7 @@ from mailserver.sessions.imap.core import Core
 _EFFECTS: Mapping[str, Callable[[Core], None]] = {
     "CONDSTORE": Core.enable_condstore,
     "QRESYNC": Core.enable_qresync,
+    "UIDONLY": Core.enable_uid_only,
 }
 """What can be enabled."""
 

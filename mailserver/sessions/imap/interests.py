@@ -6,11 +6,11 @@ Promises   Several groups may mean a mailbox: what each asks for is told; one wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
-from mailserver.imap import SEPARATOR
-from mailserver.imap.commands.notify import OF_SELECTED, Group, Happening, Scope
+from mailserver.imap.commands.notify import Group, Happening
+from mailserver.sessions.imap.filters import lineage, means, parents
 from mailserver.store import Scene
 
 _NOTHING: frozenset[Happening] = frozenset()
@@ -20,39 +20,20 @@ class Interests:
     """Groups but for those of the selected mailbox."""
 
     def __init__(self, groups: Iterable[Group]) -> None:
-        self._groups = [group for group in groups if group.scope not in OF_SELECTED]
+        self._groups = [group for group in groups if not group.mailboxes.of_selected]
         self.any = frozenset().union(*(group.events for group in self._groups))
         """What is wanted of some mailbox."""
 
     def of(self, name: str, subscribed: bool) -> frozenset[Happening]:
         """What is wanted of the mailbox with this name."""
         wanted = _NOTHING
-        places = [name, *parents(name)]
+        places = lineage(name)
         for group in self._groups:
-            if _means(group, places, subscribed):
+            if means(group.mailboxes, places, subscribed=subscribed):
                 if not group.events:
                     return _NOTHING
                 wanted |= group.events
         return wanted
-
-
-def _means(group: Group, places: Sequence[str], subscribed: bool) -> bool:
-    match group.scope:
-        case Scope.SUBSCRIBED:
-            return subscribed
-        case Scope.MAILBOXES:
-            return places[0] in group.names
-        case Scope.SUBTREE:
-            return any(place in group.names for place in places)
-        case _:
-            # all mailboxes are personal, and mail may be delivered to each: by a detail in the address
-            return True
-
-
-def parents(name: str) -> list[str]:
-    """Of a mailbox, the direct one first."""
-    parts = name.split(SEPARATOR)
-    return [SEPARATOR.join(parts[:depth]) for depth in range(len(parts) - 1, 0, -1)]
 
 
 class Change(NamedTuple):

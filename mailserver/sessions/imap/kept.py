@@ -23,6 +23,9 @@ _FEW = 64
 Items = list[tuple[str, str]]
 """What an ESEARCH response tells: names and values."""
 
+Place = tuple[bytes, int]
+"""The name of a mailbox, as the client knows it, and the UIDVALIDITY."""
+
 Pair = tuple[int, Sequence[int]]
 """A position, and the UIDs that come or go there; position 0: wherever they belong."""
 
@@ -30,7 +33,7 @@ Pair = tuple[int, Sequence[int]]
 @dataclass(slots=True)
 class Context:
     """`criteria` are those of SORT. `items`: what is fetched of new messages that are found. `whole`: all messages are
-    to be tested again after a change. `uids`: what the client has, in its order.
+    to be tested again after a change. `uids`: what the client has, in its order. `mailbox`: told with each change.
     """
 
     tag: str
@@ -40,6 +43,7 @@ class Context:
     items: tuple[Item, ...]
     whole: bool
     uids: array[int]
+    mailbox: Place | None = None
     stale: bool = False
     """All are to be tested again: others are the last ones now."""
 
@@ -81,15 +85,19 @@ class Context:
         return [*lines, *self._lines(view, "ADDTO", _runs(order, added))]
 
     def _lines(self, view: View, name: str, pairs: Iterable[Pair]) -> Iterator[bytes]:
+        by_uid = self.by_uid or view.uid_only
         words: list[str] = []
         for position, uids in pairs:
             if len(words) == PAIRS:
-                yield extended(self.tag, [(name, f"({' '.join(words)})")], by_uid=self.by_uid)
+                yield self._line(name, words, by_uid)
                 words = []
-            known = uids if self.by_uid else [number for uid in uids if (number := view.number(uid)) is not None]
+            known = uids if by_uid else [number for uid in uids if (number := view.number(uid)) is not None]
             words.append(f"{position} {compress(known)}")
         if words:
-            yield extended(self.tag, [(name, f"({' '.join(words)})")], by_uid=self.by_uid)
+            yield self._line(name, words, by_uid)
+
+    def _line(self, name: str, words: Sequence[str], by_uid: bool) -> bytes:
+        return extended(self.tag, [(name, f"({' '.join(words)})")], by_uid=by_uid, mailbox=self.mailbox)
 
 
 def _holds(uids: Sequence[int], uid: int) -> bool:
@@ -110,7 +118,8 @@ def _runs(order: Sequence[int], uids: Set[int]) -> Iterator[Pair]:
         yield len(order) - len(run) + 1, run
 
 
-def extended(tag: str, items: Items, *, by_uid: bool) -> bytes:
-    """The ESEARCH response."""
-    head = b"ESEARCH (TAG %b)%b" % (string(tag.encode()), b" UID" if by_uid else b"")
+def extended(tag: str, items: Items, *, by_uid: bool, mailbox: Place | None = None) -> bytes:
+    """The ESEARCH response. `mailbox`: where it is not clear which one is meant (RFC 7377)."""
+    place = b" MAILBOX %b UIDVALIDITY %d" % mailbox if mailbox is not None else b""
+    head = b"ESEARCH (TAG %b%b)%b" % (string(tag.encode()), place, b" UID" if by_uid else b"")
     return b" ".join([head, *(f"{name} {value}".encode() for name, value in items)])

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from mailserver.imap import AuthResponse, Event
 from mailserver.imap.commands import Authenticate, Capability, Compress, Identify, Login, Logout, Noop, StartTLS
 from mailserver.mail import Address
+from mailserver.sessions.imap import messagelimit
 from mailserver.sessions.imap.core import Core, Refused
 from mailserver.sessions.login import Exchange, LoginRefused
 from mailserver.store import StoreError
@@ -27,6 +28,8 @@ _AFTER_LOGIN = (
     "CONTEXT=SEARCH",
     "CONTEXT=SORT",
     "QRESYNC",
+    "UIDONLY",
+    "UIDBATCHES",
     "IDLE",
     "INPROGRESS",
     "NAMESPACE",
@@ -45,8 +48,10 @@ _AFTER_LOGIN = (
     "CREATE-SPECIAL-USE",
     "ESEARCH",
     "ESORT",
+    "MULTISEARCH",
     "PARTIAL",
     "SEARCHRES",
+    "SEARCH=FUZZY",
     "SORT",
     "SORT=DISPLAY",
     "THREAD=ORDEREDSUBJECT",
@@ -67,6 +72,8 @@ def capabilities(core: Core) -> str:
     names = list(_ALWAYS)
     if core.user is not None:
         names += [*_AFTER_LOGIN, f"APPENDLIMIT={core.append_limit}"]
+        if (limited := messagelimit.capability(core)) is not None:
+            names.append(limited)
         if not core.channel.compressed:
             names.append("COMPRESS=DEFLATE")
     else:

@@ -22,7 +22,8 @@ from itertools import islice
 from mailserver.imap import responses
 from mailserver.imap.commands.notify import OF_MESSAGES, Group, Happening
 from mailserver.sessions.imap.core import DEAF, Core, Selected
-from mailserver.sessions.imap.interests import Change, Interests, changes, parents
+from mailserver.sessions.imap.filters import lineage, parents
+from mailserver.sessions.imap.interests import Change, Interests, changes
 from mailserver.sessions.imap.listing import list_answer
 from mailserver.sessions.imap.mailboxes import status_answer
 from mailserver.sessions.imap.watching import POLL
@@ -396,5 +397,5 @@ def _is_own(change: Change, own: set[tuple[str, ...]]) -> bool:
         return (what, name) in own
     return any(
         (what, above, new) in own and old.removeprefix(above) == name.removeprefix(new)
-        for above, new in zip([old, *parents(old)], [name, *parents(name)], strict=False)
+        for above, new in zip(lineage(old), lineage(name), strict=False)
     )

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mailserver.imap.commands import Attribute, Notify
-from mailserver.imap.commands.notify import OF_SELECTED, Group, Happening, Scope
+from mailserver.imap.commands.filters import Scope
+from mailserver.imap.commands.notify import Group, Happening
 from mailserver.sessions.imap.core import ALL_EARS, DEAF, Core, Ears, Refused
 from mailserver.sessions.imap.notices import Overflow, Watching
 
@@ -17,7 +18,7 @@ from mailserver.sessions.imap.notices import Overflow, Watching
 async def notify(core: Core, tag: str, command: Notify) -> None:
     ears = _ears(command.groups)
     watching = None
-    if any(group.scope not in OF_SELECTED for group in command.groups):
+    if not all(group.mailboxes.of_selected for group in command.groups):
         watching = Watching(core, command.groups)
         try:
             await watching.begin()
@@ -44,11 +45,11 @@ async def notify(core: Core, tag: str, command: Notify) -> None:
 
 def _ears(groups: Iterable[Group]) -> Ears:
     for group in groups:
-        if group.scope in OF_SELECTED and group.events:
+        if group.mailboxes.of_selected and group.events:
             return Ears(
                 flags=Happening.FLAG_CHANGE in group.events,
                 at_once=True,
-                expunges_at_once=group.scope is Scope.SELECTED,
+                expunges_at_once=group.mailboxes.scope is Scope.SELECTED,
                 items=group.items,
             )
     return DEAF

@@ -30,6 +30,7 @@ from mailserver.policy.connections import Refusal
 from mailserver.sessions.imap import (
     append,
     attention,
+    batches,
     contexts,
     copying,
     enabling,
@@ -40,6 +41,7 @@ from mailserver.sessions.imap import (
     login,
     mailboxes,
     metadata,
+    multisearch,
     notify,
     quota,
     search,
@@ -54,6 +56,7 @@ log = logging.getLogger(__name__)
 
 HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[None]]] = {
     commands.Authenticate: login.authenticate,
+    commands.Batches: batches.batches,
     commands.CancelUpdate: contexts.cancel_update,
     commands.Capability: login.capability,
     commands.Check: selection.check,
@@ -74,6 +77,7 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.ListSubscribed: listing.list_subscribed,
     commands.Login: login.login,
     commands.Logout: login.logout,
+    commands.MultiSearch: multisearch.multisearch,
     commands.Namespace: mailboxes.namespace,
     commands.Noop: login.noop,
     commands.Notify: notify.notify,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from mailserver.imap.commands import Thread
 from mailserver.imap.commands.sort import Algorithm
 from mailserver.message import Forest, ordered_subject, references, refs
+from mailserver.sessions.imap import messagelimit
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.progress import Progress
 from mailserver.sessions.imap.search import asks_of, matches
@@ -24,9 +25,11 @@ async def thread(core: Core, tag: str, command: Thread) -> None:
     _, by_number = asks_of(core, command.key)
     core.catch_up()
     selected = core.selected
+    among = messagelimit.scope(command.key, selected.view)
+    messagelimit.require_few(core, len(among))
     names = THREADING if command.algorithm != "ORDEREDSUBJECT" else ("subject", "sent")
-    progress = Progress(core, tag, len(selected.view) * (1 + len(names)))
-    found = await matches(core, command.key, progress)
+    progress = Progress(core, tag, len(among) + len(selected.view) * len(names))
+    found = await matches(core, command.key, among, progress=progress)
     await learn(core, names, found.uids, progress)
     work = core.workers.run(threaded, selected.mailbox, found.uids, command.algorithm)
     uids, forest = await progress.during(work)

@@ -68,7 +68,7 @@ async def _renew(
     added = passing - context.members(passing)
     if context.criteria and added:
         uids = sorted({*context.uids, *added})
-        lines.extend(context.reorder(view, await sorted_by(core, uids, context.criteria), added))
+        lines.extend(context.reorder(view, await sorted_by(core, uids, context.criteria, {}), added))
     else:
         lines.extend(context.add(view, added))
     context.stale = False

@@ -42,6 +42,8 @@ class View:
         """News of flags have UID and MODSEQ (RFC 7162 §3.2.4)."""
         self.qresync = False
         """VANISHED is told in place of EXPUNGE (§3.2.10)."""
+        self.uid_only = False
+        """So it is then, and UIDFETCH is told in place of FETCH: no number is told at all (RFC 9586)."""
         self.gone: set[int] = set()
         """UIDs that have vanished, which the client does not know yet."""
         self.touched: set[int] | None = None
@@ -235,17 +237,24 @@ class View:
         """Untagged responses with the flags of these messages, as `news` gives them."""
         lists = self.flag_lists(numbers)
         if self.condstore:
-            rows = zip(numbers, self.uids_of(numbers), lists, self.modseqs_of(numbers), strict=True)
-            return [b"%d FETCH (UID %d FLAGS %b MODSEQ (%d))" % row for row in rows]
-        if with_uids:
-            named = zip(numbers, self.uids_of(numbers), lists, strict=True)
-            return [b"%d FETCH (UID %d FLAGS %b)" % row for row in named]
-        return [b"%d FETCH (FLAGS %b)" % row for row in zip(numbers, lists, strict=True)]
+            return self._answers(numbers, b"FLAGS %b MODSEQ (%d)", lists, self.modseqs_of(numbers))
+        return self._answers(numbers, b"FLAGS %b", lists, with_uids=with_uids)
 
     def modseq_answers(self, numbers: Sequence[int]) -> list[bytes]:
         """As `flag_answers`, for who knows the flags and not the MODSEQs."""
-        rows = zip(numbers, self.uids_of(numbers), self.modseqs_of(numbers), strict=True)
-        return [b"%d FETCH (UID %d MODSEQ (%d))" % row for row in rows]
+        return self._answers(numbers, b"MODSEQ (%d)", self.modseqs_of(numbers))
+
+    def _answers(
+        self, numbers: Sequence[int], pattern: bytes, *columns: Sequence[bytes | int], with_uids: bool = True
+    ) -> list[bytes]:
+        named: tuple[Sequence[int], ...] = (numbers,)
+        head = b"%d FETCH ("
+        if self.uid_only:
+            named, head = (self.uids_of(numbers),), b"%d UIDFETCH ("
+        elif with_uids:
+            named, head = (numbers, self.uids_of(numbers)), b"%d FETCH (UID %d "
+        row = head + pattern + b")"
+        return [row % values for values in zip(*named, *columns, strict=True)]
 
     def greeting(self) -> list[bytes]:
         """FLAGS, EXISTS and RECENT for SELECT."""
@@ -285,7 +294,7 @@ class View:
             return []
         self._exists_told -= len(numbers)
         self._remove(set(vanished))
-        if self.qresync:
+        if self.qresync or self.uid_only:
             return [b"VANISHED " + uid_set(vanished).encode()]
         # each EXPUNGE moves those behind it one place forward (§7.4.1)
         return [b"%d EXPUNGE" % (number - before) for before, number in enumerate(numbers)]

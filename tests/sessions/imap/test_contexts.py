@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mailserver.config.model import Limits
 from mailserver.imap.sequence import SequenceSet
 from mailserver.sessions.imap import kept
 from mailserver.sessions.imap.contexts import LIMIT
@@ -373,3 +374,81 @@ def _own_command(step: tuple) -> str:
         case ("move", uid):
             return f"UID MOVE {uid} there"
     return ""
+
+
+# with other extensions
+
+
+def test_several_mailboxes_are_searched_and_the_selected_one_is_kept_up_to_date(
+    server: Server, client: Client, other: Client
+) -> None:
+    """RFC 7377 §2.2."""
+    other.command("CREATE a")
+    other.append("a", MESSAGE, "\\Flagged")
+    other.command("STORE 5 +FLAGS.SILENT (\\Flagged)")
+    answer = client.say(b"B01 ESEARCH IN (personal) RETURN (UPDATE COUNT) OR FLAGGED 2\r\n")
+    validity = server.account.status("INBOX").uidvalidity
+    place = b'ESEARCH (TAG "B01" MAILBOX "INBOX" UIDVALIDITY %d) UID ' % validity
+    assert place + b"COUNT 2\r\n" in answer
+    assert b' MAILBOX "a" ' in answer
+    assert b"NOUPDATE" not in answer
+    other.command("STORE 1 +FLAGS.SILENT (\\Flagged)")
+    assert client.command("NOOP").endswith(b"t OK Done\r\n* " + place + b"ADDTO (0 1)\r\n")
+    other.append("a", MESSAGE, "\\Flagged")
+    assert b"ESEARCH" not in client.command("NOOP")
+    other.command("UID STORE 2 +FLAGS.SILENT (\\Deleted)")
+    other.command("UID EXPUNGE 2")
+    assert b"* " + place + b"REMOVEFROM (0 2)\r\n* 2 EXPUNGE\r\n" in client.command("NOOP")
+    other.command("UID STORE 3 +FLAGS.SILENT (\\Deleted)")
+    assert b"ESEARCH" not in client.command("NOOP"), "the number meant another message"
+    assert client.say(b"B01 ESEARCH IN (selected) RETURN (UPDATE) ALL\r\n").startswith(b"B01 BAD"), "the tag is used"
+    assert b"OK No further" in client.command('CANCELUPDATE "B01"')
+
+
+def test_no_other_mailbox_is_kept_up_to_date(server: Server, client: Client) -> None:
+    client.command("CREATE a")
+    client.append("a", MESSAGE)
+    answer = client.say(b"B01 ESEARCH IN (mailboxes a) RETURN (UPDATE COUNT) ALL\r\n")
+    assert answer.startswith(b'* NO [NOUPDATE "B01"] ')
+    assert b" COUNT 1\r\nB01 OK " in answer
+    client.append("a", MESSAGE)
+    client.command("STORE 1 +FLAGS (\\Seen)")
+    assert b"ESEARCH" not in client.command("NOOP")
+    client.command("UNSELECT")
+    assert client.command("ESEARCH IN (mailboxes a) RETURN (UPDATE) ALL").startswith(b"t BAD ")
+    assert b" COUNT 2\r\nt OK " in client.command("ESEARCH IN (mailboxes a) RETURN (CONTEXT COUNT) ALL")
+
+
+def test_what_is_nearly_right_is_added_as_well(server: Server, client: Client) -> None:
+    client.say(b"B01 UID SEARCH RETURN (UPDATE RELEVANCY ALL) FUZZY (SUBJECT welcme 1:*)\r\n")
+    server.deliver(b"Subject: welcome\r\n\r\n")
+    assert b"ADDTO" not in client.command("NOOP"), "the numbers meant the messages that were there"
+    client.say(b"B02 UID SEARCH RETURN (UPDATE) FUZZY SUBJECT welcme\r\n")
+    server.deliver(b"Subject: goodbye\r\n\r\n")
+    server.deliver(b"Subject: welcome\r\n\r\n")
+    assert client.command("NOOP").endswith(b'* ESEARCH (TAG "B02") UID ADDTO (0 8)\r\n')
+
+
+def test_what_is_sorted_by_relevancy_is_not_kept_up_to_date(server: Server, client: Client) -> None:
+    server.deliver(b"Subject: welcome\r\n\r\n")
+    client.command("NOOP")
+    answer = client.say(b"B01 UID SORT RETURN (UPDATE ALL) (RELEVANCY) UTF-8 FUZZY SUBJECT welcome\r\n")
+    assert b'* ESEARCH (TAG "B01") UID ALL 6\r\n* NO [NOUPDATE "B01"] ' in answer
+    server.deliver(b"Subject: welcome\r\n\r\n")
+    assert b"ESEARCH" not in client.command("NOOP")
+
+
+@pytest.mark.parametrize("command", ["UID SEARCH RETURN (UPDATE ALL)", "ESEARCH IN (selected) RETURN (UPDATE ALL)"])
+def test_where_only_the_newest_are_searched_only_they_and_new_ones_are_added(tmp_path: Path, command: str) -> None:
+    """RFC 9738."""
+    server = Server(tmp_path / "limited", limits=Limits().model_copy(update={"imap_messages": 3}))
+    server.deliver(MESSAGE, count=5)
+    client, other = server.login(select="INBOX"), server.login(select="INBOX")
+    answer = client.say(f"B01 {command} UNSEEN UID 1:*\r\n".encode())
+    assert b" UID ALL 3:5\r\n" in answer
+    other.command("STORE 2,4 +FLAGS (\\Flagged)")
+    assert b"ADDTO" not in client.command("NOOP")
+    other.command("STORE 1,4 +FLAGS (\\Seen)")
+    assert client.command("NOOP").endswith(b" UID REMOVEFROM (0 4)\r\n")
+    server.deliver(MESSAGE)
+    assert client.command("NOOP").endswith(b" UID ADDTO (0 6)\r\n")

@@ -292,6 +292,7 @@ ARGUMENTS = {
     b"GETQUOTA": "x", b"GETQUOTAROOT": "INBOX", b"SETQUOTA": "x ()",
     b"REPLACE": "1 INBOX {4+}\r\na:b\n", b"UID REPLACE": "1 INBOX {4+}\r\na:b\n",
     b"ENABLE": "CONDSTORE", b"CANCELUPDATE": '"x"', b"NOTIFY": "SET STATUS (personal (MessageNew MessageExpunge))",
+    b"UIDBATCHES": "500", b"ESEARCH": "IN (personal) ALL",
 }  # fmt: skip
 
 
