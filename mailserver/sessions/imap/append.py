@@ -16,8 +16,9 @@ from mailserver.imap import AppendEnded, AppendNext, AppendStarted, Event, Liter
 from mailserver.imap.commands import Append
 from mailserver.mail import Content
 from mailserver.sessions.imap.appends import Job, Stored
-from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.messagelimit import require_few_appended
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.store import AccountStore, Addition, Mailbox, MessageGone, NoSuchMailbox
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ from collections.abc import Mapping
 
 from mailserver.imap.commands import Item
 from mailserver.sessions.imap import fetch
-from mailserver.sessions.imap.core import Core, Selected
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.selected import Selected
 from mailserver.sessions.imap.updates import update
 from mailserver.store import StoreError
 

@@ -17,8 +17,9 @@ from mailserver.imap import SequenceSet
 from mailserver.imap.commands import Aged, And, CancelUpdate, Criterion, Fuzzy, InSet, Key, Not, Or, Returns, leaves
 from mailserver.imap.responses import string
 from mailserver.imap.sequence import LARGEST
-from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.kept import Context, Place
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.sessions.imap.view import View
 
 LIMIT = 16

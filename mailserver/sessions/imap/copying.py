@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from mailserver.imap import compress
 from mailserver.imap.commands import Copy
 from mailserver.sessions.imap import messagelimit
-from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.progress import Progress
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.store import AccountStore, Mailbox, NoSuchMailbox
 
 

@@ -2,141 +2,34 @@
 
 Promises   Sequence numbers of one command mean the same from its start to its end: changes are told between commands,
            and, while the client idles, as they come.
-On failure `Refused` is answered as it says; `failure` turns what the store raises into such an answer.
+On failure `Refused` (`refusals`) and what the store raises go to the caller, who answers.
 """
 
 from __future__ import annotations
 
 import logging
-from array import array
 from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
 from mailserver.config.model import Limits
-from mailserver.imap import SEPARATOR, Event, SequenceSet, ServerConnection
+from mailserver.imap import SEPARATOR, Event, ServerConnection
 from mailserver.imap import Limits as EngineLimits
-from mailserver.imap.commands import Item
 from mailserver.imap.sequence import LARGEST
 from mailserver.mail import Address
 from mailserver.ports import Channel, Clock, Workers
 from mailserver.sessions.imap import indexing
 from mailserver.sessions.imap.appends import Appends
-from mailserver.sessions.imap.kept import Context
-from mailserver.sessions.imap.view import View
+from mailserver.sessions.imap.refusals import Refused
+from mailserver.sessions.imap.selected import ALL_EARS, Selected
 from mailserver.sessions.imap.watching import Watch
 from mailserver.sessions.login import Authenticator
-from mailserver.store import (
-    AccountStore,
-    InvalidFlag,
-    InvalidName,
-    Mailbox,
-    MailboxExists,
-    MailboxHasChildren,
-    NoSuchMailbox,
-    OverQuota,
-    SpecialUseRefused,
-    StoreError,
-)
+from mailserver.store import AccountStore, StoreError
 
 log = logging.getLogger(__name__)
 
 UNSENT_LIMIT = 64 * 1024
 """Octets that may wait to be sent before a handler waits for the client."""
-
-
-class Refused(Exception):
-    """The command fails: the tagged answer."""
-
-    def __init__(self, text: str, code: str | None = None, *, status: str = "NO") -> None:
-        super().__init__(text)
-        self.text = text
-        self.code = code
-        self.status = status
-
-
-# RFC 5530 §3, RFC 6154 §3. The more special comes first.
-_CODES: tuple[tuple[type[StoreError], str], ...] = (
-    (NoSuchMailbox, "NONEXISTENT"),
-    (MailboxExists, "ALREADYEXISTS"),
-    (MailboxHasChildren, "CANNOT"),
-    (SpecialUseRefused, "USEATTR"),
-    (InvalidName, "CANNOT"),
-    (InvalidFlag, "CANNOT"),
-    (OverQuota, "OVERQUOTA"),
-    (StoreError, "UNAVAILABLE"),
-)
-
-
-def failure(error: StoreError) -> Refused:
-    """The answer to what the store cannot do."""
-    code = next(code for kind, code in _CODES if isinstance(error, kind))
-    return Refused(str(error) or "Not possible now", code)
-
-
-@dataclass(frozen=True, slots=True)
-class Ears:
-    """What the client wants to hear of the selected mailbox, beside the answers to its own commands (RFC 5465).
-
-    `messages`: new and expunged ones. `at_once`: also when no command is at work; expunges then only where
-    `expunges_at_once`. `items`: what is fetched of new messages.
-    """
-
-    messages: bool = True
-    flags: bool = True
-    at_once: bool = False
-    expunges_at_once: bool = False
-    items: tuple[Item, ...] = ()
-
-
-ALL_EARS = Ears()
-"""As long as NOTIFY was not used."""
-DEAF = Ears(messages=False, flags=False)
-
-
-@dataclass(slots=True)
-class Selected:
-    """The mailbox that SELECT or EXAMINE opened."""
-
-    mailbox: Mailbox
-    view: View
-    read_only: bool
-    indexing: bool = False
-    """It is being indexed."""
-    stirred: bool = False
-    """Something may have happened on the disk since the last look."""
-    watch: Watch | None = None
-    fetched: int = 0
-    """The highest UID that was announced, and fetched where NOTIFY asks for it."""
-    contexts: dict[str, Context] = field(default_factory=dict)
-    """By the tag of the search."""
-    brought: set[int] = field(default_factory=set)
-    """Greater UIDs, of messages that the client itself appended or copied here."""
-
-    def pick(self, messages: SequenceSet, *, by_uid: bool) -> array[int]:
-        """The sequence numbers of the messages that a command means, ascending. Raises Refused.
-
-        RFC 3501 §9: a number that is not in the mailbox is an error of the client, a UID that is not is none.
-        """
-        view = self.view
-        if not by_uid and (messages.highest > len(view) or (messages.uses_star and not len(view))):
-            raise Refused("there is no message with that number", status="BAD")
-        ranges = view.ranges(messages, by_uid=by_uid)
-        return array("I", chain.from_iterable(range(first, last + 1) for first, last in ranges))
-
-    def take_changes(self, *, new: bool) -> None:
-        """Takes into the view what is known in memory; not `new`: without messages that are new."""
-        view = self.view
-        before = len(view)
-        changes = self.mailbox.changes(view.modseq)
-        if changes.complete and not (new and view.behind):
-            view.take(changes, new=new)
-        else:
-            view.compare(self.mailbox.listing(), new=new)
-        if len(view) > before:
-            view.add_recent(self.mailbox.peek_recent() if self.read_only else self.mailbox.claim_recent())
 
 
 class Ongoing(Protocol):

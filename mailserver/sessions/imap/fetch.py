@@ -22,10 +22,12 @@ from mailserver.imap import responses
 from mailserver.imap.commands import Attribute, Fetch, Item, Section, Text
 from mailserver.sessions.imap import messagelimit
 from mailserver.sessions.imap.binary import Decoded
-from mailserver.sessions.imap.core import Core, Refused, Selected
+from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.reading import HEADERS, header_batches, read_header
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.sessions.imap.resync import tell_vanished
 from mailserver.sessions.imap.sections import BINARY, Source, Span, clipped, in_summary, is_span, needs_header_only
+from mailserver.sessions.imap.selected import Selected
 from mailserver.sessions.imap.view import View
 from mailserver.store import Flagged, Mailbox, Message, MessageGone, ObjectIds, Prepared, StoreError
 

@@ -15,7 +15,8 @@ from mailserver.imap import AuthResponse, Event
 from mailserver.imap.commands import Authenticate, Capability, Compress, Identify, Login, Logout, Noop, StartTLS
 from mailserver.mail import Address
 from mailserver.sessions.imap import messagelimit
-from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.sessions.login import Exchange, LoginRefused
 from mailserver.store import StoreError
 

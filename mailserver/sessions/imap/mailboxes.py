@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 from mailserver.imap import responses
 from mailserver.imap.commands import Create, Delete, Namespace, Rename, Status, Subscribe
-from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.store import Status as Numbers
 
 

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 
 from mailserver.imap.commands import And, InSet, Key
 from mailserver.imap.sequence import Range
-from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.sessions.imap.view import View
 
 

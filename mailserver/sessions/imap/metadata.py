@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 from mailserver.imap import responses
 from mailserver.imap.commands import GetMetadata, SetMetadata
-from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.store import AccountStore, AnnotationRefused
 
 _ADMIN = "/shared/admin"

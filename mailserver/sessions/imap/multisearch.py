@@ -16,12 +16,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from mailserver.imap.commands import MultiSearch
 from mailserver.imap.commands.filters import Filter, Scope
 from mailserver.sessions.imap import contexts, messagelimit
-from mailserver.sessions.imap.core import Core, Refused, Selected
+from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.filters import lineage, means
 from mailserver.sessions.imap.kept import Place, extended
 from mailserver.sessions.imap.progress import Progress
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.sessions.imap.results import kept, relevancies, results, saving
 from mailserver.sessions.imap.search import Matches, asks_of, matches
+from mailserver.sessions.imap.selected import Selected
 from mailserver.sessions.imap.selection import opened
 from mailserver.store import AccountStore, NoSuchMailbox
 

@@ -21,11 +21,12 @@ from itertools import islice
 
 from mailserver.imap import responses
 from mailserver.imap.commands.notify import OF_MESSAGES, Group, Happening
-from mailserver.sessions.imap.core import DEAF, Core, Selected
+from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.filters import lineage, parents
 from mailserver.sessions.imap.interests import Change, Interests, changes
 from mailserver.sessions.imap.listing import list_answer
 from mailserver.sessions.imap.mailboxes import status_answer
+from mailserver.sessions.imap.selected import DEAF, Selected
 from mailserver.sessions.imap.watching import POLL
 from mailserver.store import AccountStore, Folder, NoSuchMailbox, Scene, Stamp, Status, StoreError
 

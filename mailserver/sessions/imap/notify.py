@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from mailserver.imap.commands import Attribute, Notify
 from mailserver.imap.commands.filters import Scope
 from mailserver.imap.commands.notify import Group, Happening
-from mailserver.sessions.imap.core import ALL_EARS, DEAF, Core, Ears, Refused
+from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.notices import Overflow, Watching
+from mailserver.sessions.imap.refusals import Refused
+from mailserver.sessions.imap.selected import ALL_EARS, DEAF, Ears
 
 
 async def notify(core: Core, tag: str, command: Notify) -> None:

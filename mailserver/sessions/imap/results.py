@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from mailserver.imap import compress
 from mailserver.imap.commands import Returns
 from mailserver.message.fuzzy import FULL
-from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.kept import Items, extended
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.store import StoreError
 
 

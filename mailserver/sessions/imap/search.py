@@ -44,10 +44,11 @@ from mailserver.imap.sequence import Range
 from mailserver.message import Fuzzy as Words
 from mailserver.message import Phrase, fields, first, fuzzy
 from mailserver.sessions.imap import contexts, messagelimit
-from mailserver.sessions.imap.core import Core, Selected
+from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.progress import Progress
 from mailserver.sessions.imap.reading import header_batches
 from mailserver.sessions.imap.results import answer, saving
+from mailserver.sessions.imap.selected import Selected
 from mailserver.sessions.imap.view import View
 from mailserver.store import Mailbox, Message, ObjectIds
 

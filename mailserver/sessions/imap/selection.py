@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from mailserver.imap import responses
 from mailserver.imap.commands import Check, Close, Expunge, Select, Unselect
 from mailserver.sessions.imap import messagelimit
-from mailserver.sessions.imap.core import Core, Selected
+from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.progress import Progress
 from mailserver.sessions.imap.resync import resynchronize
+from mailserver.sessions.imap.selected import Selected
 from mailserver.sessions.imap.view import View
 from mailserver.store import AccountStore, Mailbox
 

@@ -49,7 +49,8 @@ from mailserver.sessions.imap import (
     sort,
     thread,
 )
-from mailserver.sessions.imap.core import Core, Refused, failure
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.refusals import Refused, failure
 from mailserver.store import StoreError
 
 log = logging.getLogger(__name__)

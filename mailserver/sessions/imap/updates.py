@@ -14,9 +14,10 @@ import logging
 from dataclasses import dataclass
 
 from mailserver.imap.commands import Item
-from mailserver.sessions.imap.core import Core, Selected
+from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.kept import Context
 from mailserver.sessions.imap.search import Batch, compiled, matches
+from mailserver.sessions.imap.selected import Selected
 from mailserver.sessions.imap.sort import sorted_by
 from mailserver.store import StoreError
 
