@@ -130,6 +130,9 @@ class Channel(Protocol):
     async def drain(self) -> None:
         """Writes what the engine has to send and waits while the client is slow to read. Raises Disconnected."""
 
+    def wake(self) -> None:
+        """Lets the session handle what its engine has, though nothing came from the client; after what is at work."""
+
     def start_tls(self) -> None:
         """Flushes, then begins the handshake; all later octets are encrypted."""
 

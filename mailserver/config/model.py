@@ -44,6 +44,12 @@ def _number_of_workers(value: object) -> object:
     raise ValueError('is no number of processes; write a number from 1 to 64, or "auto" for one on each processor')
 
 
+def _none_or_a_thousand(value: int) -> int:
+    if value and value < 1000:  # RFC 9738 §3
+        raise ValueError("is too few for clients to work with; write 1000 or more, or 0 for any number")
+    return value
+
+
 def _stored_password(text: str) -> str:
     argon2id, _, scram = text.partition(" ")
     try:
@@ -154,6 +160,14 @@ class Limits(Section):
     )
     imap_literal: Annotated[int, Field(ge=1024, strict=True)] = Field(
         default=65536, description="octets of an IMAP literal but for APPEND"
+    )
+    imap_messages: Annotated[int, Field(ge=0, strict=True), AfterValidator(_none_or_a_thousand)] = Field(
+        default=0,
+        description="messages of one IMAP command, at least 1000 (MESSAGELIMIT); 0: any number. Who does not know "
+        "of it misses the older messages of larger mailboxes",
+    )
+    imap_saved: Annotated[int, Field(ge=0, strict=True), AfterValidator(_none_or_a_thousand)] = Field(
+        default=0, description="as imap_messages, for COPY and APPEND alone (SAVELIMIT)"
     )
     errors: Count = Field(default=10, description="bad commands before a connection is closed")
     connections: Count = Field(default=2000, description="connections in all")

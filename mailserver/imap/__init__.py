@@ -16,6 +16,7 @@ from mailserver.imap.events import (
     LiteralChunk,
     Rejected,
     Request,
+    Woken,
 )
 from mailserver.imap.limits import Limits
 from mailserver.imap.patterns import SEPARATOR, Pattern
@@ -42,6 +43,7 @@ __all__ = [
     "SequenceSet",
     "ServerConnection",
     "State",
+    "Woken",
     "compress",
     "contains",
 ]

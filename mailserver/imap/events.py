@@ -1,6 +1,6 @@
 """What the engine tells its session.
 
-Each event but `LiteralChunk` awaits an answer: `done(tag, ...)` where it has a tag, or what it says here.
+Each event but `LiteralChunk` and `Woken` awaits an answer: `done(tag, ...)` where it has a tag, or what it says here.
 """
 
 from __future__ import annotations
@@ -90,6 +90,10 @@ class Rejected:
     loses_saved: bool = False
 
 
-Event = (
-    Request | AppendStarted | AppendNext | AppendPart | LiteralChunk | AppendEnded | AuthResponse | IdleEnded | Rejected
-)
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """There may be something to tell, and no command is waiting: what `wake` asked for. No answer."""
+
+
+Answered = Request | AppendStarted | AppendNext | AppendPart | AppendEnded | AuthResponse | IdleEnded | Rejected
+Event = Answered | LiteralChunk | Woken

@@ -33,8 +33,10 @@ from mailserver.imap.commands import (
     ends_in_url,
     lookup,
     parse,
+    uses_numbers,
 )
 from mailserver.imap.events import (
+    Answered,
     AppendNext,
     AppendPart,
     AppendStarted,
@@ -44,6 +46,7 @@ from mailserver.imap.events import (
     LiteralChunk,
     Rejected,
     Request,
+    Woken,
 )
 from mailserver.imap.limits import Limits
 from mailserver.imap.patterns import SEPARATOR, exchanged
@@ -79,13 +82,16 @@ class ServerConnection:
         self.separator = separator
         self.utf8 = False
         """The client has enabled UTF-8: strings and mailbox names are in it from now on, both ways."""
+        self.uid_only = False
+        """Commands that name messages by their numbers are refused (RFC 9586)."""
         self._limits = limits
         self._receiver = Receiver(limits.line)
         self.unsent = 0
         """Octets that `data_to_send` would give."""
         self._output: list[bytes] = []
-        self._mode: Callable[[Line | Octets], Event | None] = self._read_command
-        self._pending: Event | None = None
+        self._woken = False
+        self._mode: Callable[[Line | Octets], Answered | LiteralChunk | None] = self._read_command
+        self._pending: Answered | None = None
         self._command: Command | None = None
         self._tag = ""
         self._streams = False  # the command being read passes its message through
@@ -120,6 +126,13 @@ class ServerConnection:
         return self._receiver.buffered
 
     def next_event(self) -> Event | None:
+        event = self._next()
+        if event is None and self._woken and self._pending is None and self.state is not State.LOGOUT:
+            self._woken = False
+            return Woken()
+        return event
+
+    def _next(self) -> Answered | LiteralChunk | None:
         while self._pending is None and self.state is not State.LOGOUT:
             if self._append is not None and self._append.waiting:
                 self._pending = self._append.next()
@@ -133,6 +146,10 @@ class ServerConnection:
                     self._pending = event
                 return event
         return None
+
+    def wake(self) -> None:
+        """`Woken` is the next event when all that the client sent is answered."""
+        self._woken = True
 
     # answers
 
@@ -162,7 +179,7 @@ class ServerConnection:
         if self.state is State.LOGOUT:
             return
         pending = self._pending
-        assert pending is not None and not isinstance(pending, LiteralChunk) and pending.tag == tag
+        assert pending is not None and pending.tag == tag
         self._pending = None
         self.send(responses.status_line(tag, status, text, code))
         self._mode = self._read_command
@@ -179,7 +196,7 @@ class ServerConnection:
         if isinstance(command, StartTLS | Compress) and positive:
             self._receiver.clear()
         if isinstance(command, Unauthenticate) and positive:
-            self.utf8 = False
+            self.utf8 = self.uid_only = False
         if self.state is State.LOGOUT:
             self._leave()
 
@@ -226,7 +243,7 @@ class ServerConnection:
 
     # modes: what the next line or octets mean
 
-    def _read_command(self, item: Line | Octets) -> Event | None:
+    def _read_command(self, item: Line | Octets) -> Answered | LiteralChunk | None:
         self._pieces.append(item.data)
         if isinstance(item, Octets):
             return None
@@ -239,13 +256,19 @@ class ServerConnection:
         except Fault as fault:
             return self._refuse(fault, announced)
 
-    def _request(self) -> Event | None:
+    def _request(self) -> Answered | None:
         command = parse(self._behind_tag(self._joined(announced=False)), self.state)
+        self._check_names(command)
         if isinstance(command, Stretch):
             return self._start_append(command, None)
         self._forget_command()
         self._command = command
         return Request(self._tag, command)
+
+    def _check_names(self, command: Command | Stretch) -> None:
+        """Raises Fault."""
+        if self.uid_only and uses_numbers(command):
+            raise Fault("message numbers are not allowed with UIDONLY", code="UIDREQUIRED")
 
     def _joined(self, *, announced: bool) -> bytes:
         """What was read so far, without the line's end or the announcement of a literal."""
@@ -263,7 +286,7 @@ class ServerConnection:
         reader.space()
         return reader
 
-    def _take_literal(self, announced: Announcement) -> Event | None:
+    def _take_literal(self, announced: Announcement) -> Answered | LiteralChunk | None:
         """A line ended with the announcement of a literal. Raises Fault when it is not to be read."""
         first = len(self._pieces) == 1
         if first:
@@ -292,14 +315,16 @@ class ServerConnection:
         grammar = lookup(reader, self.state)
         stretch = grammar.head(reader, announced.size) if grammar.head is not None else None
         reader.end()
+        if stretch is not None:
+            self._check_names(stretch)
         return stretch
 
-    def _start_append(self, stretch: Stretch, announced: Announcement | None) -> Event | None:
+    def _start_append(self, stretch: Stretch, announced: Announcement | None) -> Answered | None:
         self._append = Appending(self._tag, stretch, announced, self._line_octets, self._limits)
         self._forget_command()
         return self._append.next()
 
-    def _read_message(self, item: Line | Octets) -> Event | None:
+    def _read_message(self, item: Line | Octets) -> Answered | LiteralChunk | None:
         assert self._append is not None
         if isinstance(item, Octets):
             self._append.has_nul = self._append.has_nul or 0 in item.data
@@ -307,7 +332,7 @@ class ServerConnection:
         self._mode = self._read_onward
         return self._read_onward(item)
 
-    def _read_onward(self, item: Line | Octets) -> Event | None:
+    def _read_onward(self, item: Line | Octets) -> Answered | LiteralChunk | None:
         """What stands between two message literals, or behind the last one."""
         append = self._append
         assert append is not None
@@ -333,7 +358,7 @@ class ServerConnection:
         self._forget_command()
         return append.next()
 
-    def _read_auth_response(self, item: Line | Octets) -> Event | None:
+    def _read_auth_response(self, item: Line | Octets) -> Answered | LiteralChunk | None:
         assert isinstance(item, Line)
         self._mode = self._read_command
         if item.text == b"*":
@@ -347,14 +372,14 @@ class ServerConnection:
         except ValueError:
             return Rejected(self._tag, "malformed base64")
 
-    def _read_idle_end(self, item: Line | Octets) -> Event | None:
+    def _read_idle_end(self, item: Line | Octets) -> Answered | LiteralChunk | None:
         assert isinstance(item, Line)
         self._mode = self._read_command
         if item.text.upper() == b"DONE":
             return IdleEnded(self._tag)
         return self._refuse(Fault("DONE expected"), item.announcement)
 
-    def _read_refused(self, item: Line | Octets) -> Event | None:
+    def _read_refused(self, item: Line | Octets) -> Answered | LiteralChunk | None:
         if isinstance(item, Octets):
             return None
         announced = item.announcement
@@ -367,7 +392,7 @@ class ServerConnection:
 
     # refusing
 
-    def _refuse(self, fault: Fault, announced: Announcement | None) -> Event | None:
+    def _refuse(self, fault: Fault, announced: Announcement | None) -> Answered | LiteralChunk | None:
         """The command is over, but for literals that come without asking."""
         tag: str | None = self._tag
         if self._pieces and self._append is None:

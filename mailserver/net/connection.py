@@ -245,6 +245,10 @@ class ServedConnection(protocol.Protocol):
         if not self._connected:
             raise Disconnected
 
+    def wake(self) -> None:
+        if self._connected and not self._closing and not self._shaking_hands and self._session is not None:
+            self._pump()
+
     def start_tls(self) -> None:
         self.flush()
         if self._connected and not self._closing:

@@ -44,6 +44,7 @@ from mailserver.store.model import (
 from mailserver.store.objectids import mailbox_id
 from mailserver.store.quota import Space, count_folder
 from mailserver.store.searchfile import SearchFile
+from mailserver.store.surroundings import Scene, Surroundings
 from mailserver.store.syncing import locked, sync_directory
 from mailserver.store.turns import Turn
 from mailserver.store.warm import Warm
@@ -69,6 +70,7 @@ class AccountStore:
         self._index = Index(Path(path))
         self._search = SearchFile(Path(path), self._index)
         self._swept: dict[str, float] = {}
+        self.surroundings = Surroundings(path)
         self.space = Space(path)
         """How much it holds; with its quota, which APPEND and COPY keep to."""
         layout.sweep(path)
@@ -107,7 +109,9 @@ class AccountStore:
                 raise MailboxExists("INBOX always exists")
             if special_use:
                 specialuse.check(special_use, self._given_uses(self._existing()).values())
-            return mailbox_id(self._make(directory, lock, special_use))
+            key = self._make(directory, lock, special_use)
+        self.surroundings.changed(None)
+        return mailbox_id(key)
 
     def delete(self, name: str) -> None:
         """Mailboxes below it stay (RFC 9051 §6.3.5). Raises MailboxHasChildren when there is nothing but those."""
@@ -122,6 +126,7 @@ class AccountStore:
                 counts = self.space.counts
                 leftover = layout.remove_folder(self._path, directory, self._host)
             self._drop(directory)
+        self.surroundings.changed(None)
         self.space.removed(count_folder(str(leftover)), counts)
         layout.remove_tree(leftover)
         if key is not None:
@@ -147,6 +152,7 @@ class AccountStore:
                 for before, after in moved:
                     self._follow(before, after)
                 self._rest_index()
+        self.surroundings.changed(None)
 
     def subscribe(self, name: str) -> None:
         self._subscribe(name, add=True)
@@ -167,10 +173,19 @@ class AccountStore:
         with self._guarded():
             return metadata.read(self._metadata_file(name))
 
+    def notes(self, name: str | None) -> dict[str, bytes]:
+        """As `metadata`, with the special use that the mailbox was given (RFC 6154 §5.4)."""
+        with self._guarded():
+            known = metadata.read(self._metadata_file(name))
+            if name is not None and (uses := specialuse.read(self._place(folders.directory_of(name)))):
+                known["/private/specialuse"] = " ".join(sorted(uses)).encode()
+            return known
+
     def set_metadata(self, name: str | None, values: Mapping[str, bytes | None]) -> None:
         """All or none; None removes an entry. Durable. Raises NoSuchMailbox, AnnotationRefused."""
         with self._guarded(), self._alone():
             metadata.change(self._metadata_file(name), values)
+        self.surroundings.changed(None if name is None else folders.normalise(name))
 
     def set_special_use(self, name: str, uses: Iterable[str]) -> None:
         """What an existing mailbox is for. Raises NoSuchMailbox, SpecialUseRefused."""
@@ -179,6 +194,7 @@ class AccountStore:
             place = self._place(folders.directory_of(name))
             self._must_exist(folders.directory_of(name))
             specialuse.change(Path(place), name, uses, self._given_uses(self._existing()))
+        self.surroundings.changed(name)
 
     def _metadata_file(self, name: str | None) -> str:
         if name is None:
@@ -218,6 +234,11 @@ class AccountStore:
 
     # Mailboxes
 
+    def scene(self) -> Scene:
+        """The folders and subscriptions; the same object as long as nothing of them changes."""
+        with self._guarded():
+            return self.surroundings.scene()
+
     def open(self, name: str) -> Mailbox:
         """The mailbox, up to date. One object for all users in this process; each calls its `close` once."""
         try:
@@ -247,6 +268,8 @@ class AccountStore:
         mailbox = self._open.get(folder)
         if mailbox is not None:
             mailbox.notify()
+        elif (name := folders.name_of(folder) if folder else folders.INBOX) is not None:
+            self.surroundings.changed(name)
 
     def ensure(self, name: str) -> str:
         """The directory of a folder, made if it is missing."""
@@ -256,6 +279,7 @@ class AccountStore:
             with self._guarded(), self._alone() as lock:
                 if not layout.is_maildir(path):
                     self._make(directory, lock)
+            self.surroundings.changed(None)
         return path
 
     # Inside
@@ -380,6 +404,7 @@ class AccountStore:
             after = before | {name} if add else before - {name}
             if after != before:
                 subscriptions.write(Path(self._path), sorted(after))
+        self.surroundings.changed(None)
 
     def _new_validity(self) -> int:
         return uids.next_validity(Path(self._path, LOCK_FILE), self._highest_validity)
@@ -446,6 +471,7 @@ class AccountStore:
             search=self._search,
             space=self.space,
             release=self._leave,
+            changed=self.surroundings.changed,
         )
 
     def _leave(self, mailbox: Mailbox) -> None:

@@ -19,6 +19,7 @@ from itertools import count
 from typing import TypeVar
 
 from mailserver.mail import Content
+from mailserver.message.fuzzy import Fuzzy
 from mailserver.message.searchable import Phrase
 from mailserver.store import content
 from mailserver.store.adding import Adding, unavailable, usage
@@ -48,7 +49,7 @@ from mailserver.store.objectids import mailbox_id, object_ids
 from mailserver.store.preparing import Preparation
 from mailserver.store.quota import Space
 from mailserver.store.searchfile import SearchFile
-from mailserver.store.searchtext import Found, SearchText
+from mailserver.store.searchtext import Found, Rated, SearchText
 from mailserver.store.sorting import Sorting
 from mailserver.store.syncing import Directory
 
@@ -74,8 +75,9 @@ class Mailbox:
         search: SearchFile,
         space: Space,
         release: Callable[[Mailbox], None],
+        changed: Callable[[str], None],
     ) -> None:
-        """`space` is the account's; `release` is called at `close`."""
+        """`space` is the account's; `release` is called at `close`, `changed` with the name as subscribers are."""
         self.name = name
         self._maildir = maildir
         self._contents = maildir.contents
@@ -86,6 +88,7 @@ class Mailbox:
         self._space = space
         self._adding = Adding(maildir, space)
         self._release = release
+        self._changed = changed
         self._disk = threading.RLock()
         self.alive = True
         """False: the folder was deleted."""
@@ -151,6 +154,7 @@ class Mailbox:
         """Tells the subscribers that `sync` may find something."""
         for callback in tuple(self._subscribers.values()):
             callback()
+        self._changed(self.name)
 
     # From memory
 
@@ -375,6 +379,13 @@ class Mailbox:
         here = wanted & self._contents.uids()
         found, gone = self._text.find(here, phrase)
         return Found(found, gone | (wanted - here))
+
+    def rate_text(self, uids: Iterable[int], phrase: Fuzzy) -> Rated:
+        """As `search_text`, by what is near to a text."""
+        wanted = set(uids)
+        here = wanted & self._contents.uids()
+        scores, gone = self._text.rate(here, phrase)
+        return Rated(scores, gone | (wanted - here))
 
     def pack(self, limit: int) -> int:
         """Packs the text of up to `limit` messages, so that they are searched fast; how many remain to be packed."""

@@ -101,7 +101,8 @@ class Talk:
         return data
 
     def _note(self, event: str, answer: object) -> None:
-        if answer and event not in ("BodyChunk", "LiteralChunk"):
+        # when a session is woken between its commands depends on the pieces
+        if answer and event not in ("BodyChunk", "LiteralChunk", "Woken"):
             self.said.append((event, answer))
 
     def _note_all(self, answers: Sequence[object]) -> None:
@@ -198,6 +199,8 @@ class IMAPForm(Form):
             assert data == b"", data
         elif isinstance(event, imap.AppendStarted | imap.AppendNext | imap.AppendPart) and not data:
             pass
+        elif isinstance(event, imap.Woken):
+            assert all(response.startswith(b"* ") for response in responses), data
         elif tag is None:
             assert [response.split()[1] for response in responses] == [b"BAD"], data
         else:

@@ -246,6 +246,36 @@ IMAP = (
         b'LIST "" *',
         b"LOGOUT",
     ),
+    _imap(
+        _LOGIN,
+        b"CREATE a/b",
+        b"SELECT INBOX",
+        b"NOTIFY SET STATUS"
+        b" (selected-delayed (MessageNew (UID BODY.PEEK[HEADER.FIELDS (To)]) MessageExpunge FlagChange))"
+        b" (subtree (a b) (MailboxName SubscriptionChange MessageNew MessageExpunge)) (mailboxes INBOX NONE)",
+        b"SUBSCRIBE a/b",
+        b"APPEND INBOX {" + _SIZE + b"+}\r\n" + MESSAGE,
+        b"COPY 1 a/b",
+        b"IDLE\r\nDONE",
+        b"UNSELECT",
+        b"RENAME a/b a/c",
+        b"NOTIFY NONE",
+    ),
+    _imap(
+        _LOGIN,
+        b"ENABLE UIDONLY QRESYNC",
+        b"SELECT INBOX (QRESYNC (1 1 1:9 (1 1)))",
+        b"SELECT INBOX",
+        b"UID FETCH 1:* (FLAGS BODY.PEEK[]<0.9>) (CHANGEDSINCE 1 VANISHED)",
+        b"UID STORE 1:2 +FLAGS (\\Deleted)",
+        b"UID SEARCH RETURN (SAVE ALL) UID 1:*",
+        b"UID SEARCH 1:2",
+        b"UIDBATCHES 500 1:2",
+        b"UID SORT RETURN (RELEVANCY ALL) (RELEVANCY DATE) UTF-8 FUZZY (OR SUBJECT helo NOT BODY {5}\r\nworld)",
+        b"ESEARCH IN (selected subtree-one (Work {5}\r\nINBOX) mailboxes x) RETURN (MIN COUNT) SUBJECT hello",
+        b"UID REPLACE 1 INBOX {" + _SIZE + b"}\r\n" + MESSAGE,
+        b"EXPUNGE",
+    ),
     Dialogue(
         (
             b"a AUTHENTICATE PLAIN\r\n",

@@ -12,8 +12,8 @@ _IMAP_TEXT = re.compile(rb"[\x20-\x7e]+\r\n")
 _IMAP_STATUS = re.compile(rb"(?:OK|NO|BAD|BYE) ")
 _IMAP_DATA = re.compile(
     rb"(?:CAPABILITY|COMPARATOR|ENABLED|ESEARCH|ID|NAMESPACE|LIST|LSUB|STATUS|FLAGS|SEARCH|QUOTA|QUOTAROOT|METADATA"
-    rb"|GENURLAUTH|URLFETCH"
-    rb"|[0-9]+ (?:EXISTS|RECENT|EXPUNGE|FETCH))(?=[ \r])"
+    rb"|GENURLAUTH|URLFETCH|UIDBATCHES|VANISHED"
+    rb"|[0-9]+ (?:EXISTS|RECENT|EXPUNGE|FETCH|UIDFETCH))(?=[ \r])"
 )
 _IMAP_TAG = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\+]+ ')
 _IMAP_TOKEN = re.compile(

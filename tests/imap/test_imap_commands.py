@@ -157,8 +157,9 @@ def test_fetch_items(items: str, expected: tuple[object, ...]) -> None:
     assert parsed(f"FETCH 1 {items}") == Fetch(ONE, False, expected)
 
 
-def test_uid_fetch_always_answers_with_the_uid() -> None:
-    assert parsed("UID FETCH 1:* FLAGS") == Fetch(ALL, True, (UID, FLAGS))
+def test_uid_fetch_leaves_the_items_as_they_are() -> None:
+    """With UIDONLY the UID is an item only where it was asked for (RFC 9586 §3.3)."""
+    assert parsed("UID FETCH 1:* FLAGS") == Fetch(ALL, True, (FLAGS,))
     assert parsed("UID FETCH 1:* (FLAGS UID)") == Fetch(ALL, True, (FLAGS, UID))
 
 

@@ -312,7 +312,8 @@ ARGUMENTS = {
     b"GETMETADATA": b" x /private/y", b"SETMETADATA": b" x (/private/y NIL)",
     b"GETQUOTA": b" x", b"GETQUOTAROOT": b" x", b"SETQUOTA": b" x ()",
     b"UID MOVE": b" 1 x", b"COMPRESS": b" DEFLATE", b"REPLACE": b" 1 x {1+}\r\ny",
-    b"UID REPLACE": b" 1 x {1+}\r\ny", b"ENABLE": b" X",
+    b"UID REPLACE": b" 1 x {1+}\r\ny", b"ENABLE": b" X", b"NOTIFY": b" NONE", b"CANCELUPDATE": b' "x"',
+    b"UIDBATCHES": b" 500", b"ESEARCH": b" IN (personal) ALL",
     b"GENURLAUTH": b" x INTERNAL", b"URLFETCH": b" x",
 }  # fmt: skip
 

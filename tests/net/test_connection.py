@@ -32,6 +32,7 @@ class LineEngine:
 
     input: bytes = b""
     output: list[bytes] = field(default_factory=list)
+    woken: bool = False
 
     def receive_data(self, data: bytes) -> None:
         self.input += data
@@ -39,7 +40,8 @@ class LineEngine:
     def next_event(self) -> bytes | None:
         line, end, rest = self.input.partition(b"\n")
         if not end:
-            return None
+            woken, self.woken = self.woken, False
+            return b"woken" if woken else None
         self.input = rest
         return line
 
@@ -175,6 +177,44 @@ def test_one_handler_at_a_time(served: Served) -> None:
     assert served.session.gate is not None
     served.session.gate.callback(None)
     assert served.session.events == [b"wait", b"a", b"b"]
+
+
+def wake(served: Served) -> None:
+    served.session.engine.woken = True
+    served.connection.wake()
+
+
+def test_a_session_that_is_woken_has_its_turn(served: Served) -> None:
+    served.sent()
+    wake(served)
+    assert served.sent() == b"woken!\n"
+
+
+def test_it_waits_for_what_is_at_work_and_what_came_before(served: Served) -> None:
+    served.connection.dataReceived(b"wait\na\n")
+    wake(served)
+    assert served.session.events == [b"wait"]
+    assert served.session.gate is not None
+    served.session.gate.callback(None)
+    assert served.session.events == [b"wait", b"a", b"woken"]
+
+
+def test_who_does_not_read_is_not_told_more(served: Served) -> None:
+    served.connection.pauseProducing()
+    served.connection.dataReceived(b"drain\n")
+    wake(served)
+    wake(served)
+    assert served.session.events == [b"drain"]
+    served.connection.resumeProducing()
+    assert served.session.events == [b"drain", b"woken"]
+
+
+def test_nobody_is_woken_after_the_end(served: Served) -> None:
+    served.connection.close()
+    wake(served)
+    lose(served)
+    wake(served)
+    assert served.session.events == []
 
 
 def test_reading_pauses_while_too_much_is_buffered(served: Served) -> None:

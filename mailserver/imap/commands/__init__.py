@@ -11,15 +11,19 @@ from dataclasses import dataclass
 from functools import partial
 
 from mailserver.imap.commands import (
+    batches,
     comparator,
     compression,
     connection,
+    contexts,
     enable,
     fetch,
     listing,
     mailboxes,
     messages,
     metadata,
+    multisearch,
+    notify,
     quota,
     search,
     sort,
@@ -36,6 +40,7 @@ from mailserver.imap.commands.append import (
     replace_head,
     replace_whole,
 )
+from mailserver.imap.commands.batches import Batches
 from mailserver.imap.commands.comparator import Comparator
 from mailserver.imap.commands.compression import Compress
 from mailserver.imap.commands.connection import (
@@ -49,6 +54,7 @@ from mailserver.imap.commands.connection import (
     StartTLS,
     Unauthenticate,
 )
+from mailserver.imap.commands.contexts import CancelUpdate
 from mailserver.imap.commands.enable import Enable
 from mailserver.imap.commands.fetch import Attribute, Fetch, Item, Section, Text, section_of
 from mailserver.imap.commands.listing import List, ListSubscribed
@@ -63,6 +69,8 @@ from mailserver.imap.commands.mailboxes import (
 )
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
 from mailserver.imap.commands.metadata import GetMetadata, SetMetadata
+from mailserver.imap.commands.multisearch import MultiSearch
+from mailserver.imap.commands.notify import Notify
 from mailserver.imap.commands.parts import Partial
 from mailserver.imap.commands.quota import GetQuota, GetQuotaRoot, SetQuota
 from mailserver.imap.commands.resync import Match, Resync
@@ -71,6 +79,7 @@ from mailserver.imap.commands.search import (
     Aged,
     And,
     Dated,
+    Fuzzy,
     HasFlag,
     HasId,
     InHeader,
@@ -84,6 +93,7 @@ from mailserver.imap.commands.search import (
     Search,
     Sized,
     leaves,
+    names_by_number,
 )
 from mailserver.imap.commands.sort import Criterion, Sort, Thread
 from mailserver.imap.commands.urlauth import FetchURLs, GenerateURLs, ResetKey, WantedURL, text_of
@@ -96,6 +106,8 @@ __all__ = [
     "Append",
     "Attribute",
     "Authenticate",
+    "Batches",
+    "CancelUpdate",
     "Capability",
     "CatPart",
     "Check",
@@ -113,6 +125,7 @@ __all__ = [
     "Fetch",
     "FetchURLs",
     "FlagAction",
+    "Fuzzy",
     "GenerateURLs",
     "GetMetadata",
     "GetQuota",
@@ -132,9 +145,11 @@ __all__ = [
     "Logout",
     "Match",
     "Modified",
+    "MultiSearch",
     "Namespace",
     "Noop",
     "Not",
+    "Notify",
     "Or",
     "Partial",
     "Rename",
@@ -166,10 +181,13 @@ __all__ = [
     "parse",
     "section_of",
     "text_of",
+    "uses_numbers",
 ]
 
 Command = (
     Authenticate
+    | Batches
+    | CancelUpdate
     | Capability
     | Check
     | Close
@@ -192,8 +210,10 @@ Command = (
     | ListSubscribed
     | Login
     | Logout
+    | MultiSearch
     | Namespace
     | Noop
+    | Notify
     | Rename
     | ResetKey
     | Search
@@ -245,6 +265,7 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"COMPRESS": Grammar(compression.compress, _AFTER_LOGIN),
     b"ENABLE": Grammar(enable.enable, _AFTER_LOGIN),
     b"IDLE": Grammar(connection.idle, _AFTER_LOGIN),
+    b"NOTIFY": Grammar(notify.notify, _AFTER_LOGIN),
     b"NAMESPACE": Grammar(mailboxes.namespace, _AFTER_LOGIN),
     b"SELECT": Grammar(mailboxes.select, _AFTER_LOGIN),
     b"EXAMINE": Grammar(mailboxes.examine, _AFTER_LOGIN),
@@ -265,6 +286,8 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"GENURLAUTH": Grammar(urlauth.generate, _AFTER_LOGIN),
     b"RESETKEY": Grammar(urlauth.reset_key, _AFTER_LOGIN),
     b"URLFETCH": Grammar(urlauth.fetch_urls, _AFTER_LOGIN),
+    b"ESEARCH": Grammar(multisearch.multisearch, _AFTER_LOGIN),
+    b"CANCELUPDATE": Grammar(contexts.cancel_update, _SELECTED),
     b"CHECK": Grammar(messages.check, _SELECTED),
     b"CLOSE": Grammar(messages.close, _SELECTED),
     b"UNSELECT": Grammar(messages.unselect, _SELECTED),
@@ -278,6 +301,7 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"MOVE": Grammar(messages.move, _SELECTED),
     b"REPLACE": Grammar(replace_whole, _SELECTED, replace_head),
     b"UID REPLACE": Grammar(partial(replace_whole, by_uid=True), _SELECTED, partial(replace_head, by_uid=True)),
+    b"UIDBATCHES": Grammar(batches.batches, _SELECTED),
     b"UID EXPUNGE": Grammar(messages.uid_expunge, _SELECTED),
     b"UID SEARCH": Grammar(partial(search.search, by_uid=True), _SELECTED),
     b"UID SORT": Grammar(partial(sort.sort, by_uid=True), _SELECTED),
@@ -307,6 +331,23 @@ def lookup(reader: Reader, state: State) -> Grammar:
     if state not in grammar.states:
         raise Fault(_WRONG_STATE[state])
     return grammar
+
+
+def uses_numbers(command: Command | Stretch) -> bool:
+    """Does it name messages by their sequence numbers, or would it be answered with them (RFC 9586 §3)?"""
+    match command:
+        case Stretch(steps=(Append(replaced=replaced, by_uid=by_uid), *_)):
+            return replaced is not None and not by_uid
+        case Select(resync=resync):
+            return resync is not None and bool(resync.matches)
+        case Search(key=key, by_uid=by_uid) | Sort(key=key, by_uid=by_uid) | Thread(key=key, by_uid=by_uid):
+            return not by_uid or any(map(names_by_number, leaves(key)))
+        case MultiSearch(key=key):
+            return any(map(names_by_number, leaves(key)))
+        case Copy(by_uid=by_uid) | Fetch(by_uid=by_uid) | Store(by_uid=by_uid):
+            return not by_uid
+        case _:
+            return False
 
 
 def parse(reader: Reader, state: State) -> Command | Stretch:

@@ -91,7 +91,9 @@ _ITEMS: dict[bytes, Item] = {
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """`items` without repetition, in the order asked for. `partial`: only this part of the messages.
+    """`items` without repetition, in the order asked for; with `by_uid` the UID is told as well, be it named or not.
+
+    `partial`: only this part of the messages.
 
     `changed_since`: only those with a greater MODSEQ. `vanished`: those expunged since are told as well.
     """
@@ -110,8 +112,6 @@ def fetch(reader: Reader, *, by_uid: bool = False) -> Fetch:
     reader.space()
     listed = reader.looking_at(b"(")
     items = reader.listed(lambda: _item(reader), "list of items") if listed else _macro_or_item(reader)
-    if by_uid and Attribute.UID not in items:
-        items = (Attribute.UID, *items)
     modifiers: dict[bytes, int | Partial] = {}
     if reader.accept(b" "):
         modifiers = reader.modifiers(lambda: _modifier(reader))
@@ -133,6 +133,12 @@ def fetch(reader: Reader, *, by_uid: bool = False) -> Fetch:
         since if isinstance(since, int) else None,
         vanished is not None,
     )
+
+
+def fetch_items(reader: Reader) -> tuple[Item, ...]:
+    r"""`"(" fetch-att *(SP fetch-att) ")"`: what is told of new messages unasked (RFC 5465). Nothing sets `\Seen`."""
+    listed = reader.listed(lambda: _item(reader), "list of items", most=ITEM_LIMIT)
+    return tuple(dict.fromkeys(replace(item, peek=True) if isinstance(item, Section) else item for item in listed))
 
 
 def _modifier(reader: Reader) -> tuple[bytes, int | Partial]:

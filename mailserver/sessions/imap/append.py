@@ -22,8 +22,10 @@ from mailserver.imap.urls import BadURL, parse
 from mailserver.mail import Content
 from mailserver.sessions.imap import urls
 from mailserver.sessions.imap.appends import Job, Stored
-from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.messagelimit import require_few_appended
 from mailserver.sessions.imap.names import correct_name
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.store import AccountStore, Addition, Mailbox, MessageGone, NoSuchMailbox
 
 _HEADER_END = re.compile(rb"\n\r?\n")
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 
 class Incoming:
     """An APPEND under way. All its messages lie in one content, one behind the other."""
+
+    listens = False
 
     def __init__(self, core: Core, command: Append, replaced: int | None) -> None:
         """`replaced`: the UID of a message of the selected mailbox."""
@@ -50,6 +54,7 @@ class Incoming:
             case AppendNext(_, command):
                 self._end_message()
                 self._heads.append(command)
+                require_few_appended(self._core, len(self._heads))
                 self._starts.append(self._keep().size)
                 self._core.engine.accept()
             case AppendPart(_, part):
@@ -121,10 +126,13 @@ class Incoming:
         except MessageGone as error:
             raise Refused(str(error), "EXPUNGEISSUED") from error
         code = f"APPENDUID {validity} {compress(uids)}"
+        core.brought(self._heads[0].mailbox, validity, uids)
         if self._replaced is not None:
             core.engine.status("OK", "The new message is there", code)  # RFC 8508 §4.3: before the expunge
         await correct_name(core, self._heads[0].mailbox, self._heads[0].mailbox)
         await core.glance()
+        if self._replaced is not None:
+            core.tell_expunged([self._replaced])
         core.tell_news(expunges=True)
         replaced = self._replaced is not None
         core.end()

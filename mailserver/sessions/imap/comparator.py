@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from mailserver.imap import Pattern
 from mailserver.imap.commands import Comparator
-from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.refusals import Refused
 
 NAME = "i;unicode-casemap"
 

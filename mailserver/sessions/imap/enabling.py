@@ -16,6 +16,7 @@ _EFFECTS: Mapping[str, Callable[[Core], None]] = {
     "CONDSTORE": Core.enable_condstore,
     "IMAP4rev2": Core.enable_rev2,
     "QRESYNC": Core.enable_qresync,
+    "UIDONLY": Core.enable_uid_only,
     "UTF8=ACCEPT": Core.enable_utf8,
 }
 """What can be enabled."""

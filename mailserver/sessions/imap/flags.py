@@ -11,6 +11,7 @@ from array import array
 
 from mailserver.imap import compress
 from mailserver.imap.commands import FlagAction, Store
+from mailserver.sessions.imap import messagelimit
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.view import Flags, View
 from mailserver.store import TooManyKeywords
@@ -28,7 +29,10 @@ async def store(core: Core, tag: str, command: Store) -> None:
         core.enable_condstore()
         known = Known(view)
     core.catch_up()
-    allowed = picked = selected.pick(command.messages, by_uid=command.by_uid)
+    picked, cut = messagelimit.newest(core, selected.pick(command.messages, by_uid=command.by_uid))
+    if cut is not None:
+        picked = picked[::-1]
+    allowed = picked
     if known is not None and since is not None:
         allowed = array("I", (number for number in picked if known.allows(number, command, since)))
         bound = max(since, view.modseq)  # up to here it is known that nothing hinders
@@ -44,6 +48,8 @@ async def store(core: Core, tag: str, command: Store) -> None:
             raise
         done.update(message.uid for message in updated)
         told = view.told(updated)
+        if cut is not None:
+            told.reverse()
         telling = [number for number, before, flags in told if not command.silent or flags != expected[before]]
         core.untagged(view.keyword_news(message.flags for message in updated))
         core.untagged(view.flag_answers(telling, with_uids=with_uids))
@@ -62,9 +68,9 @@ async def store(core: Core, tag: str, command: Store) -> None:
     core.untagged(view.flag_answers(modified, with_uids=with_uids))
     code = "EXPUNGEISSUED" if gone else None
     if modified:
-        code = f"MODIFIED {compress(view.uids_of(modified) if command.by_uid else modified)}"
+        code = f"MODIFIED {compress(sorted(view.uids_of(modified) if command.by_uid else modified))}"
     core.tell_news(expunges=command.by_uid)
-    core.engine.done(tag, "OK", "Stored but for what was modified" if modified else "Stored", code)
+    messagelimit.done(core, tag, "Stored but for what was modified" if modified else "Stored", code, cut)
 
 
 class Known:

@@ -108,6 +108,13 @@ async def _tell(core: Core, command: List, line: _Line) -> None:
         await metadata.tell(core, GetMetadata(folder.name, command.metadata), notes)
 
 
+def list_answer(core: Core, folder: Folder, *, subscribed: bool, old_name: str = "") -> bytes:
+    """What is told unasked, in the extended form; `old_name` was the mailbox's before a rename (RFC 5465 §5.4)."""
+    attributes = [] if folder.selectable else [b"\\NonExistent"]
+    item = b'("OLDNAME" (%b))' % core.engine.mailbox(old_name) if old_name else b""
+    return list_response(core, folder, attributes, subscribed=subscribed, item=item)
+
+
 def _parents(name: str) -> list[str]:
     parts = name.split(SEPARATOR)
     return [SEPARATOR.join(parts[:depth]) for depth in range(1, len(parts))]

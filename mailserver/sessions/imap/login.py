@@ -25,7 +25,9 @@ from mailserver.imap.commands import (
     Unauthenticate,
 )
 from mailserver.mail import Address
-from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap import messagelimit
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.sessions.login import Exchange, LoginRefused
 from mailserver.store import StoreError
 
@@ -35,10 +37,16 @@ _ALWAYS = ("IMAP4rev1", "IMAP4rev2", "LITERAL+", "SASL-IR", "ID")
 _AFTER_LOGIN = (
     "ENABLE",
     "CONDSTORE",
+    "CONTEXT=SEARCH",
+    "CONTEXT=SORT",
     "QRESYNC",
+    "UIDONLY",
+    "UIDBATCHES",
     "I18NLEVEL=2",
     "IDLE",
+    "INPROGRESS",
     "NAMESPACE",
+    "NOTIFY",
     "UIDPLUS",
     "MULTIAPPEND",
     "CATENATE",
@@ -58,8 +66,10 @@ _AFTER_LOGIN = (
     "CREATE-SPECIAL-USE",
     "ESEARCH",
     "ESORT",
+    "MULTISEARCH",
     "PARTIAL",
     "SEARCHRES",
+    "SEARCH=FUZZY",
     "SORT",
     "SORT=DISPLAY",
     "THREAD=ORDEREDSUBJECT",
@@ -83,6 +93,8 @@ def capabilities(core: Core) -> str:
         names += [*_AFTER_LOGIN, f"APPENDLIMIT={core.append_limit}"]
         if core.policy.unauthenticate:
             names.append("UNAUTHENTICATE")
+        if (limited := messagelimit.capability(core)) is not None:
+            names.append(limited)
         if not core.channel.compressed:
             names.append("COMPRESS=DEFLATE")
     else:
@@ -172,6 +184,8 @@ async def login(core: Core, tag: str, command: Login) -> None:
 
 class Authentication:
     """An AUTHENTICATE under way."""
+
+    listens = False
 
     def __init__(self, core: Core, tag: str, exchange: Exchange) -> None:
         self._core = core

@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 from mailserver.imap import responses
 from mailserver.imap.commands import GetMetadata, SetMetadata
-from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.store import AccountStore, AnnotationRefused
 
 _ADMIN = "/shared/admin"
@@ -99,4 +100,6 @@ async def set_metadata(core: Core, tag: str, command: SetMetadata) -> None:
         except AnnotationRefused as error:
             code = "METADATA TOOMANY" if error.largest is None else f"METADATA MAXSIZE {error.largest}"
             raise Refused(str(error), code) from error
+    if core.notices is not None:
+        core.notices.noted(command.mailbox or None, values)
     core.engine.done(tag, "OK", "Metadata set")

@@ -1,5 +1,5 @@
 """SELECT, EXAMINE, CHECK, CLOSE, UNSELECT, EXPUNGE (RFC 3501 §6.3.1, §6.4; RFC 3691; RFC 4315; RFC 7162 §3.1.8,
-§3.2; RFC 8474; RFC 9051 §6.3.2).
+§3.2; RFC 8474; RFC 9051 §6.3.2; RFC 9586 §3.4).
 
 Promises   CLOSE expunges without a word, EXPUNGE tells of each message; neither touches a mailbox opened by EXAMINE.
            UID EXPUNGE removes what is both named and deleted, nothing else.
@@ -7,16 +7,21 @@ Promises   CLOSE expunges without a word, EXPUNGE tells of each message; neither
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mailserver.imap.commands import Check, Close, Expunge, Select, Unselect
-from mailserver.sessions.imap.core import MECHANISMS, Core, Selected
+from mailserver.sessions.imap import messagelimit
+from mailserver.sessions.imap.core import MECHANISMS, Core
 from mailserver.sessions.imap.names import announcement, spelled
+from mailserver.sessions.imap.progress import Progress
 from mailserver.sessions.imap.resync import resynchronize
+from mailserver.sessions.imap.selected import Selected
 from mailserver.sessions.imap.view import View
 from mailserver.store import AccountStore, Mailbox
 
 
-def _open(account: AccountStore, name: str, read_only: bool, rev2: bool) -> tuple[Mailbox, View]:
-    """Blocking."""
+def opened(account: AccountStore, name: str, read_only: bool, *, rev2: bool) -> tuple[Mailbox, View]:
+    """The caller closes the mailbox. Blocking."""
     mailbox = account.open(name)
     try:
         view = View(mailbox.listing())
@@ -39,14 +44,15 @@ async def select(core: Core, tag: str, command: Select) -> None:
     if command.condstore:
         core.enable_condstore()
     listed = await announcement(core, command.mailbox, spelled(command.mailbox)) if core.rev2 else None
-    mailbox, view = await core.workers.run(_open, core.account, command.mailbox, command.read_only, core.rev2)
+    work = core.workers.run(opened, core.account, command.mailbox, command.read_only, rev2=core.rev2)
+    mailbox, view = await Progress(core, tag).during(work)  # one that was not opened before is read as a whole
     selected = Selected(mailbox, view, command.read_only)
     core.select(selected)
     engine = core.engine
     core.untagged(view.greeting())
     if listed is not None:
         engine.untagged(listed)
-    elif (unseen := view.first_unseen()) is not None:
+    elif not view.uid_only and (unseen := view.first_unseen()) is not None:
         engine.status("OK", "First unseen", f"UNSEEN {unseen}")
     engine.status("OK", "UIDs are valid", f"UIDVALIDITY {mailbox.uidvalidity}")
     engine.status("OK", "Next UID", f"UIDNEXT {mailbox.uidnext}")
@@ -75,7 +81,7 @@ async def close(core: Core, tag: str, _command: Close) -> None:
     selected = core.selected
     if not selected.read_only:
         await core.look()
-        await core.workers.run(selected.mailbox.expunge, _deleted(selected))
+        await core.workers.run(selected.mailbox.expunge, selected.view.uids_of(_deleted(selected.view)))
     await core.release()
     core.engine.done(tag, "OK", "Closed")
 
@@ -88,16 +94,18 @@ async def unselect(core: Core, tag: str, _command: Unselect) -> None:
 async def expunge(core: Core, tag: str, command: Expunge) -> None:
     selected = core.writable
     await core.look()
-    uids = _deleted(selected)
+    view, cut = selected.view, None
+    deleted: Sequence[int] = _deleted(view)
     if command.messages is not None:
-        named = set(selected.view.uids_of(selected.pick(command.messages, by_uid=True)))
-        uids = [uid for uid in uids if uid in named]
-    gone = await core.workers.run(selected.mailbox.expunge, uids)
+        named = set(selected.pick(command.messages, by_uid=True))
+        deleted, cut = messagelimit.newest(core, [number for number in deleted if number in named])
+    work = core.workers.run(selected.mailbox.expunge, view.uids_of(deleted))
+    gone = await Progress(core, tag).during(work)
     core.take_changes()
+    core.tell_expunged(gone)
     core.tell_news(expunges=True)
-    core.engine.done(tag, "OK", "Expunged", core.modseq_code if gone else None)
+    messagelimit.done(core, tag, "Expunged", core.modseq_code if gone else None, cut, warns=False)
 
 
-def _deleted(selected: Selected) -> list[int]:
-    view = selected.view
-    return [uid for uid, flags in zip(view.uids, view.flags, strict=True) if "\\Deleted" in flags]
+def _deleted(view: View) -> list[int]:
+    return [number for number, flags in enumerate(view.flags, 1) if "\\Deleted" in flags]

@@ -23,13 +23,17 @@ from mailserver.imap import (
     LiteralChunk,
     Rejected,
     Request,
+    Woken,
     commands,
     responses,
 )
 from mailserver.policy.connections import Refusal
 from mailserver.sessions.imap import (
     append,
+    attention,
+    batches,
     comparator,
+    contexts,
     copying,
     enabling,
     fetch,
@@ -39,6 +43,8 @@ from mailserver.sessions.imap import (
     login,
     mailboxes,
     metadata,
+    multisearch,
+    notify,
     quota,
     search,
     selection,
@@ -46,14 +52,17 @@ from mailserver.sessions.imap import (
     thread,
     urlauth,
 )
-from mailserver.sessions.imap.core import Core, Refused, failure
+from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.names import meant
+from mailserver.sessions.imap.refusals import Refused, failure
 from mailserver.store import StoreError
 
 log = logging.getLogger(__name__)
 
 HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[None]]] = {
     commands.Authenticate: login.authenticate,
+    commands.Batches: batches.batches,
+    commands.CancelUpdate: contexts.cancel_update,
     commands.Capability: login.capability,
     commands.Check: selection.check,
     commands.Close: selection.close,
@@ -76,8 +85,10 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.ListSubscribed: listing.list_subscribed,
     commands.Login: login.login,
     commands.Logout: login.logout,
+    commands.MultiSearch: multisearch.multisearch,
     commands.Namespace: mailboxes.namespace,
     commands.Noop: login.noop,
+    commands.Notify: notify.notify,
     commands.Rename: mailboxes.rename,
     commands.ResetKey: urlauth.reset_key,
     commands.Search: search.search,
@@ -123,10 +134,15 @@ class IMAPSession(Core):
         self.engine.status("OK", f"{self.hostname} IMAP ready", login.capability_code(self))
 
     async def handle(self, event: Event) -> None:
-        if isinstance(event, Rejected):
-            self._reject(event)
+        if isinstance(event, Woken):
+            await attention.attend(self)
         else:
-            await self._answer(event)
+            if isinstance(event, Rejected):
+                self._reject(event)
+            else:
+                await self._answer(event)
+            if self.attentive:
+                self.engine.wake()
         await self.drain_if_much()
 
     async def _answer(
@@ -176,4 +192,7 @@ class IMAPSession(Core):
 
     def lost(self) -> None:
         self.end()
+        if self.notices is not None:
+            self.notices.close()
+            self.notices = None
         self.workers.spawn(self.release())

@@ -23,8 +23,9 @@ from mailserver.imap.commands import FetchURLs, GenerateURLs, ResetKey, WantedUR
 from mailserver.imap.urls import Authorisation, BadURL, MessageURL, parse
 from mailserver.mail import Content
 from mailserver.sessions.imap import urls
-from mailserver.sessions.imap.core import MECHANISMS, Core, Refused
+from mailserver.sessions.imap.core import MECHANISMS, Core
 from mailserver.sessions.imap.reading import without_nul
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.sessions.imap.urlparts import find
 from mailserver.store import AccountStore, InvalidName, NoSuchMailbox
 

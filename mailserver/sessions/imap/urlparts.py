@@ -16,8 +16,8 @@ from mailserver.imap.urls import BadURL, MessageURL
 from mailserver.mail import Content
 from mailserver.message import Part, structures
 from mailserver.sessions.imap.binary import Decoded
-from mailserver.sessions.imap.core import Refused
 from mailserver.sessions.imap.reading import without_nul
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.sessions.imap.sections import Source
 from mailserver.sessions.imap.urls import opened
 from mailserver.store import AccountStore, MessageGone, Unavailable

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from mailserver.imap.commands import Text
 from mailserver.imap.urls import BadURL, MessageURL
 from mailserver.mail import Content
-from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.reading import octets_at
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.sessions.imap.sections import Source, clipped
 from mailserver.store import (
     AccountStore,

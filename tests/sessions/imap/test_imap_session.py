@@ -291,7 +291,8 @@ ARGUMENTS = {
     b"GETMETADATA": "INBOX /private/y", b"SETMETADATA": "INBOX (/private/y NIL)",
     b"GETQUOTA": "x", b"GETQUOTAROOT": "INBOX", b"SETQUOTA": "x ()",
     b"REPLACE": "1 INBOX {4+}\r\na:b\n", b"UID REPLACE": "1 INBOX {4+}\r\na:b\n",
-    b"ENABLE": "CONDSTORE",
+    b"ENABLE": "CONDSTORE", b"CANCELUPDATE": '"x"', b"NOTIFY": "SET STATUS (personal (MessageNew MessageExpunge))",
+    b"UIDBATCHES": "500", b"ESEARCH": "IN (personal) ALL",
     b"GENURLAUTH": '"imap://alice%40example.test@mail.example.test/INBOX/;UID=1;URLAUTH=anonymous" INTERNAL',
     b"URLFETCH": "x",
 }  # fmt: skip
@@ -306,6 +307,8 @@ def test_every_command_in_every_state_has_one_answer(server: Server, name: bytes
         client.command("LOGIN alice secret")
     if state is State.SELECTED:
         client.command("SELECT INBOX")
+    if name == b"CANCELUPDATE" and state is State.SELECTED:
+        client.say(b"x SEARCH RETURN (UPDATE) ALL\r\n")
     answer = client.command(f"{name.decode()} {ARGUMENTS.get(name, '')}".strip())
     if name == b"IDLE" and state in GRAMMARS[name].states:
         assert answer == b"+ idling\r\n"
