@@ -309,8 +309,12 @@ class Maildir:
     def learn(self) -> None:
         """Takes over the keywords without a letter that other processes gave and took."""
         mailboxes, columns = self._index.mailboxes, self.contents.columns
-        turn = mailboxes.turn(self.key)
-        if turn is None or turn == self._turn or self._saved != self._index.generation:
+        latest = mailboxes.turn(self.key)
+        if latest is None or self._saved != self._index.generation:
+            return
+        turn, told = latest
+        self.told = max(self.told, told)
+        if turn == self._turn:
             return
         self._alone = False
         known = mailboxes.words(self.key)

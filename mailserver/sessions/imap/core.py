@@ -103,8 +103,16 @@ class Selected:
             view.take(changes)
         else:
             view.compare(self.mailbox.listing())
-        if len(view) > before:
-            view.add_recent(self.mailbox.peek_recent() if self.read_only else self.mailbox.claim_recent())
+        if not self.read_only:
+            view.add_recent(self.mailbox.recent.take())
+        elif len(view) > before:
+            view.add_recent(self.mailbox.recent.peek())
+
+    def close(self) -> None:
+        """Blocking."""
+        if not self.read_only:
+            self.mailbox.recent.leave()
+        self.mailbox.close()
 
 
 class Ongoing(Protocol):
@@ -215,7 +223,7 @@ class Core:
         """Lets the selected mailbox go, if there is one."""
         previous, self._selected = self._selected, None
         if previous is not None:
-            await self.workers.run(previous.mailbox.close)
+            await self.workers.run(previous.close)
 
     def _index(self, selected: Selected) -> None:
         """In the background, unless it goes on already."""

@@ -20,7 +20,7 @@ def _open(account: AccountStore, name: str, read_only: bool) -> tuple[Mailbox, V
     mailbox = account.open(name)
     try:
         view = View(mailbox.listing())
-        view.add_recent(mailbox.peek_recent() if read_only else mailbox.claim_recent())
+        view.add_recent(mailbox.recent.peek() if read_only else mailbox.recent.join())
     except BaseException:
         mailbox.close()
         raise
