@@ -224,6 +224,8 @@ class Mailbox:
         with self._work():
             self._maildir.learn()
             flags = self._maildir.accept(flags, giving=action != "remove")
+            if not self._maildir.would_change(left, action, flags):
+                self._maildir.refresh()  # another process may have made it necessary
             for _ in range(_TRIES):
                 if unchanged_since is not None:
                     left = self._contents.unchanged(left, unchanged_since)

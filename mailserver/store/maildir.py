@@ -233,6 +233,12 @@ class Maildir:
         self._interpret()
         return accepted
 
+    def would_change(self, uids: Iterable[int], action: FlagAction, flags: frozenset[str]) -> bool:
+        """Whether each of the messages, as far as they are known, has other flags after that."""
+        columns = self.contents.columns
+        numbers = {columns.numbers[place] for place in columns.places(uids)}
+        return all(self._move(number, action, flags) is not None for number in numbers)
+
     def update_flags(self, uids: Iterable[int], action: FlagAction, flags: frozenset[str]) -> list[int]:
         """Gives the messages their new flags, durably. UIDs whose file was not where it should be. Raises OSError."""
         columns = self.contents.columns

@@ -302,6 +302,21 @@ def test_recent_goes_to_one_of_two_processes(tmp_path, inbox, post, hurry):
     other.close()
 
 
+def test_flags_that_another_process_gave_are_taken_at_once(tmp_path, inbox, post, hurry):
+    """Though this process has not heard of them yet."""
+    post()
+    inbox.sync()
+    other = Store(tmp_path / "mail", hostname="other.example.test").account(ALICE).open("INBOX")
+    other.update_flags([1], "add", frozenset({"\\Seen"}))
+    [message] = inbox.update_flags([1], "remove", frozenset({"\\Seen"}))
+    assert message.flags == frozenset()
+    other.update_flags([1], "add", frozenset({"\\Seen"}))
+    assert inbox.update_flags([1], "set", frozenset(), inbox.highest_modseq) == [], "it was modified since"
+    other.sync()
+    assert other.messages()[0].flags == {"\\Seen"}
+    other.close()
+
+
 def test_recent_without_an_index_goes_by_what_the_process_knows(account, inbox, post, monkeypatch):
     monkeypatch.setattr(Mailboxes, "tell", lambda *_: None)
     post(2)

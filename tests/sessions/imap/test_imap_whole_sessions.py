@@ -303,11 +303,14 @@ class Sessions(RuleBasedStateMachine):
             before = self.disk(client.selected or "")
             if "MODSEQ" in items:
                 client.condstore = True
+            # what another process has just made unseen stays so: reading it here is no news to this one
+            read = {each.uid for each in client.client.session.selected.mailbox.messages() if _is_unseen(each.flags)}
             self.do(client, f"{prefix}FETCH {text} {items}")
             assert client.status == b"OK"
-            sees = "BODY[" in items and not client.read_only
-            added = frozenset({"\\Seen"}) if sees else frozenset()
-            self.expect(client.selected or "", before, lambda mail: _flagged(mail, uids, lambda old: old | added))
+            unseen = uids & read if "BODY[" in items and not client.read_only else set()
+            self.expect(
+                client.selected or "", before, lambda mail: _flagged(mail, unseen, lambda old: old | {"\\Seen"})
+            )
 
     @rule(
         who=WHO,
@@ -551,10 +554,14 @@ class Sessions(RuleBasedStateMachine):
             assert {each.uid: each.flags for each in client.messages} == {uid: there[uid][0] for uid in client.uids}
 
 
+def _is_unseen(flags: Flags) -> bool:
+    return "\\Seen" not in flags
+
+
 _SEARCHED: dict[str, Callable[[Flags], bool]] = {
     "ALL": lambda flags: True,
     "DELETED": lambda flags: "\\Deleted" in flags,
-    "NOT SEEN": lambda flags: "\\Seen" not in flags,
+    "NOT SEEN": _is_unseen,
     "KEYWORD work": lambda flags: "work" in flags,
 }
 
