@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import re
 from base64 import encodebytes
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from mailserver.sessions.imap import search
 from tests.support.imap import Client, Server, fetched
 
 UTC = datetime.UTC
+LONG = os.environ.get("MAILSERVER_LONG") == "1"
 WORDS = (
     *("Straße", "naïve", "ΣΊΣΥΦΟΣ", "日本語", "Привет", "needle", "hay", "O'Neill", "100%", "a", "İstanbul"),
     *("back\\slash", "star*", "(par)", "x" * 40),
@@ -292,7 +294,7 @@ def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield fill(server)
 
 
-@settings(max_examples=150)
+@settings(max_examples=2000 if LONG else 150)
 @given(data=st.data(), by_uid=st.booleans(), charset=st.sampled_from([b"", b"CHARSET UTF-8 ", b'charset "utf-8" ']))
 def test_search_finds_what_a_plain_predicate_finds(
     filled: Filled, data: st.DataObject, by_uid: bool, charset: bytes
