@@ -28,7 +28,7 @@ faults: $(READY)
 	MAILSERVER_LONG=1 $(BIN)/python -m pytest tests/faults
 
 fuzz: $(READY)
-	MAILSERVER_LONG=1 $(BIN)/python -m pytest tests/fuzz
+	MAILSERVER_LONG=1 $(BIN)/python -m pytest tests/fuzz tests/sessions/imap -k 'fuzz or whole or model'
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.smtp

@@ -11,7 +11,7 @@ _POP3_CHALLENGE = re.compile(rb"\+ [A-Za-z0-9+/]*={0,2}\r\n")
 _IMAP_TEXT = re.compile(rb"[\x20-\x7e]+\r\n")
 _IMAP_STATUS = re.compile(rb"(?:OK|NO|BAD|BYE) ")
 _IMAP_DATA = re.compile(
-    rb"(?:CAPABILITY|ID|NAMESPACE|LIST|LSUB|STATUS|FLAGS|SEARCH|QUOTA|QUOTAROOT|METADATA"
+    rb"(?:CAPABILITY|ID|NAMESPACE|LIST|LSUB|STATUS|FLAGS|SEARCH|ESEARCH|SORT|THREAD|ENABLED|VANISHED|QUOTA|QUOTAROOT|METADATA"
     rb"|[0-9]+ (?:EXISTS|RECENT|EXPUNGE|FETCH))(?=[ \r])"
 )
 _IMAP_TAG = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\+]+ ')
