@@ -242,7 +242,6 @@ class Maildir:
     def update_flags(self, uids: Iterable[int], action: FlagAction, flags: frozenset[str]) -> list[int]:
         """Gives the messages their new flags, durably. UIDs whose file was not where it should be. Raises OSError."""
         columns = self.contents.columns
-        modseq = self.contents.next_modseq()
         moves: dict[int, _Move | None] = {}  # by the number of the state before
         changes: list[tuple[int, _Move]] = []  # by place, ascending
         for place in columns.places(uids):
@@ -258,7 +257,8 @@ class Maildir:
             else:
                 restated = {place: move.number for place, move in changes}
         finally:
-            kept = self.commit({}, restated, (), modseq)
+            # taken when the files have their names: whom another process told less before has a smaller one
+            kept = self.commit({}, restated, (), self.contents.next_modseq())
         if not kept:
             raise _not_kept()
         return missed

@@ -85,7 +85,7 @@ class Bench:
     def hear(
         self, turns: Sequence[Sequence[bytes]], *, tls: bool, in_time: bool
     ) -> tuple[list[tuple[str, object]], int]:
-        """What was said, and how often TLS was begun. `turns` consist of pieces."""
+        """What was said, and how often TLS or compression was begun. `turns` consist of pieces."""
         began = time.process_time()
         self._root.mkdir()
         house = House(self._root, self._directory)
@@ -144,7 +144,7 @@ def test_mutated_dialogues(
             )
             first, *others = (bench.hear(way, tls=dialogue.tls, in_time=in_time) for way in ways)
             for other in others:
-                # What is dropped at STARTTLS depends on how much has come by then.
+                # What is dropped at STARTTLS and COMPRESS depends on how much has come by then.
                 assert other == first or first[1] or other[1]
     assert open_files() < files + 10
 

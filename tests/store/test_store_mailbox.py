@@ -26,6 +26,7 @@ from mailserver.store import (
     watch,
 )
 from mailserver.store.index import Index, Mailboxes
+from mailserver.store.syncing import Directory
 
 ALICE = Address("alice", "example.test")
 
@@ -314,6 +315,26 @@ def test_flags_that_another_process_gave_are_taken_at_once(tmp_path, inbox, post
     assert inbox.update_flags([1], "set", frozenset(), inbox.highest_modseq) == [], "it was modified since"
     other.sync()
     assert other.messages()[0].flags == {"\\Seen"}
+    other.close()
+
+
+def test_a_change_is_newer_than_what_another_process_told_before_it(tmp_path, inbox, post, hurry, monkeypatch):
+    """So that a client which comes from there is told of it here."""
+    post()
+    inbox.sync()
+    other = Store(tmp_path / "mail", hostname="other.example.test").account(ALICE).open("INBOX")
+    told = []
+    rename = Directory.rename
+
+    def meanwhile(self: Directory, old: str, new: str) -> None:
+        post()
+        other.sync()
+        told.append(other.highest_modseq)
+        rename(self, old, new)
+
+    monkeypatch.setattr(Directory, "rename", meanwhile)
+    [message] = inbox.update_flags([1], "add", frozenset({"\\Seen"}))
+    assert message.modseq > told[0]
     other.close()
 
 
