@@ -23,7 +23,7 @@ from twisted.internet.error import CannotListenError
 from twisted.python import usage
 
 from mailserver import demo
-from mailserver.accounts import Directory, Mailbox, Tokens, TokensUnavailable, load_secret
+from mailserver.accounts import Directory, FileSource, Mailbox, Tokens, TokensUnavailable, load_secret
 from mailserver.config.loader import ConfigurationError, load
 from mailserver.config.model import Configuration, Listener
 from mailserver.config.network import parse_endpoint
@@ -33,6 +33,7 @@ from mailserver.delivery.relay import Relay
 from mailserver.delivery.router import Router
 from mailserver.delivery.routes import Routes
 from mailserver.mail import UNLIMITED, Address, parse_mailbox
+from mailserver.mail.srs import SRS
 from mailserver.net.bells import Bells
 from mailserver.net.clock import ReactorClock, use_monotonic_time
 from mailserver.net.connection import Service, Session, stop_connections
@@ -199,7 +200,7 @@ class MailServer(MultiService):
         self._certificates = CertificateStore(configuration.tls) if configuration.tls else None
         oauth = configuration.auth.oauth
         self._directory = Directory(
-            configuration.accounts,
+            FileSource(configuration.accounts),
             tokens=Tokens(oauth) if oauth else None,
             separator=configuration.smtp.subaddress,
         )
@@ -247,12 +248,12 @@ class MailServer(MultiService):
         self._history = History(data / "queue" / "history", self._configuration.relay.history)
         self._queue = _open_queue(self._configuration, self._history)
         try:
-            self._authenticator.secret = load_secret(data / "secret")
+            self._authenticator.secret = secret = load_secret(data / "secret")
         except OSError as error:
             _refuse(f"{error.filename or data}: the data directory cannot be used: {error.strerror}")
         for workers in self._workers:
             workers.start()
-        self._wire(self._queue)
+        self._wire(self._queue, secret)
         super().startService()
         self._manager.start()
         if self._bells is not None:
@@ -275,13 +276,19 @@ class MailServer(MultiService):
     def stopService(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())
 
-    def _wire(self, queue: Queue) -> None:
+    def _wire(self, queue: Queue, secret: bytes) -> None:
         self._addresses = LocalAddresses()
         configuration, outbox = self._configuration, self._configuration.demo and self._configuration.demo.outbox
         deliver = self._delivery.grouped(self._store.deliver)
         routes = Routes.of(configuration.route, configuration.relay)
         router = Router(
-            self._directory, configuration.hostname, parse_mailbox(outbox) if outbox else None, routes=routes
+            self._directory,
+            configuration.hostname,
+            parse_mailbox(outbox) if outbox else None,
+            routes=routes,
+            srs=SRS(secret),
+            workers=self._delivery,
+            clock=self._clock,
         )
         relay = Relay(
             configuration.relay,
@@ -314,6 +321,7 @@ class MailServer(MultiService):
             router=router,
             intake=Intake(
                 hostname=configuration.hostname,
+                router=router,
                 deliver=deliver,
                 enqueue=self._manager.enqueue,
                 clock=self._clock,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from mailserver.accounts import Directory
+from mailserver.accounts import Directory, FileSource
 from mailserver.imap.commands import GRAMMARS
 from tests.fuzz.connections import House, Troubles
 from tests.fuzz.dialogues import (
@@ -52,7 +52,7 @@ LARGE = (
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Directory:
     path = tmp_path_factory.mktemp("accounts") / "accounts.toml"
     path.write_text(ACCOUNTS)
-    return Directory(path)
+    return Directory(FileSource(path))
 
 
 @pytest.fixture
