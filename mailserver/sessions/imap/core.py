@@ -112,8 +112,26 @@ class Selected:
             view.take(changes)
         else:
             view.compare(self.mailbox.listing())
-        if len(view) > before and not view.rev2:
-            view.add_recent(self.mailbox.peek_recent() if self.read_only else self.mailbox.claim_recent())
+        if self._awaits_recent:
+            view.add_recent(self.mailbox.recent.take())
+        elif len(view) > before and not view.rev2:
+            view.add_recent(self.mailbox.recent.peek())
+
+    def speak_rev2(self) -> None:
+        if self._awaits_recent:
+            self.mailbox.recent.leave()
+        self.view.speak_rev2()
+
+    def close(self) -> None:
+        """Blocking."""
+        if self._awaits_recent:
+            self.mailbox.recent.leave()
+        self.mailbox.close()
+
+    @property
+    def _awaits_recent(self) -> bool:
+        r"""It has joined those sessions of which one is told that a message is \Recent."""
+        return not (self.read_only or self.view.rev2)
 
 
 class Ongoing(Protocol):
@@ -242,7 +260,7 @@ class Core:
         """Lets the selected mailbox go, if there is one."""
         previous, self._selected = self._selected, None
         if previous is not None:
-            await self.workers.run(previous.mailbox.close)
+            await self.workers.run(previous.close)
 
     def _index(self, selected: Selected) -> None:
         """In the background, unless it goes on already."""
@@ -350,7 +368,7 @@ class Core:
         self.enabled.add("IMAP4REV2")
         self.engine.utf8 = True
         if self._selected is not None:
-            self._selected.view.speak_rev2()
+            self._selected.speak_rev2()
 
     def enable_utf8(self) -> None:
         """Mailbox names and quoted strings are in UTF-8 from now on (RFC 6855, RFC 9755)."""
