@@ -48,6 +48,7 @@ from mailserver.store.notify import notifier
 from mailserver.store.objectids import mailbox_id, object_ids
 from mailserver.store.preparing import Preparation
 from mailserver.store.quota import Space
+from mailserver.store.recent import Recent
 from mailserver.store.searchfile import SearchFile
 from mailserver.store.searchtext import Found, Rated, SearchText
 from mailserver.store.sorting import Sorting
@@ -87,6 +88,7 @@ class Mailbox:
         self.sorting = Sorting(maildir.key, maildir.contents, index.pieces, self._preparation.sort_keys)
         self._space = space
         self._adding = Adding(maildir, space)
+        self.recent = Recent(maildir, index.mailboxes)
         self._release = release
         self._changed = changed
         self._disk = threading.RLock()
@@ -94,7 +96,6 @@ class Mailbox:
         """False: the folder was deleted."""
         self.key_changes = 0
         """How many times this process gave it another access key."""
-        self._recent = threading.Lock()
         self._subscribers: dict[int, Callable[[], None]] = {}
         self._numbers = count()
         self._subscribing = threading.Lock()
@@ -194,23 +195,11 @@ class Mailbox:
         known = self._index.mailboxes.vanished(self._maildir.key, since)
         return set(known) if known is not None else None
 
-    def claim_recent(self) -> set[int]:
-        r"""The UIDs that no session was shown as \Recent; each goes to one caller only (RFC 3501 §2.3.2)."""
-        with self._recent:
-            recent = self._contents.above(self._maildir.told)
-            if recent:
-                self._maildir.told = max(recent)
-            return recent
-
-    def peek_recent(self) -> set[int]:
-        """As `claim_recent`, without claiming them."""
-        return self._contents.above(self._maildir.told)
-
     def status(self) -> Status:
         counted, size = self._contents.tally()
         return Status(
             messages=counted.total(),
-            recent=len(self.peek_recent()),
+            recent=len(self.recent.peek()),
             unseen=sum(count for flags, count in counted.items() if r"\Seen" not in flags),
             deleted=sum(count for flags, count in counted.items() if r"\Deleted" in flags),
             deleted_octets=self._contents.octets(r"\Deleted"),
@@ -241,6 +230,8 @@ class Mailbox:
         with self._work():
             self._maildir.learn()
             flags = self._maildir.accept(flags, giving=action != "remove")
+            if not self._maildir.would_change(left, action, flags):
+                self._maildir.refresh()  # another process may have made it necessary
             for _ in range(_TRIES):
                 if unchanged_since is not None:
                     left = self._contents.unchanged(left, unchanged_since)
@@ -463,6 +454,7 @@ class Mailbox:
             raise self._unavailable(error) from error
         finally:
             if self.highest_modseq != before:
+                self.recent.claim()
                 self.notify()
 
     def _unavailable(self, error: OSError) -> Unavailable:

@@ -46,7 +46,7 @@ FLUSHED = 512 * 1024
 
 @dataclass
 class WatchedChannel(FakeChannel):
-    """`starts`: how often TLS was begun."""
+    """`starts`: how often TLS or compression was begun."""
 
     starts: int = 0
 
@@ -57,6 +57,10 @@ class WatchedChannel(FakeChannel):
 
     def start_tls(self) -> None:
         super().start_tls()
+        self.starts += 1
+
+    def start_compression(self) -> None:
+        super().start_compression()
         self.starts += 1
 
 

@@ -260,6 +260,8 @@ IMAP = (
         b"UNSELECT",
         b"RENAME a/b a/c",
         b"NOTIFY NONE",
+        b"SELECT INBOX",
+        b'CANCELUPDATE "B01" "x"',
     ),
     _imap(
         _LOGIN,
@@ -275,6 +277,25 @@ IMAP = (
         b"ESEARCH IN (selected subtree-one (Work {5}\r\nINBOX) mailboxes x) RETURN (MIN COUNT) SUBJECT hello",
         b"UID REPLACE 1 INBOX {" + _SIZE + b"}\r\n" + MESSAGE,
         b"EXPUNGE",
+    ),
+    _imap(
+        _LOGIN,
+        b"ENABLE CONDSTORE QRESYNC X-NONE",
+        b"SELECT INBOX (QRESYNC (1 1 1:9 (1:2 1:2)))",
+        b"SEARCH RETURN (MIN MAX COUNT ALL SAVE) MODSEQ 1 OR OLDER 5 YOUNGER 5",
+        b"UID FETCH $ (FLAGS MODSEQ) (CHANGEDSINCE 1 VANISHED)",
+        b"SORT RETURN (PARTIAL 1:2) (REVERSE ARRIVAL DISPLAYFROM) {5}\r\nUTF-8 HEADER Subject {1+}\r\nt",
+        b"UID SORT (SUBJECT) US-ASCII ALL",
+        b"THREAD REFERENCES UTF-8 ALL",
+        b"UID THREAD ORDEREDSUBJECT UTF-8 TEXT x",
+        b"STORE 1:2 (UNCHANGEDSINCE 12) +FLAGS (\\Deleted)",
+        b"UID COPY 1:* INBOX",
+        b"MOVE 1 INBOX",
+        b"UID REPLACE 2 INBOX {" + _SIZE + b"}\r\n" + MESSAGE,
+        b"UID EXPUNGE 1:2,$",
+        b"EXAMINE {5}\r\nINBOX (CONDSTORE)",
+        b"UID SEARCH SAVEDSINCE 1-Jan-2020 SAVEDATESUPPORTED",
+        b"COMPRESS DEFLATE",
     ),
     Dialogue(
         (
@@ -320,6 +341,7 @@ IMAP_WORDS = (
     b'"', b'\\"', b"%", b"NIL", b"&", b"&AAA-", b"../", b"/", b"//", b".", b"..", b"~", b"#", b"INBOX", b"INBOX/x",
     b"Work", b"NOT ", b"OR ", b"UID ", b"BODY[", b"BODY[2.", b"HEADER.FIELDS (", b"ENVELOPE", b"DONE\r\n", b"=",
     b"*\r\n", b"a IDLE\r\n", b"b LOGOUT\r\n", b"c EXPUNGE\r\n", b" ", b"+", b"A" * 300, b"A" * 2000, b"1," * 2000,
+    b"$", b"RETURN (", b"MODSEQ ", b"QRESYNC (", b"VANISHED", b"~{3+}\r\na\0b", b"CHARSET ", b"ALL " * 1100,
 )  # fmt: skip
 
 # Messages

@@ -202,7 +202,7 @@ class Core:
                 previous.watch.close()
             if self.notices is not None:
                 self.notices.left(previous)
-            await self.workers.run(previous.mailbox.close)
+            await self.workers.run(previous.close)
 
     # waking
 
@@ -379,7 +379,7 @@ class Core:
         self.enabled.add("IMAP4REV2")
         self.engine.utf8 = True
         if self._selected is not None:
-            self._selected.view.speak_rev2()
+            self._selected.speak_rev2()
 
     def enable_utf8(self) -> None:
         """Mailbox names and quoted strings are in UTF-8 from now on (RFC 6855, RFC 9755)."""

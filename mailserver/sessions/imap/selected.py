@@ -84,5 +84,23 @@ class Selected:
             view.take(changes, new=new)
         else:
             view.compare(self.mailbox.listing(), new=new)
-        if len(view) > before and not view.rev2:
-            view.add_recent(self.mailbox.peek_recent() if self.read_only else self.mailbox.claim_recent())
+        if self._awaits_recent:
+            view.add_recent(self.mailbox.recent.take())
+        elif len(view) > before and not view.rev2:
+            view.add_recent(self.mailbox.recent.peek())
+
+    def speak_rev2(self) -> None:
+        if self._awaits_recent:
+            self.mailbox.recent.leave()
+        self.view.speak_rev2()
+
+    def close(self) -> None:
+        """Blocking."""
+        if self._awaits_recent:
+            self.mailbox.recent.leave()
+        self.mailbox.close()
+
+    @property
+    def _awaits_recent(self) -> bool:
+        r"""It has joined those sessions of which one is told that a message is \Recent."""
+        return not (self.read_only or self.view.rev2)

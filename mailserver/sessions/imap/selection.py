@@ -28,7 +28,7 @@ def opened(account: AccountStore, name: str, read_only: bool, *, rev2: bool) -> 
         if rev2:
             view.speak_rev2()
         else:
-            view.add_recent(mailbox.peek_recent() if read_only else mailbox.claim_recent())
+            view.add_recent(mailbox.recent.peek() if read_only else mailbox.recent.join())
     except BaseException:
         mailbox.close()
         raise

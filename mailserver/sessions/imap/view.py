@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain, compress
 
 from mailserver.imap import responses
@@ -213,9 +213,11 @@ class View:
         place = bisect_left(self._recent, uid)
         return place < len(self._recent) and self._recent[place] == uid
 
-    def add_recent(self, uids: Iterable[int]) -> None:
+    def add_recent(self, uids: Collection[int]) -> None:
         r"""UIDs that are \Recent in this session; they may be of messages that the view has not taken in yet."""
         assert not self.rev2
+        if not uids:
+            return
         self._recent = array("I", sorted({*self._recent, *uids}))
         self._recent_count = None
 

@@ -297,6 +297,8 @@ def test_enabling_while_a_mailbox_is_selected(server: Server) -> None:
     server.deliver(MESSAGE)
     assert client.lines("NOOP") == [b"4 EXISTS"]
     assert fetched(client.command("FETCH 1:* FLAGS"))[4] == {b"FLAGS": []}
+    another_process = Server(server.root)
+    assert b"1 RECENT" in another_process.login().lines("SELECT INBOX"), "here nobody waits for it any more"
 
 
 def test_enabled_is_spelled_as_it_is_offered(server: Server) -> None:
