@@ -200,7 +200,7 @@ class MailServer(MultiService):
         self._certificates = CertificateStore(configuration.tls) if configuration.tls else None
         oauth = configuration.auth.oauth
         self._directory = Directory(
-            FileSource(configuration.accounts),
+            FileSource(configuration.accounts, scram=configuration.auth.scram),
             tokens=Tokens(oauth) if oauth else None,
             separator=configuration.smtp.subaddress,
         )
