@@ -23,7 +23,7 @@ from twisted.internet.error import CannotListenError
 from twisted.python import usage
 
 from mailserver import demo
-from mailserver.accounts import Directory, FileSource, Mailbox, Tokens, TokensUnavailable, load_secret
+from mailserver.accounts import Directory, FileSource, Mailbox, Tokens, TokensUnavailable, load_secret, open_sources
 from mailserver.config.loader import ConfigurationError, load
 from mailserver.config.model import Configuration, Listener
 from mailserver.config.network import parse_endpoint
@@ -201,6 +201,7 @@ class MailServer(MultiService):
         oauth = configuration.auth.oauth
         self._directory = Directory(
             FileSource(configuration.accounts, scram=configuration.auth.scram),
+            others=open_sources(configuration.directory),
             tokens=Tokens(oauth) if oauth else None,
             separator=configuration.smtp.subaddress,
         )

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
+from mailserver.config.directory import DirectorySource
 from mailserver.config.fields import DAY, MIB, MINUTE, Count, Duration, FilePath, Section, Size, like
 from mailserver.config.network import (
     parse_domain_name,
@@ -254,6 +255,7 @@ class Configuration(Section):
     tls: TLS | None = Field(default=None, description="needed by listeners with starttls or implicit TLS")
     listener: tuple[Listener, ...] = Field(min_length=1, description="one for each port")
     proxies: Proxies = Proxies()
+    directory: tuple[DirectorySource, ...] = ()
     auth: Auth = Auth()
     relay: Relay = Relay()
     route: tuple[Route, ...] = ()
