@@ -63,6 +63,7 @@ DELIVERY_THREADS = 4
 MAILBOX_THREADS = 8  # for POP3 and IMAP: however much they read, delivery does not wait for them
 PASSWORD_THREADS = 2  # argon2id takes 64 MiB for each
 DNS_THREADS = 20
+LOOKUP_THREADS = 8  # of addresses in databases; an answer may take seconds to fail
 RELEASE_GRACE = 10.0  # seconds, at the stop, for what sessions do when they have ended
 
 
@@ -135,6 +136,7 @@ def _check_files(configuration: Configuration) -> None:
     """What each worker reads at its start: a fault is told at once and once. Raises CertificateError and others."""
     if configuration.tls:
         CertificateStore(configuration.tls)
+    open_sources(configuration.directory)
     if configuration.auth.oauth:
         Tokens(configuration.auth.oauth)
 
@@ -190,8 +192,9 @@ class MailServer(MultiService):
         self._mailboxes = ThreadWorkers(reactor, MAILBOX_THREADS, "mailboxes")
         self._appends = Appends(self._mailboxes)
         self._passwords = ThreadWorkers(reactor, PASSWORD_THREADS, "passwords")
+        self._lookups = ThreadWorkers(reactor, LOOKUP_THREADS, "lookups", abandon=True)
         self._dns = ThreadWorkers(reactor, DNS_THREADS, "dns", abandon=True)
-        self._workers = (self._mailboxes, self._passwords, self._dns, self._delivery)
+        self._workers = (self._mailboxes, self._passwords, self._dns, self._lookups, self._delivery)
         limits = configuration.limits
         shared = None if number is None else SharedCounts(_connections_of(configuration), number)
         failures = None if number is None else SharedFailures(_failures_of(configuration), number)
@@ -288,7 +291,7 @@ class MailServer(MultiService):
             parse_mailbox(outbox) if outbox else None,
             routes=routes,
             srs=SRS(secret),
-            workers=self._delivery,
+            workers=self._lookups,
             clock=self._clock,
         )
         relay = Relay(

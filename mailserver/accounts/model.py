@@ -21,10 +21,14 @@ class SourceDown(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """A domain whose mail is taken here. `catch_all` gets what is for unknown local parts."""
+    """A domain whose mail is taken here. `catch_all` gets what is for unknown local parts.
+
+    `caretaker`: what is for the postmaster and the abuse desk, where a source tells it so.
+    """
 
     name: str
     catch_all: Address | None = None
+    caretaker: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,18 +6,33 @@ One section for each source; which keys it may have, and which it must have, dep
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from mailserver.config.fields import FilePath, Section
+from mailserver.config.fields import Count, Duration, FilePath, Section
 from mailserver.config.network import parse_domain_name
+from mailserver.config.queries import ADDRESS, DOMAIN, RENEWAL, parse_query
 from mailserver.sasl import SchemeError, parse_hash
 
 REQUIRED, OPTIONAL = True, False
 
+_NAMES = {"default_domain": OPTIONAL, "default_scheme": OPTIONAL}
+_SERVED = dict.fromkeys(
+    ("domains", "password_file", "timeout", "connections", "cache", "cache_while_down", "cache_entries"), OPTIONAL
+)
 KEYS: Mapping[str, Mapping[str, bool]] = {
-    "passwd": {"file": REQUIRED, "default_domain": OPTIONAL, "default_scheme": OPTIONAL},
+    "passwd": {"file": REQUIRED, **_NAMES},
+    "sql": {
+        "file": OPTIONAL,
+        "database": OPTIONAL,
+        "account_query": REQUIRED,
+        **dict.fromkeys(("domain_query", "alias_query", "renew_query"), OPTIONAL),
+        **_NAMES,
+        **_SERVED,
+    },
 }
 """What says something with each kind of source."""
 
@@ -32,19 +47,69 @@ def parse_scheme(text: str) -> str:
     return text.upper()
 
 
+def parse_database(text: str) -> str:
+    """Where PostgreSQL is, as a URL without a password. Raises ValueError."""
+    try:
+        url = urlsplit(text)
+        password, _ = url.password, url.port
+    except ValueError:
+        raise ValueError('is not a URL; write it as "postgresql://user@host:5432/database"') from None
+    if url.scheme not in ("postgresql", "postgres"):
+        raise ValueError('is not the URL of a PostgreSQL; write it as "postgresql://user@host:5432/database"')
+    if password is not None or "password" in parse_qs(url.query):
+        raise ValueError("has a password in it; write that into a file and name it in password_file")
+    return text
+
+
 class DirectorySource(Section, validate_default=True):
     """Domains and accounts beside those of the accounts file, which is asked first. One section for each source."""
 
-    kind: Literal["passwd"] = Field(description="what is asked: a file as Dovecot's passwd-file")
+    kind: Literal["passwd", "sql"] = Field(
+        description="what is asked: a file as Dovecot's passwd-file; a database, SQLite or PostgreSQL"
+    )
     file: FilePath | None = Field(
-        default=None, description="passwd: the file, one line a user; read again when it changes"
+        default=None,
+        description="passwd: the file, one line a user, read again when it changes; sql: an SQLite database",
     )
     default_domain: Annotated[str, AfterValidator(parse_domain_name)] | None = Field(
-        default=None, description="passwd: the domain of users whose names have none; absent: they are passed over"
+        default=None, description="passwd, sql: the domain of users whose names have none; absent: that is a fault"
     )
     default_scheme: Annotated[str, AfterValidator(parse_scheme)] | None = Field(
-        default=None, description="passwd: the scheme of hashes that name none; absent: CRYPT, as in Dovecot"
+        default=None, description="passwd, sql: the scheme of hashes that name none; absent: CRYPT, as in Dovecot"
     )
+    database: Annotated[str, AfterValidator(parse_database)] | None = Field(
+        default=None, description="sql: where PostgreSQL is, without a password. Needs `mailserver[postgres]`"
+    )
+    password_file: FilePath | None = Field(
+        default=None, description="sql: file with the password for the database; absent: none is sent"
+    )
+    domains: tuple[Annotated[str, AfterValidator(parse_domain_name)], ...] | None = Field(
+        default=None, min_length=1, description="sql: domains whose accounts are there, known without asking"
+    )
+    domain_query: Annotated[str, AfterValidator(partial(parse_query, known=DOMAIN))] | None = Field(
+        default=None,
+        description="sql: gives a row if the domain `:domain` is ours; columns catch_all and postmaster count",
+    )
+    account_query: Annotated[str, AfterValidator(partial(parse_query, known=ADDRESS))] | None = Field(
+        default=None,
+        description="sql: gives a row if `:address` (or `:local`, `:domain`; in lower case) is an account's: a column "
+        "password, and address, quota, quota_messages, forward, keep_copy, disabled, send_as, messages_per_day and "
+        "recipients, as they are in accounts.toml",
+    )
+    alias_query: Annotated[str, AfterValidator(partial(parse_query, known=ADDRESS))] | None = Field(
+        default=None, description="sql: gives rows with a column member if `:address` leads to others"
+    )
+    renew_query: Annotated[str, AfterValidator(partial(parse_query, known=RENEWAL))] | None = Field(
+        default=None,
+        description="sql: changes the hash `:former` of `:address` to `:password`; absent: hashes stay as they are",
+    )
+    timeout: Duration | None = Field(default=None, description="sql: for one answer, and to connect; absent: 5 s")
+    connections: Count | None = Field(default=None, description="sql: at the same time, in each process; absent: 4")
+    cache: Duration | None = Field(default=None, description="sql: how long an answer holds; absent: 10 s")
+    cache_while_down: Duration | None = Field(
+        default=None, description="sql: how long it holds while the server is down; absent: 1 h"
+    )
+    cache_entries: Count | None = Field(default=None, description="sql: answers that are remembered; absent: 10000")
 
     @field_validator("*")
     @classmethod

@@ -207,6 +207,16 @@ def _certificate_faults(tls: TLS, valid_at: datetime | None) -> Iterator[Fault]:
 
 def _directory_faults(directory: Mapping[int, DirectorySource]) -> Iterator[Fault]:
     for i, source in directory.items():
+        if source.kind == "sql":
+            if (source.file is None) == (source.database is None):
+                what = "no database" if source.file is None else "two databases"
+                yield ("directory", i), f"names {what}; write file for SQLite, or database for PostgreSQL"
+            if source.password_file is not None and source.database is None:
+                yield ("directory", i, "password_file"), "says nothing without database; leave it out"
+            if source.domains is None and source.domain_query is None:
+                yield ("directory", i), "tells no domain; write domains, or domain_query"
+        if source.password_file and (fault := _file_fault(source.password_file)):
+            yield ("directory", i, "password_file"), fault
         if source.file and (fault := _file_fault(source.file)):
             yield ("directory", i, "file"), fault
 

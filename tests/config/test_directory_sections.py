@@ -25,9 +25,49 @@ def test_a_source_of_each_kind(tmp_path: Path) -> None:
     assert (passwd.kind, passwd.file, passwd.default_scheme) == ("passwd", tmp_path / "users", None)
 
 
+SQL = """
+[[directory]]
+kind = "sql"
+file = "users.db"
+domains = ["sql.example"]
+account_query = "SELECT password FROM users WHERE name = :address"
+"""
+PG = SQL.replace('file = "users.db"', 'database = "postgresql://mail@localhost/mail"')
+
+
+def test_sources_are_asked_in_their_order(tmp_path: Path) -> None:
+    for name in ("users", "users.db"):
+        (tmp_path / name).touch()
+    found = load(write_configuration(tmp_path, MINIMAL + SQL + PASSWD + PG)).directory
+    assert [each.kind for each in found] == ["sql", "passwd", "sql"]
+    assert found[0].file == tmp_path / "users.db" and found[2].database == "postgresql://mail@localhost/mail"
+
+
 @pytest.mark.parametrize(
     ("sections", "complaint"),
     [
+        (SQL.replace('file = "users.db"', ""), "directory[1]: names no database; write file for SQLite, or database"),
+        (
+            SQL.replace("users.db", "mailserver.toml") + 'database = "postgresql:///mail"',
+            "directory[1]: names two databases; write file for SQLite, or",
+        ),
+        (SQL, "directory[1].file: users.db does not exist"),
+        (PG.replace("domains", "#"), "directory[1]: tells no domain; write domains, or domain_query"),
+        (
+            PG.replace("account_query", "#"),
+            'directory[1].account_query: is missing; with kind = "sql" write gives a row',
+        ),
+        (PG.replace("postgresql:", "mysql:"), "is not the URL of a PostgreSQL; write it as"),
+        (PG.replace("localhost", "localhost:x"), "is not a URL; write it as"),
+        (PG.replace("mail@", "mail:secret@"), "has a password in it; write that into a file"),
+        (PG.replace("/mail", "/mail?password=secret"), "has a password in it; write that into a file"),
+        (PG + 'password_file = "secret"', "directory[1].password_file: secret does not exist"),
+        (PG.replace(":address", "'%u'"), "has %u; here parameters are :address, :local, :domain"),
+        (PG + 'timeout = "5"', 'directory[1].timeout: "5" is not a duration'),
+        (
+            PASSWD.replace('file = "users"', 'file = "mailserver.toml"\ncache = "1 s"'),
+            'says nothing with kind = "passwd", only with "sql"; leave it out',
+        ),
         ('[[directory]]\nkind = "nis"\n', 'directory[1].kind: "nis" is none of the known words; write'),
         ("[[directory]]\n", "directory[1].kind: is missing; add it: what is asked"),
         ('[[directory]]\nkind = "passwd"\n', 'directory[1].file: is missing; with kind = "passwd" write the file'),
