@@ -9,7 +9,7 @@ On failure ValueError, for what is no value of its name: then nothing is said of
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from mailserver.accounts.model import Account, Alias, Domain, Key, Sending
@@ -49,7 +49,7 @@ def account_of(row: Row, asked: Key, default_domain: str | None = None) -> Accou
     )
 
 
-def alias_of(rows: list[Row], asked: Key) -> Alias:
+def alias_of(rows: Sequence[Row], asked: Key) -> Alias:
     """One or more members in each row."""
     members = dict.fromkeys(_mailbox("member", text) for row in rows for text in _texts(row, "member"))
     if not members:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from mailserver.accounts.cached import Cached, FurtherSource
 from mailserver.accounts.databases import postgres, sqlite
+from mailserver.accounts.ldap import LDAPSource
+from mailserver.accounts.ldapclient import Server, check_library
 from mailserver.accounts.passwd import PasswdSource
 from mailserver.accounts.pool import Pool
 from mailserver.accounts.sql import SQLSource
@@ -33,6 +35,8 @@ def open_sources(sections: Sequence[DirectorySource]) -> tuple[FurtherSource, ..
 def open_source(section: DirectorySource) -> FurtherSource:
     if section.kind == "sql":
         return _cached(section, _sql(section))
+    if section.kind == "ldap":
+        return _cached(section, _ldap(section))
     assert section.file is not None
     return PasswdSource(section.file, default_domain=section.default_domain, default_scheme=section.default_scheme)
 
@@ -47,6 +51,21 @@ def _sql(section: DirectorySource) -> FurtherSource:
         name = f"postgresql://{url.rpartition('@')[2].removeprefix('postgresql://')}"
         connect = postgres(url, password=partial(_secret, section.password_file), timeout=timeout)
     return SQLSource(section, Pool(connect, size=section.connections or CONNECTIONS, timeout=timeout), name)
+
+
+def _ldap(section: DirectorySource) -> FurtherSource:
+    check_library()
+    timeout = section.timeout or TIMEOUT
+    url = section.server or ""
+    server = Server(
+        url=url,
+        starttls=section.starttls is not False and url.startswith("ldap:"),
+        ca_file=section.ca_file,
+        bind_dn=section.bind_dn,
+        password=partial(_secret, section.password_file),
+        timeout=timeout,
+    )
+    return LDAPSource(section, Pool(server.connect, size=section.connections or CONNECTIONS, timeout=timeout), url)
 
 
 def _cached(section: DirectorySource, source: FurtherSource) -> FurtherSource:

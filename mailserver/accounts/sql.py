@@ -60,7 +60,7 @@ class SQLSource:
         if self._settings.alias_query is None or not _may_be_asked(*key):
             return None
         rows = self._rows(self._settings.alias_query, _values(key), MOST_MEMBERS + 1)
-        return self._sensible("@".join(key), lambda: alias_of(list(rows), key)) if rows else None
+        return self._sensible("@".join(key), lambda: alias_of(rows, key)) if rows else None
 
     def caretaker(self, domain: str) -> Address | None:
         found = self.domain(domain) if domain else None
@@ -153,4 +153,4 @@ def _values(key: Key) -> dict[str, str]:
 
 def _may_be_asked(*texts: str) -> bool:
     """Nobody has NUL or half a character in a name, and databases choke on them."""
-    return all("\0" not in text and text.isprintable() for text in texts)
+    return all(text.isprintable() for text in texts)

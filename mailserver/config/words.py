@@ -87,7 +87,7 @@ def _text(details: ErrorDetails, model: type[Section]) -> str:
 
 def _shown(location: Location, value: object) -> str:
     """The value with a space behind it, cut when it is long; empty for what may be secret, for lists and sections."""
-    secret = "password" in str(location[-1]) or (location[-1] == "database" and "@" in str(value))
+    secret = "password" in str(location[-1]) or (location[-1] in ("database", "server") and "@" in str(value))
     if secret or not isinstance(value, str | int | float):
         return ""
     text = json.dumps(value, ensure_ascii=False)

@@ -32,7 +32,21 @@ file = "users.db"
 domains = ["sql.example"]
 account_query = "SELECT password FROM users WHERE name = :address"
 """
+LDAP = """
+[[directory]]
+kind = "ldap"
+server = "ldap://ldap.example.org"
+base = "dc=example"
+domains = ["ldap.example"]
+account_filter = "(mail=:address)"
+"""
 PG = SQL.replace('file = "users.db"', 'database = "postgresql://mail@localhost/mail"')
+
+
+def test_without_tls_a_server_is_asked_on_this_machine_only(tmp_path: Path) -> None:
+    for host in ("localhost", "127.0.0.1", "[::1]"):
+        section = LDAP.replace("ldap.example.org", host) + "starttls = false\n"
+        assert load(write_configuration(tmp_path, MINIMAL + section)).directory[0].starttls is False
 
 
 def test_sources_are_asked_in_their_order(tmp_path: Path) -> None:
@@ -66,8 +80,18 @@ def test_sources_are_asked_in_their_order(tmp_path: Path) -> None:
         (PG + 'timeout = "5"', 'directory[1].timeout: "5" is not a duration'),
         (
             PASSWD.replace('file = "users"', 'file = "mailserver.toml"\ncache = "1 s"'),
-            'says nothing with kind = "passwd", only with "sql"; leave it out',
+            'says nothing with kind = "passwd", only with "sql" or "ldap"; leave it out',
         ),
+        (LDAP.replace("ldap:", "http:"), "is not the URL of an LDAP server; write it as"),
+        (LDAP.replace("ldap://", "ldap://user:secret@"), "is not the URL of an LDAP server; write it as"),
+        (LDAP.replace("domains", "#"), "directory[1]: tells no domain; write domains, or domain_filter"),
+        (LDAP.replace("(mail=:address)", "(mail=%s)"), "has %s; here parameters are :address, :local, :domain"),
+        (LDAP.replace("base", "#"), 'directory[1].base: is missing; with kind = "ldap" write below which entry'),
+        (LDAP + 'bind_dn = "cn=x"', "directory[1].bind_dn: is given without password_file; give both or neither"),
+        (LDAP + "starttls = false", "directory[1].starttls: is false, and passwords would cross the network in clear"),
+        (LDAP.replace("ldap:", "ldaps:") + "starttls = true", "directory[1].starttls: says nothing with ldaps:"),
+        (LDAP + 'ca_file = "ca.pem"', "directory[1].ca_file: ca.pem does not exist"),
+        (LDAP + 'file = "x"', 'says nothing with kind = "ldap", only with "passwd" or "sql"; leave it out'),
         ('[[directory]]\nkind = "nis"\n', 'directory[1].kind: "nis" is none of the known words; write'),
         ("[[directory]]\n", "directory[1].kind: is missing; add it: what is asked"),
         ('[[directory]]\nkind = "passwd"\n', 'directory[1].file: is missing; with kind = "passwd" write the file'),
@@ -80,6 +104,7 @@ def test_sources_are_asked_in_their_order(tmp_path: Path) -> None:
 def test_what_a_section_may_not_say(tmp_path: Path, sections: str, complaint: str) -> None:
     (problem,) = problems(tmp_path, sections)
     assert complaint in problem
+    assert ":secret" not in problem and "=secret" not in problem
 
 
 def test_config_check_tells_the_faults_of_a_file_of_users(tmp_path: Path) -> None:
