@@ -11,6 +11,7 @@ On failure SourceDown, to each thread that asked.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -57,6 +58,7 @@ class Answers(Generic[K, V]):
         self._most = most
         self._monotonic = monotonic
         self._lock = threading.Lock()
+        self._expired = -math.inf  # what was answered up to then is not fresh
         self._known: OrderedDict[K, _Answer[V]] = OrderedDict()
         self._asking: dict[K, Future[V | None]] = {}
 
@@ -66,7 +68,7 @@ class Answers(Generic[K, V]):
             known = self._known.get(key)
             if known is not None:
                 self._known.move_to_end(key)
-                if self._monotonic() - known.at < self._fresh:
+                if known.at > max(self._expired, self._monotonic() - self._fresh):
                     return known.value
             asking = self._asking.get(key)
             mine = asking is None
@@ -80,6 +82,11 @@ class Answers(Generic[K, V]):
             if known is not None and known.value is not None and self._monotonic() - known.at < self._stale:
                 return known.value
             raise
+
+    def expire(self) -> None:
+        """Nothing is fresh any more."""
+        with self._lock:
+            self._expired = self._monotonic()
 
     def _ask_for(self, key: K, asking: Future[V | None]) -> None:
         at = self._monotonic()
@@ -133,6 +140,12 @@ class Cached:
 
     def verify(self, account: Account, password: str) -> bool:
         return self._source.verify(account, password)
+
+    def reload(self) -> None:
+        """What was remembered holds on while the source is down, and no longer."""
+        self._domains.expire()
+        self._found.expire()
+        self._source.reload()
 
     def refuse(self, key: Key, password: str) -> None:
         self._source.refuse(key, password)

@@ -61,6 +61,11 @@ class Directory:
         """A lookup may wait for a disk or another server."""
         return any(source.blocking for source in self._sources)
 
+    def reload(self) -> None:
+        """What changed in any source counts at once. Blocking."""
+        for source in self._sources:
+            source.reload()
+
     # Addresses
 
     def resolve(self, address: Address) -> Resolution:

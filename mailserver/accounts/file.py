@@ -115,6 +115,9 @@ class FileSource:
         """What is in force now."""
         return self._watched.current()
 
+    def reload(self) -> None:
+        self._watched.reload()
+
     def _read(self, former: Snapshot | None) -> Snapshot:
         accounts = load_accounts(self._path)
         if former is not None and former.domains and not accounts.domain:

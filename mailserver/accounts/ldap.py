@@ -83,6 +83,9 @@ class LDAPSource:
         self._entry(key)
         self._run(lambda connection: connection.is_password(f"cn=nobody,{self._settings.base}", password))
 
+    def reload(self) -> None:
+        """Nothing is remembered here."""
+
     def try_out(self) -> list[str]:
         """Binds, and makes each search for somebody who is not there."""
         for text in (self._settings.domain_filter, self._settings.account_filter, self._settings.alias_filter):

@@ -87,6 +87,9 @@ class Source(Protocol):
     def verify(self, account: Account, password: str) -> bool:
         """Is it the password of the account that `find` gave? Blocking. Its hash may be renewed when it is."""
 
+    def reload(self) -> None:
+        """What changed counts at once. Blocking."""
+
     def refuse(self, key: Key, password: str) -> None:
         """Nobody of this name logs in: takes as long as `verify` does with a wrong password. Blocking."""
 

@@ -89,6 +89,9 @@ class SQLSource:
         self._account(key)
         refuse_password(password, next(iter(self._seen), ""), default=self._scheme)
 
+    def reload(self) -> None:
+        """Nothing is remembered here."""
+
     def try_out(self) -> list[str]:
         """Each query is asked for somebody who is not there; what would change something is only explained."""
         settings = self._settings

@@ -51,6 +51,12 @@ class Watched(Generic[T]):
                 self._lock.release()
         return self._value
 
+    def reload(self) -> None:
+        """Reads the file now, whether it seems to have changed or not."""
+        with self._lock:
+            self._stamp = _stamp(self._path)
+            self._take_over()
+
     def _look(self) -> None:
         stamp = _stamp(self._path)
         if stamp is not None and stamp != self._stamp and abs(time.time() - stamp[0] / 1e9) < SETTLE_TIME:
@@ -59,6 +65,9 @@ class Watched(Generic[T]):
         if stamp == self._stamp:
             return
         self._stamp = stamp
+        self._take_over()
+
+    def _take_over(self) -> None:
         try:
             self._value = self._read(self._value)
         except ConfigurationError as error:

@@ -23,6 +23,7 @@ from mailserver.cli.common import (
 )
 from mailserver.config.model import Account
 from mailserver.config.units import format_size
+from mailserver.datadir import DataDirectory
 from mailserver.mail import Address
 from mailserver.store.folders import account_path
 
@@ -172,7 +173,7 @@ def _quota(account: Account) -> str:
 
 
 def _maildir(context: Context, address: Address) -> Path:
-    return context.configuration.data / "mail" / account_path(address)
+    return DataDirectory(context.configuration.data).mail / account_path(address)
 
 
 @click.group()

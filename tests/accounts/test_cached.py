@@ -57,6 +57,9 @@ class Slow:
     def refuse(self, key: Key, password: str) -> None:
         self._answer("refuse")
 
+    def reload(self) -> None:
+        self.asked.append("reload")
+
     def try_out(self) -> list[str]:
         return ["odd"]
 
@@ -129,6 +132,21 @@ def test_what_is_gone_is_not_told_from_before_it_went() -> None:
     moment.now += 60
     with pytest.raises(SourceDown):
         cached.find(THERE)
+
+
+def test_after_a_reload_the_source_is_asked_again() -> None:
+    cached, source, moment = make()
+    there = cached.find(THERE)
+    cached.domain("b.example")
+    cached.reload()
+    moment.now += 0.1
+    assert cached.find(THERE) == there
+    cached.domain("b.example")
+    assert source.asked == [THERE, "b.example", "reload", THERE, "b.example"]
+    cached.reload()
+    source.down = True
+    moment.now += 1
+    assert cached.find(THERE) == there
 
 
 def test_the_number_of_answers_is_bounded_and_those_used_last_stay() -> None:

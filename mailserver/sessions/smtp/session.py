@@ -132,6 +132,10 @@ class SMTPSession:
     def awaits_login(self) -> bool:
         return self.submission and self._account is None
 
+    @property
+    def amid_message(self) -> bool:
+        return self._transaction is not None and self._transaction.content is not None
+
     async def opened(self) -> None:
         """Whoever speaks before the greeting is no mail server (RFC 5321 §4.3.1: the client waits for it)."""
         pause = self._rooms.policy.greeting_pause
