@@ -82,6 +82,12 @@ class Directory:
             return self._caretaker(source, domain, local)
         return _resolution(found)
 
+    def source_of(self, address: Address) -> str | None:
+        """The name of the source that has its domain."""
+        _, domain = key_of(address)
+        source, _ = self._of_domain(domain)
+        return source.name if source is not None else None
+
     def _of_domain(self, name: str) -> tuple[Source, Domain] | tuple[None, None]:
         """The source that it belongs to."""
         for source in self._sources:

@@ -9,6 +9,7 @@ import click
 
 from mailserver import __version__
 from mailserver.cli.accounts import account, alias, domain
+from mailserver.cli.address import address
 from mailserver.cli.common import Context, Group
 from mailserver.cli.config import config
 from mailserver.cli.index import index
@@ -37,5 +38,5 @@ def main(ctx: click.Context, path: Path) -> None:
     ctx.obj = Context(path)
 
 
-for command in (account, alias, config, domain, index, queue, why):
+for command in (account, address, alias, config, domain, index, queue, why):
     main.add_command(command)
