@@ -81,7 +81,8 @@ class LDAPSource:
 
     def refuse(self, key: Key, password: str) -> None:
         self._entry(key)
-        self._run(lambda connection: connection.is_password(f"cn=nobody,{self._settings.base}", password))
+        nobody = ",".join(filter(None, ("cn=nobody", self._settings.base)))
+        self._run(lambda connection: connection.is_password(nobody, password))
 
     def reload(self) -> None:
         """Nothing is remembered here."""

@@ -26,7 +26,7 @@ from mailserver.config.queries import filled_filter
 log = logging.getLogger(__name__)
 
 SUCCESS, SIZE_LIMIT, NO_SUCH_OBJECT = 0, 4, 32
-WRONG_PASSWORD = (49, 48)  # invalidCredentials, inappropriateAuthentication
+WRONG_PASSWORD = (49, 48, NO_SUCH_OBJECT)  # invalidCredentials, inappropriateAuthentication
 NOT_THIS_ONE = (19, 53)  # constraintViolation, unwillingToPerform: locked, expired
 
 

@@ -116,3 +116,10 @@ def test_config_check_tells_the_faults_of_a_file_of_users(tmp_path: Path) -> Non
     warnings = result.stderr.splitlines()
     assert len(warnings) == 2 and all(line.startswith("mailserver: warning: ") for line in warnings)
     assert "users: line 1: the user has no domain" in warnings[0] and "the scheme OTP" in warnings[1]
+
+
+def test_accounts_that_are_kept_elsewhere_are_accounts(tmp_path: Path) -> None:
+    command = Command(tmp_path)
+    (tmp_path / "users").write_text("carol@users.example:{PLAIN}secret\n")
+    write_configuration(tmp_path, MINIMAL + PASSWD, "")
+    assert command.good("config", "check") == f"{command.path}: the configuration is good\n"
