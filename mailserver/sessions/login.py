@@ -51,12 +51,16 @@ class LoginRefused(Exception):
     """`temporary`: nothing is wrong with the credentials as far as is known; try later.
 
     `malformed`: what the client sent is not of the mechanism, so nothing was tried.
+    `authorization`: the credentials are good, and not to act as another user with.
     """
 
-    def __init__(self, text: str, *, temporary: bool = False, malformed: bool = False) -> None:
+    def __init__(
+        self, text: str, *, temporary: bool = False, malformed: bool = False, authorization: bool = False
+    ) -> None:
         super().__init__(text)
         self.temporary = temporary
         self.malformed = malformed
+        self.authorization = authorization
 
 
 class Passwords(Protocol):
@@ -146,8 +150,9 @@ class Authenticator:
 
     async def by_token(self, channel: Channel, claim: Token) -> Address | None:
         """Raises LoginRefused when it cannot be known now."""
-        await self._let_in(channel, claim.user, claim.token)
-        return await self._ask(channel, lambda: self.directory.by_token(claim.user, claim.token))
+        account = await self._ask(channel, lambda: self.directory.by_token(claim.user, claim.token))
+        await self._let_in(channel, claim.user or str(account or ""), claim.token)  # a token may name the user alone
+        return account
 
     async def _let_in(self, channel: Channel, username: str, password: str | None = None) -> None:
         """Raises LoginRefused for those who are banned; unknown sources wait while many guess at the account."""
@@ -166,8 +171,12 @@ class Authenticator:
 
     async def _account_name(self, channel: Channel, username: str) -> str:
         """Of the account that it leads to; else as it was written. Raises LoginRefused when it cannot be known now."""
-        account = await self._ask(channel, lambda: self.directory.account_of(username))
+        account = await self.account_of(channel, username)
         return _canonical(username) if account is None else _name(account)
+
+    async def account_of(self, channel: Channel, username: str) -> Address | None:
+        """As the directory's. Raises LoginRefused when it cannot be known now."""
+        return await self._ask(channel, lambda: self.directory.account_of(username))
 
     async def decide(
         self,
@@ -184,22 +193,23 @@ class Authenticator:
         `noted`: the attempt was counted when it began. `password`: what was sent to prove it, if it was sent.
         """
         name = _canonical(username)
+        allowed = account
         if authorize_as and account is not None:
-            other = await self._ask(channel, lambda: self.directory.account_of(authorize_as))
-            account = account if other == account else None
-        if account is None:
+            other = await self.account_of(channel, authorize_as)
+            allowed = account if other == account else None
+        if allowed is None:
             if not noted:
                 self.failures.note(channel.peer, self.clock.monotonic(), name)
             log.warning("session=%s peer=%s login refused user=%r", channel.id, channel.peer, username[:100])
             if self.guard is not None:
                 await self.guard.failed(channel.peer, await self._account_name(channel, username), password)
             await self.clock.sleep(self.failures.delay(channel.peer, self.clock.monotonic(), name))
-            raise LoginRefused("authentication failed")
+            raise LoginRefused("authentication failed", authorization=account is not None)
         self.failures.forget(channel.peer, self.clock.monotonic(), name)
         if self.guard is not None:
-            await self.guard.succeeded(channel.peer, _name(account))
-        log.info("session=%s peer=%s login user=%s", channel.id, channel.peer, account)
-        return account
+            await self.guard.succeeded(channel.peer, _name(allowed))
+        log.info("session=%s peer=%s login user=%s", channel.id, channel.peer, allowed)
+        return allowed
 
     async def _ask(self, channel: Channel, question: Callable[[], R]) -> R:
         try:
@@ -229,6 +239,7 @@ class Exchange:
         self._channel = channel
         self._machine = machine
         self._claim = Lookup("", "")
+        self._token: str | None = None
         self._account: Address | None = None  # whom it will be when the claim is proven
 
     async def step(self, response: bytes | None) -> bytes | Address:
@@ -242,7 +253,7 @@ class Exchange:
             self._account, keys = await self._authenticator.keys(self._channel, outcome.user)
             outcome = self._machine.supply(keys)
         elif isinstance(outcome, Token) and isinstance(self._machine, OAuth):
-            self._claim = Lookup(outcome.user, "")
+            self._claim, self._token = Lookup(outcome.user, ""), outcome.token
             account = await self._authenticator.by_token(self._channel, outcome)
             if account is not None:
                 return await self._decide(account)
@@ -263,4 +274,6 @@ class Exchange:
     async def _decide(self, account: Address | None) -> Address:
         noted = isinstance(self._machine, Scram)
         claim = self._claim
-        return await self._authenticator.decide(self._channel, claim.user, claim.authorize_as, account, noted=noted)
+        return await self._authenticator.decide(
+            self._channel, claim.user, claim.authorize_as, account, noted=noted, password=self._token
+        )

@@ -264,6 +264,37 @@ def test_many_sources_that_guess_at_one_account_make_unknown_ones_wait(tmp_path:
     assert asked.clock.monotonic() - before == 10, "from elsewhere he waits, and gets in"
 
 
+class Tokens(Directory):
+    offers_tokens = True
+
+    def by_token(self, username: str, token: str) -> Address | None:  # type: ignore[override]
+        return ALICE if token == "good" and username in ("", str(ALICE)) else None
+
+
+def by_token(asked: Authenticator, token: str, user: str = "") -> str:
+    exchange = asked.begin(FakeChannel(tls=TLS, peer="192.0.2.1"), "OAUTHBEARER")
+    assert exchange is not None
+    name = f"a={user}," if user else ","
+    try:
+        outcome = run(exchange.step(f"n,{name}\1auth=Bearer {token}\1\1".encode()))
+        return str(run(exchange.step(b"\1")) if isinstance(outcome, bytes) else outcome)
+    except LoginRefused as refused:
+        return str(refused)
+
+
+def test_a_program_whose_token_has_expired_bans_nobody_and_who_was_here_gets_in_by_token(tmp_path: Path) -> None:
+    asked = guarded(tmp_path)
+    asked.directory = Tokens()
+    for _ in range(50):
+        assert by_token(asked, "expired", str(ALICE)) == "authentication failed"
+    assert by_token(asked, "good") == str(ALICE)
+    for n in range(4):
+        outcome(asked, "x", user=f"u{n}@example.test")
+    assert outcome(asked, "x", user="bob@example.test") == BANNED
+    assert by_token(asked, "good") == by_token(asked, "good", str(ALICE)) == str(ALICE), "named by the token alone"
+    assert by_token(asked, "bad").startswith("too many failed logins")
+
+
 def test_the_users_of_an_exempt_source_are_slowed_each_for_himself() -> None:
     failures = Failures(exempt=("192.0.2.1",))
     for _ in range(5):

@@ -85,7 +85,7 @@ class SubmissionSession(SMTPSession):
 
     async def _ask(self, question: Callable[[], R]) -> R:
         """Of the directory. Raises SourceDown."""
-        return await self._rooms.workers.run(question) if self._rooms.senders.blocking else question()
+        return await self._rooms.router.lookups.run(question) if self._rooms.senders.blocking else question()
 
     # How much it may send
 
