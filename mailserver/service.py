@@ -39,6 +39,7 @@ from mailserver.net.bells import Bells
 from mailserver.net.clock import ReactorClock, use_monotonic_time
 from mailserver.net.connection import Service, Session, stop_connections
 from mailserver.net.connector import ReactorConnector
+from mailserver.net.handshake import ALPN
 from mailserver.net.listeners import check_endpoint, listen
 from mailserver.net.logs import bridge
 from mailserver.net.own import LocalAddresses
@@ -418,6 +419,8 @@ class MailServer(MultiService):
             login_timeout=self._configuration.limits.login_timeout,
             certificates=self._certificates,
             implicit_tls=listener.tls == "implicit",
+            alpn=ALPN[listener.protocol],
+            asks_certificate=listener.protocol in ("submission", "pop3", "imap"),
             proxies=self._proxies if listener.proxy else None,
         )
 

@@ -7,7 +7,14 @@ from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from cryptography.x509 import DNSName, ExtensionNotFound, SubjectAlternativeName, load_pem_x509_certificates
+from cryptography.x509 import (
+    BasicConstraints,
+    Certificate,
+    DNSName,
+    ExtensionNotFound,
+    SubjectAlternativeName,
+    load_pem_x509_certificates,
+)
 
 
 def pair_fault(certificate: Path, private_key: Path) -> tuple[str, str] | None:
@@ -28,6 +35,26 @@ def pair_fault(certificate: Path, private_key: Path) -> tuple[str, str] | None:
             f"{private_key} does not belong to the first certificate of {certificate}; name its own key",
         )
     return None
+
+
+def read_authorities(file: Path) -> list[Certificate]:
+    """The certificates of a file of authorities. Raises OSError; ValueError with what is wrong with the file."""
+    try:
+        authorities = load_pem_x509_certificates(file.read_bytes())
+    except ValueError:
+        raise ValueError(f"{file} has no PEM certificate; name the file with the authorities' certificates") from None
+    for authority in authorities:
+        if not _is_authority(authority):
+            who = authority.subject.rfc4514_string()
+            raise ValueError(f"{file}: {who!r} is no authority; name the certificate of who issued it")
+    return authorities
+
+
+def _is_authority(certificate: Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(BasicConstraints).value.ca
+    except (ExtensionNotFound, ValueError):
+        return False
 
 
 def expiry_fault(certificate: Path, now: datetime) -> str | None:

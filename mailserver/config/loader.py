@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from mailserver.config.accounts import account_faults
-from mailserver.config.certificates import expiry_fault, pair_fault
+from mailserver.config.certificates import expiry_fault, pair_fault, read_authorities
 from mailserver.config.fields import Section
 from mailserver.config.model import TLS, Accounts, Configuration, Listener, OAuth, Relay
 from mailserver.config.network import parse_endpoint
@@ -200,6 +200,14 @@ def _certificate_faults(tls: TLS, valid_at: datetime | None) -> Iterator[Fault]:
             yield (*location, wrong[0]), wrong[1]
         elif valid_at and (fault := expiry_fault(certificate, valid_at)):
             yield (*location, "certificate"), fault
+    if tls.client_ca is not None:
+        if fault := _file_fault(tls.client_ca):
+            yield ("tls", "client_ca"), fault
+            return
+        try:
+            read_authorities(tls.client_ca)
+        except ValueError as error:
+            yield ("tls", "client_ca"), str(error)
 
 
 def _relay_faults(relay: Relay) -> Iterator[Fault]:

@@ -228,6 +228,23 @@ def test_certificate_files_without_what_they_should_hold(tmp_path: Path) -> None
     ]
 
 
+def test_authorities_of_clients(tmp_path: Path) -> None:
+    write_certificate(tmp_path)
+    main = MINIMAL + TLS + 'client_ca = "clients.pem"\n'
+    assert problems(tmp_path, main) == [
+        "mailserver.toml: tls.client_ca: clients.pem does not exist; name a readable file"
+    ]
+    (tmp_path / "clients.pem").write_text("none")
+    assert problems(tmp_path, main) == [
+        "mailserver.toml: tls.client_ca: clients.pem has no PEM certificate; "
+        "name the file with the authorities' certificates"
+    ]
+    (tmp_path / "clients.pem").write_bytes((tmp_path / "cert.pem").read_bytes())
+    (problem,) = problems(tmp_path, main)
+    assert problem.startswith("mailserver.toml: tls.client_ca: clients.pem: ")
+    assert problem.endswith("is no authority; name the certificate of who issued it")
+
+
 def test_a_key_of_another_certificate(tmp_path: Path) -> None:
     (tmp_path / "sni").mkdir()
     write_certificate(tmp_path)

@@ -13,11 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from cryptography.hazmat.primitives.hashes import SHA256
 from OpenSSL import SSL
-from twisted.internet import endpoints
-from twisted.internet.protocol import Factory, Protocol
 
 from mailserver.config.model import TLS, ServerName
 from mailserver.net import tls
@@ -25,16 +22,7 @@ from mailserver.net.connector import ReactorConnector
 from mailserver.net.tls import CertificateError, CertificateStore, channel_binding, client_tls
 from mailserver.ports import ConnectFailure
 from tests.support.reactor import in_reactor
-
-CA = trustme.CA()
-
-
-def write_certificate(directory: Path, *names: str) -> tuple[Path, Path]:
-    issued = CA.issue_cert(*names)
-    certificate, key = directory / f"{names[0]}.crt", directory / f"{names[0]}.key"
-    certificate.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
-    key.write_bytes(issued.private_key_pem.bytes())
-    return certificate, key
+from tests.support.tls import greeting, handshake, serving, trusting, write_certificate
 
 
 @pytest.fixture
@@ -48,40 +36,9 @@ def settings(tmp_path: Path) -> TLS:
 
 
 @pytest.fixture
-def serve(settings: TLS) -> Iterator[Callable[[], tuple[CertificateStore, int]]]:
-    ports: list[Any] = []
-
-    def start() -> tuple[CertificateStore, int]:
-        store = CertificateStore(settings)
-
-        class Greeter(Protocol):
-            def connectionMade(self) -> None:
-                self.transport.startTLS(store)  # type: ignore[union-attr]
-                self.transport.write(b"hello\n")  # type: ignore[union-attr]
-
-        async def listen(reactor: Any) -> Any:
-            return await endpoints.TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(
-                Factory.forProtocol(Greeter)
-            )
-
-        ports.append(in_reactor(listen))
-        return store, ports[-1].getHost().port
-
-    yield start
-
-    async def stop(_: Any) -> None:
-        for port in ports:
-            await port.stopListening()
-
-    in_reactor(stop)
-
-
-def handshake(port: int, name: str, **versions: Any) -> ssl.SSLSocket:
-    context = ssl.create_default_context()
-    CA.configure_trust(context)
-    for key, value in versions.items():
-        setattr(context, key, value)
-    return context.wrap_socket(socket.create_connection(("127.0.0.1", port), 5), server_hostname=name)
+def port(settings: TLS) -> Iterator[int]:
+    with serving(CertificateStore(settings)) as port:
+        yield port
 
 
 @pytest.mark.parametrize(
@@ -95,36 +52,29 @@ def handshake(port: int, name: str, **versions: Any) -> ssl.SSLSocket:
         "ANY.example.COM",
     ],
 )
-def test_the_certificate_is_chosen_by_name(name: str, serve: Callable[[], tuple[CertificateStore, int]]) -> None:
-    _, port = serve()
-    with handshake(port, name) as connection:
-        assert connection.recv(10) == b"hello\n"
+def test_the_certificate_is_chosen_by_name(name: str, port: int) -> None:
+    assert greeting(port, name) == "hello stranger"
 
 
 @pytest.mark.parametrize("name", ["other.example", "example.com", "too.deep.example.com"])
-def test_an_unknown_name_is_shown_the_default(name: str, serve: Callable[[], tuple[CertificateStore, int]]) -> None:
-    _, port = serve()
+def test_an_unknown_name_is_shown_the_default(name: str, port: int) -> None:
     with pytest.raises(ssl.SSLCertVerificationError, match=re.escape(name)) as caught:
         handshake(port, name)
     assert "Hostname mismatch" in str(caught.value)
 
 
-def test_old_versions_are_refused(serve: Callable[[], tuple[CertificateStore, int]]) -> None:
-    _, port = serve()
+def test_old_versions_are_refused(port: int) -> None:
     with pytest.warns(DeprecationWarning), pytest.raises((ssl.SSLError, ConnectionError)):
-        handshake(
-            port, "mail.example.org", minimum_version=ssl.TLSVersion.TLSv1, maximum_version=ssl.TLSVersion.TLSv1_1
-        )
+        handshake(port, context=trusting(minimum_version=ssl.TLSVersion.TLSv1, maximum_version=ssl.TLSVersion.TLSv1_1))
 
 
 def test_a_changed_file_is_taken_up_and_a_broken_one_is_not(
-    settings: TLS, serve: Callable[[], tuple[CertificateStore, int]], monkeypatch: pytest.MonkeyPatch
+    settings: TLS, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tls, "LOOK_EVERY", 0.0)
-    _, port = serve()
 
     def serial() -> str:
-        with handshake(port, "mail.example.org") as connection:
+        with handshake(port) as connection:
             certificate = connection.getpeercert()
             assert certificate is not None
             return str(certificate["serialNumber"])
@@ -279,7 +229,7 @@ class _Pair:
     """Both ends of a TLS connection in memory, after the handshake."""
 
     def __init__(self, settings: TLS, version: int) -> None:
-        self.server = SSL.Connection(CertificateStore(settings)._options.getContext(), None)
+        self.server = SSL.Connection(CertificateStore(settings).context(), None)
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(version)
         context.set_max_proto_version(version)
