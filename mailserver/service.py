@@ -149,6 +149,10 @@ def _check_files(configuration: Configuration) -> None:
 def _prepare(configuration: Configuration, count: int, guard: Callable[[], None]) -> None:
     """The data directory, before several processes use it."""
     guard()
+    try:
+        _check_files(configuration)  # again, as the user that the workers are
+    except (CertificateError, TokensUnavailable) as error:
+        _refuse(f"{error}; the workers, as user {os.geteuid()}, must read it")
     data = _prepared(configuration)
     _open_queue(data, NO_HISTORY).close()
     try:
@@ -280,6 +284,8 @@ class MailServer(MultiService):
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the usual 1024 is below what connections need
         self._guard()
+        if self._certificates is not None:
+            self._certificates.warn_of_unreadable()
         data = _prepared(self._configuration)
         self._history = History(data.history, self._configuration.relay.history)
         self._queue = _open_queue(data, self._history)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mailserver.config.certificates import is_named
+from mailserver.config.certificates import is_named, read_chain
 from mailserver.config.model import Accounts, Configuration
 
 
@@ -18,5 +18,5 @@ def advice(configuration: Configuration, accounts: Accounts) -> Iterator[str]:
         shown = [(configuration.hostname, tls.certificate)]
         shown += [(name, entry.certificate) for entry in tls.sni for name in entry.names]
         for name, certificate in shown:
-            if not is_named(certificate, name):
+            if not is_named(read_chain(certificate)[0], name):
                 yield f'{certificate}: the certificate does not name "{name}", so clients will not trust it'

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from mailserver.config.accounts import account_faults
-from mailserver.config.certificates import expiry_fault, pair_fault, read_authorities
+from mailserver.config.certificates import CertificateFault, expiry_fault, read_authorities, read_pair
 from mailserver.config.fields import Section
 from mailserver.config.model import TLS, Accounts, Configuration, Listener, OAuth, Relay
 from mailserver.config.network import parse_endpoint
@@ -196,9 +196,12 @@ def _certificate_faults(tls: TLS, valid_at: datetime | None) -> Iterator[Fault]:
         yield from unreadable
         if unreadable:
             continue
-        if wrong := pair_fault(certificate, private_key):
-            yield (*location, wrong[0]), wrong[1]
-        elif valid_at and (fault := expiry_fault(certificate, valid_at)):
+        try:
+            pair = read_pair(certificate, private_key)
+        except CertificateFault as error:
+            yield (*location, error.key), str(error)
+            continue
+        if valid_at and (fault := expiry_fault(certificate, pair.chain[0], valid_at)):
             yield (*location, "certificate"), fault
     if tls.client_ca is not None:
         if fault := _file_fault(tls.client_ca):
@@ -206,8 +209,8 @@ def _certificate_faults(tls: TLS, valid_at: datetime | None) -> Iterator[Fault]:
             return
         try:
             read_authorities(tls.client_ca)
-        except ValueError as error:
-            yield ("tls", "client_ca"), str(error)
+        except CertificateFault as error:
+            yield ("tls", error.key), str(error)
 
 
 def _relay_faults(relay: Relay) -> Iterator[Fault]:

@@ -20,6 +20,7 @@ from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
+from mailserver.config.certificates import Pair
 from mailserver.mail import AddressError, parse_mailbox
 from mailserver.ports import ClientCertificate
 
@@ -140,10 +141,8 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def make_context(
-    chain: Sequence[Certificate], private_key: Any, authorities: Sequence[Certificate] = ()
-) -> SSL.Context:
-    """For one certificate; its tickets are its own. Raises SSL.Error when the key does not belong to it."""
+def make_context(pair: Pair, authorities: Sequence[Certificate] = ()) -> SSL.Context:
+    """For one certificate; its tickets are its own. Raises SSL.Error for one that OpenSSL finds too weak."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE)
@@ -154,11 +153,10 @@ def make_context(
     context.set_session_id(b"mailserver")
     context.set_timeout(TICKET_LIFE)
     context.set_alpn_select_callback(_choose_protocol)
-    context.use_certificate(chain[0])
-    for certificate in chain[1:]:
+    context.use_certificate(pair.chain[0])
+    for certificate in pair.chain[1:]:
         context.add_extra_chain_cert(certificate)
-    context.use_privatekey(private_key)
-    context.check_privatekey()
+    context.use_privatekey(pair.private_key)
     if authorities:
         store = context.get_cert_store()
         assert store is not None

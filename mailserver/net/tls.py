@@ -11,22 +11,21 @@ On failure CertificateError at the start, with the file's name and the remedy.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from cryptography.x509 import Certificate, load_pem_x509_certificates
+from cryptography.x509 import Certificate
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import CertificateOptions, TLSVersion, optionsForClientTLS
 from zope.interface import implementer
 
-from mailserver.config.certificates import read_authorities
+from mailserver.config.certificates import CertificateFault, Pair, read_authorities, read_pair
 from mailserver.config.model import TLS
 from mailserver.net.handshake import make_context
 from mailserver.ports import TLSState
@@ -54,7 +53,21 @@ class _Source:
     def read(self) -> None:
         """Raises CertificateError; what was read before stays."""
         self._stamp = self._look()  # before reading: what is written meanwhile is seen at the next look
-        self._load()
+        try:
+            self._load()
+        except OSError as error:
+            raise CertificateError(f"{error.filename}: cannot be read: {error.strerror}") from error
+        except CertificateFault as error:
+            raise CertificateError(str(error)) from error
+
+    def unreadable(self) -> Iterator[Path]:
+        for file in self._files:
+            try:
+                os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC))
+            except PermissionError:
+                yield file
+            except OSError:
+                pass  # it is being replaced, and told when it stays away
 
     def changed(self) -> bool:
         return self._look() != self._stamp
@@ -74,30 +87,27 @@ def _stamp(file: Path) -> tuple[int, int, int] | None:
     return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
 
-class _Pair(_Source):
+class _PairOfFiles(_Source):
     """A certificate with its chain, and its key."""
 
-    chain: Sequence[Certificate]
-    key: Any
+    content: Pair
 
     def __init__(self, certificate: Path, private_key: Path) -> None:
         super().__init__(certificate, private_key)
-        self._certificate, self._private_key = certificate, private_key
+        self.certificate, self._private_key = certificate, private_key
 
     def _load(self) -> None:
+        pair = read_pair(self.certificate, self._private_key)
         try:
-            chain = load_pem_x509_certificates(self._certificate.read_bytes())
-        except (OSError, ValueError) as error:
-            raise CertificateError(f"{self._certificate}: no PEM certificate can be read: {error}") from error
-        try:
-            key = load_pem_private_key(self._private_key.read_bytes(), None)
-        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise CertificateError(f"{self._private_key}: no PEM private key can be read: {error}") from error
-        try:
-            make_context(chain, key)
-        except (SSL.Error, TypeError, ValueError) as error:
-            raise CertificateError(f"{self._private_key}: the key does not belong to {self._certificate}") from error
-        self.chain, self.key = chain, key
+            make_context(pair)
+        except SSL.Error as error:
+            text = f"{self.certificate} cannot be used: {_reason(error)}; ask for one with a stronger key or signature"
+            raise CertificateError(text) from error
+        self.content = pair
+
+
+def _reason(error: SSL.Error) -> str:
+    return ", ".join(str(each[-1]) for each in error.args[0]) if error.args and error.args[0] else str(error)
 
 
 class _Authorities(_Source):
@@ -106,12 +116,7 @@ class _Authorities(_Source):
     certificates: Sequence[Certificate] = ()
 
     def _load(self) -> None:
-        try:
-            self.certificates = [each for file in self._files for each in read_authorities(file)]
-        except OSError as error:
-            raise CertificateError(f"{self._files[0]}: cannot be read: {error.strerror}") from error
-        except ValueError as error:
-            raise CertificateError(str(error)) from error
+        self.certificates = [each for file in self._files for each in read_authorities(file)]
 
 
 class CertificateStore:
@@ -119,8 +124,8 @@ class CertificateStore:
 
     def __init__(self, tls: TLS, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._default = _Pair(tls.certificate, tls.private_key)
-        pairs = [_Pair(entry.certificate, entry.private_key) for entry in tls.sni]
+        self._default = _PairOfFiles(tls.certificate, tls.private_key)
+        pairs = [_PairOfFiles(entry.certificate, entry.private_key) for entry in tls.sni]
         self._by_name = {
             name.lower().encode("idna"): pair
             for entry, pair in zip(tls.sni, pairs, strict=True)
@@ -155,6 +160,16 @@ class CertificateStore:
         if self._read(self._sources):
             log.info("certificates were read again")
 
+    def warn_of_unreadable(self) -> None:
+        """When privileges were dropped: what the server's user cannot read was read before, and will not be again."""
+        for file in (file for source in self._sources for file in source.unreadable()):
+            log.warning(
+                "%s: cannot be read by user %d, as which this serves: when it is renewed that is not taken over before "
+                "the next start; let the user's group read it: chgrp, and chmod 640",
+                file,
+                os.geteuid(),
+            )
+
     def _read(self, sources: Sequence[_Source]) -> bool:
         """Each by itself: what is wrong with one keeps no other one from being renewed. False: there is nothing new."""
         good = False
@@ -172,7 +187,7 @@ class CertificateStore:
         """New contexts: connections that are open keep theirs. Each has a new key for tickets (RFC 9325 §3.4)."""
         self._made = self._monotonic()
         authorities = self._authorities.certificates
-        made = {pair: make_context(pair.chain, pair.key, authorities) for pair in {*self._by_name.values()}}
+        made = {pair: make_context(pair.content, authorities) for pair in {*self._by_name.values()}}
         by_name = {name: made[pair] for name, pair in self._by_name.items()}
 
         def choose(connection: SSL.Connection) -> None:
@@ -181,7 +196,7 @@ class CertificateStore:
             if found is not None:
                 connection.set_context(found)
 
-        self._context = make_context(self._default.chain, self._default.key, authorities)
+        self._context = make_context(self._default.content, authorities)
         self._context.set_tlsext_servername_callback(choose)
 
 

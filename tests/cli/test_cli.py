@@ -43,6 +43,7 @@ def test_config_check_warns_of_what_is_no_fault(command: Command) -> None:
 
 def test_config_check_refuses_an_expired_certificate(command: Command) -> None:
     issued = trustme.CA().issue_cert("mail.example.org", not_after=datetime(2020, 1, 1, tzinfo=UTC))
+    (command.directory / "all.pem").touch(mode=0o600)
     issued.private_key_and_cert_chain_pem.write_to_path(str(command.directory / "all.pem"))
     tls = '[tls]\ncertificate = "all.pem"\nprivate_key = "all.pem"\n'
     write_configuration(command.directory, MINIMAL + tls)

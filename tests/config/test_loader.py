@@ -26,6 +26,7 @@ def problems(directory: Path, main: str = MINIMAL, accounts: str | None = ACCOUN
 
 def write_certificate(directory: Path, *names: str, expires: datetime | None = None) -> None:
     certificate = trustme.CA().issue_cert(*names or ["mail.example.org"], not_after=expires)
+    (directory / "key.pem").touch(mode=0o600)
     certificate.private_key_pem.write_to_path(str(directory / "key.pem"))
     (directory / "cert.pem").write_bytes(b"".join(pem.bytes() for pem in certificate.cert_chain_pems))
 
@@ -226,6 +227,31 @@ def test_certificate_files_without_what_they_should_hold(tmp_path: Path) -> None
         "mailserver.toml: tls.private_key: key.pem has no PEM private key; "
         "name the file with the key of the certificate"
     ]
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        (0o644, "other users can read (mode 0644)"),
+        (0o604, "other users can read (mode 0604)"),
+        (0o602, "other users can replace (mode 0602)"),
+        (0o660, "its group can replace (mode 0660)"),
+    ],
+)
+def test_a_private_key_that_others_can_reach_is_refused(mode: int, expected: str, tmp_path: Path) -> None:
+    write_certificate(tmp_path)
+    (tmp_path / "key.pem").chmod(mode)
+    assert problems(tmp_path, MINIMAL + TLS) == [
+        f"mailserver.toml: tls.private_key: key.pem is a private key that {expected}; "
+        "chmod 640 key.pem, or 600 where no group needs it"
+    ]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o440])
+def test_a_private_key_that_its_owner_and_perhaps_a_group_can_read_is_good(mode: int, tmp_path: Path) -> None:
+    write_certificate(tmp_path)
+    (tmp_path / "key.pem").chmod(mode)
+    load(write_configuration(tmp_path, MINIMAL + TLS))
 
 
 def test_authorities_of_clients(tmp_path: Path) -> None:

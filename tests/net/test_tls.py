@@ -95,8 +95,25 @@ def test_files_that_do_not_fit_stop_the_start(settings: TLS, tmp_path: Path) -> 
     _, foreign_key = write_certificate(other, "mail.example.org")
     with pytest.raises(CertificateError, match="does not belong"):
         CertificateStore(settings.model_copy(update={"private_key": foreign_key}))
-    with pytest.raises(CertificateError, match="no PEM certificate"):
+    with pytest.raises(CertificateError, match=r"missing\.pem: cannot be read: No such file"):
         CertificateStore(settings.model_copy(update={"certificate": tmp_path / "missing.pem"}))
+
+
+def test_a_key_that_others_can_read_stops_the_start_and_is_not_taken_up_later(
+    settings: TLS, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = CertificateStore(settings)
+    before = store.context()
+    write_certificate(settings.certificate.parent, "mail.example.org")
+    settings.private_key.chmod(0o644)
+    store.reload()
+    assert "the old certificate stays in use" in caplog.text
+    assert "is a private key that other users can read (mode 0644); chmod 640" in caplog.text
+    with serving(store) as port:
+        assert greeting(port) == "hello stranger"
+    assert store.context() is not before  # others were read again
+    with pytest.raises(CertificateError, match=r"other users can read \(mode 0644\)"):
+        CertificateStore(settings)
 
 
 class Remote:
