@@ -75,3 +75,24 @@ def test_other_servers_are_not_asked_for_one(server: RunningServer, tmp_path: Pa
 @pytest.mark.parametrize("service", LISTENERS)
 def test_who_has_none_is_served_all_the_same(service: str, server: RunningServer) -> None:
     converse(server, service, server.tls_context()).close()
+
+
+@pytest.mark.parametrize("service", LISTENERS)
+def test_each_port_knows_the_name_of_its_protocol(service: str, server: RunningServer) -> None:
+    name = {"imap": "imap", "pop3": "pop3", "smtp": "smtp", "submission": "smtp"}[LISTENERS[service][0]]
+    context = server.tls_context()
+    context.set_alpn_protocols(["http/1.1", name])
+    connection = converse(server, service, context)
+    assert connection.selected_alpn_protocol() == name
+    connection.close()
+
+
+@pytest.mark.parametrize("service", LISTENERS)
+def test_who_wants_to_speak_something_else_is_refused_on_each_port(service: str, server: RunningServer) -> None:
+    other = "imap" if LISTENERS[service][0] != "imap" else "pop3"
+    context = server.tls_context()
+    context.set_alpn_protocols(["http/1.1", "h2", other])
+    with pytest.raises(ssl.SSLError, match="no application protocol"):
+        converse(server, service, context)
+    wait_until(lambda: "no application protocol" in server.log())
+    assert "Traceback" not in server.log()
