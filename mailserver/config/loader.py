@@ -203,6 +203,10 @@ def _certificate_faults(tls: TLS, valid_at: datetime | None) -> Iterator[Fault]:
             continue
         if valid_at and (fault := expiry_fault(certificate, pair.chain[0], valid_at)):
             yield (*location, "certificate"), fault
+    for (i, one), (j, other) in combinations(enumerate(tls.sni), 2):
+        for name in sorted({*map(str.lower, one.names)} & {*map(str.lower, other.names)}):
+            text = f'"{name}" stands in {key_path(("tls", "sni", i))} too; each name has one certificate'
+            yield ("tls", "sni", j, "names"), text
     if tls.client_ca is not None:
         if fault := _file_fault(tls.client_ca):
             yield ("tls", "client_ca"), fault

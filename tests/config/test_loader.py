@@ -229,6 +229,15 @@ def test_certificate_files_without_what_they_should_hold(tmp_path: Path) -> None
     ]
 
 
+def test_a_name_has_one_certificate(tmp_path: Path) -> None:
+    write_certificate(tmp_path)
+    files = 'certificate = "cert.pem"\nprivate_key = "key.pem"\n'
+    sni = f'[[tls.sni]]\nnames = ["a.example", "*.b.example"]\n{files}[[tls.sni]]\nnames = ["*.B.example"]\n{files}'
+    assert problems(tmp_path, MINIMAL + TLS + sni) == [
+        'mailserver.toml: tls.sni[2].names: "*.b.example" stands in tls.sni[1] too; each name has one certificate'
+    ]
+
+
 @pytest.mark.parametrize(
     ("mode", "expected"),
     [

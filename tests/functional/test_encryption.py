@@ -5,13 +5,17 @@ from __future__ import annotations
 import imaplib
 import poplib
 import smtplib
+import socket
 import ssl
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trustme
 
+from mailserver.net.tls import LOOK_EVERY
 from tests.support.server import ALICE, LISTENERS, RunningServer
 from tests.support.sink import wait_until
 from tests.support.tls import write_certificate
@@ -96,3 +100,79 @@ def test_who_wants_to_speak_something_else_is_refused_on_each_port(service: str,
         converse(server, service, context)
     wait_until(lambda: "no application protocol" in server.log())
     assert "Traceback" not in server.log()
+
+
+# Renewal
+
+
+class Visitors:
+    """Clients that shake hands one after the other, on several threads, until they are told to stop."""
+
+    def __init__(self, server: RunningServer, threads: int) -> None:
+        self._server = server
+        self._stop = threading.Event()
+        self.seen: list[bytes] = []
+        self.failures: list[str] = []
+        self._threads = [threading.Thread(target=self._visit) for _ in range(threads)]
+
+    def __enter__(self) -> Visitors:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    def wait_for(self, number: int) -> None:
+        wait_until(lambda: len(self.seen) >= number, 20, "visitors")
+
+    def _visit(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.seen.append(shown_by(self._server))
+            except (OSError, AssertionError) as error:
+                self.failures.append(repr(error))
+
+
+def shown_by(server: RunningServer) -> bytes:
+    """The certificate, in a conversation that begins well."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection(("127.0.0.1", server.ports.imaps), 20) as plain, context.wrap_socket(plain) as tls:
+        assert tls.recv(4) == b"* OK"
+        return tls.getpeercert(binary_form=True) or b""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_certificates_are_replaced_under_load(workers: int, tmp_path: Path) -> None:
+    """Twenty times, the key before the certificate, as tools do it; each process sees the last one within seconds."""
+    limits = {"connections_per_address": 500}
+    with RunningServer(tmp_path, workers=workers, sections={"limits": limits}) as server:
+        stays = server.imap()
+        stays_encrypted = imaplib.IMAP4_SSL("localhost", server.ports.imaps, ssl_context=server.tls_context())
+        written = {shown_by(server)}
+        with Visitors(server, 4) as visitors:
+            for number in range(20):
+                staged = tmp_path / str(number)
+                staged.mkdir()
+                certificate, key = write_certificate(staged, "localhost")
+                last = ssl.PEM_cert_to_DER_cert(certificate.read_text())
+                written.add(last)
+                key.replace(tmp_path / "key.pem")
+                time.sleep(0.1)
+                certificate.replace(tmp_path / "certificate.pem")
+                time.sleep(0.2)
+                visitors.wait_for((number + 1) * 15)
+            time.sleep(LOOK_EVERY + 0.5)
+            done = len(visitors.seen)
+            visitors.wait_for(done + 8 * workers + 4)
+            assert set(visitors.seen[done + 4 :]) == {last}
+        assert visitors.failures == []
+        assert set(visitors.seen) <= written
+        assert len(set(visitors.seen)) >= 4, "some of those in between were seen"
+        assert stays.noop()[0] == stays_encrypted.noop()[0] == "OK"
+        stays.logout()
+        stays_encrypted.logout()
+        assert "Traceback" not in server.log()

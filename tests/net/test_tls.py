@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import socket
 import ssl
@@ -19,6 +18,7 @@ from OpenSSL import SSL
 from mailserver.config.model import TLS, ServerName
 from mailserver.net import tls
 from mailserver.net.connector import ReactorConnector
+from mailserver.net.handshake import TICKET_LIFE
 from mailserver.net.tls import CertificateError, CertificateStore, channel_binding, client_tls
 from mailserver.ports import ConnectFailure
 from tests.support.reactor import in_reactor
@@ -68,25 +68,97 @@ def test_old_versions_are_refused(port: int) -> None:
         handshake(port, context=trusting(minimum_version=ssl.TLSVersion.TLSv1, maximum_version=ssl.TLSVersion.TLSv1_1))
 
 
-def test_a_changed_file_is_taken_up_and_a_broken_one_is_not(
-    settings: TLS, port: int, monkeypatch: pytest.MonkeyPatch
+def test_a_changed_file_is_taken_up_and_a_broken_one_is_not(settings: TLS) -> None:
+    with serving(CertificateStore(settings, Ticking())) as port:
+        first = serial(port)
+        settings.certificate.write_bytes(b"half a file")
+        assert serial(port) == first
+        write_certificate(settings.certificate.parent, "mail.example.org")
+        second = serial(port)
+        assert second != first
+        assert serial(port) == second
+
+
+def test_an_exact_name_goes_before_a_wildcard(settings: TLS, tmp_path: Path) -> None:
+    certificate, key = write_certificate(tmp_path, "mail.example.com", organization_name="exact")
+    exact = ServerName(names=("mail.example.com",), certificate=certificate, private_key=key)
+    with serving(CertificateStore(settings.model_copy(update={"sni": (*settings.sni, exact)}))) as port:
+        for name, wanted in (("mail.example.com", True), ("other.example.com", False)):
+            with handshake(port, name) as connection:
+                shown = connection.getpeercert() or {}
+                assert ("exact" in str(shown.get("subject"))) is wanted
+
+
+class Ticking:
+    """A clock on which each look is a second after the last one."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        self.now += tls.LOOK_EVERY
+        return self.now
+
+
+def serial(port: int, name: str = "mail.example.org") -> str:
+    with handshake(port, name) as connection:
+        return str((connection.getpeercert() or {})["serialNumber"])
+
+
+@pytest.mark.parametrize("first", ["private_key", "certificate"])
+def test_files_may_be_replaced_one_after_the_other(
+    first: str, settings: TLS, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(tls, "LOOK_EVERY", 0.0)
+    (tmp_path / "new").mkdir()
+    certificate, key = write_certificate(tmp_path / "new", "mail.example.org")
+    replacements = [(certificate, settings.certificate), (key, settings.private_key)]
+    if first == "private_key":
+        replacements.reverse()
+    with serving(CertificateStore(settings, Ticking())) as port:
+        before = serial(port)
+        replacements[0][0].rename(replacements[0][1])
+        assert [serial(port), serial(port)] == [before, before]
+        assert caplog.text.count("the old certificate stays in use") == 1, "told once, not at each look"
+        replacements[1][0].rename(replacements[1][1])
+        after = serial(port)
+        assert after != before
+        assert serial(port) == after
 
-    def serial() -> str:
-        with handshake(port) as connection:
-            certificate = connection.getpeercert()
-            assert certificate is not None
-            return str(certificate["serialNumber"])
 
-    first = serial()
-    settings.certificate.write_bytes(b"half a file")
-    assert serial() == first
-    write_certificate(settings.certificate.parent, "mail.example.org")
-    os.utime(settings.certificate)
-    second = serial()
-    assert second != first
-    assert serial() == second
+def test_a_missing_file_leaves_the_old_certificate(settings: TLS, tmp_path: Path) -> None:
+    with serving(CertificateStore(settings, Ticking())) as port:
+        before = serial(port)
+        settings.certificate.unlink()
+        settings.private_key.unlink()
+        assert serial(port) == before
+        write_certificate(tmp_path, "mail.example.org")
+        assert serial(port) != before
+
+
+def test_a_broken_pair_holds_up_no_other(settings: TLS, tmp_path: Path) -> None:
+    with serving(CertificateStore(settings, Ticking())) as port:
+        org, net = serial(port), serial(port, "mail.example.net")
+        settings.private_key.write_text("broken")
+        write_certificate(tmp_path, "mail.example.net")
+        assert serial(port) == org
+        assert serial(port, "mail.example.net") != net
+
+
+def test_files_behind_symbolic_links_are_followed(settings: TLS, tmp_path: Path) -> None:
+    """As certbot has them: only where the links lead changes."""
+    links = {}
+    for number in (1, 2):
+        (tmp_path / str(number)).mkdir()
+        write_certificate(tmp_path / str(number), "mail.example.org")
+    for name, path in (("certificate", "mail.example.org.crt"), ("private_key", "mail.example.org.key")):
+        links[name] = tmp_path / name
+        links[name].symlink_to(tmp_path / "1" / path)
+    with serving(CertificateStore(settings.model_copy(update=links), Ticking())) as port:
+        before = serial(port)
+        for link in links.values():
+            target = tmp_path / "2" / link.readlink().name
+            link.unlink()
+            link.symlink_to(target)
+        assert serial(port) != before
 
 
 def test_files_that_do_not_fit_stop_the_start(settings: TLS, tmp_path: Path) -> None:
@@ -114,6 +186,82 @@ def test_a_key_that_others_can_read_stops_the_start_and_is_not_taken_up_later(
     assert store.context() is not before  # others were read again
     with pytest.raises(CertificateError, match=r"other users can read \(mode 0644\)"):
         CertificateStore(settings)
+
+
+# Tickets
+
+
+class Hours:
+    """A clock that tests set."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def resumed(port: int, context: ssl.SSLContext, session: ssl.SSLSession | None) -> tuple[bool, ssl.SSLSession]:
+    with handshake(port, context=context, session=session) as connection:
+        connection.recv(100)  # tickets of TLS 1.3 come behind the handshake
+        assert connection.session is not None
+        return bool(connection.session_reused), connection.session
+
+
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_session_is_resumed(version: ssl.TLSVersion, port: int) -> None:
+    context = trusting(maximum_version=version)
+    reused, session = resumed(port, context, None)
+    assert not reused and session.has_ticket
+    assert session.ticket_lifetime_hint == TICKET_LIFE
+    reused, session = resumed(port, context, session)
+    assert reused
+    assert resumed(port, context, session)[0]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_keys_of_tickets_are_replaced_each_day(version: ssl.TLSVersion, settings: TLS) -> None:
+    context, hours = trusting(maximum_version=version), Hours()
+    with serving(CertificateStore(settings, hours)) as port:
+        _, session = resumed(port, context, None)
+        hours.now = tls.TICKET_KEY_LIFE - 1
+        reused, session = resumed(port, context, session)
+        assert reused
+        hours.now += 2
+        reused, session = resumed(port, context, session)
+        assert not reused, "a full handshake, and no failure"
+        assert resumed(port, context, session)[0]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_ticket_of_another_process_costs_a_full_handshake(version: ssl.TLSVersion, settings: TLS) -> None:
+    context = trusting(maximum_version=version)
+    with serving(CertificateStore(settings)) as one, serving(CertificateStore(settings)) as other:
+        _, session = resumed(one, context, None)
+        assert not resumed(other, context, session)[0]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_session_is_not_resumed_under_another_certificate(version: ssl.TLSVersion, settings: TLS) -> None:
+    """A new certificate is shown at once, to those who come back as well."""
+    context, store = trusting(maximum_version=version), CertificateStore(settings)
+    with serving(store) as port:
+        _, session = resumed(port, context, None)
+        store.reload()
+        assert not resumed(port, context, session)[0]
+
+
+def test_the_server_holds_no_sessions(settings: TLS) -> None:
+    """Whoever comes often would fill its memory; a client without tickets shakes hands in full."""
+    context = trusting(maximum_version=ssl.TLSVersion.TLSv1_2)
+    context.options |= ssl.OP_NO_TICKET
+    store = CertificateStore(settings)
+    assert store.context().get_session_cache_mode() == SSL.SESS_CACHE_OFF
+    with serving(store) as port:
+        _, session = resumed(port, context, None)
+        assert not resumed(port, context, session)[0]
 
 
 class Remote:
