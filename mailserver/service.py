@@ -39,6 +39,7 @@ from mailserver.net.bells import Bells
 from mailserver.net.clock import ReactorClock, use_monotonic_time
 from mailserver.net.connection import Service, Session, stop_connections
 from mailserver.net.connector import ReactorConnector
+from mailserver.net.expiry import ExpiryWatch
 from mailserver.net.handshake import ALPN
 from mailserver.net.listeners import check_endpoint, listen
 from mailserver.net.logs import bridge
@@ -236,6 +237,7 @@ class MailServer(MultiService):
         self._connections = ConnectionLimits(limits.connections, limits.connections_per_address, shared)
         self._bells = None if number is None else Bells(reactor, self._data.bells)
         self._certificates = CertificateStore(configuration.tls) if configuration.tls else None
+        self._expiry = ExpiryWatch(self._certificates, self._clock, tells=not number) if self._certificates else None
         oauth = configuration.auth.oauth
         self._accounts = FileSource(configuration.accounts)
         self._directory = Directory(
@@ -300,6 +302,8 @@ class MailServer(MultiService):
         self._manager.start()
         if self._bells is not None:
             self._bells.hang_up(self._manager.wake)
+        if self._expiry is not None:
+            self._expiry.start()
         on_hangup(self._reactor, self.reload)
         log.info("ready, as %s", self._configuration.hostname)
 
@@ -316,6 +320,8 @@ class MailServer(MultiService):
         await self._delivery.run(self._accounts.reload)
 
     async def _stop(self) -> None:
+        if self._expiry is not None:
+            self._expiry.stop()
         await MultiService.stopService(self)
         await stop_connections(self._services, self._clock)
         deadline = self._clock.monotonic() + RELEASE_GRACE

@@ -11,7 +11,7 @@ import shlex
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from cryptography.x509 import (
     load_pem_x509_certificates,
 )
 
+WARNED_BEFORE = timedelta(days=21)
 LOOSE = stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
 
 
@@ -105,9 +106,28 @@ def _is_authority(certificate: Certificate) -> bool:
         return False
 
 
-def expiry_fault(file: Path, leaf: Certificate, now: datetime) -> str | None:
-    end = leaf.not_valid_after_utc
-    return f"{file} expired on {end:%Y-%m-%d}; renew it" if end < now else None
+def validity_fault(file: Path, leaf: Certificate, now: datetime) -> str | None:
+    """Why clients refuse the certificate at this time."""
+    begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+    if end < now:
+        return f"{file} expired on {end:%Y-%m-%d}; renew it"
+    if begin > now:
+        return (
+            f"{file} is not valid before {begin:%Y-%m-%d %H:%M} UTC; look at the clock, or use the old one until then"
+        )
+    return None
+
+
+def expiry_warning(file: Path, leaf: Certificate, now: datetime) -> str | None:
+    """For a certificate that is valid, but that something should have renewed by now.
+
+    That is 21 days before its end; of one that lives shortly, when a third of its time is left.
+    """
+    begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+    left = end - now
+    if left > min(WARNED_BEFORE, (end - begin) / 3):
+        return None
+    return f"{file} expires on {end:%Y-%m-%d %H:%M} UTC, in {left.days} d {left.seconds // 3600} h; renew it"
 
 
 def names_of(leaf: Certificate) -> Sequence[str]:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from mailserver.config.accounts import account_faults
-from mailserver.config.certificates import CertificateFault, expiry_fault, read_authorities, read_pair
+from mailserver.config.certificates import CertificateFault, read_authorities, read_pair, validity_fault
 from mailserver.config.fields import Section
 from mailserver.config.model import TLS, Accounts, Configuration, Listener, OAuth, Relay
 from mailserver.config.network import parse_endpoint
@@ -63,7 +63,7 @@ class _Findings:
 def load(path: Path, *, check_endpoint: EndpointCheck | None = None, valid_at: datetime | None = None) -> Configuration:
     """The server's configuration; its accounts and all files that it names are checked as well.
 
-    With `valid_at` an expired certificate is a fault; the server starts with one rather than be silent.
+    With `valid_at` a certificate that is not valid then is a fault; the server starts with one rather than be silent.
     Raises ConfigurationError.
     """
     raw = _parse(_text(path), path)
@@ -201,7 +201,7 @@ def _certificate_faults(tls: TLS, valid_at: datetime | None) -> Iterator[Fault]:
         except CertificateFault as error:
             yield (*location, error.key), str(error)
             continue
-        if valid_at and (fault := expiry_fault(certificate, pair.chain[0], valid_at)):
+        if valid_at and (fault := validity_fault(certificate, pair.chain[0], valid_at)):
             yield (*location, "certificate"), fault
     for (i, one), (j, other) in combinations(enumerate(tls.sni), 2):
         for name in sorted({*map(str.lower, one.names)} & {*map(str.lower, other.names)}):

@@ -133,7 +133,8 @@ class CertificateStore:
         }
         self.asks_clients = tls.client_ca is not None
         self._authorities = _Authorities(*([tls.client_ca] if tls.client_ca is not None else []))
-        self._sources = [self._default, *pairs, self._authorities]
+        self._pairs = [self._default, *pairs]
+        self._sources = [*self._pairs, self._authorities]
         for source in self._sources:
             source.read()
         self._looked = monotonic()
@@ -159,6 +160,10 @@ class CertificateStore:
         """Reads all files now. What cannot serve is logged."""
         if self._read(self._sources):
             log.info("certificates were read again")
+
+    def leaves(self) -> Iterator[tuple[Path, Certificate]]:
+        """Each certificate that is in use, with its file."""
+        yield from {pair.certificate: pair.content.chain[0] for pair in self._pairs}.items()
 
     def warn_of_unreadable(self) -> None:
         """When privileges were dropped: what the server's user cannot read was read before, and will not be again."""

@@ -377,7 +377,7 @@ def test_a_certificate_that_does_not_name_the_server_is_worth_a_warning(
 ) -> None:
     write_certificate(tmp_path, *names)
     configuration = load(write_configuration(tmp_path, MINIMAL + TLS))
-    warnings = list(advice(configuration, load_accounts(configuration.accounts)))
+    warnings = list(advice(configuration, load_accounts(configuration.accounts), datetime.now(UTC)))
     text = 'the certificate does not name "mail.example.org", so clients will not trust it'
     assert warnings == ([] if own else [f"{tmp_path}/cert.pem: {text}"])
 
@@ -388,7 +388,7 @@ def test_names_of_further_certificates_are_looked_at_as_well(tmp_path: Path) -> 
     sni = f'[[tls.sni]]\nnames = ["*.example.net", "A.example.net", "b.example"]\n{files}'
     configuration = load(write_configuration(tmp_path, MINIMAL + TLS + sni))
     assert configuration.tls and configuration.tls.sni[0].names == ("*.example.net", "a.example.net", "b.example")
-    (warning,) = advice(configuration, load_accounts(configuration.accounts))
+    (warning,) = advice(configuration, load_accounts(configuration.accounts), datetime.now(UTC))
     assert '"b.example"' in warning
 
 
@@ -406,7 +406,7 @@ def test_what_is_no_server_name(tmp_path: Path, name: str) -> None:
 )
 def test_a_file_without_domains_or_accounts_is_worth_a_warning(tmp_path: Path, accounts: str, lacks: list[str]) -> None:
     configuration = load(write_configuration(tmp_path, accounts=accounts))
-    warnings = list(advice(configuration, load_accounts(configuration.accounts)))
+    warnings = list(advice(configuration, load_accounts(configuration.accounts), datetime.now(UTC)))
     assert [lack in warning for lack, warning in zip(lacks, warnings, strict=True)] == [True] * len(lacks)
 
 

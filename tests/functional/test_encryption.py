@@ -10,6 +10,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -176,3 +177,16 @@ def test_certificates_are_replaced_under_load(workers: int, tmp_path: Path) -> N
         stays.logout()
         stays_encrypted.logout()
         assert "Traceback" not in server.log()
+
+
+def test_a_certificate_that_expires_soon_is_told_once(tmp_path: Path) -> None:
+    server = RunningServer(tmp_path, workers=2)
+    now = datetime.now(UTC)
+    how = {"not_before": now - timedelta(days=80), "not_after": now + timedelta(days=10)}
+    certificate, key = write_certificate(tmp_path, "localhost", **how)
+    certificate.replace(tmp_path / "certificate.pem")
+    key.replace(tmp_path / "key.pem")
+    with server:
+        wait_until(lambda: server.log().count("ready, as") == 2, 20, "two workers")
+        assert server.log().count("certificate.pem expires on ") == 1
+        assert "in 9 d 23 h; renew it" in server.log()
