@@ -204,7 +204,7 @@ def _certificate_faults(tls: TLS, valid_at: datetime | None) -> Iterator[Fault]:
         if valid_at and (fault := validity_fault(certificate, pair.chain[0], valid_at)):
             yield (*location, "certificate"), fault
     for (i, one), (j, other) in combinations(enumerate(tls.sni), 2):
-        for name in sorted({*map(str.lower, one.names)} & {*map(str.lower, other.names)}):
+        for name in sorted({*one.names} & {*other.names}):
             text = f'"{name}" stands in {key_path(("tls", "sni", i))} too; each name has one certificate'
             yield ("tls", "sni", j, "names"), text
     if tls.client_ca is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import imaplib
+import json
 import poplib
 import smtplib
 import socket
@@ -12,13 +13,16 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
+from click.testing import CliRunner
 
+from mailserver.cli import main
 from mailserver.net.tls import LOOK_EVERY
 from tests.support.server import ALICE, LISTENERS, RunningServer
-from tests.support.sink import wait_until
+from tests.support.sink import free_ports, wait_until
 from tests.support.tls import write_certificate
 
 CLIENTS = trustme.CA(organization_name="Clients")
@@ -190,3 +194,41 @@ def test_a_certificate_that_expires_soon_is_told_once(tmp_path: Path) -> None:
         wait_until(lambda: server.log().count("ready, as") == 2, 20, "two workers")
         assert server.log().count("certificate.pem expires on ") == 1
         assert "in 9 d 23 h; renew it" in server.log()
+
+
+# What the command sees
+
+
+def tls_show(server: RunningServer) -> tuple[int, list[dict[str, Any]]]:
+    result = CliRunner().invoke(main, ["--config", str(server.config), "tls", "show", "--live", "--json"])
+    return result.exit_code, json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_command_tells_whether_a_renewal_was_taken_over(workers: int, tmp_path: Path) -> None:
+    for name in ("*.example.net", "localhost"):
+        write_certificate(tmp_path, name)
+    (proxied,) = free_ports(1)
+    sni = {"names": ["*.example.net"], "certificate": "*.example.net.crt", "private_key": "*.example.net.key"}
+    further = [
+        {"protocol": "lmtp", "endpoint": f"unix:{tmp_path / 'lmtp'}"},
+        {"protocol": "imap", "endpoint": f"tcp:{proxied}:interface=127.0.0.1", "proxy": True, "tls": "implicit"},
+    ]
+    sections = {"tls": {"sni": [sni]}, "listener": further, "proxies": {"networks": ["127.0.0.1"]}}
+    with RunningServer(tmp_path, sections=sections, workers=workers) as server:
+        _, (default, other) = tls_show(server)
+        for each in (default, other):
+            assert len(each["live"]) == len(LISTENERS) + 2
+            assert {live["told"] for live in each["live"]} == {"shows it"}
+        assert other["problems"] == []
+        (tmp_path / "*.example.net.crt").write_bytes((tmp_path / "localhost.crt").read_bytes())  # not with its key
+        status, (default, other) = tls_show(server)
+        assert status == 1
+        assert {live["told"] for live in default["live"]} == {"shows it"}
+        assert all(live["told"].startswith("shows another one, valid until ") for live in other["live"])
+        assert len(other["problems"]) == 2 + len(LISTENERS) + 2, "the pair, the name, and each listener"
+        (tmp_path / "*.example.net.key").write_bytes((tmp_path / "localhost.key").read_bytes())
+        time.sleep(LOOK_EVERY)
+        _, (default, other) = tls_show(server)
+        assert {live["told"] for live in other["live"]} == {"shows it"}
+        assert "Traceback" not in server.log()
