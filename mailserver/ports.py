@@ -93,6 +93,19 @@ class TLSState:
         return f"{self.version} {self.cipher}"
 
 
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """What the client has proved to own, issued by one of the authorities of `tls.client_ca`.
+
+    `subject` as in RFC 4514; `addresses`: the mail addresses of its subjectAltName, as they stand there;
+    `fingerprint`: SHA-256 of the whole, in lower-case hexadecimal digits.
+    """
+
+    subject: str
+    addresses: tuple[str, ...]
+    fingerprint: str
+
+
 class Disconnected(Exception):
     """The client has gone. Sessions let it pass, after `finally`; whoever runs the session takes it for no fault."""
 
@@ -116,6 +129,10 @@ class Channel(Protocol):
     def tls(self) -> TLSState | None: ...
 
     @property
+    def client_certificate(self) -> ClientCertificate | None:
+        """None: the client has shown none, or one that does not hold, or none was asked for."""
+
+    @property
     def loopback(self) -> bool:
         """The client is on this machine."""
 
@@ -134,6 +151,9 @@ class Channel(Protocol):
     async def drain(self) -> None:
         """Writes what the engine has to send and waits while the client is slow to read. Raises Disconnected."""
 
+    def wake(self) -> None:
+        """Lets the session handle what its engine has, though nothing came from the client; after what is at work."""
+
     def start_tls(self) -> None:
         """Flushes, then begins the handshake; all later octets are encrypted."""
 
@@ -142,6 +162,12 @@ class Channel(Protocol):
 
     def start_compression(self) -> None:
         """Flushes; all later octets are compressed with DEFLATE, in both directions."""
+
+    def stop_compression(self) -> None:
+        """Flushes and ends the stream; all later octets are as they are, also those that came behind the client's end.
+
+        Nothing happens when none is compressed.
+        """
 
     def close(self) -> None:
         """Flushes, then closes in good order."""

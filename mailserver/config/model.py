@@ -11,10 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from argon2 import extract_parameters
-from argon2.exceptions import InvalidHashError
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
+from mailserver.config.abuse import Abuse
+from mailserver.config.directory import DirectorySource
 from mailserver.config.fields import DAY, MIB, MINUTE, Count, Duration, FilePath, Section, Size, like
 from mailserver.config.network import (
     parse_domain_name,
@@ -26,7 +26,7 @@ from mailserver.config.network import (
 from mailserver.config.relay import Relay as Relay
 from mailserver.config.relay import Route
 from mailserver.mail import AddressError, Quota, UniqueIds, parse_mailbox
-from mailserver.sasl import ScramKeys
+from mailserver.sasl import CLEAR, SchemeError, ScramKeys, parse_hash
 
 T = TypeVar("T")
 
@@ -44,14 +44,21 @@ def _number_of_workers(value: object) -> object:
     raise ValueError('is no number of processes; write a number from 1 to 64, or "auto" for one on each processor')
 
 
+def _none_or_a_thousand(value: int) -> int:
+    if value and value < 1000:  # RFC 9738 §3
+        raise ValueError("is too few for clients to work with; write 1000 or more, or 0 for any number")
+    return value
+
+
 def _stored_password(text: str) -> str:
-    argon2id, _, scram = text.partition(" ")
+    hashed, _, scram = (text, "", "") if text.startswith("{") else text.partition(" ")
     try:
-        kind = extract_parameters(argon2id).type.name
-    except InvalidHashError:
-        kind = ""
-    if kind != "ID" or argon2id.count("$") != 5 or not all(argon2id.split("$")[4:]):
-        raise ValueError("is not an argon2id hash; let `mailserver account passwd ADDRESS` write it")
+        if parse_hash(hashed).scheme in CLEAR:
+            raise SchemeError("is a password in clear; let that be hashed")
+    except SchemeError as error:
+        if text.startswith("{"):
+            raise ValueError(f"{error} with `mailserver account passwd ADDRESS`") from None
+        raise ValueError("is not an argon2id hash; let `mailserver account passwd ADDRESS` write it") from None
     if scram:
         try:
             ScramKeys.parse(scram)
@@ -77,6 +84,11 @@ class TLS(Section):
 
     certificate: FilePath = Field(description="PEM file: the certificate and its chain")
     private_key: FilePath = Field(description="PEM file: the private key")
+    client_ca: FilePath | None = Field(
+        default=None,
+        description="PEM file: authorities whose certificates clients of submission, POP3 and IMAP may show; "
+        "absent: none are asked for",
+    )
     sni: tuple[ServerName, ...] = Field(default=(), description="further certificates, by the name the client asks for")
 
 
@@ -155,6 +167,14 @@ class Limits(Section):
     imap_literal: Annotated[int, Field(ge=1024, strict=True)] = Field(
         default=65536, description="octets of an IMAP literal but for APPEND"
     )
+    imap_messages: Annotated[int, Field(ge=0, strict=True), AfterValidator(_none_or_a_thousand)] = Field(
+        default=0,
+        description="messages of one IMAP command, at least 1000 (MESSAGELIMIT); 0: any number. Who does not know "
+        "of it misses the older messages of larger mailboxes",
+    )
+    imap_saved: Annotated[int, Field(ge=0, strict=True), AfterValidator(_none_or_a_thousand)] = Field(
+        default=0, description="as imap_messages, for COPY and APPEND alone (SAVELIMIT)"
+    )
     errors: Count = Field(default=10, description="bad commands before a connection is closed")
     connections: Count = Field(default=2000, description="connections in all")
     connections_per_address: Count = Field(default=50, description="connections from one client address")
@@ -167,12 +187,38 @@ class Limits(Section):
     imap_timeout: Duration = Field(default=30 * MINUTE, description="idle time of IMAP; RFC 3501 asks for 30 min")
 
 
+def parse_account(text: str) -> str:
+    """An address."""
+    try:
+        parse_mailbox(text)
+    except AddressError as error:
+        raise ValueError(f"is not an address: {error}") from None
+    return text
+
+
 class IMAP(Section):
     """What IMAP clients see."""
 
     separator: Literal["/", ".", "\\", "|", "^"] = Field(
         default="/",
         description="stands between the parts of a mailbox name, which have no `.`; `/` and another one change places",
+    )
+    unauthenticate: bool = Field(
+        default=True,
+        strict=True,
+        description="clients may log out and keep the connection (RFC 8437); `false` where a proxy before this server "
+        "looks at nothing but the first login",
+    )
+    utf8_only_when_enabled: bool = Field(
+        default=False,
+        strict=True,
+        description="messages with octets beyond ASCII in their header are refused to clients that append them and did "
+        "not ENABLE UTF8=ACCEPT or IMAP4rev2 (RFC 6855)",
+    )
+    submission_servers: tuple[Annotated[str, AfterValidator(parse_account)], ...] = Field(
+        default=(),
+        description="accounts that submission servers log in to: to them URLs are open that are authorised for "
+        "submission (RFC 4467)",
     )
 
 
@@ -271,10 +317,12 @@ class Configuration(Section):
     tls: TLS | None = Field(default=None, description="needed by listeners with starttls or implicit TLS")
     listener: tuple[Listener, ...] = Field(min_length=1, description="one for each port")
     proxies: Proxies = Proxies()
+    directory: tuple[DirectorySource, ...] = ()
     auth: Auth = Auth()
     relay: Relay = Relay()
     route: tuple[Route, ...] = ()
     limits: Limits = Limits()
+    abuse: Abuse = Abuse()
     imap: IMAP = IMAP()
     smtp: SMTP = SMTP()
     pop3: POP3 = POP3()
@@ -304,7 +352,8 @@ class Account(Section):
     """A mailbox and who may open it."""
 
     password: Annotated[str, AfterValidator(_stored_password)] = Field(
-        description="an argon2id hash, perhaps with keys for SCRAM behind it; `mailserver account passwd` writes it"
+        description="an argon2id hash, perhaps with keys for SCRAM behind it; `mailserver account passwd` writes it. "
+        "A hash of another server, as `{SHA512-CRYPT}$6$...`, is taken as well and becomes argon2id at the next login"
     )
     aliases: tuple[str, ...] = Field(default=(), description="further addresses of the account")
     send_as: tuple[Annotated[str, AfterValidator(parse_allowance)], ...] = Field(

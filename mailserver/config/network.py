@@ -36,6 +36,14 @@ def parse_hostname(text: str) -> str:
     return name
 
 
+def is_loopback(host: str) -> bool:
+    """What never leaves this machine, as far as the text tells."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 def parse_server_name(text: str) -> str:
     """A host name, or `*.` and a host name for all names with one label more; in lower case."""
     wildcard = "*." if text.startswith("*.") else ""
@@ -110,7 +118,7 @@ class Endpoint:
     @property
     def is_private(self) -> bool:
         """Reached from this machine alone; of systemd's sockets the text does not tell."""
-        return self.port is None or ipaddress.ip_address(self.where).is_loopback
+        return self.port is None or is_loopback(self.where)
 
     def overlaps(self, other: Endpoint) -> bool:
         """Would the system refuse to listen on both? `tcp6` on all interfaces takes IPv4 in as well."""

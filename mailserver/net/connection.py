@@ -6,8 +6,9 @@ Promises   Events reach the session one at a time and in order; the answers to p
            With compression nothing is inflated ahead of what the engine takes, and other connections have their turn.
            `lost` is called once, after the last handler has ended.
            A client that is silent for the session's idle timeout is told so and closed; one that does not shake hands
-           or log in within the login timeout likewise, whatever it sends meanwhile. Octets that complete no command
-           do not count as activity. A session may set a deadline of its own, which activity does not move.
+           or log in within the login timeout likewise, whatever it sends meanwhile; that begins anew when it logs out.
+           Octets that complete no command do not count as activity. A session may set a deadline of its own, which
+           activity does not move.
            At the stop of the server each command at work is answered before its connection is closed.
 On failure An exception of a session is logged with the session's id, and the connection closed; so is what cannot be
            inflated.
@@ -29,9 +30,11 @@ from zope.interface import implementer
 
 from mailserver import metrics
 from mailserver.net.compression import Corrupt, Deflate
+from mailserver.net.handshake import Handshake
 from mailserver.net.tls import CertificateStore, channel_binding, tls_state
-from mailserver.policy.connections import ConnectionLimits, Networks, Refusal
-from mailserver.ports import Channel, Clock, Disconnected, Timer, TLSState
+from mailserver.policy.connections import ConnectionLimits, Refusal
+from mailserver.policy.networks import Networks
+from mailserver.ports import Channel, ClientCertificate, Clock, Disconnected, Timer, TLSState
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +107,9 @@ class Service:
     login_timeout: float
     certificates: CertificateStore | None
     implicit_tls: bool
+    alpn: Sequence[bytes] = ()
+    """What a client may call the protocol, if it names one."""
+    asks_certificate: bool = False
     proxies: Networks | None = None
     """Not None: each connection begins with a PROXY header, and comes from one of these."""
     open: set[ServedConnection] = field(default_factory=set)
@@ -128,6 +134,7 @@ class ServedConnection(protocol.Protocol):
         self.peer = peer
         self.id = secrets.token_hex(5)
         self.local_port = 0
+        self.client_certificate: ClientCertificate | None = None
         self._session: Session | None = None
         self.busy = False
         self._stopping = False
@@ -135,13 +142,15 @@ class ServedConnection(protocol.Protocol):
         self._connected = False
         self._reading = True
         self._writable = True
-        self._shaking_hands = False
+        self._handshake: Handshake | None = None
         self._end_of_input = False
         self._deflate: Deflate | None = None
         self._inflated = 0
+        self._left: Deflate | None = None  # the end of its stream may be still to come
+        self._known = False  # the client is logged in
         self._draining: list[Deferred[None]] = []
         self._timer: Timer | None = None
-        self._active = self._made = service.clock.monotonic()
+        self._active = self._stranger_since = service.clock.monotonic()
 
     # The transport's side
 
@@ -162,10 +171,14 @@ class ServedConnection(protocol.Protocol):
             self._pump()
 
     def handshakeCompleted(self) -> None:
-        self._shaking_hands = False
+        if self._handshake is not None:
+            self.client_certificate = self._handshake.client_certificate(self.transport.getHandle())
+            self._handshake = None
         state = self.tls
         metrics.HANDSHAKES.add(self.protocol, state.version if state is not None else "unknown")
         log.info("session=%s peer=%s encrypted tls=%s", self.id, self.peer, state)
+        if (shown := self.client_certificate) is not None:
+            log.info("session=%s peer=%s certificate=%s %s", self.id, self.peer, shown.fingerprint, shown.subject)
         if self._session is None:
             self._pump()
 
@@ -177,6 +190,9 @@ class ServedConnection(protocol.Protocol):
             self._deflate.feed(data)
             self._pump()  # whatever it makes of that, only a command that is complete is activity
             return
+        if self._left is not None:
+            self._left.feed(data)
+            data, self._left = self._left.leave(), None
         waiting = engine.buffered + len(data)
         engine.receive_data(data)
         self._pump()
@@ -194,7 +210,7 @@ class ServedConnection(protocol.Protocol):
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         self._connected = False
-        if self._shaking_hands:
+        if self._handshake is not None:
             metrics.HANDSHAKES.add(self.protocol, "failed")
             log.info("session=%s peer=%s service=%s no TLS: %s", self.id, self.peer, self._service.name, reason.value)
         log.info("session=%s peer=%s closed by %s", self.id, self.peer, "us" if self._closing else "the client")
@@ -249,6 +265,10 @@ class ServedConnection(protocol.Protocol):
         if not self._connected:
             raise Disconnected
 
+    def wake(self) -> None:
+        if self._connected and not self._closing and self._handshake is None and self._session is not None:
+            self._pump()
+
     def start_tls(self) -> None:
         self.flush()
         if self._connected and not self._closing:
@@ -261,6 +281,18 @@ class ServedConnection(protocol.Protocol):
     def start_compression(self) -> None:
         self.flush()
         self._deflate = Deflate()
+
+    def stop_compression(self) -> None:
+        deflate, self._deflate = self._deflate, None
+        if deflate is None or self._session is None or not self._connected or self._closing:
+            return
+        engine = self._session.engine
+        self.transport.write(deflate.compress(engine.data_to_send()) + deflate.finish())
+        rest = deflate.leave()
+        if rest:
+            engine.receive_data(rest)
+        elif not deflate.ended:
+            self._left = deflate
 
     def close(self) -> None:
         if self._closing:
@@ -323,6 +355,10 @@ class ServedConnection(protocol.Protocol):
                 await session.handle(event)
                 self._active = self._service.clock.monotonic()
                 self._regulate_reading()
+                if self._known is session.awaits_login:  # it has logged in, or out
+                    self._known = not self._known
+                    self._stranger_since = self._active
+                    self._look_at_time()
                 handled += 1
                 if not self._writable or handled % EVENTS_AT_ONCE == 0:
                     await self.drain()  # answers must not pile up at a client that asks and does not read
@@ -362,8 +398,10 @@ class ServedConnection(protocol.Protocol):
         return session
 
     def _shake_hands(self) -> None:
-        self._shaking_hands = True
-        self.transport.startTLS(self._service.certificates)
+        service = self._service
+        assert service.certificates is not None
+        self._handshake = Handshake(service.certificates, service.alpn, asks=service.asks_certificate, session=self.id)
+        self.transport.startTLS(self._handshake)
 
     def _regulate_reading(self) -> None:
         if self._closing or self._session is None:
@@ -389,7 +427,7 @@ class ServedConnection(protocol.Protocol):
             return
         now = self._service.clock.monotonic()
         session = self._session
-        deadline = self._made + self._service.login_timeout
+        deadline = self._stranger_since + self._service.login_timeout
         if session is not None and not session.awaits_login:
             working = self.busy and not self._draining  # waiting for a slow reader is no work
             idle = (now if working else self._active) + session.idle_timeout
@@ -398,7 +436,7 @@ class ServedConnection(protocol.Protocol):
             self._timer = self._service.clock.call_later(deadline - now, self._look_at_time)
             return
         log.info("session=%s peer=%s timed out", self.id, self.peer)
-        if session is None or self._shaking_hands or not self._writable:
+        if session is None or self._handshake is not None or not self._writable:
             self._abort()
             return
         session.timed_out()
