@@ -82,8 +82,8 @@ def test_twistds_own_lines_are_json_too_and_a_file_takes_them(tmp_path: Path) ->
         server = RunningServer(
             tmp_path / str(workers), workers=workers, sections={"log": JSON}, twistd=["--logfile", str(log)]
         )
-        with server, server.smtp() as client:
-            client.ehlo()
+        with server:
+            wait_until(lambda log=log, n=workers: log.read_text().count("ready, as") == n, 30, "all processes")
         assert server.log() == "", "nothing goes past it"
         found = [json.loads(line) for line in log.read_text().splitlines()]
         events = [line["event"] for line in found]

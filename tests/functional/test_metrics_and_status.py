@@ -199,6 +199,8 @@ def test_status_is_for_root_and_the_servers_user(tmp_path: Path) -> None:
     (tmp_path / "server").chmod(0o755)
     for file in (tmp_path / "server").iterdir():
         file.chmod(0o755 if file.is_dir() else 0o644)
+    (tmp_path / "server" / "key.pem").chmod(0o640)
+    os.chown(tmp_path / "server" / "key.pem", 0, 65534)
     (tmp_path / "server" / "data").chmod(0o700)
     watched.server._twistd = ["--uid", "65534", "--gid", "65534"]
     with watched.server:
