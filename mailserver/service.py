@@ -23,7 +23,7 @@ from twisted.internet.error import CannotListenError
 from twisted.python import usage
 
 from mailserver import demo
-from mailserver.accounts import Directory, FileSource, Mailbox, Tokens, TokensUnavailable, load_secret
+from mailserver.accounts import Directory, FileSource, Mailbox, Tokens, TokensUnavailable, load_secret, open_sources
 from mailserver.config.loader import ConfigurationError, load
 from mailserver.config.model import Configuration, Listener
 from mailserver.config.network import parse_endpoint
@@ -232,9 +232,10 @@ class MailServer(MultiService):
         self._bells = None if number is None else Bells(reactor, self._data.bells)
         self._certificates = CertificateStore(configuration.tls) if configuration.tls else None
         oauth = configuration.auth.oauth
-        self._accounts = FileSource(configuration.accounts)
+        self._accounts = FileSource(configuration.accounts, scram=configuration.auth.scram)
         self._directory = Directory(
             self._accounts,
+            others=open_sources(configuration.directory),
             tokens=Tokens(oauth) if oauth else None,
             separator=configuration.smtp.subaddress,
         )

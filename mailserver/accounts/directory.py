@@ -29,7 +29,7 @@ from mailserver.accounts.model import (
     Source,
     Unknown,
 )
-from mailserver.accounts.passwords import generate_password, hash_password, scram_keys, verify_password
+from mailserver.accounts.passwords import refuse_password, scram_keys
 from mailserver.accounts.tokens import Tokens
 from mailserver.mail import Address, AddressError, parse_mailbox
 from mailserver.sasl import ScramKeys
@@ -55,7 +55,6 @@ class Directory:
         self._sources: tuple[Source, ...] = (file, *others)
         self._separator = separator
         self._tokens = tokens
-        self._nobody = hash_password(generate_password())
 
     @property
     def blocking(self) -> bool:
@@ -140,9 +139,22 @@ class Directory:
         """The account's own address when the password is right; blocking, some 50 ms."""
         source, account = self._user(username)
         if source is None or account is None:
-            verify_password(self._nobody, password)
+            self._refuse(username, password)
             return None
         return account.address if source.verify(account, password) else None
+
+    def _refuse(self, username: str, password: str) -> None:
+        """As slowly as if there were such a user."""
+        try:
+            key = key_of(parse_mailbox(username))
+        except AddressError:
+            refuse_password(password)
+            return
+        source, _ = self._of_domain(key[1])
+        if source is None:
+            refuse_password(password)
+        else:
+            source.refuse(key, password)
 
     def account_of(self, username: str) -> Address | None:
         """The account that somebody of this name logs in to."""

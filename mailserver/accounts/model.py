@@ -81,7 +81,10 @@ class Source(Protocol):
         """Who has the mail for the postmaster of a domain that names none; "" asks for any domain's."""
 
     def verify(self, account: Account, password: str) -> bool:
-        """Is it the password of the account that `find` gave? Blocking; as long for a wrong one as for the right."""
+        """Is it the password of the account that `find` gave? Blocking. Its hash may be renewed when it is."""
+
+    def refuse(self, key: Key, password: str) -> None:
+        """Nobody of this name logs in: takes as long as `verify` does with a wrong password. Blocking."""
 
 
 @dataclass(frozen=True, slots=True)

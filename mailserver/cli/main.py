@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import click
@@ -32,6 +33,7 @@ DEFAULT_CONFIG = "/etc/mailserver/mailserver.toml"
 @click.pass_context
 def main(ctx: click.Context, path: Path) -> None:
     """Looks after a mail server: its accounts, its queue, its indexes and its configuration."""
+    logging.getLogger("mailserver").addHandler(logging.NullHandler())  # a command says itself what there is to say
     ctx.obj = Context(path)
 
 

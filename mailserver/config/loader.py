@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from mailserver.config.accounts import account_faults
 from mailserver.config.certificates import expiry_fault, pair_fault
+from mailserver.config.directory import DirectorySource
 from mailserver.config.fields import Section
 from mailserver.config.model import TLS, Accounts, Configuration, Listener, OAuth, Relay
 from mailserver.config.network import parse_endpoint
@@ -73,6 +74,7 @@ def load(path: Path, *, check_endpoint: EndpointCheck | None = None, valid_at: d
     # The sections that are sound in themselves are checked against each other even if others are not.
     tls = _sound(TLS, raw.get("tls"), context)
     listeners = _sound_ones(Listener, raw.get("listener"))
+    directory = _sound_ones(DirectorySource, raw.get("directory"), context)
     routes = _sound_ones(Route, raw.get("route"), context)
     relay = _sound(Relay, raw.get("relay", {}), context)
     without_tls = raw["auth"].get("without_tls") if isinstance(raw.get("auth"), dict) else "never"
@@ -80,6 +82,7 @@ def load(path: Path, *, check_endpoint: EndpointCheck | None = None, valid_at: d
         _tls_faults(listeners, "tls" in raw, without_tls),
         _endpoint_faults(listeners, check_endpoint),
         _certificate_faults(tls, valid_at) if tls else (),
+        _directory_faults(directory),
         _relay_faults(relay) if relay else (),
         _route_faults(routes),
         _idle_smarthost_faults(routes, relay) if relay else (),
@@ -200,6 +203,12 @@ def _certificate_faults(tls: TLS, valid_at: datetime | None) -> Iterator[Fault]:
             yield (*location, wrong[0]), wrong[1]
         elif valid_at and (fault := expiry_fault(certificate, valid_at)):
             yield (*location, "certificate"), fault
+
+
+def _directory_faults(directory: Mapping[int, DirectorySource]) -> Iterator[Fault]:
+    for i, source in directory.items():
+        if source.file and (fault := _file_fault(source.file)):
+            yield ("directory", i, "file"), fault
 
 
 def _relay_faults(relay: Relay) -> Iterator[Fault]:

@@ -11,10 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from argon2 import extract_parameters
-from argon2.exceptions import InvalidHashError
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
+from mailserver.config.directory import DirectorySource
 from mailserver.config.fields import DAY, MIB, MINUTE, Count, Duration, FilePath, Section, Size, like
 from mailserver.config.network import (
     parse_domain_name,
@@ -26,7 +25,7 @@ from mailserver.config.network import (
 from mailserver.config.relay import Relay as Relay
 from mailserver.config.relay import Route
 from mailserver.mail import AddressError, Quota, UniqueIds, parse_mailbox
-from mailserver.sasl import ScramKeys
+from mailserver.sasl import CLEAR, SchemeError, ScramKeys, parse_hash
 
 T = TypeVar("T")
 
@@ -45,13 +44,14 @@ def _number_of_workers(value: object) -> object:
 
 
 def _stored_password(text: str) -> str:
-    argon2id, _, scram = text.partition(" ")
+    hashed, _, scram = (text, "", "") if text.startswith("{") else text.partition(" ")
     try:
-        kind = extract_parameters(argon2id).type.name
-    except InvalidHashError:
-        kind = ""
-    if kind != "ID" or argon2id.count("$") != 5 or not all(argon2id.split("$")[4:]):
-        raise ValueError("is not an argon2id hash; let `mailserver account passwd ADDRESS` write it")
+        if parse_hash(hashed).scheme in CLEAR:
+            raise SchemeError("is a password in clear; let that be hashed")
+    except SchemeError as error:
+        if text.startswith("{"):
+            raise ValueError(f"{error} with `mailserver account passwd ADDRESS`") from None
+        raise ValueError("is not an argon2id hash; let `mailserver account passwd ADDRESS` write it") from None
     if scram:
         try:
             ScramKeys.parse(scram)
@@ -255,6 +255,7 @@ class Configuration(Section):
     tls: TLS | None = Field(default=None, description="needed by listeners with starttls or implicit TLS")
     listener: tuple[Listener, ...] = Field(min_length=1, description="one for each port")
     proxies: Proxies = Proxies()
+    directory: tuple[DirectorySource, ...] = ()
     auth: Auth = Auth()
     relay: Relay = Relay()
     route: tuple[Route, ...] = ()
@@ -286,7 +287,8 @@ class Account(Section):
     """A mailbox and who may open it."""
 
     password: Annotated[str, AfterValidator(_stored_password)] = Field(
-        description="an argon2id hash, perhaps with keys for SCRAM behind it; `mailserver account passwd` writes it"
+        description="an argon2id hash, perhaps with keys for SCRAM behind it; `mailserver account passwd` writes it. "
+        "A hash of another server, as `{SHA512-CRYPT}$6$...`, is taken as well and becomes argon2id at the next login"
     )
     aliases: tuple[str, ...] = Field(default=(), description="further addresses of the account")
     send_as: tuple[Annotated[str, AfterValidator(parse_allowance)], ...] = Field(

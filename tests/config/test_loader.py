@@ -524,7 +524,7 @@ def test_accounts_that_do_not_fit_together(text: str, complaint: str) -> None:
 
 @pytest.mark.parametrize(
     "stored",
-    ["", "secret", "$argon2id$", "$argon2i$" + SECRET_HASH[10:], SECRET_HASH[:-50], "$2b$12$" + "a" * 53, "{PLAIN}x"],
+    ["", "secret", "$argon2id$", "$argon2i$" + SECRET_HASH[10:], SECRET_HASH[:-50], "$2b$12$" + "a" * 53],
 )
 def test_a_password_that_is_no_argon2id_hash_is_refused_and_not_repeated(stored: str) -> None:
     text = f'[domain."example.org"]\n[account."a@example.org"]\npassword = "{stored}"\n'
