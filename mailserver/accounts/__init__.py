@@ -6,7 +6,7 @@ On failure ConfigurationError when the file cannot be used at the start; `EditEr
            `SourceDown` when a source cannot be asked now.
 """
 
-from mailserver.accounts.directory import Directory
+from mailserver.accounts.directory import Directory, login_key
 from mailserver.accounts.editor import AccountsFile, EditError
 from mailserver.accounts.file import FileSource
 from mailserver.accounts.model import (
@@ -49,6 +49,7 @@ __all__ = [
     "generate_password",
     "hash_password",
     "load_secret",
+    "login_key",
     "open_source",
     "open_sources",
     "scram_keys",

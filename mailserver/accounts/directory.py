@@ -31,8 +31,8 @@ from mailserver.accounts.model import (
 )
 from mailserver.accounts.passwords import refuse_password, scram_keys
 from mailserver.accounts.tokens import Tokens
-from mailserver.mail import Address, AddressError, parse_mailbox
-from mailserver.sasl import ScramKeys
+from mailserver.mail import Address, parse_mailbox
+from mailserver.sasl import ScramKeys, prepare_name
 
 POSTMASTER, ABUSE = "postmaster", "abuse"
 NESTED = 10
@@ -145,13 +145,9 @@ class Directory:
 
     def _refuse(self, username: str, password: str) -> None:
         """As slowly as if there were such a user."""
-        try:
-            key = key_of(parse_mailbox(username))
-        except AddressError:
-            refuse_password(password)
-            return
-        source, _ = self._of_domain(key[1])
-        if source is None:
+        key = login_key(username)
+        source, _ = self._of_domain(key[1]) if key is not None else (None, None)
+        if key is None or source is None:
             refuse_password(password)
         else:
             source.refuse(key, password)
@@ -163,9 +159,8 @@ class Directory:
 
     def _user(self, username: str) -> tuple[Source, Account] | tuple[None, None]:
         """By the account's own or a further address, nothing looser. Nobody logs in to a disabled account."""
-        try:
-            key = key_of(parse_mailbox(username))
-        except AddressError:
+        key = login_key(username)
+        if key is None:
             return None, None
         source, _ = self._of_domain(key[1])
         found = source.find(key) if source is not None else None
@@ -198,6 +193,14 @@ class Directory:
         owner = self.account_of(address) if address else None
         user = self.account_of(username) if username else owner
         return owner if owner is not None and owner == user else None
+
+
+def login_key(username: str) -> Key | None:
+    """What somebody of this name is looked up by, the same for all spellings of the name; None: nobody has it."""
+    try:
+        return key_of(parse_mailbox(prepare_name(username)))
+    except ValueError:
+        return None
 
 
 def _resolution(found: Account | Alias | None) -> Resolution:

@@ -9,7 +9,7 @@ On failure `Malformed` from a server mechanism, `ValueError` from `decode_base64
 from mailserver.sasl.base64 import decode_base64, encode_base64
 from mailserver.sasl.client import ClientMechanism, Login, Plain, choose
 from mailserver.sasl.oauth import OAUTHBEARER, XOAUTH2, OAuth
-from mailserver.sasl.prep import saslprep
+from mailserver.sasl.prep import prepare_name, prepare_password, saslprep
 from mailserver.sasl.schemes import CLEAR, Hash, SchemeError, parse_hash
 from mailserver.sasl.scram import BINDINGS, SCRAM, SCRAM_PLUS, Binding, Scram, ScramKeys
 from mailserver.sasl.server import SERVER_MECHANISMS, Mechanism, mechanism
@@ -46,5 +46,7 @@ __all__ = [
     "encode_base64",
     "mechanism",
     "parse_hash",
+    "prepare_name",
+    "prepare_password",
     "saslprep",
 ]

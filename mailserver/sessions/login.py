@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
 
-from mailserver.mail import Address, AddressError, parse_mailbox
+from mailserver.accounts import login_key
+from mailserver.mail import Address
 from mailserver.policy.failures import Failures
 from mailserver.ports import Channel, Clock, Workers
 from mailserver.sasl import (
@@ -172,10 +173,8 @@ class Authenticator:
 
 def _canonical(username: str) -> bytes:
     """The same for all spellings of a name that lead to the same account, if there is one."""
-    try:
-        return "@".join(parse_mailbox(username).key).encode()
-    except AddressError:
-        return username.encode()
+    key = login_key(username)
+    return username.encode() if key is None else "@".join(key).encode()
 
 
 class Exchange:

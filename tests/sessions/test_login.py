@@ -110,9 +110,16 @@ def test_wrong_passwords_and_unknown_users_get_the_same_answers(client: ScramCli
     assert asked.clock.monotonic() > before, "guessing costs time"
 
 
-def test_an_unknown_user_has_the_same_salt_each_time_in_every_process() -> None:
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("nobody@example.test", "NOBODY@example.test", '"nobody"@example.test', "\uff2eobody@example.test"),
+        ("nobody@b\u00fccher.example", "nobody@B\u00dcCHER.example", "nobody@xn--bcher-kva.example"),
+    ],
+)
+def test_an_unknown_user_has_the_same_salt_each_time_in_every_process(names: tuple[str, ...]) -> None:
     salts = set()
-    for name in ("nobody@example.test", "NOBODY@example.test", '"nobody"@example.test'):
+    for name in names:
         exchange = authenticator().begin(encrypted(), "SCRAM-SHA-256")
         assert exchange is not None
         first = run(exchange.step(ScramClient(name, "x").first))
