@@ -23,7 +23,16 @@ from twisted.internet.error import CannotListenError
 from twisted.python import usage
 
 from mailserver import demo
-from mailserver.accounts import Directory, FileSource, Mailbox, Tokens, TokensUnavailable, load_secret, open_sources
+from mailserver.accounts import (
+    Directory,
+    FileSource,
+    LastUses,
+    Mailbox,
+    Tokens,
+    TokensUnavailable,
+    load_secret,
+    open_sources,
+)
 from mailserver.config.loader import ConfigurationError, load
 from mailserver.config.model import Configuration, Listener
 from mailserver.config.network import parse_endpoint
@@ -237,6 +246,7 @@ class MailServer(MultiService):
             self._accounts,
             others=open_sources(configuration.directory),
             tokens=Tokens(oauth) if oauth else None,
+            uses=LastUses(self._data.app_passwords),
             separator=configuration.smtp.subaddress,
         )
         self._authenticator = Authenticator(

@@ -12,9 +12,12 @@ On failure SourceDown when a source cannot be asked and none before it has the d
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
+from mailserver.accounts.apppasswords import find_app_password
 from mailserver.accounts.file import FileSource, key_of
+from mailserver.accounts.lastuse import LastUses
 from mailserver.accounts.model import (
     Account,
     Alias,
@@ -28,11 +31,14 @@ from mailserver.accounts.model import (
     Sending,
     Source,
     Unknown,
+    Visit,
 )
 from mailserver.accounts.passwords import refuse_password, scram_keys
 from mailserver.accounts.tokens import Tokens
 from mailserver.mail import Address, parse_mailbox
 from mailserver.sasl import ScramKeys, prepare_name
+
+log = logging.getLogger(__name__)
 
 POSTMASTER, ABUSE = "postmaster", "abuse"
 NESTED = 10
@@ -48,6 +54,7 @@ class Directory:
         *,
         others: Sequence[Source] = (),
         tokens: Tokens | None = None,
+        uses: LastUses | None = None,
         separator: str = "+",
     ) -> None:
         """`separator` stands before the detail of a subaddress; empty: there are none."""
@@ -55,6 +62,7 @@ class Directory:
         self._sources: tuple[Source, ...] = (file, *others)
         self._separator = separator
         self._tokens = tokens
+        self._uses = uses
 
     @property
     def blocking(self) -> bool:
@@ -135,13 +143,30 @@ class Directory:
 
     # Logging in
 
-    def authenticate(self, username: str, password: str) -> Address | None:
-        """The account's own address when the password is right; blocking, some 50 ms."""
+    def authenticate(self, username: str, password: str, visit: Visit | None = None) -> Address | None:
+        """The account's own address when the password is right, or is an app password for what is visited.
+
+        Blocking, some 50 ms. Without a `visit` app passwords are not taken.
+        """
         source, account = self._user(username)
-        if source is None or account is None:
+        if visit is not None and account is not None and self._by_app_password(account, password, visit):
+            return account.address
+        if source is None or account is None or account.app_passwords_only:
             self._refuse(username, password)
             return None
         return account.address if source.verify(account, password) else None
+
+    def _by_app_password(self, account: Account, password: str, visit: Visit) -> bool:
+        found = find_app_password(account.app_passwords, password)
+        if found is None:
+            return False
+        if visit.service not in found.scopes:
+            log.warning("the app password %r of %s is not for %s", found.name, account.address, visit.service)
+            return False
+        log.info("the app password %r of %s is used for %s", found.name, account.address, visit.service)
+        if self._uses is not None:
+            self._uses.note(account.address, found.id, visit)
+        return True
 
     def _refuse(self, username: str, password: str) -> None:
         """As slowly as if there were such a user."""
@@ -179,7 +204,7 @@ class Directory:
     def scram_keys(self, username: str) -> tuple[Address, ScramKeys] | None:
         """Of an account; None: there is none of that name, or it has no keys."""
         _, account = self._user(username)
-        keys = scram_keys(account.password) if account is not None else None
+        keys = scram_keys(account.password) if account is not None and not account.app_passwords_only else None
         return (account.address, keys) if account is not None and keys is not None else None
 
     @property

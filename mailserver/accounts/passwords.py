@@ -30,8 +30,8 @@ from mailserver.sasl import Hash, SchemeError, ScramKeys, parse_hash, prepare_pa
 log = logging.getLogger(__name__)
 
 _HASHER = PasswordHasher()
-_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without characters that look alike
-_GROUPS, _GROUP = 4, 5  # 4 x 5 characters of 31: 99 bits
+ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without characters that look alike
+GROUPS, GROUP = 4, 5  # 4 x 5 characters of 31: 99 bits
 _SHORTEST = 8  # characters
 _LIMIT = 1024  # octets; the line limits of the protocols take no more
 
@@ -149,7 +149,7 @@ def scram_keys(stored: str) -> ScramKeys | None:
 
 def generate_password() -> str:
     """A password that can be read aloud and pasted anywhere, as `k7wmd-3xq9a-...`."""
-    return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(_GROUP)) for _ in range(_GROUPS))
+    return "-".join("".join(secrets.choice(ALPHABET) for _ in range(GROUP)) for _ in range(GROUPS))
 
 
 def _forms(password: str) -> Sequence[bytes]:

@@ -9,6 +9,7 @@ import click
 
 from mailserver import __version__
 from mailserver.cli.accounts import account, alias, domain
+from mailserver.cli.apppasswords import app_password
 from mailserver.cli.common import Context, Group
 from mailserver.cli.config import config
 from mailserver.cli.index import index
@@ -37,5 +38,6 @@ def main(ctx: click.Context, path: Path) -> None:
     ctx.obj = Context(path)
 
 
+account.add_command(app_password)
 for command in (account, alias, config, domain, index, queue, why):
     main.add_command(command)

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from mailserver.config.accounts import account_faults
+from mailserver.config.apppasswords import app_password_faults
 from mailserver.config.certificates import expiry_fault, pair_fault
 from mailserver.config.directory import DirectorySource
 from mailserver.config.fields import Section
@@ -122,7 +123,7 @@ def parse_accounts(text: str, path: Path) -> Accounts:
     raw = _parse(text, path)
     found = _Findings(path)
     accounts = found.validated(Accounts, raw)
-    for location, fault in account_faults(raw):
+    for location, fault in (*account_faults(raw), *app_password_faults(raw)):
         found.add(location, fault)
     if found.problems or accounts is None:
         raise ConfigurationError(found.problems)

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
+from mailserver.config.apppasswords import AppPassword
 from mailserver.config.directory import DirectorySource
 from mailserver.config.fields import DAY, MIB, MINUTE, Count, Duration, FilePath, Section, Size, like
 from mailserver.config.network import (
@@ -130,7 +131,8 @@ class Auth(Section):
     scram: bool = Field(
         default=False,
         strict=True,
-        description="new passwords are kept for SCRAM-SHA-256 too; it is offered once all accounts have such keys",
+        description="new passwords are kept for SCRAM-SHA-256 too; it is offered once all accounts have such keys, "
+        "and none has app passwords",
     )
     oauth: OAuth | None = None
 
@@ -311,6 +313,11 @@ class Account(Section):
     )
     recipients: int | None = Field(
         default=None, ge=1, description="recipients of one message that it sends; absent: as limits.recipients has it"
+    )
+
+    app_password: tuple[AppPassword, ...] = ()
+    app_passwords_only: bool = Field(
+        default=False, strict=True, description="nobody logs in with the account's own password, only with the others"
     )
 
     @property

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
 
-from mailserver.accounts import login_key
+from mailserver.accounts import Visit, login_key
+from mailserver.config.apppasswords import Service
 from mailserver.mail import Address
 from mailserver.policy.failures import Failures
 from mailserver.ports import Channel, Clock, Workers
@@ -61,7 +62,7 @@ class LoginRefused(Exception):
 class Passwords(Protocol):
     """The part of the directory that knows passwords; blocking."""
 
-    def authenticate(self, username: str, password: str) -> Address | None:
+    def authenticate(self, username: str, password: str, visit: Visit) -> Address | None:
         """The account's own address, or None. Takes the same time for unknown users. Raises OSError."""
 
     def account_of(self, username: str) -> Address | None:
@@ -112,24 +113,27 @@ class Authenticator:
             left_out |= {SCRAM_PLUS}
         return tuple(name for name in SERVER_MECHANISMS if name not in left_out)
 
-    def begin(self, channel: Channel, name: str) -> Exchange | None:
+    def begin(self, channel: Channel, name: str, service: Service) -> Exchange | None:
         """An exchange of this mechanism, in upper case; None: it is not offered here."""
         if name not in self.mechanisms(channel):
             return None
         machine = mechanism(name, self._binding(channel), configuration=self.openid_configuration)
-        return Exchange(self, channel, machine) if machine is not None else None
+        return Exchange(self, channel, machine, service) if machine is not None else None
 
     def _binding(self, channel: Channel) -> Binding | None:
         return channel.binding if any(map(channel.binding, BINDINGS)) else None
 
-    async def login(self, channel: Channel, username: str, password: str, authorize_as: str = "") -> Address:
+    async def login(
+        self, channel: Channel, username: str, password: str, service: Service, authorize_as: str = ""
+    ) -> Address:
         """The account's address. `authorize_as`, the SASL authorisation identity, is empty or names the same account.
 
         Raises LoginRefused.
         """
         if not self.offered(channel):
             raise LoginRefused("encryption is required before a password is sent")
-        account = await self._ask(channel, lambda: self.directory.authenticate(username, password))
+        visit = Visit(service, channel.peer)
+        account = await self._ask(channel, lambda: self.directory.authenticate(username, password, visit))
         return await self.decide(channel, username, authorize_as, account)
 
     async def keys(self, channel: Channel, username: str) -> tuple[Address | None, ScramKeys]:
@@ -180,10 +184,11 @@ def _canonical(username: str) -> bytes:
 class Exchange:
     """One authentication by a SASL mechanism. Each `step` gets what the client said."""
 
-    def __init__(self, authenticator: Authenticator, channel: Channel, machine: Mechanism) -> None:
+    def __init__(self, authenticator: Authenticator, channel: Channel, machine: Mechanism, service: Service) -> None:
         self._authenticator = authenticator
         self._channel = channel
         self._machine = machine
+        self._service: Service = service
         self._claim = Lookup("", "")
         self._account: Address | None = None  # whom it will be when the claim is proven
 
@@ -207,7 +212,7 @@ class Exchange:
             case Challenge(data):
                 return data
             case Credentials(user, password, authorize_as):
-                return await self._authenticator.login(self._channel, user, password, authorize_as)
+                return await self._authenticator.login(self._channel, user, password, self._service, authorize_as)
             case Proven():
                 return await self._decide(self._account)
             case Failed():

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mailserver.accounts import Visit
 from mailserver.mail import Address
 from mailserver.policy.failures import Failures
 from mailserver.ports import TLSState
@@ -25,7 +26,7 @@ class Directory(PasswordsOnly):
     scram = True
     broken = False
 
-    def authenticate(self, username: str, password: str) -> Address | None:
+    def authenticate(self, username: str, password: str, visit: Visit) -> Address | None:
         return ALICE if (username, password) == (str(ALICE), "secret") else None
 
     def offers_scram(self) -> bool:
@@ -68,12 +69,12 @@ def test_what_is_offered_is_what_can_be_begun(channel: FakeChannel, scram: bool,
     asked = authenticator(scram=scram)
     assert asked.mechanisms(channel) == offered
     for name in ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN", "CRAM-MD5", ""):
-        assert (asked.begin(channel, name) is not None) == (name in offered)
+        assert (asked.begin(channel, name, "imap") is not None) == (name in offered)
 
 
 def prove(asked: Authenticator, client: ScramClient, name: str = "SCRAM-SHA-256") -> tuple[Any, bytes]:
     """How it ended, and what the server said first."""
-    exchange = asked.begin(encrypted(), name)
+    exchange = asked.begin(encrypted(), name, "imap")
     assert exchange is not None
     first = run(exchange.step(client.first))
     assert isinstance(first, bytes)
@@ -99,7 +100,7 @@ def test_scram_with_and_without_binding() -> None:
 )
 def test_wrong_passwords_and_unknown_users_get_the_same_answers(client: ScramClient) -> None:
     asked = authenticator()
-    exchange = asked.begin(encrypted(), "SCRAM-SHA-256")
+    exchange = asked.begin(encrypted(), "SCRAM-SHA-256", "imap")
     assert exchange is not None
     first = run(exchange.step(client.first))
     assert isinstance(first, bytes) and b",s=" in first
@@ -120,7 +121,7 @@ def test_wrong_passwords_and_unknown_users_get_the_same_answers(client: ScramCli
 def test_an_unknown_user_has_the_same_salt_each_time_in_every_process(names: tuple[str, ...]) -> None:
     salts = set()
     for name in names:
-        exchange = authenticator().begin(encrypted(), "SCRAM-SHA-256")
+        exchange = authenticator().begin(encrypted(), "SCRAM-SHA-256", "imap")
         assert exchange is not None
         first = run(exchange.step(ScramClient(name, "x").first))
         assert isinstance(first, bytes)
@@ -131,7 +132,7 @@ def test_an_unknown_user_has_the_same_salt_each_time_in_every_process(names: tup
 def test_unknown_users_have_iterations_as_known_ones_have() -> None:
     counts = []
     for number in range(300):
-        exchange = authenticator().begin(encrypted(), "SCRAM-SHA-256")
+        exchange = authenticator().begin(encrypted(), "SCRAM-SHA-256", "imap")
         assert exchange is not None
         first = run(exchange.step(ScramClient(f"nobody{number}@example.test", "x").first))
         assert isinstance(first, bytes)
@@ -145,7 +146,7 @@ def test_who_asks_for_many_salts_and_never_answers_is_slowed_down() -> None:
     waits = []
     for number in range(5):
         before = asked.clock.monotonic()
-        exchange = asked.begin(encrypted(), "SCRAM-SHA-256")
+        exchange = asked.begin(encrypted(), "SCRAM-SHA-256", "imap")
         assert exchange is not None
         run(exchange.step(ScramClient(f"nobody{number}@example.test", "x").first))
         waits.append(asked.clock.monotonic() - before)
@@ -159,7 +160,7 @@ def test_who_asks_for_many_salts_and_never_answers_is_slowed_down() -> None:
 @pytest.mark.parametrize("identity", [str(ALICE), ALIAS])
 def test_an_identity_may_be_spelled_in_another_way(identity: str) -> None:
     asked = authenticator()
-    assert run(asked.login(encrypted(), str(ALICE), "secret", identity)) == ALICE
+    assert run(asked.login(encrypted(), str(ALICE), "secret", "imap", identity)) == ALICE
     assert prove(asked, ScramClient(str(ALICE), "secret", authorize_as=identity))[0] == ALICE
 
 
@@ -169,7 +170,7 @@ def test_another_identity_is_refused_even_with_the_right_password() -> None:
 
 
 def test_a_directory_that_cannot_be_read_is_temporary() -> None:
-    exchange = authenticator(broken=True).begin(encrypted(), "SCRAM-SHA-256")
+    exchange = authenticator(broken=True).begin(encrypted(), "SCRAM-SHA-256", "imap")
     assert exchange is not None
     with pytest.raises(LoginRefused) as refused:
         run(exchange.step(ScramClient(str(ALICE), "secret").first))
@@ -177,7 +178,7 @@ def test_a_directory_that_cannot_be_read_is_temporary() -> None:
 
 
 def test_what_is_not_scram_is_malformed() -> None:
-    exchange = authenticator().begin(encrypted(), "SCRAM-SHA-256")
+    exchange = authenticator().begin(encrypted(), "SCRAM-SHA-256", "imap")
     assert exchange is not None
     with pytest.raises(LoginRefused) as refused:
         run(exchange.step(b"\0alice\0secret"))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mailserver.accounts import Mailbox, NotLocal, Resolution, Unknown
+from mailserver.accounts import Mailbox, NotLocal, Resolution, Unknown, Visit
 from mailserver.config.model import SMTP, Limits
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.router import Router
@@ -46,7 +46,7 @@ class FakeDirectory(PasswordsOnly):
     def may_send_as(self, account: Address, sender: Address) -> bool:
         return account.key == sender.key
 
-    def authenticate(self, username: str, password: str) -> Address | None:
+    def authenticate(self, username: str, password: str, visit: Visit) -> Address | None:
         if self.broken:
             raise OSError("the disk is gone")
         return ALICE if (username, password) == ("alice@example.org", "secret") else None
