@@ -48,6 +48,8 @@ from mailserver.net.bells import Bells
 from mailserver.net.clock import ReactorClock, use_monotonic_time
 from mailserver.net.connection import Service, Session, stop_connections
 from mailserver.net.connector import ReactorConnector
+from mailserver.net.expiry import ExpiryWatch
+from mailserver.net.handshake import ALPN
 from mailserver.net.listeners import check_endpoint, listen
 from mailserver.net.logs import bridge
 from mailserver.net.own import LocalAddresses
@@ -157,6 +159,10 @@ def _check_files(configuration: Configuration) -> None:
 def _prepare(configuration: Configuration, count: int, guard: Callable[[], None]) -> None:
     """The data directory, before several processes use it."""
     guard()
+    try:
+        _check_files(configuration)  # again, as the user that the workers are
+    except (CertificateError, TokensUnavailable) as error:
+        _refuse(f"{error}; the workers, as user {os.geteuid()}, must read it")
     data = _prepared(configuration)
     _open_queue(data, NO_HISTORY).close()
     try:
@@ -240,6 +246,7 @@ class MailServer(MultiService):
         self._connections = ConnectionLimits(limits.connections, limits.connections_per_address, shared)
         self._bells = None if number is None else Bells(reactor, self._data.bells)
         self._certificates = CertificateStore(configuration.tls) if configuration.tls else None
+        self._expiry = ExpiryWatch(self._certificates, self._clock, tells=not number) if self._certificates else None
         oauth = configuration.auth.oauth
         self._accounts = FileSource(configuration.accounts, scram=configuration.auth.scram)
         self._directory = Directory(
@@ -290,6 +297,8 @@ class MailServer(MultiService):
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the usual 1024 is below what connections need
         self._guard()
+        if self._certificates is not None:
+            self._certificates.warn_of_unreadable()
         data = _prepared(self._configuration)
         self._history = History(data.history, self._configuration.relay.history)
         self._queue = _open_queue(data, self._history)
@@ -304,6 +313,8 @@ class MailServer(MultiService):
         self._manager.start()
         if self._bells is not None:
             self._bells.hang_up(self._manager.wake)
+        if self._expiry is not None:
+            self._expiry.start()
         on_hangup(self._reactor, self.reload)
         log.info("ready, as %s", self._configuration.hostname)
 
@@ -320,6 +331,8 @@ class MailServer(MultiService):
         await self._delivery.run(self._accounts.reload)
 
     async def _stop(self) -> None:
+        if self._expiry is not None:
+            self._expiry.stop()
         await MultiService.stopService(self)
         await stop_connections(self._services, self._clock)
         deadline = self._clock.monotonic() + RELEASE_GRACE
@@ -429,6 +442,8 @@ class MailServer(MultiService):
             login_timeout=self._configuration.limits.login_timeout,
             certificates=self._certificates,
             implicit_tls=listener.tls == "implicit",
+            alpn=ALPN[listener.protocol],
+            asks_certificate=listener.protocol in ("submission", "pop3", "imap"),
             proxies=self._proxies if listener.proxy else None,
         )
 

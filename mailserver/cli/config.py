@@ -26,11 +26,12 @@ def config() -> None:
 @pass_context
 def check(context: Context) -> None:
     """Check both files and all that they name; tell every fault at once. A warning is no fault."""
-    configuration = load(context.path, valid_at=datetime.now(UTC))
+    now = datetime.now(UTC)
+    configuration = load(context.path, valid_at=now)
     problems, warnings = _tried(context.path, configuration.directory)
     if problems:
         raise Failure(*problems)
-    for warning in (*advice(configuration, load_accounts(configuration.accounts)), *warnings):
+    for warning in (*advice(configuration, load_accounts(configuration.accounts), now), *warnings):
         click.echo(f"mailserver: warning: {warning}", err=True)
     click.echo(f"{context.path}: the configuration is good")
 

@@ -14,6 +14,7 @@ from mailserver.cli.common import Context, Group
 from mailserver.cli.config import config
 from mailserver.cli.index import index
 from mailserver.cli.queue import queue
+from mailserver.cli.tls import tls
 from mailserver.cli.why import why
 
 DEFAULT_CONFIG = "/etc/mailserver/mailserver.toml"
@@ -39,5 +40,5 @@ def main(ctx: click.Context, path: Path) -> None:
 
 
 account.add_command(app_password)
-for command in (account, alias, config, domain, index, queue, why):
+for command in (account, alias, config, domain, index, queue, tls, why):
     main.add_command(command)

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from mailserver.config.accounts import account_faults
 from mailserver.config.apppasswords import app_password_faults
-from mailserver.config.certificates import expiry_fault, pair_fault
+from mailserver.config.certificates import CertificateFault, read_authorities, read_pair, validity_fault
 from mailserver.config.directory import DirectorySource
 from mailserver.config.fields import Section
 from mailserver.config.model import TLS, Accounts, Configuration, Listener, OAuth, Relay
@@ -65,7 +65,7 @@ class _Findings:
 def load(path: Path, *, check_endpoint: EndpointCheck | None = None, valid_at: datetime | None = None) -> Configuration:
     """The server's configuration; its accounts and all files that it names are checked as well.
 
-    With `valid_at` an expired certificate is a fault; the server starts with one rather than be silent.
+    With `valid_at` a certificate that is not valid then is a fault; the server starts with one rather than be silent.
     Raises ConfigurationError.
     """
     raw = _parse(_text(path), path)
@@ -200,10 +200,25 @@ def _certificate_faults(tls: TLS, valid_at: datetime | None) -> Iterator[Fault]:
         yield from unreadable
         if unreadable:
             continue
-        if wrong := pair_fault(certificate, private_key):
-            yield (*location, wrong[0]), wrong[1]
-        elif valid_at and (fault := expiry_fault(certificate, valid_at)):
+        try:
+            pair = read_pair(certificate, private_key)
+        except CertificateFault as error:
+            yield (*location, error.key), str(error)
+            continue
+        if valid_at and (fault := validity_fault(certificate, pair.chain[0], valid_at)):
             yield (*location, "certificate"), fault
+    for (i, one), (j, other) in combinations(enumerate(tls.sni), 2):
+        for name in sorted({*one.names} & {*other.names}):
+            text = f'"{name}" stands in {key_path(("tls", "sni", i))} too; each name has one certificate'
+            yield ("tls", "sni", j, "names"), text
+    if tls.client_ca is not None:
+        if fault := _file_fault(tls.client_ca):
+            yield ("tls", "client_ca"), fault
+            return
+        try:
+            read_authorities(tls.client_ca)
+        except CertificateFault as error:
+            yield ("tls", error.key), str(error)
 
 
 def _directory_faults(directory: Mapping[int, DirectorySource]) -> Iterator[Fault]:

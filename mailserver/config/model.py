@@ -78,6 +78,11 @@ class TLS(Section):
 
     certificate: FilePath = Field(description="PEM file: the certificate and its chain")
     private_key: FilePath = Field(description="PEM file: the private key")
+    client_ca: FilePath | None = Field(
+        default=None,
+        description="PEM file: authorities whose certificates clients of submission, POP3 and IMAP may show; "
+        "absent: none are asked for",
+    )
     sni: tuple[ServerName, ...] = Field(default=(), description="further certificates, by the name the client asks for")
 
 

@@ -11,7 +11,7 @@ On failure 4xx when nothing was accepted and trying again may help, 5xx when no 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mailserver.accounts import SourceDown
@@ -121,7 +121,7 @@ class Intake:
         away = [copy for copy in made if isinstance(copy.route, Remote) or (held and isinstance(copy.route, Local))]
         elsewhere = set(away)
         here = [copy for copy in made if copy not in elsewhere]
-        queued = await entries(self._router, envelope, away, content, taking.header, taking.now)
+        queued = await entries(self._router, envelope, away, content, taking.header, taking.now) if away else []
         ids = await self._queue([entry for entry, _ in queued])
         places = {copy: id for id, (_, group) in zip(ids, queued, strict=True) for copy in group}
         statuses = await self._deliver_here(here, taking)
@@ -138,9 +138,9 @@ class Intake:
         ]
         follow_ups = await self._queue(self._follow_ups(taking, local))
         asked = [
-            r
-            for at, (r, route) in enumerate(zip(envelope.recipients, routes, strict=True))
-            if at in taken and is_told(r, route)
+            recipient
+            for of, (recipient, route) in enumerate(zip(envelope.recipients, routes, strict=True))
+            if of in taken and is_told(recipient, route)
         ]
         successes = await self._told(arrival, self._successes(taking, statuses, asked))
         later = follow_ups[0] if any(status.action is Action.DELAYED for _, status in local) else None
@@ -148,7 +148,7 @@ class Intake:
         self._log(taking, [*ids, *follow_ups, *successes], statuses, places)
         first = next(iter([*ids, *follow_ups, *successes]), None)
         reply = Reply.of(250, "2.0.0", f"Ok, queued as {first}" if first else f"Ok, delivered as {arrival.id}")
-        replies = [reply if of in taken else _negative(of, statuses, reply) for of in range(len(routes))]
+        replies = _replies(len(routes), taken, statuses, reply)
         to = [_destination(copy, places.get(copy), statuses.get(copy), later) for copy in made]
         outcome = self._end(taking, reply, replies, to)
         for kind, told in (("failure", reports), ("success", successes)):
@@ -177,7 +177,7 @@ class Intake:
         said = [status.reply for status in statuses.values()]
         reply = next((each for each in said if each.temporary), said[0])
         log.warning("message=%s refused: %s", taking.arrival.id, reply)
-        replies = [_negative(of, statuses, reply) for of in range(len(taking.envelope.recipients))]
+        replies = _replies(len(taking.envelope.recipients), (), statuses, reply)
         return self._end(taking, reply, replies, (_destination(copy, None, statuses[copy], None) for copy in made))
 
     def _log(
@@ -263,10 +263,13 @@ class Intake:
         ]
 
 
-def _negative(of: int, statuses: Mapping[Copy, DeliveryStatus], otherwise: Reply) -> Reply:
-    """What a recipient is answered of which no copy was taken."""
-    said = [status.reply for copy, status in statuses.items() if copy.of == of]
-    return next((each for each in said if each.temporary), said[0] if said else otherwise)
+def _replies(count: int, taken: Container[int], statuses: Mapping[Copy, DeliveryStatus], reply: Reply) -> list[Reply]:
+    """For each recipient `reply`, or what was said of it when no copy was taken: what is temporary counts more."""
+    said: dict[int, Reply] = {}
+    for copy, status in statuses.items():
+        if copy.of not in taken and (copy.of not in said or (status.reply.temporary and not said[copy.of].temporary)):
+            said[copy.of] = status.reply
+    return [said.get(of, reply) for of in range(count)]
 
 
 def _destination(copy: Copy, entry: str | None, status: DeliveryStatus | None, later: str | None) -> Destination:
