@@ -36,11 +36,14 @@ from mailserver.accounts.model import (
 from mailserver.accounts.passwords import refuse_password, scram_keys
 from mailserver.accounts.tokens import Tokens
 from mailserver.mail import Address, parse_mailbox
+from mailserver.ports import ClientCertificate
 from mailserver.sasl import ScramKeys, prepare_name
 
 log = logging.getLogger(__name__)
 
 POSTMASTER, ABUSE = "postmaster", "abuse"
+_ADDRESSES = 20
+"""Of a certificate that are looked up."""
 NESTED = 10
 """Aliases of one member that are followed one after the other."""
 
@@ -206,6 +209,21 @@ class Directory:
         _, account = self._user(username)
         keys = scram_keys(account.password) if account is not None and not account.app_passwords_only else None
         return (account.address, keys) if account is not None and keys is not None else None
+
+    def by_certificate(self, certificate: ClientCertificate, authorize_as: str) -> Address | None:
+        """The account that the certificate opens: its fingerprint stands there, or it is for an address of the account.
+
+        Where that are several, `authorize_as` has to say which; empty where it needs not. Blocking.
+        """
+        named = (*certificate.addresses[:_ADDRESSES], *map(str, self._certified(certificate.fingerprint)))
+        opened = {account for name in named if (account := self.account_of(name)) is not None}
+        if authorize_as:
+            wanted = self.account_of(authorize_as)
+            return wanted if wanted in opened else None
+        return next(iter(opened)) if len(opened) == 1 else None
+
+    def _certified(self, fingerprint: str) -> Sequence[Address]:
+        return self._file.current().certificates.get(fingerprint, ())
 
     @property
     def offers_tokens(self) -> bool:

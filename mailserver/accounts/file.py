@@ -39,6 +39,7 @@ class Snapshot:
 
     def __init__(self, accounts: Accounts) -> None:
         self.found: dict[Key, Account | Alias] = {}
+        self.certificates: dict[str, tuple[Address, ...]] = {}
         self.caretakers: dict[str, Address] = {}  # "" has the first account of all
         stored = []
         for name, section in accounts.account.items():
@@ -46,6 +47,8 @@ class Snapshot:
             stored.append(account.password)
             for known in (account.address, *map(parse_mailbox, section.aliases)):
                 self.found[known.key] = account
+            for fingerprint in section.certificates:
+                self.certificates[fingerprint] = (*self.certificates.get(fingerprint, ()), account.address)
             if account.disabled is None:
                 self.caretakers.setdefault(account.address.domain, account.address)
                 self.caretakers.setdefault("", account.address)

@@ -8,6 +8,7 @@ On failure pydantic.ValidationError with every fault at once; `config.loader` tu
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -282,6 +283,14 @@ def parse_allowance(text: str) -> str:
     return text
 
 
+def parse_fingerprint(text: str) -> str:
+    """In lower case and without colons. Raises ValueError."""
+    bare = text.rpartition("=")[2].replace(":", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", bare):
+        raise ValueError("is no SHA-256 fingerprint: that has 64 hexadecimal digits, with or without colons")
+    return bare
+
+
 class Domain(Section):
     """A domain whose mail is taken here. It needs no key; the header alone declares it."""
 
@@ -320,6 +329,11 @@ class Account(Section):
         default=None, ge=1, description="recipients of one message that it sends; absent: as limits.recipients has it"
     )
 
+    certificates: tuple[Annotated[str, AfterValidator(parse_fingerprint)], ...] = Field(
+        default=(),
+        description="client certificates that open the account by EXTERNAL beside those with an address of it: "
+        "their SHA-256, as `openssl x509 -noout -fingerprint -sha256` prints it",
+    )
     app_password: tuple[AppPassword, ...] = ()
     app_passwords_only: bool = Field(
         default=False, strict=True, description="nobody logs in with the account's own password, only with the others"

@@ -19,9 +19,10 @@ from mailserver.accounts import Visit, login_key
 from mailserver.config.apppasswords import Service
 from mailserver.mail import Address
 from mailserver.policy.failures import Failures
-from mailserver.ports import Channel, Clock, Workers
+from mailserver.ports import Channel, ClientCertificate, Clock, Workers
 from mailserver.sasl import (
     BINDINGS,
+    EXTERNAL,
     OAUTHBEARER,
     SCRAM,
     SCRAM_PLUS,
@@ -39,6 +40,7 @@ from mailserver.sasl import (
     Scram,
     ScramKeys,
     Token,
+    Vouched,
     mechanism,
 )
 
@@ -81,6 +83,9 @@ class Passwords(Protocol):
     def offers_tokens(self) -> bool:
         """Whether there is an issuer whose tokens are taken."""
 
+    def by_certificate(self, certificate: ClientCertificate, authorize_as: str) -> Address | None:
+        """The account that the certificate opens, if it is the one to act as. Raises OSError."""
+
     def by_token(self, username: str, token: str) -> Address | None:
         """The account that the token is for, if it is good and that is the user's; an empty name is anybody's."""
 
@@ -107,6 +112,8 @@ class Authenticator:
         if not self.offered(channel):
             return ()
         left_out = set() if self.directory.offers_tokens else {OAUTHBEARER, XOAUTH2}
+        if channel.client_certificate is None:
+            left_out |= {EXTERNAL}
         if not self.directory.offers_scram():
             left_out |= {SCRAM, SCRAM_PLUS}
         elif self._binding(channel) is None:
@@ -146,6 +153,13 @@ class Authenticator:
     async def by_token(self, channel: Channel, claim: Token) -> Address | None:
         """Raises LoginRefused when it cannot be known now."""
         return await self._ask(channel, lambda: self.directory.by_token(claim.user, claim.token))
+
+    async def by_certificate(self, channel: Channel, authorize_as: str) -> Address | None:
+        """Raises LoginRefused when it cannot be known now."""
+        certificate = channel.client_certificate
+        if certificate is None:
+            return None
+        return await self._ask(channel, lambda: self.directory.by_certificate(certificate, authorize_as))
 
     async def decide(
         self, channel: Channel, username: str, authorize_as: str, account: Address | None, *, noted: bool = False
@@ -211,6 +225,10 @@ class Exchange:
         match outcome:
             case Challenge(data):
                 return data
+            case Vouched(authorize_as):
+                shown = self._channel.client_certificate
+                self._claim = Lookup(authorize_as or (shown.subject if shown is not None else ""), "")
+                return await self._decide(await self._authenticator.by_certificate(self._channel, authorize_as))
             case Credentials(user, password, authorize_as):
                 return await self._authenticator.login(self._channel, user, password, self._service, authorize_as)
             case Proven():

@@ -9,7 +9,7 @@ import pytest
 from mailserver.accounts import Visit
 from mailserver.mail import Address
 from mailserver.policy.failures import Failures
-from mailserver.ports import TLSState
+from mailserver.ports import ClientCertificate, TLSState
 from mailserver.sasl import ScramKeys
 from mailserver.sessions.login import Authenticator, LoginRefused
 from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, PasswordsOnly, run
@@ -19,6 +19,7 @@ ALICE = Address("alice", "example.test")
 TLS = TLSState("TLSv1.3", "TLS_AES_256_GCM_SHA384")
 BINDINGS = {"tls-exporter": b"\1" * 32}
 ALIAS = "postmaster@example.test"
+SHOWN = ClientCertificate("CN=Alice", (str(Address("alice", "example.test")),), "ab" * 32)
 KEYS = ScramKeys.of(b"secret", iterations=4096)
 
 
@@ -28,6 +29,11 @@ class Directory(PasswordsOnly):
 
     def authenticate(self, username: str, password: str, visit: Visit) -> Address | None:
         return ALICE if (username, password) == (str(ALICE), "secret") else None
+
+    def by_certificate(self, certificate: ClientCertificate, authorize_as: str) -> Address | None:
+        if self.broken:
+            raise OSError("the disk is gone")
+        return ALICE if certificate == SHOWN and authorize_as in ("", str(ALICE)) else None
 
     def offers_scram(self) -> bool:
         return self.scram
@@ -63,12 +69,13 @@ def encrypted() -> FakeChannel:
         (FakeChannel(tls=TLS), True, ("SCRAM-SHA-256", "PLAIN", "LOGIN")),
         (encrypted(), True, ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN")),
         (encrypted(), False, ("PLAIN", "LOGIN")),
+        (FakeChannel(tls=TLS, client_certificate=SHOWN), False, ("EXTERNAL", "PLAIN", "LOGIN")),
     ],
 )
 def test_what_is_offered_is_what_can_be_begun(channel: FakeChannel, scram: bool, offered: tuple[str, ...]) -> None:
     asked = authenticator(scram=scram)
     assert asked.mechanisms(channel) == offered
-    for name in ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN", "CRAM-MD5", ""):
+    for name in ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN", "EXTERNAL", "CRAM-MD5", ""):
         assert (asked.begin(channel, name, "imap") is not None) == (name in offered)
 
 
@@ -182,4 +189,31 @@ def test_what_is_not_scram_is_malformed() -> None:
     assert exchange is not None
     with pytest.raises(LoginRefused) as refused:
         run(exchange.step(b"\0alice\0secret"))
+    assert refused.value.malformed
+
+
+def by_certificate(asked: Authenticator, identity: bytes) -> Any:
+    exchange = asked.begin(FakeChannel(tls=TLS, client_certificate=SHOWN), "EXTERNAL", "imap")
+    assert exchange is not None
+    assert run(exchange.step(None)) == b""
+    return run(exchange.step(identity))
+
+
+@pytest.mark.parametrize("identity", [b"", str(ALICE).encode()])
+def test_a_certificate_opens_its_account(identity: bytes) -> None:
+    assert by_certificate(authenticator(), identity) == ALICE
+
+
+def test_a_certificate_opens_no_other_and_trying_costs_time() -> None:
+    asked = authenticator()
+    before = asked.clock.monotonic()
+    with pytest.raises(LoginRefused, match="authentication failed") as refused:
+        by_certificate(asked, b"bob@example.test")
+    assert not refused.value.malformed and not refused.value.temporary
+    assert asked.clock.monotonic() > before
+    with pytest.raises(LoginRefused) as refused:
+        by_certificate(authenticator(broken=True), b"")
+    assert refused.value.temporary
+    with pytest.raises(LoginRefused) as refused:
+        by_certificate(authenticator(), b"\0")
     assert refused.value.malformed

@@ -150,6 +150,9 @@ class PasswordsOnly:
     def by_token(self, username: str, token: str) -> None:
         return None
 
+    def by_certificate(self, certificate: ClientCertificate, authorize_as: str) -> Address | None:
+        return None
+
     def account_of(self, username: str) -> Address | None:
         try:
             return parse_mailbox(username)
