@@ -49,6 +49,7 @@ from mailserver.net.clock import ReactorClock, use_monotonic_time
 from mailserver.net.connection import Service, Session, stop_connections
 from mailserver.net.connector import ReactorConnector
 from mailserver.net.expiry import ExpiryWatch
+from mailserver.net.fairness import FairThreads
 from mailserver.net.handshake import ALPN
 from mailserver.net.listeners import check_endpoint, listen
 from mailserver.net.logs import bridge
@@ -258,7 +259,7 @@ class MailServer(MultiService):
         )
         self._authenticator = Authenticator(
             self._directory,
-            self._passwords,
+            FairThreads(self._passwords, self._clock, PASSWORD_THREADS),
             self._clock,
             Failures(failures),
             configuration.auth.without_tls,

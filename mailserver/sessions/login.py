@@ -1,10 +1,11 @@
 """Logging in, the same for SMTP, POP3 and IMAP.
 
 Promises   A password is taken only on an encrypted channel, or from this machine where the configuration says so.
-           Unknown and known users get the same answer in the same time. Hashing runs in a worker thread.
+           Unknown and known users get the same answer in the same time. Hashing runs in a worker thread; an address
+           that tries many passwords at once keeps no other address waiting for them.
            Each failure from one source makes its next answer slower; other sources are not touched.
-On failure `LoginRefused`: `temporary` when the directory cannot be asked now, `malformed` when the client does not
-           speak the mechanism. Its text may be shown to the client.
+On failure `LoginRefused`: `temporary` when the directory cannot be asked now, or too many log in at once; `malformed`
+           when the client does not speak the mechanism. Its text may be shown to the client.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import Literal, Protocol, TypeVar
 from mailserver.accounts import Visit, login_key
 from mailserver.config.apppasswords import Service
 from mailserver.mail import Address
-from mailserver.policy.failures import Failures
-from mailserver.ports import Channel, ClientCertificate, Clock, Workers
+from mailserver.policy.failures import Failures, network_of
+from mailserver.ports import Channel, ClientCertificate, Clock, Crowded, FairWorkers
 from mailserver.sasl import (
     BINDINGS,
     EXTERNAL,
@@ -95,7 +96,7 @@ class Authenticator:
     """One for the whole server; sessions ask it. `secret`: what SCRAM pretends of unknown users hangs on it."""
 
     directory: Passwords
-    workers: Workers
+    workers: FairWorkers
     clock: Clock
     failures: Failures
     without_tls: Literal["never", "loopback"] = "never"
@@ -183,7 +184,10 @@ class Authenticator:
 
     async def _ask(self, channel: Channel, question: Callable[[], R]) -> R:
         try:
-            return await self.workers.run(question)
+            return await self.workers.run_for(network_of(channel.peer), question)
+        except Crowded as error:
+            log.warning("session=%s peer=%s login: too many wait to log in", channel.id, channel.peer)
+            raise LoginRefused("too many log in at this moment; try again later", temporary=True) from error
         except OSError as error:
             log.error("session=%s login: the directory cannot be read: %s", channel.id, error)
             raise LoginRefused("accounts cannot be looked up now", temporary=True) from error

@@ -85,6 +85,9 @@ class FakeWorkers:
     def run(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> Awaitable[T]:
         return Ready(lambda: work(*args, **kwargs))
 
+    def run_for(self, source: str, work: Callable[[], T]) -> Awaitable[T]:
+        return Ready(work)
+
     def grouped(self, work: Callable[[Sequence[Any]], Sequence[Any]]) -> Callable[[Any], Awaitable[Any]]:
         def one(job: Any) -> Any:
             (result,) = work([job])
