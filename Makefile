@@ -28,7 +28,8 @@ faults: $(READY)
 	MAILSERVER_LONG=1 $(BIN)/python -m pytest tests/faults
 
 fuzz: $(READY)
-	MAILSERVER_LONG=1 $(BIN)/python -m pytest tests/fuzz
+	MAILSERVER_LONG=1 $(BIN)/python -m pytest tests/fuzz tests/sessions/imap/test_imap_whole_sessions.py \
+	  tests/sessions/imap/test_imap_search_model.py tests/sessions/imap/test_imap_fetch_model.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.smtp

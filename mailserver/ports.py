@@ -158,6 +158,9 @@ class Channel(Protocol):
     async def drain(self) -> None:
         """Writes what the engine has to send and waits while the client is slow to read. Raises Disconnected."""
 
+    def wake(self) -> None:
+        """Lets the session handle what its engine has, though nothing came from the client; after what is at work."""
+
     def start_tls(self) -> None:
         """Flushes, then begins the handshake; all later octets are encrypted."""
 
@@ -166,6 +169,12 @@ class Channel(Protocol):
 
     def start_compression(self) -> None:
         """Flushes; all later octets are compressed with DEFLATE, in both directions."""
+
+    def stop_compression(self) -> None:
+        """Flushes and ends the stream; all later octets are as they are, also those that came behind the client's end.
+
+        Nothing happens when none is compressed.
+        """
 
     def close(self) -> None:
         """Flushes, then closes in good order."""

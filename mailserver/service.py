@@ -77,6 +77,7 @@ DELIVERY_THREADS = 4
 MAILBOX_THREADS = 8  # for POP3 and IMAP: however much they read, delivery does not wait for them
 PASSWORD_THREADS = 2  # argon2id takes 64 MiB for each
 DNS_THREADS = 20
+LOOKUP_THREADS = 8  # of addresses in databases; an answer may take seconds to fail
 RELEASE_GRACE = 10.0  # seconds, at the stop, for what sessions do when they have ended
 
 
@@ -153,6 +154,7 @@ def _check_files(configuration: Configuration) -> None:
     """What each worker reads at its start: a fault is told at once and once. Raises CertificateError and others."""
     if configuration.tls:
         CertificateStore(configuration.tls)
+    open_sources(configuration.directory)
     if configuration.auth.oauth:
         Tokens(configuration.auth.oauth)
 
@@ -239,8 +241,9 @@ class MailServer(MultiService):
         self._mailboxes = ThreadWorkers(reactor, MAILBOX_THREADS, "mailboxes")
         self._appends = Appends(self._mailboxes)
         self._passwords = ThreadWorkers(reactor, PASSWORD_THREADS, "passwords")
+        self._lookups = ThreadWorkers(reactor, LOOKUP_THREADS, "lookups", abandon=True)
         self._dns = ThreadWorkers(reactor, DNS_THREADS, "dns", abandon=True)
-        self._workers = (self._mailboxes, self._passwords, self._dns, self._delivery)
+        self._workers = (self._mailboxes, self._passwords, self._dns, self._lookups, self._delivery)
         limits = configuration.limits
         shared = None if number is None else SharedCounts(self._data.connections, number)
         failures = None if number is None else SharedFailures(self._data.failures, number)
@@ -249,9 +252,8 @@ class MailServer(MultiService):
         self._certificates = CertificateStore(configuration.tls) if configuration.tls else None
         self._expiry = ExpiryWatch(self._certificates, self._clock, tells=not number) if self._certificates else None
         oauth = configuration.auth.oauth
-        self._accounts = FileSource(configuration.accounts, scram=configuration.auth.scram)
         self._directory = Directory(
-            self._accounts,
+            FileSource(configuration.accounts, scram=configuration.auth.scram),
             others=open_sources(configuration.directory),
             tokens=Tokens(oauth) if oauth else None,
             uses=LastUses(self._data.app_passwords),
@@ -329,7 +331,7 @@ class MailServer(MultiService):
             log.warning("%s was changed: that is taken over when the server is started again", self._path)
 
     async def _read_accounts(self) -> None:
-        await self._delivery.run(self._accounts.reload)
+        await self._delivery.run(self._directory.reload)
 
     async def _stop(self) -> None:
         if self._expiry is not None:
@@ -360,7 +362,7 @@ class MailServer(MultiService):
             parse_mailbox(outbox) if outbox else None,
             routes=routes,
             srs=SRS(secret),
-            workers=self._delivery,
+            workers=self._lookups,
             clock=self._clock,
         )
         relay = Relay(
@@ -466,7 +468,7 @@ class MailServer(MultiService):
             clock=self._clock,
             tls_available=tls_available,
             appends=self._appends,
-            separator=self._configuration.imap.separator,
+            policy=self._configuration.imap,
         )
 
     def _open_account(self, address: Address) -> AccountStore:

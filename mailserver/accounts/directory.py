@@ -72,6 +72,11 @@ class Directory:
         """A lookup may wait for a disk or another server."""
         return any(source.blocking for source in self._sources)
 
+    def reload(self) -> None:
+        """What changed in any source counts at once. Blocking."""
+        for source in self._sources:
+            source.reload()
+
     # Addresses
 
     def resolve(self, address: Address) -> Resolution:
@@ -87,6 +92,12 @@ class Directory:
         if found is None and local in (POSTMASTER, ABUSE):
             return self._caretaker(source, domain, local)
         return _resolution(found)
+
+    def source_of(self, address: Address) -> str | None:
+        """The name of the source that has its domain."""
+        _, domain = key_of(address)
+        source, _ = self._of_domain(domain)
+        return source.name if source is not None else None
 
     def _of_domain(self, name: str) -> tuple[Source, Domain] | tuple[None, None]:
         """The source that it belongs to."""

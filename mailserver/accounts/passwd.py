@@ -152,6 +152,9 @@ class PasswdSource:
     def refuse(self, key: Key, password: str) -> None:
         refuse_password(password, self._watched.current().decoys.of(key), default=self._default_scheme)
 
+    def reload(self) -> None:
+        self._watched.reload()
+
     def try_out(self) -> list[str]:
         """What is wrong with single lines."""
         return [f"{self._path}: {problem}" for problem in self._watched.current().problems]

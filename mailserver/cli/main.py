@@ -9,6 +9,7 @@ import click
 
 from mailserver import __version__
 from mailserver.cli.accounts import account, alias, domain
+from mailserver.cli.address import address
 from mailserver.cli.apppasswords import app_password
 from mailserver.cli.common import Context, Group
 from mailserver.cli.config import config
@@ -40,5 +41,5 @@ def main(ctx: click.Context, path: Path) -> None:
 
 
 account.add_command(app_password)
-for command in (account, alias, config, domain, index, queue, tls, why):
+for command in (account, address, alias, config, domain, index, queue, tls, why):
     main.add_command(command)

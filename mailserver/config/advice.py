@@ -11,9 +11,9 @@ from mailserver.config.model import Accounts, Configuration
 
 def advice(configuration: Configuration, accounts: Accounts, now: datetime) -> Iterator[str]:
     """One line for each warning. Both were loaded, so the files that they name can be read."""
-    if not accounts.domain:
+    if not accounts.domain and not configuration.directory:
         yield f"{configuration.accounts}: no domain yet, so no mail is taken; `mailserver domain add NAME` adds one"
-    if not accounts.account:
+    if not accounts.account and not configuration.directory:
         yield f"{configuration.accounts}: no account yet; `mailserver account add ADDRESS` adds one"
     if tls := configuration.tls:
         shown = [(configuration.hostname, tls.certificate)]

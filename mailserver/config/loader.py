@@ -14,6 +14,7 @@ from datetime import datetime
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -23,7 +24,7 @@ from mailserver.config.certificates import CertificateFault, read_authorities, r
 from mailserver.config.directory import DirectorySource
 from mailserver.config.fields import Section
 from mailserver.config.model import TLS, Accounts, Configuration, Listener, OAuth, Relay
-from mailserver.config.network import parse_endpoint
+from mailserver.config.network import is_loopback, parse_endpoint
 from mailserver.config.relay import RelayDomain, Route
 from mailserver.config.syntax import parse
 from mailserver.config.units import format_duration
@@ -223,8 +224,35 @@ def _certificate_faults(tls: TLS, valid_at: datetime | None) -> Iterator[Fault]:
 
 def _directory_faults(directory: Mapping[int, DirectorySource]) -> Iterator[Fault]:
     for i, source in directory.items():
+        if source.kind == "sql":
+            if (source.file is None) == (source.database is None):
+                what = "no database" if source.file is None else "two databases"
+                yield ("directory", i), f"names {what}; write file for SQLite, or database for PostgreSQL"
+            if source.password_file is not None and source.database is None:
+                yield ("directory", i, "password_file"), "says nothing without database; leave it out"
+            if source.domains is None and source.domain_query is None:
+                yield ("directory", i), "tells no domain; write domains, or domain_query"
+        if source.kind == "ldap":
+            yield from _ldap_faults(("directory", i), source)
+        if source.password_file and (fault := _file_fault(source.password_file)):
+            yield ("directory", i, "password_file"), fault
         if source.file and (fault := _file_fault(source.file)):
             yield ("directory", i, "file"), fault
+
+
+def _ldap_faults(location: Location, source: DirectorySource) -> Iterator[Fault]:
+    url = urlsplit(source.server or "")
+    if source.domains is None and source.domain_filter is None:
+        yield location, "tells no domain; write domains, or domain_filter"
+    if (source.bind_dn is None) != (source.password_file is None):
+        missing, other = ("bind_dn", "password_file") if source.bind_dn is None else ("password_file", "bind_dn")
+        yield (*location, other), f"is given without {missing}; give both or neither"
+    if source.starttls is not None and url.scheme == "ldaps":
+        yield (*location, "starttls"), "says nothing with ldaps:, which is encrypted from its beginning; leave it out"
+    if source.starttls is False and not is_loopback(url.hostname or ""):
+        yield (*location, "starttls"), "is false, and passwords would cross the network in clear; leave it out"
+    if source.ca_file and (fault := _file_fault(source.ca_file)):
+        yield (*location, "ca_file"), fault
 
 
 def _relay_faults(relay: Relay) -> Iterator[Fault]:

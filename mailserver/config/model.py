@@ -45,6 +45,12 @@ def _number_of_workers(value: object) -> object:
     raise ValueError('is no number of processes; write a number from 1 to 64, or "auto" for one on each processor')
 
 
+def _none_or_a_thousand(value: int) -> int:
+    if value and value < 1000:  # RFC 9738 §3
+        raise ValueError("is too few for clients to work with; write 1000 or more, or 0 for any number")
+    return value
+
+
 def _stored_password(text: str) -> str:
     hashed, _, scram = (text, "", "") if text.startswith("{") else text.partition(" ")
     try:
@@ -163,6 +169,14 @@ class Limits(Section):
     imap_literal: Annotated[int, Field(ge=1024, strict=True)] = Field(
         default=65536, description="octets of an IMAP literal but for APPEND"
     )
+    imap_messages: Annotated[int, Field(ge=0, strict=True), AfterValidator(_none_or_a_thousand)] = Field(
+        default=0,
+        description="messages of one IMAP command, at least 1000 (MESSAGELIMIT); 0: any number. Who does not know "
+        "of it misses the older messages of larger mailboxes",
+    )
+    imap_saved: Annotated[int, Field(ge=0, strict=True), AfterValidator(_none_or_a_thousand)] = Field(
+        default=0, description="as imap_messages, for COPY and APPEND alone (SAVELIMIT)"
+    )
     errors: Count = Field(default=10, description="bad commands before a connection is closed")
     connections: Count = Field(default=2000, description="connections in all")
     connections_per_address: Count = Field(default=50, description="connections from one client address")
@@ -175,12 +189,38 @@ class Limits(Section):
     imap_timeout: Duration = Field(default=30 * MINUTE, description="idle time of IMAP; RFC 3501 asks for 30 min")
 
 
+def parse_account(text: str) -> str:
+    """An address."""
+    try:
+        parse_mailbox(text)
+    except AddressError as error:
+        raise ValueError(f"is not an address: {error}") from None
+    return text
+
+
 class IMAP(Section):
     """What IMAP clients see."""
 
     separator: Literal["/", ".", "\\", "|", "^"] = Field(
         default="/",
         description="stands between the parts of a mailbox name, which have no `.`; `/` and another one change places",
+    )
+    unauthenticate: bool = Field(
+        default=True,
+        strict=True,
+        description="clients may log out and keep the connection (RFC 8437); `false` where a proxy before this server "
+        "looks at nothing but the first login",
+    )
+    utf8_only_when_enabled: bool = Field(
+        default=False,
+        strict=True,
+        description="messages with octets beyond ASCII in their header are refused to clients that append them and did "
+        "not ENABLE UTF8=ACCEPT or IMAP4rev2 (RFC 6855)",
+    )
+    submission_servers: tuple[Annotated[str, AfterValidator(parse_account)], ...] = Field(
+        default=(),
+        description="accounts that submission servers log in to: to them URLs are open that are authorised for "
+        "submission (RFC 4467)",
     )
 
 

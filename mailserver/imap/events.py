@@ -1,13 +1,13 @@
 """What the engine tells its session.
 
-Each event but `LiteralChunk` awaits an answer: `done(tag, ...)` where it has a tag, or what it says here.
+Each event but `LiteralChunk` and `Woken` awaits an answer: `done(tag, ...)` where it has a tag, or what it says here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mailserver.imap.commands import Append, Command
+from mailserver.imap.commands import Append, CatPart, Command
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class AppendStarted:
-    """An APPEND whose message is still to come. Answer with `accept()`, or with `done` to have none of it."""
+    """An APPEND whose message is still to come. Answer with `accept()`, or with `done` to have none of it.
+
+    A message that is put together (RFC 4469) comes as `AppendPart`s.
+    """
 
     tag: str
     command: Append
@@ -35,8 +38,16 @@ class AppendNext:
 
 
 @dataclass(frozen=True, slots=True)
+class AppendPart:
+    """A part of a message that is put together. Answered as `AppendStarted`; its literal, if it is one, comes then."""
+
+    tag: str
+    part: CatPart
+
+
+@dataclass(frozen=True, slots=True)
 class LiteralChunk:
-    """Octets of the message being appended; no answer."""
+    """Octets of the message being appended, or of a part of it; no answer."""
 
     data: bytes
 
@@ -79,4 +90,10 @@ class Rejected:
     loses_saved: bool = False
 
 
-Event = Request | AppendStarted | AppendNext | LiteralChunk | AppendEnded | AuthResponse | IdleEnded | Rejected
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """There may be something to tell, and no command is waiting: what `wake` asked for. No answer."""
+
+
+Answered = Request | AppendStarted | AppendNext | AppendPart | AppendEnded | AuthResponse | IdleEnded | Rejected
+Event = Answered | LiteralChunk | Woken

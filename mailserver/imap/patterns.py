@@ -14,6 +14,8 @@ from __future__ import annotations
 import re
 
 SEPARATOR = "/"
+INBOX = "INBOX"
+_BELOW_INBOX = "INBOX/"
 _WILDCARDS = re.compile(r"[*%]+")
 
 
@@ -22,16 +24,34 @@ def exchanged(name: str, separator: str) -> str:
     return name if separator == SEPARATOR else name.translate({ord(SEPARATOR): separator, ord(separator): SEPARATOR})
 
 
+def with_inbox(name: str) -> str:
+    """INBOX in any case as it is known here."""
+    return INBOX if _upper(name) == INBOX else name
+
+
+def _upper(text: str) -> str:
+    """There are letters elsewhere that become an I: what has them is not INBOX."""
+    return text.upper() if text.isascii() else text
+
+
+def _with_upper_start(text: str) -> str:
+    """What stands for the first part of a name in upper case."""
+    first, separator, rest = text.partition(SEPARATOR)
+    return _upper(first) + separator + rest
+
+
 class Pattern:
-    """`*` matches anything, `%` anything but the hierarchy separator. INBOX matches without regard to case.
+    """`*` matches anything, `%` anything but the hierarchy separator. INBOX matches without regard to case, and so does
+    that part of the names below it.
 
     Of several texts one must match: they stand side by side in the number, a place for the end of each between them.
     """
 
-    __slots__ = ("_ends", "_literal", "_stars", "_starts", "_texts", "_wild")
+    __slots__ = ("_ends", "_literal", "_of_inbox", "_stars", "_starts", "_texts", "_wild")
 
     def __init__(self, *texts: str) -> None:
         self._texts = texts
+        self._of_inbox: Pattern | None = None
         self._literal: dict[str, int] = {}
         stars = percents = starts = ends = place = 0
         for text in dict.fromkeys(texts):
@@ -53,9 +73,11 @@ class Pattern:
     def matches(self, name: str) -> bool:
         if self._run(name):
             return True
-        if name == "INBOX":
-            return Pattern(*(text.upper() for text in self._texts))._run(name)
-        return False
+        if name != INBOX and not name.startswith(_BELOW_INBOX):
+            return False
+        if self._of_inbox is None:
+            self._of_inbox = Pattern(*map(_with_upper_start, self._texts))
+        return self._of_inbox._run(name)
 
     def _run(self, name: str) -> bool:
         stars, wild, literal = self._stars, self._wild, self._literal

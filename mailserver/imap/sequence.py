@@ -18,7 +18,9 @@ STAR = 10**10
 Range = tuple[int, int]
 """First and last number, both included."""
 
-_RANGE = re.compile(r"([1-9]\d{0,9}|\*)(?::([1-9]\d{0,9}|\*))?")
+_SET = re.compile(r"(?:(?:[1-9][0-9]{0,9}+|\*)(?::(?:[1-9][0-9]{0,9}+|\*))?+(?:,(?!\Z)|\Z))++")
+_STAR = str(STAR)
+_NO_NUMBERS = str.maketrans("", "", "0123456789*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,17 @@ class SequenceSet:
         """Raises ValueError."""
         if text == "$":
             return cls((), saved=True)
-        return cls(tuple(_parse_range(part) for part in text.split(",")))
+        if not _SET.fullmatch(text):
+            raise ValueError("malformed sequence set")
+        # in few steps over all of it: a set may have tens of thousands of elements
+        ends = list(map(int, text.replace("*", _STAR).replace(":", ",").split(",")))
+        if max(ends) > LARGEST and any(LARGEST < end != STAR for end in ends):
+            raise ValueError("number out of range")
+        if ":" not in text:
+            return cls(tuple(zip(ends, ends, strict=True)))
+        left = iter(ends)
+        pairs = ((first, next(left) if colon else first) for colon, first in zip(_colons(text), left, strict=False))
+        return cls(tuple(pair if pair[0] <= pair[1] else pair[::-1] for pair in pairs))
 
     @property
     def uses_star(self) -> bool:
@@ -51,21 +63,15 @@ class SequenceSet:
         """Ascending ranges that neither touch nor overlap; `*` is `largest`. No range when `largest` is 0."""
         if largest < 1:
             return []
-        concrete = []
-        for first, last in self.ranges:
-            ends = [largest if end == STAR else end for end in (first, last)]
-            concrete.append((min(ends), max(ends)))
-        return merge(concrete)
+        if not self.uses_star:
+            return merge(self.ranges)
+        concrete = ([largest if end == STAR else end for end in ends] for ends in self.ranges)
+        return merge((min(ends), max(ends)) for ends in concrete)
 
 
-def _parse_range(text: str) -> Range:
-    match = _RANGE.fullmatch(text)
-    if match is None:
-        raise ValueError("malformed sequence set")
-    ends = [STAR if end == "*" else int(end) for end in match.groups() if end is not None]
-    if any(LARGEST < end != STAR for end in ends):
-        raise ValueError("number out of range")
-    return min(ends), max(ends)
+def _colons(text: str) -> list[str]:
+    """For each element a colon, or nothing."""
+    return text.translate(_NO_NUMBERS).split(",")
 
 
 def merge(ranges: Iterable[Range]) -> list[Range]:

@@ -1,4 +1,4 @@
-"""The IMAP server engine (RFC 3501, RFC 3502, RFC 7888): octets in, events out, answers in, octets out.
+"""The IMAP server engine (RFC 3501, RFC 3502, RFC 4469, RFC 7888): octets in, events out, answers in, octets out.
 
 Theory     The receiver gives lines and literal octets; what they mean depends on the mode, for which there is one
            method each. A command is put together in its wire form until a line ends without a literal, then parsed as a
@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from mailserver.imap import responses
+from mailserver.imap.appending import Appending
 from mailserver.imap.commands import (
-    Append,
     Authenticate,
     Close,
     Command,
@@ -27,14 +26,19 @@ from mailserver.imap.commands import (
     Logout,
     Select,
     StartTLS,
+    Stretch,
+    Unauthenticate,
     Unselect,
-    append_next,
+    append_onward,
+    ends_in_url,
     lookup,
     parse,
+    uses_numbers,
 )
 from mailserver.imap.events import (
-    AppendEnded,
+    Answered,
     AppendNext,
+    AppendPart,
     AppendStarted,
     AuthResponse,
     Event,
@@ -42,7 +46,9 @@ from mailserver.imap.events import (
     LiteralChunk,
     Rejected,
     Request,
+    Woken,
 )
+from mailserver.imap.limits import Limits
 from mailserver.imap.patterns import SEPARATOR, exchanged
 from mailserver.imap.receiver import Announcement, Line, Octets, Receiver
 from mailserver.imap.states import State
@@ -56,41 +62,11 @@ TRANSITIONS: Mapping[tuple[type[Command], bool], State] = {
     (Select, False): State.AUTHENTICATED,  # RFC 3501 §6.3.1: a failed SELECT leaves none selected
     (Close, True): State.AUTHENTICATED,
     (Unselect, True): State.AUTHENTICATED,
+    (Unauthenticate, True): State.NOT_AUTHENTICATED,  # RFC 8437 §5
     (Logout, True): State.LOGOUT,
 }
 
-HEAD_COST = 64
-
 _TAG = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\+]{1,200}(?= |\r?\n)')
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """`line`: octets of all lines of a command; `literal`: of all its literals but the message of an APPEND.
-
-    `before_login`: of all its literals while nobody is logged in. `discard`: octets of refused literals of one command
-    that are read and dropped before the connection is given up.
-    """
-
-    line: int = 65536
-    literal: int = 65536
-    message: int = 50 * 2**20
-    before_login: int = 4096
-    discard_before_login: int = 2**20
-
-    @property
-    def appended(self) -> int:
-        """Octets of all messages of an APPEND."""
-        return 10 * self.message
-
-    @property
-    def append_heads(self) -> int:
-        """Octets of what stands before the messages of an APPEND, for each `HEAD_COST` more: this is kept in memory."""
-        return 10 * self.line
-
-    @property
-    def discard(self) -> int:
-        return 4 * self.message
 
 
 class ServerConnection:
@@ -104,19 +80,22 @@ class ServerConnection:
         """`separator` stands between the parts of a mailbox name as clients write and see it."""
         self.state = State.NOT_AUTHENTICATED
         self.separator = separator
+        self.utf8 = False
+        """The client has enabled UTF-8: strings and mailbox names are in it from now on, both ways."""
+        self.uid_only = False
+        """Commands that name messages by their numbers are refused (RFC 9586)."""
         self._limits = limits
         self._receiver = Receiver(limits.line)
         self.unsent = 0
         """Octets that `data_to_send` would give."""
         self._output: list[bytes] = []
-        self._mode: Callable[[Line | Octets], Event | None] = self._read_command
-        self._pending: Event | None = None
+        self._woken = False
+        self._mode: Callable[[Line | Octets], Answered | LiteralChunk | None] = self._read_command
+        self._pending: Answered | None = None
         self._command: Command | None = None
         self._tag = ""
         self._streams = False  # the command being read passes its message through
-        self._announced: Announcement | None = None  # of its message
-        self._appended = self._heads = 0  # octets of the messages and of what stands before them
-        self._has_nul = False
+        self._append: Appending | None = None
         self._refusal: Rejected | None = None
         self._forget_command()
 
@@ -139,11 +118,25 @@ class ServerConnection:
         return data
 
     @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    @property
     def buffered(self) -> int:
         return self._receiver.buffered
 
     def next_event(self) -> Event | None:
+        event = self._next()
+        if event is None and self._woken and self._pending is None and self.state is not State.LOGOUT:
+            self._woken = False
+            return Woken()
+        return event
+
+    def _next(self) -> Answered | LiteralChunk | None:
         while self._pending is None and self.state is not State.LOGOUT:
+            if self._append is not None and self._append.waiting:
+                self._pending = self._append.next()
+                return self._pending
             item = self._receiver.next()
             if item is None:
                 return None
@@ -153,6 +146,10 @@ class ServerConnection:
                     self._pending = event
                 return event
         return None
+
+    def wake(self) -> None:
+        """`Woken` is the next event when all that the client sent is answered."""
+        self._woken = True
 
     # answers
 
@@ -166,7 +163,7 @@ class ServerConnection:
 
     def mailbox(self, name: str) -> bytes:
         """A mailbox's name, to stand in an answer."""
-        return responses.mailbox(exchanged(name, self.separator))
+        return responses.mailbox(exchanged(name, self.separator), utf8=self.utf8)
 
     def status(self, status: str, text: str, code: str | None = None) -> None:
         """An untagged OK, NO or BAD."""
@@ -182,14 +179,14 @@ class ServerConnection:
         if self.state is State.LOGOUT:
             return
         pending = self._pending
-        assert pending is not None and not isinstance(pending, LiteralChunk) and pending.tag == tag
+        assert pending is not None and pending.tag == tag
         self._pending = None
         self.send(responses.status_line(tag, status, text, code))
         self._mode = self._read_command
-        if isinstance(pending, AppendStarted | AppendNext):
-            announced = self._announced
-            if announced is not None and not announced.waits:
-                self._discard(announced.size)
+        append, self._append = self._append, None
+        if append is not None:
+            if append.announced is not None and not append.announced.waits:
+                self._discard(append.announced.size)
         elif self._command is not None:
             self._commit(self._command, status == "OK")
         self._command = None
@@ -198,6 +195,8 @@ class ServerConnection:
         self.state = TRANSITIONS.get((type(command), positive), self.state)
         if isinstance(command, StartTLS | Compress) and positive:
             self._receiver.clear()
+        if isinstance(command, Unauthenticate) and positive:
+            self.utf8 = self.uid_only = False
         if self.state is State.LOGOUT:
             self._leave()
 
@@ -213,15 +212,17 @@ class ServerConnection:
             self.done(event.tag, event.status, event.text, event.code)
 
     def accept(self) -> None:
-        """Answers `AppendStarted` or `AppendNext`: let the message come."""
-        announced = self._announced
-        assert isinstance(self._pending, AppendStarted | AppendNext) and announced is not None
+        """Answers `AppendStarted`, `AppendNext` or `AppendPart`: let it come."""
+        append = self._append
+        assert isinstance(self._pending, AppendStarted | AppendNext | AppendPart) and append is not None
         self._pending = None
-        if announced.waits:
+        if append.waiting:
+            return
+        assert append.announced is not None
+        if append.announced.waits:
             self.send(b"+ OK\r\n")
-        self._has_nul = False
         self._mode = self._read_message
-        self._receiver.expect(announced.size)
+        self._receiver.expect(append.announced.size)
 
     def challenge(self, data: bytes) -> None:
         """Asks the client for the next step of AUTHENTICATE; its answer comes as `AuthResponse` or `Rejected`."""
@@ -242,7 +243,7 @@ class ServerConnection:
 
     # modes: what the next line or octets mean
 
-    def _read_command(self, item: Line | Octets) -> Event | None:
+    def _read_command(self, item: Line | Octets) -> Answered | LiteralChunk | None:
         self._pieces.append(item.data)
         if isinstance(item, Octets):
             return None
@@ -255,30 +256,51 @@ class ServerConnection:
         except Fault as fault:
             return self._refuse(fault, announced)
 
-    def _request(self) -> Request:
-        data = b"".join(self._pieces)
-        reader = self._behind_tag(data[:-2] if data.endswith(b"\r\n") else data[:-1])
-        command = parse(reader, self.state)
+    def _request(self) -> Answered | None:
+        command = parse(self._behind_tag(self._joined(announced=False)), self.state)
+        self._check_names(command)
+        if isinstance(command, Stretch):
+            return self._start_append(command, None)
         self._forget_command()
         self._command = command
         return Request(self._tag, command)
+
+    def _check_names(self, command: Command | Stretch) -> None:
+        """Raises Fault."""
+        if self.uid_only and uses_numbers(command):
+            raise Fault("message numbers are not allowed with UIDONLY", code="UIDREQUIRED")
+
+    def _joined(self, *, announced: bool) -> bytes:
+        """What was read so far, without the line's end or the announcement of a literal."""
+        data = b"".join(self._pieces)
+        if announced:
+            return data[: data.rindex(b"{")]
+        return data[:-2] if data.endswith(b"\r\n") else data[:-1]
 
     def _behind_tag(self, data: bytes) -> Reader:
         match = _TAG.match(data)
         if match is None:
             raise Fault("a tag is expected")
         self._tag = match[0].decode()
-        reader = Reader(data, match.end(), self.separator)
+        reader = Reader(data, match.end(), self.separator, utf8=self.utf8)
         reader.space()
         return reader
 
-    def _take_literal(self, announced: Announcement) -> Event | None:
+    def _take_literal(self, announced: Announcement) -> Answered | LiteralChunk | None:
         """A line ended with the announcement of a literal. Raises Fault when it is not to be read."""
-        if len(self._pieces) == 1:
+        first = len(self._pieces) == 1
+        if first:
             # what is wrong already need not wait for the literal
             self._streams = lookup(self._behind_tag(self._pieces[0]), self.state).head is not None
-        if self._streams and (head := self._append_head(announced)) is not None:
-            return self._start_append(head, announced)
+        if self._streams and (first or not ends_in_url(self._pieces[-1])):
+            stretch = self._first_stretch(announced)
+            if stretch is not None:
+                return self._start_append(stretch, announced)
+        self._take_string(announced)
+        return None
+
+    def _take_string(self, announced: Announcement) -> None:
+        """A literal that is part of the command. Raises Fault."""
         limit = self._limits.before_login if self.state is State.NOT_AUTHENTICATED else self._limits.literal
         self._literal_octets += announced.size
         if self._literal_octets > limit:
@@ -286,70 +308,57 @@ class ServerConnection:
         if announced.waits:
             self.send(b"+ OK\r\n")
         self._receiver.expect(announced.size)
-        return None
 
-    def _append_head(self, announced: Announcement) -> Append | None:
-        """APPEND or REPLACE up to its message literal; None when the announced literal is the mailbox name."""
-        data = b"".join(self._pieces)
-        reader = self._behind_tag(data[: data.rindex(b"{")])
+    def _first_stretch(self, announced: Announcement) -> Stretch | None:
+        """APPEND or REPLACE up to its first message literal; None when what is announced is only a word's value."""
+        reader = self._behind_tag(self._joined(announced=True))
         grammar = lookup(reader, self.state)
-        head = grammar.head(reader, announced.size) if grammar.head is not None else None
+        stretch = grammar.head(reader, announced.size) if grammar.head is not None else None
         reader.end()
-        return head
+        if stretch is not None:
+            self._check_names(stretch)
+        return stretch
 
-    def _start_append(self, head: Append, announced: Announcement) -> Event:
-        self._appended = self._heads = 0
-        self._announce(announced)
+    def _start_append(self, stretch: Stretch, announced: Announcement | None) -> Answered | None:
+        self._append = Appending(self._tag, stretch, announced, self._line_octets, self._limits)
         self._forget_command()
-        self._command = head
-        return AppendStarted(self._tag, head)
+        return self._append.next()
 
-    def _announce(self, announced: Announcement) -> None:
-        if announced.size > self._limits.message:
-            raise Fault("the message is too big", status="NO", code="TOOBIG")
-        if announced.size == 0:
-            raise Fault("the message is empty", status="NO")  # RFC 3502: so an APPEND is cancelled
-        self._appended += announced.size
-        if self._appended > self._limits.appended:
-            raise Fault("the messages are too big together", status="NO", code="TOOBIG")
-        self._announced = announced
-
-    def _read_message(self, item: Line | Octets) -> Event | None:
+    def _read_message(self, item: Line | Octets) -> Answered | LiteralChunk | None:
+        assert self._append is not None
         if isinstance(item, Octets):
-            self._has_nul = self._has_nul or 0 in item.data
+            self._append.has_nul = self._append.has_nul or 0 in item.data
             return LiteralChunk(item.data)
+        self._mode = self._read_onward
+        return self._read_onward(item)
+
+    def _read_onward(self, item: Line | Octets) -> Answered | LiteralChunk | None:
+        """What stands between two message literals, or behind the last one."""
+        append = self._append
+        assert append is not None
+        self._pieces.append(item.data)
+        if isinstance(item, Octets):
+            return None
+        self._line_octets += len(item.data)
+        announced = item.announcement
         try:
-            if item.overlong:
+            if item.overlong or self._line_octets > self._limits.line + 2:
                 raise Fault("the command is too long")
-            if self._has_nul:
-                # RFC 3516 §4.4: a NUL in what was announced as binary is no error, but there is no place for it
-                code = "UNKNOWN-CTE" if isinstance(self._command, Append) and self._command.binary else None
-                raise Fault("a message must not have NUL", status="NO", code=code)
-            assert isinstance(self._command, Append)
-            if item.announcement is not None and self._command.replaced is None:
-                return self._next_message(item, item.announcement)
-            if item.text:
-                raise Fault("unexpected text after the message")
+            append.refuse_nul()
+            if announced is not None and ends_in_url(item.data):
+                self._take_string(announced)
+                return None
+            reader = Reader(self._joined(announced=announced is not None), utf8=self.utf8)
+            size = None if announced is None else announced.size
+            stretch = append_onward(reader, append.command, append.before, size)
+            reader.end()
+            append.go_on(stretch, announced, self._line_octets)
         except Fault as fault:
-            return self._refuse(fault, item.announcement)
-        self._mode = self._read_command
-        return AppendEnded(self._tag)
+            return self._refuse(fault, announced)
+        self._forget_command()
+        return append.next()
 
-    def _next_message(self, line: Line, announced: Announcement) -> Event:
-        self._heads += len(line.data) + HEAD_COST
-        if self._heads > self._limits.append_heads:
-            raise Fault("too many messages", status="NO", code="LIMIT")
-        assert isinstance(self._command, Append)
-        reader = Reader(line.data[: line.data.rindex(b"{")])
-        if reader.looking_at(b"  "):
-            reader.space()  # imapclient puts two between messages
-        head = append_next(reader, self._command.mailbox, announced.size)
-        reader.end()
-        self._announce(announced)
-        self._command = head
-        return AppendNext(self._tag, head)
-
-    def _read_auth_response(self, item: Line | Octets) -> Event | None:
+    def _read_auth_response(self, item: Line | Octets) -> Answered | LiteralChunk | None:
         assert isinstance(item, Line)
         self._mode = self._read_command
         if item.text == b"*":
@@ -363,14 +372,14 @@ class ServerConnection:
         except ValueError:
             return Rejected(self._tag, "malformed base64")
 
-    def _read_idle_end(self, item: Line | Octets) -> Event | None:
+    def _read_idle_end(self, item: Line | Octets) -> Answered | LiteralChunk | None:
         assert isinstance(item, Line)
         self._mode = self._read_command
         if item.text.upper() == b"DONE":
             return IdleEnded(self._tag)
         return self._refuse(Fault("DONE expected"), item.announcement)
 
-    def _read_refused(self, item: Line | Octets) -> Event | None:
+    def _read_refused(self, item: Line | Octets) -> Answered | LiteralChunk | None:
         if isinstance(item, Octets):
             return None
         announced = item.announcement
@@ -383,14 +392,15 @@ class ServerConnection:
 
     # refusing
 
-    def _refuse(self, fault: Fault, announced: Announcement | None) -> Event | None:
+    def _refuse(self, fault: Fault, announced: Announcement | None) -> Answered | LiteralChunk | None:
         """The command is over, but for literals that come without asking."""
         tag: str | None = self._tag
-        if self._pieces:
+        if self._pieces and self._append is None:
             match = _TAG.match(self._pieces[0])
             tag = match[0].decode() if match else None
         refusal = Rejected(tag, fault.text, fault.status, fault.code, loses_saved=fault.loses_saved)
         self._forget_command()
+        self._append = None
         self._mode = self._read_command
         if announced is None or announced.waits:
             return refusal

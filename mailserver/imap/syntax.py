@@ -13,9 +13,9 @@ import calendar
 import datetime
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from mailserver.imap.patterns import SEPARATOR, exchanged
+from mailserver.imap.patterns import SEPARATOR, exchanged, with_inbox
 from mailserver.imap.sequence import LARGEST, SequenceSet
 from mailserver.mail import utf7
 
@@ -25,6 +25,7 @@ NAME_LIMIT = 1024
 """Octets of a mailbox name on the wire."""
 KEYWORD_LIMIT = 128
 MODSEQ_LIMIT = 2**63 - 1
+LARGEST_64 = 2**63 - 1
 LIST_LIMIT = 1000
 """Elements of one parenthesised list."""
 
@@ -37,6 +38,7 @@ _QUOTED = re.compile(rb'"((?:[^\x00\r\n"\\]|\\["\\])*)"')
 _QUOTED_PAIR = re.compile(rb'\\(["\\])')
 _LITERAL = re.compile(rb"\{(\d{1,10})\+?\}\r?\n")
 _NUMBER = re.compile(rb"\d{1,10}")
+_NUMBER64 = re.compile(rb"\d{1,19}")
 _MODSEQ = re.compile(rb"\d{1,19}")
 SEQUENCE = re.compile(rb"[\d*:,]+|\$")
 _FLAG = re.compile(rb'\\?[^\x00-\x20\x7f-\xff(){%*"\\\]]+')
@@ -60,14 +62,37 @@ class Fault(Exception):
         self.loses_saved = loses_saved
 
 
+class Name(str):
+    """A mailbox's name, decoded. `written`: how the client spelled it, where that differs."""
+
+    __slots__ = ("written",)
+    written: str
+
+    def __new__(cls, name: str, written: str = "") -> Name:
+        made = super().__new__(cls, name)
+        made.written = "" if written == name else written
+        return made
+
+
+class DateTime(NamedTuple):
+    """A moment, seconds since the epoch, and the zone that it was told in, minutes east of Greenwich."""
+
+    seconds: float
+    zone: int
+
+
 class Reader:
-    """A cursor over one command. `separator` is what the client writes between the parts of a mailbox name."""
+    """A cursor over one command. `separator` is what the client writes between the parts of a mailbox name.
 
-    __slots__ = ("_data", "_separator", "position")
+    `utf8`: the client has said that it writes strings and mailbox names in UTF-8 (RFC 6855, RFC 9051).
+    """
 
-    def __init__(self, data: bytes, position: int = 0, separator: str = SEPARATOR) -> None:
+    __slots__ = ("_data", "_separator", "_utf8", "position")
+
+    def __init__(self, data: bytes, position: int = 0, separator: str = SEPARATOR, *, utf8: bool = False) -> None:
         self._data = data
         self._separator = separator
+        self._utf8 = utf8
         self.position = position
 
     @property
@@ -133,6 +158,13 @@ class Reader:
             raise Fault("number out of range")
         return number
 
+    def number64(self) -> int:
+        """`number64` (RFC 9051 §9): of 63 bits."""
+        number = int(self.match(_NUMBER64, "number")[0])
+        if number > LARGEST_64:
+            raise Fault("number out of range")
+        return number
+
     def positive(self) -> int:
         number = self.number()
         if number == 0:
@@ -147,13 +179,20 @@ class Reader:
         return number
 
     def string(self) -> bytes:
-        """`quoted / literal`. 8-bit octets in a quoted string are let through; NUL is in neither."""
+        """`quoted / literal`. NUL is in neither. 8-bit octets in a quoted string must be UTF-8 once that was enabled
+        (RFC 6855 §3); before, they are let through.
+        """
         if self.looking_at(b"{"):
             value = self._literal()
             if 0 in value:
                 raise Fault("a string must not have NUL")
             return value
         quoted = self.match(_QUOTED, "string")[1]
+        if self._utf8 and not quoted.isascii():
+            try:
+                quoted.decode()
+            except UnicodeDecodeError:
+                raise Fault("the string is not UTF-8") from None
         return _QUOTED_PAIR.sub(rb"\1", quoted) if b"\\" in quoted else quoted
 
     def _literal(self) -> bytes:
@@ -205,10 +244,10 @@ class Reader:
 
     # values of the field
 
-    def mailbox(self) -> str:
+    def mailbox(self) -> Name:
         """A mailbox name, decoded; INBOX in upper case (RFC 3501 §5.1)."""
         name = self._mailbox_text(self.astring())
-        return "INBOX" if name.upper() == "INBOX" else name
+        return Name(with_inbox(name), name)
 
     def pattern(self) -> str:
         """`list-mailbox`: a mailbox name with wildcards."""
@@ -220,9 +259,11 @@ class Reader:
         if len(wire) > NAME_LIMIT:
             raise Fault("the mailbox name is too long", status="NO", code="CANNOT")
         try:
-            name = utf7.decode(wire.decode("ascii"))
+            # RFC 6855 §3: UTF-8 is understood at any time; where it is not enabled, ASCII is modified UTF-7
+            name = wire.decode() if self._utf8 or not wire.isascii() else utf7.decode(wire.decode())
         except ValueError:
-            raise Fault("the mailbox name is not modified UTF-7", status="NO", code="CANNOT") from None
+            form = "modified UTF-7" if wire.isascii() else "UTF-8"
+            raise Fault(f"the mailbox name is not {form}", status="NO", code="CANNOT") from None
         if _CONTROL.search(name):
             raise Fault("the mailbox name has a control character", status="NO", code="CANNOT")
         return exchanged(name, self._separator)
@@ -257,16 +298,16 @@ class Reader:
         _, day, month, year = self.match(_DATE, "date").groups()
         return _date(day, month, year)
 
-    def date_time(self) -> float:
-        """`date-time` as seconds since the epoch."""
+    def date_time(self) -> DateTime:
+        """`date-time`."""
         match = self.match(_DATE_TIME, "date and time")
         day, month, year, hour, minute, second, sign, zone_hours, zone_minutes = match.groups()
         date = _date(day.strip(), month, year)
         if int(hour) > 23 or int(minute) > 59 or int(second) > 60 or int(zone_minutes) > 59:
             raise Fault("the time is out of range")
-        offset = (int(zone_hours) * 60 + int(zone_minutes)) * 60 * (-1 if sign == b"-" else 1)
+        zone = (int(zone_hours) * 60 + int(zone_minutes)) * (-1 if sign == b"-" else 1)
         local = calendar.timegm((date.year, date.month, date.day, int(hour), int(minute), int(second)))
-        return float(local - offset)
+        return DateTime(float(local - zone * 60), zone)
 
 
 def _date(day: bytes, month: bytes, year: bytes) -> datetime.date:

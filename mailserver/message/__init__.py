@@ -13,6 +13,7 @@ from mailserver.message.dates import sent_date
 from mailserver.message.decode import body_texts, charset_text, header_text, part_text
 from mailserver.message.display import display, local_part
 from mailserver.message.envelope import Envelope, read_envelope
+from mailserver.message.fuzzy import Fuzzy, fuzzy
 from mailserver.message.header import Field, fields, first, header_end, unfold, whole_fields
 from mailserver.message.imapdata import Structures, envelope, structures
 from mailserver.message.preview import preview
@@ -28,6 +29,7 @@ __all__ = [
     "Envelope",
     "Field",
     "Forest",
+    "Fuzzy",
     "MailAddress",
     "Part",
     "Phrase",
@@ -45,6 +47,7 @@ __all__ = [
     "fields",
     "first",
     "folded",
+    "fuzzy",
     "header_end",
     "header_text",
     "local_part",

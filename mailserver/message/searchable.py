@@ -1,4 +1,5 @@
-r"""A message as text to search in (RFC 3501 §6.4.4): decoded, case-folded, runs of spaces as one.
+r"""A message as text to search in (RFC 3501 §6.4.4): decoded, as it is compared (RFC 5255 §4.6), runs of
+spaces as one.
 
 Layout     UTF-8. Header: the octet FF, then each field as `name: value` and FF. Body: each text part and FF. FF stands
            in no UTF-8, so that nothing is found across the borders of fields and parts.
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from mailserver.message.collation import casemapped
 from mailserver.message.decode import body_texts, header_text
 from mailserver.message.header import fields, header_end
 from mailserver.message.structure import parse
@@ -53,13 +55,13 @@ class Phrase:
 
 
 def folded(text: str) -> str:
-    """Case does not count, nor how space is written."""
+    """As i;unicode-casemap has it; how space is written does not count either."""
     words = text.split()
     if not words:
         return text and " "
     start = " " if text[0].isspace() else ""
     end = " " if text[-1].isspace() else ""
-    return f"{start}{' '.join(words)}{end}".casefold()
+    return casemapped(f"{start}{' '.join(words)}{end}")
 
 
 def searchable(message: bytes) -> Searchable:
@@ -73,7 +75,7 @@ def searchable(message: bytes) -> Searchable:
 
 
 def _name(octets: bytes) -> bytes:
-    return octets.decode("latin-1").lower().encode()
+    return _encoded(casemapped(octets.decode("latin-1").lower()))
 
 
 def _encoded(text: str) -> bytes:

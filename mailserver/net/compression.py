@@ -1,8 +1,8 @@
-"""DEFLATE between a connection and its engine (RFC 4978), without I/O.
+"""DEFLATE between a connection and its engine (RFC 4978, RFC 8437 §4.1), without I/O.
 
 Theory     What came lies here compressed and is inflated in small pieces, as the engine asks for them; so the little
            that makes much (a bomb) is no more than the next piece. Both directions remember what went before, up to
-           the end of the connection.
+           their end.
 Promises   About 100 KiB a connection, and what was received and not read yet. A piece has at most `PIECE` octets and
            takes the time of as many. What `compress` gives ends at the border of an octet, so that the other side can
            read all.
@@ -45,6 +45,10 @@ class Deflate:
     def compress(self, data: bytes) -> bytes:
         return self._deflate.compress(data) + self._deflate.flush(zlib.Z_SYNC_FLUSH) if data else b""
 
+    def finish(self) -> bytes:
+        """The end of what was compressed: nothing follows."""
+        return self._deflate.flush(zlib.Z_FINISH)
+
     def feed(self, data: bytes) -> None:
         """Octets as they came."""
         self._input += (data[start : start + _SLICE] for start in range(0, len(data), _SLICE))
@@ -65,3 +69,29 @@ class Deflate:
             self._full = len(piece) == PIECE
             self.buffered -= len(octets) - len(self._rest)
         return piece
+
+    @property
+    def ended(self) -> bool:
+        """The client's stream has come to its end."""
+        return self._inflate.eof
+
+    def leave(self) -> bytes:
+        """Takes out what came and is not compressed, when nothing more is to be.
+
+        That is what lies behind the end of the client's stream; of a client that stops without an end, all that waits:
+        it has to wait for the answer, since what it sends at once would be taken for more of the stream.
+        """
+        octets = self._rest + b"".join(self._input)
+        self._rest, self.buffered = b"", 0
+        self._input.clear()
+        if self._inflate.eof:
+            return self._inflate.unused_data + octets
+        probe = self._inflate.copy()
+        try:
+            more = probe.decompress(octets, 1)
+        except zlib.error:
+            return octets
+        if not probe.eof or more:
+            return octets
+        self._inflate = probe
+        return probe.unused_data

@@ -6,8 +6,9 @@ Promises   Events reach the session one at a time and in order; the answers to p
            With compression nothing is inflated ahead of what the engine takes, and other connections have their turn.
            `lost` is called once, after the last handler has ended.
            A client that is silent for the session's idle timeout is told so and closed; one that does not shake hands
-           or log in within the login timeout likewise, whatever it sends meanwhile. Octets that complete no command
-           do not count as activity. A session may set a deadline of its own, which activity does not move.
+           or log in within the login timeout likewise, whatever it sends meanwhile; that begins anew when it logs out.
+           Octets that complete no command do not count as activity. A session may set a deadline of its own, which
+           activity does not move.
            At the stop of the server each command at work is answered before its connection is closed.
 On failure An exception of a session is logged with the session's id, and the connection closed; so is what cannot be
            inflated.
@@ -138,9 +139,11 @@ class ServedConnection(protocol.Protocol):
         self._end_of_input = False
         self._deflate: Deflate | None = None
         self._inflated = 0
+        self._left: Deflate | None = None  # the end of its stream may be still to come
+        self._known = False  # the client is logged in
         self._draining: list[Deferred[None]] = []
         self._timer: Timer | None = None
-        self._active = self._made = service.clock.monotonic()
+        self._active = self._stranger_since = service.clock.monotonic()
 
     # The transport's side
 
@@ -176,6 +179,9 @@ class ServedConnection(protocol.Protocol):
             self._deflate.feed(data)
             self._pump()  # whatever it makes of that, only a command that is complete is activity
             return
+        if self._left is not None:
+            self._left.feed(data)
+            data, self._left = self._left.leave(), None
         waiting = engine.buffered + len(data)
         engine.receive_data(data)
         self._pump()
@@ -247,6 +253,10 @@ class ServedConnection(protocol.Protocol):
         if not self._connected:
             raise Disconnected
 
+    def wake(self) -> None:
+        if self._connected and not self._closing and self._handshake is None and self._session is not None:
+            self._pump()
+
     def start_tls(self) -> None:
         self.flush()
         if self._connected and not self._closing:
@@ -259,6 +269,18 @@ class ServedConnection(protocol.Protocol):
     def start_compression(self) -> None:
         self.flush()
         self._deflate = Deflate()
+
+    def stop_compression(self) -> None:
+        deflate, self._deflate = self._deflate, None
+        if deflate is None or self._session is None or not self._connected or self._closing:
+            return
+        engine = self._session.engine
+        self.transport.write(deflate.compress(engine.data_to_send()) + deflate.finish())
+        rest = deflate.leave()
+        if rest:
+            engine.receive_data(rest)
+        elif not deflate.ended:
+            self._left = deflate
 
     def close(self) -> None:
         if self._closing:
@@ -321,6 +343,10 @@ class ServedConnection(protocol.Protocol):
                 await session.handle(event)
                 self._active = self._service.clock.monotonic()
                 self._regulate_reading()
+                if self._known is session.awaits_login:  # it has logged in, or out
+                    self._known = not self._known
+                    self._stranger_since = self._active
+                    self._look_at_time()
                 handled += 1
                 if not self._writable or handled % EVENTS_AT_ONCE == 0:
                     await self.drain()  # answers must not pile up at a client that asks and does not read
@@ -389,7 +415,7 @@ class ServedConnection(protocol.Protocol):
             return
         now = self._service.clock.monotonic()
         session = self._session
-        deadline = self._made + self._service.login_timeout
+        deadline = self._stranger_since + self._service.login_timeout
         if session is not None and not session.awaits_login:
             working = self.busy and not self._draining  # waiting for a slow reader is no work
             idle = (now if working else self._active) + session.idle_timeout

@@ -1,6 +1,7 @@
 """Certificates that nobody renews: looked at when the server starts, and each day.
 
-Promises   A certificate that is about to expire is a warning, an expired one an error, once a day.
+Promises   A certificate that is about to expire is a warning, an expired one an error, once a day; and so are files
+           that were changed and cannot be used.
            The store of certificates is looked after also while no client comes.
 """
 
@@ -29,6 +30,8 @@ class ExpiryWatch:
 
     def start(self) -> None:
         self._timer = self._clock.call_later(DAY, self.start)
+        if self._tells:
+            self._store.tell_faults()  # those that a look has told before; what is new the next line tells
         self._store.refresh()
         if not self._tells:
             return

@@ -49,16 +49,21 @@ class _Source:
     def __init__(self, *files: Path) -> None:
         self._files = files
         self._stamp: Sequence[tuple[int, int, int] | None] = ()
+        self.fault: str | None = None
+        """What is wrong with what the files hold by now."""
 
     def read(self) -> None:
         """Raises CertificateError; what was read before stays."""
         self._stamp = self._look()  # before reading: what is written meanwhile is seen at the next look
+        self.fault = None
         try:
             self._load()
         except OSError as error:
-            raise CertificateError(f"{error.filename}: cannot be read: {error.strerror}") from error
-        except CertificateFault as error:
-            raise CertificateError(str(error)) from error
+            self.fault = f"{error.filename}: cannot be read: {error.strerror}"
+        except (CertificateFault, CertificateError) as error:
+            self.fault = str(error)
+        if self.fault is not None:
+            raise CertificateError(self.fault)
 
     def unreadable(self) -> Iterator[Path]:
         for file in self._files:
@@ -119,6 +124,11 @@ class _Authorities(_Source):
         self.certificates = [each for file in self._files for each in read_authorities(file)]
 
 
+def _tell(source: _Source) -> None:
+    if source.fault is not None:
+        log.error("what was read before stays in use: %s", source.fault)
+
+
 class CertificateStore:
     """The certificates of a server, as contexts for handshakes."""
 
@@ -161,6 +171,11 @@ class CertificateStore:
         if self._read(self._sources):
             log.info("certificates were read again")
 
+    def tell_faults(self) -> None:
+        """Again: a renewal that came to nothing is easily overlooked."""
+        for source in self._sources:
+            _tell(source)
+
     def leaves(self) -> Iterator[tuple[Path, Certificate]]:
         """Each certificate that is in use, with its file."""
         yield from {pair.certificate: pair.content.chain[0] for pair in self._pairs}.items()
@@ -182,8 +197,8 @@ class CertificateStore:
             try:
                 source.read()
                 good = True
-            except CertificateError as error:
-                log.error("the old certificate stays in use: %s", error)
+            except CertificateError:
+                _tell(source)
         if good:
             self._make()
         return good

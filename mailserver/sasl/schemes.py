@@ -57,11 +57,12 @@ class Hash:
 
 
 def parse_hash(stored: str, default: str = "") -> Hash:
-    """`default`: the scheme of a hash that names none. Costs nothing. Raises SchemeError."""
+    """`default`: the scheme of a hash that names none and shows none. Costs nothing. Raises SchemeError."""
     if len(stored) > LONGEST:
         raise SchemeError(f"is longer than {LONGEST} characters; take a new password")
     match = _NAMED.fullmatch(stored)
-    scheme, encoding, text = (match[1], match[2], match[3]) if match else (default, None, stored)
+    usual = "" if stored.startswith("$argon2id$") else default
+    scheme, encoding, text = (match[1], match[2], match[3]) if match else (usual, None, stored)
     make = _SCHEMES.get(scheme.upper())
     if make is None:
         raise SchemeError(f"has the scheme {scheme}, which this server does not check; take a new password")

@@ -54,12 +54,16 @@ class LoginRefused(Exception):
     """`temporary`: nothing is wrong with the credentials as far as is known; try later.
 
     `malformed`: what the client sent is not of the mechanism, so nothing was tried.
+    `authorization`: the credentials are good, and not to act as another user with.
     """
 
-    def __init__(self, text: str, *, temporary: bool = False, malformed: bool = False) -> None:
+    def __init__(
+        self, text: str, *, temporary: bool = False, malformed: bool = False, authorization: bool = False
+    ) -> None:
         super().__init__(text)
         self.temporary = temporary
         self.malformed = malformed
+        self.authorization = authorization
 
 
 class Passwords(Protocol):
@@ -155,6 +159,10 @@ class Authenticator:
         """Raises LoginRefused when it cannot be known now."""
         return await self._ask(channel, lambda: self.directory.by_token(claim.user, claim.token))
 
+    async def account_of(self, channel: Channel, username: str) -> Address | None:
+        """As the directory's. Raises LoginRefused when it cannot be known now."""
+        return await self._ask(channel, lambda: self.directory.account_of(username))
+
     async def by_certificate(self, channel: Channel, authorize_as: str) -> Address | None:
         """Raises LoginRefused when it cannot be known now."""
         certificate = channel.client_certificate
@@ -169,18 +177,19 @@ class Authenticator:
 
         `noted`: the attempt was counted when it began.
         """
+        allowed = account
         if authorize_as and account is not None:
-            other = await self._ask(channel, lambda: self.directory.account_of(authorize_as))
-            account = account if other == account else None
-        if account is None:
+            other = await self.account_of(channel, authorize_as)
+            allowed = account if other == account else None
+        if allowed is None:
             if not noted:
                 self.failures.note(channel.peer, self.clock.monotonic())
             log.warning("session=%s peer=%s login refused user=%r", channel.id, channel.peer, username[:100])
             await self.clock.sleep(self.failures.delay(channel.peer, self.clock.monotonic()))
-            raise LoginRefused("authentication failed")
+            raise LoginRefused("authentication failed", authorization=account is not None)
         self.failures.forget(channel.peer, self.clock.monotonic())
-        log.info("session=%s peer=%s login user=%s", channel.id, channel.peer, account)
-        return account
+        log.info("session=%s peer=%s login user=%s", channel.id, channel.peer, allowed)
+        return allowed
 
     async def _ask(self, channel: Channel, question: Callable[[], R]) -> R:
         try:

@@ -34,6 +34,7 @@ from mailserver.store.model import (
     SpecialUseRefused,
     Status,
     StoreError,
+    TooManyKeywords,
     TooSoon,
     Unavailable,
     Usage,
@@ -41,6 +42,7 @@ from mailserver.store.model import (
 from mailserver.store.searchtext import Found
 from mailserver.store.sorting import THREADING, ColumnName, SortName, Threadable
 from mailserver.store.store import Store
+from mailserver.store.surroundings import Scene, Stamp
 from mailserver.store.turns import Turn
 
 __all__ = [
@@ -71,13 +73,16 @@ __all__ = [
     "OverQuota",
     "Pieces",
     "Prepared",
+    "Scene",
     "SortKeys",
     "SortName",
     "SpecialUseRefused",
+    "Stamp",
     "Status",
     "Store",
     "StoreError",
     "Threadable",
+    "TooManyKeywords",
     "TooSoon",
     "Turn",
     "Unavailable",

@@ -21,11 +21,12 @@ import math
 import os
 import threading
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from mailserver.store import folders, layout, metadata, specialuse, subscriptions, uids, writing
+from mailserver.store import accesskeys, folders, layout, metadata, specialuse, subscriptions, uids, writing
 from mailserver.store.index import Index
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.maildir import Maildir
@@ -43,6 +44,7 @@ from mailserver.store.model import (
 from mailserver.store.objectids import mailbox_id
 from mailserver.store.quota import Space, count_folder
 from mailserver.store.searchfile import SearchFile
+from mailserver.store.surroundings import Scene, Surroundings
 from mailserver.store.syncing import locked, sync_directory
 from mailserver.store.turns import Turn
 from mailserver.store.warm import Warm
@@ -68,6 +70,7 @@ class AccountStore:
         self._index = Index(Path(path))
         self._search = SearchFile(Path(path), self._index)
         self._swept: dict[str, float] = {}
+        self.surroundings = Surroundings(path)
         self.space = Space(path)
         """How much it holds; with its quota, which APPEND and COPY keep to."""
         layout.sweep(path)
@@ -85,6 +88,16 @@ class AccountStore:
         names = sorted(existing | parents, key=lambda name: (name != folders.INBOX, name))
         return [Folder(name, name in existing, name in parents, uses.get(name, frozenset())) for name in names]
 
+    def meant(self, name: str) -> str:
+        """The name of the mailbox that a client means who may write Unicode in any normal form: a mailbox of just that
+        name, though nobody makes such ones here, else the one in form C (RFC 9051 §5.1).
+        """
+        composed = unicodedata.normalize("NFC", name)
+        with self._guarded():
+            if composed == name or self._selectable(name) or name in self.subscriptions():
+                return name
+        return composed
+
     def create(self, name: str, special_use: frozenset[str] = frozenset()) -> str:
         """Returns its MAILBOXID. A separator at the end is ignored (RFC 9051 §6.3.4).
 
@@ -96,7 +109,9 @@ class AccountStore:
                 raise MailboxExists("INBOX always exists")
             if special_use:
                 specialuse.check(special_use, self._given_uses(self._existing()).values())
-            return mailbox_id(self._make(directory, lock, special_use))
+            key = self._make(directory, lock, special_use)
+        self.surroundings.changed(None)
+        return mailbox_id(key)
 
     def delete(self, name: str) -> None:
         """Mailboxes below it stay (RFC 9051 §6.3.5). Raises MailboxHasChildren when there is nothing but those."""
@@ -105,11 +120,13 @@ class AccountStore:
             with self._alone():
                 if not directory:
                     raise InvalidName("INBOX cannot be deleted")
-                self._must_exist(name, directory)
+                self._must_not_be_parent_only(name)
+                self._must_exist(directory)
                 key = uids.key(Path(self._path, directory))
                 counts = self.space.counts
                 leftover = layout.remove_folder(self._path, directory, self._host)
             self._drop(directory)
+        self.surroundings.changed(None)
         self.space.removed(count_folder(str(leftover)), counts)
         layout.remove_tree(leftover)
         if key is not None:
@@ -135,6 +152,7 @@ class AccountStore:
                 for before, after in moved:
                     self._follow(before, after)
                 self._rest_index()
+        self.surroundings.changed(None)
 
     def subscribe(self, name: str) -> None:
         self._subscribe(name, add=True)
@@ -155,27 +173,71 @@ class AccountStore:
         with self._guarded():
             return metadata.read(self._metadata_file(name))
 
+    def notes(self, name: str | None) -> dict[str, bytes]:
+        """As `metadata`, with the special use that the mailbox was given (RFC 6154 §5.4)."""
+        with self._guarded():
+            known = metadata.read(self._metadata_file(name))
+            if name is not None and (uses := specialuse.read(self._place(folders.directory_of(name)))):
+                known["/private/specialuse"] = " ".join(sorted(uses)).encode()
+            return known
+
     def set_metadata(self, name: str | None, values: Mapping[str, bytes | None]) -> None:
         """All or none; None removes an entry. Durable. Raises NoSuchMailbox, AnnotationRefused."""
         with self._guarded(), self._alone():
             metadata.change(self._metadata_file(name), values)
+        self.surroundings.changed(None if name is None else folders.normalise(name))
 
     def set_special_use(self, name: str, uses: Iterable[str]) -> None:
         """What an existing mailbox is for. Raises NoSuchMailbox, SpecialUseRefused."""
         name = folders.normalise(name)
         with self._guarded(), self._alone():
             place = self._place(folders.directory_of(name))
-            self._must_exist(name, folders.directory_of(name))
+            self._must_exist(folders.directory_of(name))
             specialuse.change(Path(place), name, uses, self._given_uses(self._existing()))
+        self.surroundings.changed(name)
 
     def _metadata_file(self, name: str | None) -> str:
         if name is None:
             return f"{self._path}/{metadata.ACCOUNT_FILE}"
-        directory = folders.directory_of(name)
-        self._must_exist(name, directory)
-        return f"{self._place(directory)}/{metadata.FILE}"
+        return f"{self._folder(name)}/{metadata.FILE}"
+
+    # Access keys
+
+    def access_key(self, name: str) -> bytes | None:
+        """What authorises URLs of a mailbox; None: it has no key. Raises NoSuchMailbox."""
+        with self._guarded():
+            return accesskeys.read(self._folder(name))
+
+    def make_access_key(self, name: str) -> bytes:
+        """As `access_key`; one is made if there is none. Durable."""
+        known = self.access_key(name)
+        if known is not None:
+            return known
+        with self._guarded(), self._alone():
+            folder = self._folder(name)
+            return accesskeys.read(folder) or accesskeys.renew(folder)
+
+    def renew_access_key(self, name: str) -> None:
+        """Ends all that the one before authorised. Durable. Raises NoSuchMailbox."""
+        with self._guarded(), self._alone():
+            accesskeys.renew(self._folder(name))
+        with self._lock:
+            mailbox = self._open.get(folders.directory_of(name))
+            if mailbox is not None:
+                mailbox.key_changed()
+
+    def remove_access_keys(self) -> None:
+        """Of all mailboxes. Durable."""
+        with self._guarded(), self._alone():
+            for name in self._existing():
+                accesskeys.remove(self._place(folders.directory_of(name)))
 
     # Mailboxes
+
+    def scene(self) -> Scene:
+        """The folders and subscriptions; the same object as long as nothing of them changes."""
+        with self._guarded():
+            return self.surroundings.scene()
 
     def open(self, name: str) -> Mailbox:
         """The mailbox, up to date. One object for all users in this process; each calls its `close` once."""
@@ -206,6 +268,8 @@ class AccountStore:
         mailbox = self._open.get(folder)
         if mailbox is not None:
             mailbox.notify()
+        elif (name := folders.name_of(folder) if folder else folders.INBOX) is not None:
+            self.surroundings.changed(name)
 
     def ensure(self, name: str) -> str:
         """The directory of a folder, made if it is missing."""
@@ -215,6 +279,7 @@ class AccountStore:
             with self._guarded(), self._alone() as lock:
                 if not layout.is_maildir(path):
                     self._make(directory, lock)
+            self.surroundings.changed(None)
         return path
 
     # Inside
@@ -243,19 +308,26 @@ class AccountStore:
     def _place(self, directory: str) -> str:
         return f"{self._path}/{directory}" if directory else self._path
 
+    def _folder(self, name: str) -> str:
+        """Where a mailbox lies. Raises NoSuchMailbox."""
+        directory = folders.directory_of(name)
+        self._must_exist(directory)
+        return self._place(directory)
+
     def _selectable(self, name: str) -> list[str]:
         return [name] if layout.is_maildir(self._place(folders.directory_of(name))) else []
 
     def _taken(self, directory: str) -> bool:
         return os.path.lexists(f"{self._path}/{directory}")
 
-    def _must_exist(self, name: str, directory: str) -> None:
-        if layout.is_maildir(self._place(directory)):
-            return
-        name = folders.normalise(name)
-        if any(other.startswith(name + folders.SEPARATOR) for other in self._existing()):
+    def _must_exist(self, directory: str) -> None:
+        if not layout.is_maildir(self._place(directory)):
+            raise NoSuchMailbox("No such mailbox")
+
+    def _must_not_be_parent_only(self, name: str) -> None:
+        above = folders.normalise(name) + folders.SEPARATOR
+        if not self._selectable(name) and any(other.startswith(above) for other in self._existing()):
             raise MailboxHasChildren("There is no such mailbox, only others below that name")
-        raise NoSuchMailbox("No such mailbox")
 
     def _given_uses(self, names: Iterable[str]) -> dict[str, frozenset[str]]:
         """What each folder was given, INBOX left out: it is for nothing else."""
@@ -332,6 +404,7 @@ class AccountStore:
             after = before | {name} if add else before - {name}
             if after != before:
                 subscriptions.write(Path(self._path), sorted(after))
+        self.surroundings.changed(None)
 
     def _new_validity(self) -> int:
         return uids.next_validity(Path(self._path, LOCK_FILE), self._highest_validity)
@@ -398,6 +471,7 @@ class AccountStore:
             search=self._search,
             space=self.space,
             release=self._leave,
+            changed=self.surroundings.changed,
         )
 
     def _leave(self, mailbox: Mailbox) -> None:

@@ -99,7 +99,7 @@ class Adding:
             newcomers = []
             accepted = [self._maildir.accept(message.flags) for message in chosen]
             for message, flags in zip(chosen, accepted, strict=True):
-                base = names.with_sizes_of(names.unique(self._maildir.host), message.name)
+                base = names.with_fields_of(names.unique(self._maildir.host), message.name)
                 there = f"{self._maildir.directory}/{TMP}/{base}"
                 made.append(there)
                 try:
@@ -132,7 +132,7 @@ class Adding:
             for addition in part.additions:
                 flags = maildir.accept(addition.flags)
                 date = addition.internal_date if addition.internal_date is not None else time.time()
-                file = write(maildir.directory, maildir.host, addition.content.chunks, date)
+                file = write(maildir.directory, maildir.host, addition.content.chunks, date, addition.zone)
                 part.written.append(file)
                 part.newcomers.append(of_written(file, maildir.flags.encode(flags), date, flags))
                 if len(part.written) % OPEN == 0:

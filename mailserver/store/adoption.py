@@ -106,7 +106,7 @@ def _move(newcomer: Newcomer, uid: int, listed: UidList, cur: Directory, host: s
     if newcomer.path == f"{cur.path}/{name}":
         return name
     if cur.has(name) or listed.uids.get(names.base_of(name), uid) != uid:
-        base = names.with_sizes_of(names.unique(host), newcomer.base + newcomer.sizes)
+        base = names.with_fields_of(names.unique(host), newcomer.base + newcomer.sizes)
         name = names.with_uid(base, uid, newcomer.letters)
     try:
         cur.take(newcomer.path, name)

@@ -14,7 +14,7 @@ import re
 import string
 from pathlib import Path
 
-from mailserver.store.model import InvalidFlag
+from mailserver.store.model import InvalidFlag, TooManyKeywords
 from mailserver.store.syncing import locked, replace_file
 
 SYSTEM = {"D": r"\Draft", "F": r"\Flagged", "R": r"\Answered", "S": r"\Seen", "T": r"\Deleted"}
@@ -115,7 +115,7 @@ class Flags:
         if flag[0] == "\\" or not giving:
             return self._spelling.get(key, flag)
         if key not in self._spelling and len(self._spelling) >= WITHOUT_LETTER:
-            raise InvalidFlag("There are too many keywords here")
+            raise TooManyKeywords("There are too many keywords here")
         return self._spelling.setdefault(key, flag)
 
     def _give_letters(self, keywords: list[str]) -> None:

@@ -36,7 +36,7 @@ def decode(text: str) -> str:
 def normalise(name: str) -> str:
     """The name as it is kept: `INBOX` in any case is INBOX. Raises InvalidName."""
     parts = name.split(SEPARATOR)
-    if parts[0].upper() == INBOX:
+    if parts[0].isascii() and parts[0].upper() == INBOX:  # there are letters elsewhere that become an I
         parts[0] = INBOX
     for part in parts:
         if not part:

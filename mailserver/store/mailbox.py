@@ -19,6 +19,7 @@ from itertools import count
 from typing import TypeVar
 
 from mailserver.mail import Content
+from mailserver.message.fuzzy import Fuzzy
 from mailserver.message.searchable import Phrase
 from mailserver.store import content
 from mailserver.store.adding import Adding, unavailable, usage
@@ -47,8 +48,9 @@ from mailserver.store.notify import notifier
 from mailserver.store.objectids import mailbox_id, object_ids
 from mailserver.store.preparing import Preparation
 from mailserver.store.quota import Space
+from mailserver.store.recent import Recent
 from mailserver.store.searchfile import SearchFile
-from mailserver.store.searchtext import Found, SearchText
+from mailserver.store.searchtext import Found, Rated, SearchText
 from mailserver.store.sorting import Sorting
 from mailserver.store.syncing import Directory
 
@@ -74,8 +76,9 @@ class Mailbox:
         search: SearchFile,
         space: Space,
         release: Callable[[Mailbox], None],
+        changed: Callable[[str], None],
     ) -> None:
-        """`space` is the account's; `release` is called at `close`."""
+        """`space` is the account's; `release` is called at `close`, `changed` with the name as subscribers are."""
         self.name = name
         self._maildir = maildir
         self._contents = maildir.contents
@@ -85,11 +88,14 @@ class Mailbox:
         self.sorting = Sorting(maildir.key, maildir.contents, index.pieces, self._preparation.sort_keys)
         self._space = space
         self._adding = Adding(maildir, space)
+        self.recent = Recent(maildir, index.mailboxes)
         self._release = release
+        self._changed = changed
         self._disk = threading.RLock()
         self.alive = True
         """False: the folder was deleted."""
-        self._recent = threading.Lock()
+        self.key_changes = 0
+        """How many times this process gave it another access key."""
         self._subscribers: dict[int, Callable[[], None]] = {}
         self._numbers = count()
         self._subscribing = threading.Lock()
@@ -149,6 +155,7 @@ class Mailbox:
         """Tells the subscribers that `sync` may find something."""
         for callback in tuple(self._subscribers.values()):
             callback()
+        self._changed(self.name)
 
     # From memory
 
@@ -188,23 +195,11 @@ class Mailbox:
         known = self._index.mailboxes.vanished(self._maildir.key, since)
         return set(known) if known is not None else None
 
-    def claim_recent(self) -> set[int]:
-        r"""The UIDs that no session was shown as \Recent; each goes to one caller only (RFC 3501 §2.3.2)."""
-        with self._recent:
-            recent = self._contents.above(self._maildir.told)
-            if recent:
-                self._maildir.told = max(recent)
-            return recent
-
-    def peek_recent(self) -> set[int]:
-        """As `claim_recent`, without claiming them."""
-        return self._contents.above(self._maildir.told)
-
     def status(self) -> Status:
         counted, size = self._contents.tally()
         return Status(
             messages=counted.total(),
-            recent=len(self.peek_recent()),
+            recent=len(self.recent.peek()),
             unseen=sum(count for flags, count in counted.items() if r"\Seen" not in flags),
             deleted=sum(count for flags, count in counted.items() if r"\Deleted" in flags),
             deleted_octets=self._contents.octets(r"\Deleted"),
@@ -235,6 +230,8 @@ class Mailbox:
         with self._work():
             self._maildir.learn()
             flags = self._maildir.accept(flags, giving=action != "remove")
+            if not self._maildir.would_change(left, action, flags):
+                self._maildir.refresh()  # another process may have made it necessary
             for _ in range(_TRIES):
                 if unchanged_since is not None:
                     left = self._contents.unchanged(left, unchanged_since)
@@ -374,6 +371,13 @@ class Mailbox:
         found, gone = self._text.find(here, phrase)
         return Found(found, gone | (wanted - here))
 
+    def rate_text(self, uids: Iterable[int], phrase: Fuzzy) -> Rated:
+        """As `search_text`, by what is near to a text."""
+        wanted = set(uids)
+        here = wanted & self._contents.uids()
+        scores, gone = self._text.rate(here, phrase)
+        return Rated(scores, gone | (wanted - here))
+
     def pack(self, limit: int) -> int:
         """Packs the text of up to `limit` messages, so that they are searched fast; how many remain to be packed."""
         return self._text.pack(self._contents.uids(), limit)
@@ -389,6 +393,11 @@ class Mailbox:
     def gone(self) -> None:
         """The mailbox was deleted."""
         self.alive = False
+        self.notify()
+
+    def key_changed(self) -> None:
+        """It has another access key."""
+        self.key_changes += 1
         self.notify()
 
     def save(self) -> None:
@@ -445,6 +454,7 @@ class Mailbox:
             raise self._unavailable(error) from error
         finally:
             if self.highest_modseq != before:
+                self.recent.claim()
                 self.notify()
 
     def _unavailable(self, error: OSError) -> Unavailable:

@@ -233,10 +233,15 @@ class Maildir:
         self._interpret()
         return accepted
 
+    def would_change(self, uids: Iterable[int], action: FlagAction, flags: frozenset[str]) -> bool:
+        """Whether each of the messages, as far as they are known, has other flags after that."""
+        columns = self.contents.columns
+        numbers = {columns.numbers[place] for place in columns.places(uids)}
+        return all(self._move(number, action, flags) is not None for number in numbers)
+
     def update_flags(self, uids: Iterable[int], action: FlagAction, flags: frozenset[str]) -> list[int]:
         """Gives the messages their new flags, durably. UIDs whose file was not where it should be. Raises OSError."""
         columns = self.contents.columns
-        modseq = self.contents.next_modseq()
         moves: dict[int, _Move | None] = {}  # by the number of the state before
         changes: list[tuple[int, _Move]] = []  # by place, ascending
         for place in columns.places(uids):
@@ -252,7 +257,8 @@ class Maildir:
             else:
                 restated = {place: move.number for place, move in changes}
         finally:
-            kept = self.commit({}, restated, (), modseq)
+            # taken when the files have their names: whom another process told less before has a smaller one
+            kept = self.commit({}, restated, (), self.contents.next_modseq())
         if not kept:
             raise _not_kept()
         return missed
@@ -309,8 +315,12 @@ class Maildir:
     def learn(self) -> None:
         """Takes over the keywords without a letter that other processes gave and took."""
         mailboxes, columns = self._index.mailboxes, self.contents.columns
-        turn = mailboxes.turn(self.key)
-        if turn is None or turn == self._turn or self._saved != self._index.generation:
+        latest = mailboxes.turn(self.key)
+        if latest is None or self._saved != self._index.generation:
+            return
+        turn, told = latest
+        self.told = max(self.told, told)
+        if turn == self._turn:
             return
         self._alone = False
         known = mailboxes.words(self.key)

@@ -45,6 +45,11 @@ class Message(NamedTuple):
         seconds = names.seconds_of(self.name)
         return self.internal_date if seconds is None else seconds
 
+    @property
+    def zone(self) -> int:
+        """The zone that the internal date was told in, minutes east of Greenwich."""
+        return names.zone_of(self.name)
+
 
 class Flagged(NamedTuple):
     """The flags of a message, as in `Message`."""
@@ -206,11 +211,12 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """A message to append (RFC 9051 §6.3.12, RFC 3502). `internal_date` None: now."""
+    """A message to append (RFC 9051 §6.3.12, RFC 3502). `internal_date` None: now. `zone` as in `Message`."""
 
     content: Content | Piece
     flags: frozenset[str] = frozenset()
     internal_date: float | None = None
+    zone: int = 0
 
 
 class StoreError(Exception):
@@ -247,6 +253,10 @@ class MailboxHasChildren(StoreError):
 
 class InvalidFlag(StoreError):
     """Not a flag that can be kept."""
+
+
+class TooManyKeywords(InvalidFlag):
+    """No further keyword can be kept in this mailbox."""
 
 
 class MessageGone(StoreError):

@@ -1,11 +1,14 @@
 """Names of message files: `secs.M<usec>P<pid>Q<n>.host,S=<size>,W=<crlf size>,U=<uid>:2,FLAGS`.
 
+The internal date is the file's modification time. The zone in which a client told it stands behind the sizes, as
+`Z=+0530`; where it does not, that is UTC.
+
 Sizes that another program's name lacked stand behind the UID, so that the name that it had is known for ever: to some
 POP3 clients a message is known by it.
 
 Promises   `unique` never gives the same name twice, in no process of this host. Names made by other programs are
            understood as far as they say something, and never fail to parse.
-Layout     maildir(5); `S=` and `W=` as in Maildir++ and Dovecot, `U=` as in isync.
+Layout     maildir(5); `S=` and `W=` as in Maildir++ and Dovecot, `U=` as in isync; `Z=` is ours.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ _PLAIN = re.compile(r"[!-.0-~][!-.0-~]*")
 _UID = re.compile(r",U=([1-9][0-9]{0,9})(?=,|$)")
 _SIZE = re.compile(r",S=([0-9]{1,18})(?=,|$)")
 _WIRE_SIZE = re.compile(r",W=([0-9]{1,18})(?=,|$)")
+_ZONE = re.compile(r",Z=([+-])([0-9]{2})([0-5][0-9])(?=,|$)")
 _SECONDS = re.compile(r"[0-9]{1,12}(?=\.)")
 _NOT_IN_HOST = re.compile(r"[^A-Za-z0-9.-]")
 
@@ -56,9 +60,15 @@ def with_sizes(base: str, size: int, wire_size: int) -> str:
     return f"{_WIRE_SIZE.sub('', _SIZE.sub('', base))},S={size},W={wire_size}"
 
 
-def with_sizes_of(base: str, name: str) -> str:
-    """The base name with the sizes that another name tells, if it does."""
-    found = (_SIZE.search(base_of(name)), _WIRE_SIZE.search(base_of(name)))
+def with_zone(base: str, minutes: int) -> str:
+    """The base name with the zone of the internal date, minutes east of Greenwich."""
+    hours, rest = divmod(abs(minutes), 60)
+    return f"{base},Z={'-' if minutes < 0 else '+'}{hours:02d}{rest:02d}" if minutes else base
+
+
+def with_fields_of(base: str, name: str) -> str:
+    """The base name with the sizes and the zone that another name tells, if it does."""
+    found = (field.search(base_of(name)) for field in (_SIZE, _WIRE_SIZE, _ZONE))
     return base + "".join(match[0] for match in found if match)
 
 
@@ -115,6 +125,14 @@ def seconds_of(name: str) -> int | None:
     """When the file was written, seconds since the epoch; None where the name does not tell."""
     seconds = _SECONDS.match(name)
     return int(seconds[0]) if seconds else None
+
+
+def zone_of(name: str) -> int:
+    """Minutes east of Greenwich; zero where the name does not tell."""
+    if ",Z=" not in name:  # nearly all
+        return 0
+    zone = _ZONE.search(base_of(name))
+    return int(f"{zone[1]}1") * (int(zone[2]) * 60 + int(zone[3])) if zone else 0
 
 
 def size_of(name: str) -> int:

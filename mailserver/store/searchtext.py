@@ -1,7 +1,8 @@
 """Finding a text in the messages of one mailbox.
 
 Theory     What is packed (`searchfile`) is read in large pieces and searched with `bytes.find`; each hit is then put
-           down to its message. The rest is read from the messages, and packed by the way, so that it is read once.
+           down to its message; a `Fuzzy` one rates one text after the other. The rest is read from the messages, and
+           packed by the way, so that it is read once.
 Promises   The answer is the same whatever is packed. Text is searched only after its checksum was found right, in this
            process and in the very state of the file: when others wrote anything there, all is checked once more.
            Thread-safe. 29 octets a message are held once a mailbox was searched or packed.
@@ -19,6 +20,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Set
 from typing import NamedTuple
 
+from mailserver.message.fuzzy import FULL, Fuzzy
 from mailserver.message.searchable import BORDER, Phrase, Searchable
 from mailserver.store.index import Index, Packed
 from mailserver.store.model import MessageGone, StoreError
@@ -34,10 +36,24 @@ Make = Callable[[Iterable[int]], Iterable[tuple[int, Searchable | StoreError]]]
 """Gives the UIDs that exist, in order, with the text of the messages, or what hinders that."""
 
 
+Wanted = Phrase | Fuzzy
+
+
+Scores = dict[int, int]
+"""How well messages answer, by UID; of those alone that do."""
+
+
 class Found(NamedTuple):
     """UIDs of the messages that have a text, and of those that no longer exist."""
 
     uids: set[int]
+    gone: set[int]
+
+
+class Rated(NamedTuple):
+    """As `Found`."""
+
+    scores: Scores
     gone: set[int]
 
 
@@ -58,13 +74,18 @@ class SearchText:
 
     def find(self, uids: Set[int], phrase: Phrase) -> Found:
         """Of these messages, those that have the phrase."""
+        scores, gone = self.rate(uids, phrase)
+        return Found(set(scores), gone)
+
+    def rate(self, uids: Set[int], phrase: Wanted) -> Rated:
+        """As `find`, with how well they have it."""
         found, done = self._scan(uids, phrase)
         if len(done) == len(uids):
-            return Found(found, set())
+            return Rated(found, set())
         with self._filling:  # another thread may have packed them meanwhile
             more, done_now = self._scan(uids - done, phrase)
             rest, gone = self._fill(sorted(uids - done - done_now), phrase)
-        return Found(found | more | rest, gone)
+        return Rated(found | more | rest, gone)
 
     def pack(self, uids: Set[int], limit: int) -> int:
         """Packs up to `limit` of these messages; how many remain. Zero too when the disk refuses."""
@@ -92,11 +113,11 @@ class SearchText:
 
     # What is packed
 
-    def _scan(self, wanted: Set[int], phrase: Phrase) -> tuple[set[int], set[int]]:
+    def _scan(self, wanted: Set[int], phrase: Wanted) -> tuple[Scores, set[int]]:
         """Those of the packed messages that have the phrase, and those that were searched."""
         with self._file.reading() as opened:
             if opened is None:
-                return set(), set()
+                return {}, set()
             table = self._known(opened, wanted)
             while True:
                 found, bad = _search(opened, table, wanted, phrase)
@@ -139,9 +160,9 @@ class SearchText:
 
     # What is not
 
-    def _fill(self, uids: list[int], phrase: Phrase) -> tuple[set[int], set[int]]:
+    def _fill(self, uids: list[int], phrase: Wanted) -> tuple[Scores, set[int]]:
         """Those that have the phrase, and those that are gone. The others are packed."""
-        found: set[int] = set()
+        found: Scores = {}
         gone = set(uids)
         texts: dict[int, Searchable] = {}
         octets = 0
@@ -152,8 +173,8 @@ class SearchText:
                 if isinstance(text, StoreError):
                     raise text
                 gone.discard(uid)
-                if _within(text, phrase):
-                    found.add(uid)
+                if score := _score(text, phrase):
+                    found[uid] = score
                 texts[uid] = text
                 octets += len(text.header) + len(text.body)
                 if octets > CHUNK:
@@ -191,9 +212,9 @@ class SearchText:
         return True
 
 
-def _search(opened: Opened, table: Table, wanted: Set[int], phrase: Phrase) -> tuple[set[int], set[int]]:
+def _search(opened: Opened, table: Table, wanted: Set[int], phrase: Wanted) -> tuple[Scores, set[int]]:
     """The UIDs of the messages that have the phrase, and of those whose text is damaged."""
-    found: set[int] = set()
+    found: Scores = {}
     bad: set[int] = set()
     reader = _Reader(opened, table)
     for run in table.runs(wanted, CHUNK):
@@ -211,7 +232,7 @@ class _Reader:
         self._table = table
         self._buffer = bytearray()
 
-    def search(self, run: range, phrase: Phrase) -> tuple[set[int], set[int]]:
+    def search(self, run: range, phrase: Wanted) -> tuple[Scores, set[int]]:
         """The UIDs of the messages that have the phrase, and of those whose text is damaged; one of them is empty."""
         table = self._table
         header_only = _header_only(phrase)
@@ -220,8 +241,22 @@ class _Reader:
         length = self._read(base, min(stop, self._opened.size) - base)
         bad = self._check(run, length, header_only=header_only)
         if bad:
-            return set(), bad
-        return self._headers(run, phrase) if header_only else self._texts(run, length, phrase), bad
+            return {}, bad
+        if isinstance(phrase, Fuzzy):
+            return self._rated(run, phrase, header_only=header_only), bad
+        return dict.fromkeys(self._headers(run, phrase) if header_only else self._texts(run, length, phrase), FULL), bad
+
+    def _rated(self, run: range, phrase: Fuzzy, *, header_only: bool) -> Scores:
+        table = self._table
+        base, octets = table.starts[run.start], memoryview(self._buffer)
+        found = {}
+        for place in run:
+            start = table.starts[place] - base
+            body = start + table.headers[place]
+            stop = body if header_only else start + table.lengths[place]
+            if score := phrase.rate(bytes(octets[start:body]), bytes(octets[body:stop])):
+                found[table.uids[place]] = score
+        return found
 
     def _read(self, start: int, size: int) -> int:
         """How many octets are in the buffer."""
@@ -289,15 +324,20 @@ class _Reader:
         return found
 
 
-def _header_only(phrase: Phrase) -> bool:
+def _header_only(wanted: Wanted) -> bool:
+    phrase = wanted.phrase if isinstance(wanted, Fuzzy) else wanted
     return phrase.field is not None or not phrase.body
 
 
-def _within(text: Searchable, phrase: Phrase) -> bool:
+def _score(text: Searchable, phrase: Wanted) -> int:
+    """0: it does not have the phrase."""
+    if isinstance(phrase, Fuzzy):
+        return phrase.rate(text.header, text.body)
     if _header_only(phrase):
-        return _in_header(text.header, 0, len(text.header), phrase)
-    texts = text if phrase.header else (text.body,)
-    return any(each and phrase.octets in each for each in texts)
+        found = _in_header(text.header, 0, len(text.header), phrase)
+    else:
+        found = any(each and phrase.octets in each for each in (text if phrase.header else (text.body,)))
+    return FULL if found else 0
 
 
 def _in_header(data: bytes | bytearray, start: int, stop: int, phrase: Phrase) -> bool:

@@ -50,10 +50,12 @@ class Written:
         return target if link(self.path, target) else None
 
 
-def write(directory: str, host: str, chunks: Callable[[], Iterable[bytes]], mtime: float | None = None) -> Written:
-    """`directory` is the folder's; `chunks` gives the message in CRLF form, twice."""
+def write(
+    directory: str, host: str, chunks: Callable[[], Iterable[bytes]], mtime: float | None = None, zone: int = 0
+) -> Written:
+    """`directory` is the folder's; `chunks` gives the message in CRLF form, twice. `zone` is that of `mtime`."""
     plan = content.plan(chunks())
-    base = names.with_sizes(names.unique(host), plan.size, plan.wire_size)
+    base = names.with_zone(names.with_sizes(names.unique(host), plan.size, plan.wire_size), zone)
     path = f"{directory}/{TMP}/{base}"
     fd = create(path)
     try:

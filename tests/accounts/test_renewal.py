@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mailserver.accounts import AccountsFile, Directory, EditError, FileSource, scram_keys
+from mailserver.accounts.passwords import renewed
 from mailserver.config.loader import ConfigurationError, load_accounts
 from mailserver.mail import parse_mailbox
 from tests.support import doveadm
@@ -50,6 +51,14 @@ def test_accounts_of_a_dovecot_move_here(tmp_path: Path, scheme: str) -> None:
     directory, path = make(tmp_path, ACCOUNTS.replace(SECRET_HASH, doveadm.hashed(scheme, SECRET)))
     assert directory.authenticate("alice@example.org", SECRET) == ALICE
     assert password_of(path, "alice@example.org").startswith("$argon2id$")
+
+
+@pytest.mark.skipif(doveadm.MISSING != "", reason=doveadm.MISSING)
+def test_a_renewed_hash_is_one_for_dovecot_too() -> None:
+    """Both may read the same database; the scheme is named there."""
+    stored = renewed(SHA, SECRET)
+    assert doveadm.takes(f"{{ARGON2ID}}{stored}", SECRET)
+    assert not doveadm.takes(f"{{ARGON2ID}}{stored}", "other")
 
 
 def test_a_password_that_was_changed_meanwhile_stays(tmp_path: Path) -> None:
@@ -102,6 +111,26 @@ def test_logins_at_the_same_time_all_succeed(tmp_path: Path) -> None:
         thread.join()
     assert found == [ALICE] * 4
     assert password_of(path, "alice@example.org").startswith("$argon2id$")
+
+
+def test_renewing_takes_a_tenth_of_the_time_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, now, renewals = tmp_path / "accounts.toml", [100.0], []
+    path.write_text(BOTH)
+
+    def slow(*arguments: object) -> None:
+        renewals.append(arguments)
+        now[0] += 2
+
+    monkeypatch.setattr(AccountsFile, "renew_password", slow)
+    directory = Directory(FileSource(path, monotonic=lambda: now[0]))
+    for _ in range(12):
+        for name in ("alice", "bob"):
+            assert directory.authenticate(f"{name}@example.org", SECRET) is not None
+        now[0] += 1
+    assert len(renewals) == 1
+    now[0] += 20
+    assert directory.authenticate("bob@example.org", SECRET) is not None
+    assert len(renewals) == 2
 
 
 def test_only_the_former_hash_is_replaced(tmp_path: Path) -> None:

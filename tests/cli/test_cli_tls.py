@@ -170,6 +170,18 @@ def test_a_server_that_does_not_run_is_told(command: Command) -> None:
     assert all("cannot be asked: Connection refused" in problem for problem in only["problems"])
 
 
+def test_a_listener_of_systemd_is_no_problem(command: Command) -> None:
+    write_certificate(command.directory, "mail.example.org")
+    configure(command.directory)
+    text = command.path.read_text()
+    for port in ("tcp:143", "tcp:993"):
+        text = text.replace(port, "systemd:domain=INET:name=imap")
+    command.path.write_text(text)
+    status, (only,) = shown(command, "--live")
+    assert (status, only["problems"]) == (0, [])
+    assert {live["told"] for live in only["live"]} == {"cannot be asked: systemd knows where it listens"}
+
+
 # Peers that are no server of ours
 
 

@@ -136,6 +136,10 @@ quota = "much"
             "processor",
         ),
         (
+            "limits.imap_messages = 999",
+            "limits.imap_messages: 999 is too few for clients to work with; write 1000 or more, or 0 for any number",
+        ),
+        (
             "workers = true",
             'workers: true is no number of processes; write a number from 1 to 64, or "auto" for one on each processor',
         ),

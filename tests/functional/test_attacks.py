@@ -207,6 +207,40 @@ def test_who_sends_commands_and_never_reads_is_not_read_either(
         assert resident(server) - before < 16 * MIB
 
 
+def test_output_that_nobody_reads_is_not_made(hurried: RunningServer) -> None:
+    """Of all that is asked for little is made ahead, and the connection ends at the idle timeout (2 s here)."""
+    message = b"Subject: large\r\n\r\n" + b"x" * 70 + b"\r\n" * (2 * MIB)
+    commands = b"".join(b"f%d FETCH 1:* BODY.PEEK[]\r\n" % number for number in range(1000))
+    with Wire(hurried, "imaps") as wire:
+        wire.encrypt()
+        wire.line()
+        assert wire.ask(f"a LOGIN {ALICE} {PASSWORD}\r\n".encode()).startswith(b"a OK")
+        assert wire.ask(b"b APPEND INBOX {%d+}\r\n%b\r\n" % (len(message), message)).startswith(b"b OK")
+        wire.send(b"c SELECT INBOX\r\n")
+        while not wire.line().startswith(b"c OK"):
+            pass
+        before, cut = resident(hurried), hurried.log().count("timed out")
+        wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        wire.send(commands)
+        for _ in range(5):
+            time.sleep(0.2)
+            assert resident(hurried) - before < 16 * MIB
+        with Wire(hurried, "imap") as other:
+            assert other.line().startswith(b"* OK"), "others are served"
+        wait_until(lambda: hurried.log().count("timed out") > cut, 10)
+        assert len(wire.rest(10)) < 8 * MIB
+
+
+def test_commands_in_flight_wait_until_they_are_read(server: RunningServer) -> None:
+    """They are answered one by one, in order; none is refused for coming early."""
+    with Wire(server, "imap") as wire:
+        wire.line()
+        count = 20_000
+        wire.send(b"".join(b"n%d NOOP\r\n" % number for number in range(count)))
+        for number in range(count):
+            assert wire.line() == b"n%d OK Done\r\n" % number
+
+
 @pytest.mark.parametrize(
     ("service", "beginning"),
     [

@@ -1,4 +1,4 @@
-"""A client that idles hears at once of what another program does in the Maildir."""
+"""A client that idles, or has used NOTIFY, hears at once of what another program does in the Maildir."""
 
 from __future__ import annotations
 
@@ -34,3 +34,33 @@ def test_idle_hears_of_another_program_within_a_second(tmp_path: Path) -> None:
         assert client.readline() == b"* 0 RECENT\r\n"
         client.send(b"DONE\r\n")
         assert client.readline().startswith(b"i OK")
+
+
+def test_notify_hears_of_this_process_and_of_another_program(tmp_path: Path) -> None:
+    with RunningServer(tmp_path) as server, server.imap() as client, server.imap() as other:
+        client.create("misc")
+        client.select("INBOX")
+        wanted = b"(MessageNew MessageExpunge)"
+        client.send(b"n NOTIFY SET (selected %b) (personal (MailboxName MessageNew MessageExpunge))\r\n" % wanted)
+        assert client.readline().startswith(b"n OK")
+        delays = []
+        for number in range(1, 11):
+            began = time.monotonic()
+            other.append("misc", None, None, b"Subject: x\r\n\r\n")  # type: ignore[arg-type]
+            assert client.readline() == b'* STATUS "misc" (UIDNEXT %d MESSAGES %d)\r\n' % (number + 1, number)
+            delays.append(time.monotonic() - began)
+        assert sorted(delays)[5] < 0.1
+        began = time.monotonic()
+        maildir = server.maildir(ALICE)
+        (maildir / "tmp/file").write_bytes(b"Subject: x\n\nbody\n")
+        (maildir / "tmp/file").rename(maildir / ".misc/new/1700000000.M1P1Q1.elsewhere")
+        assert client.readline() == b'* STATUS "misc" (UIDNEXT 12 MESSAGES 11)\r\n'
+        (maildir / "tmp/other").write_bytes(b"Subject: x\n\nbody\n")
+        (maildir / "tmp/other").rename(maildir / "new/1700000000.M1P1Q2.elsewhere")
+        assert client.readline() == b"* 1 EXISTS\r\n"
+        assert client.readline() == b"* 1 RECENT\r\n"
+        for part in ("", "tmp", "new", "cur"):
+            (maildir / ".misc.below" / part).mkdir()
+        assert client.readline().startswith(b'* LIST (\\HasNoChildren) "/" "misc/below"')
+        assert client.readline().startswith(b'* LIST (\\HasChildren) "/" "misc"')
+        assert time.monotonic() - began < 1

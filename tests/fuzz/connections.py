@@ -11,10 +11,10 @@ from typing import Any
 
 from mailserver import imap
 from mailserver.accounts import Directory, Visit
-from mailserver.config.model import POP3, SMTP, Limits
+from mailserver.config.model import IMAP, POP3, SMTP, Limits
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.router import Router
-from mailserver.imap.commands import Authenticate, Idle
+from mailserver.imap.commands import Authenticate, Enable, Idle, Unauthenticate
 from mailserver.mail import Address, Content
 from mailserver.policy.connections import Networks
 from mailserver.policy.failures import Failures
@@ -46,7 +46,7 @@ FLUSHED = 512 * 1024
 
 @dataclass
 class WatchedChannel(FakeChannel):
-    """`starts`: how often TLS was begun."""
+    """`starts`: how often TLS or compression was begun."""
 
     starts: int = 0
 
@@ -57,6 +57,10 @@ class WatchedChannel(FakeChannel):
 
     def start_tls(self) -> None:
         super().start_tls()
+        self.starts += 1
+
+    def start_compression(self) -> None:
+        super().start_compression()
         self.starts += 1
 
 
@@ -101,7 +105,8 @@ class Talk:
         return data
 
     def _note(self, event: str, answer: object) -> None:
-        if answer and event not in ("BodyChunk", "LiteralChunk"):
+        # when a session is woken between its commands depends on the pieces
+        if answer and event not in ("BodyChunk", "LiteralChunk", "Woken"):
             self.said.append((event, answer))
 
     def _note_all(self, answers: Sequence[object]) -> None:
@@ -174,12 +179,19 @@ class POP3Form(Form):
 class IMAPForm(Form):
     GO_ON = b"+ OK\r\n"
 
+    def __init__(self) -> None:
+        self._utf8 = False
+
     def greeting(self, data: bytes) -> object:
         assert data.startswith(b"* OK "), data
         return self._kinds(data)
 
     def answer(self, event: Any, data: bytes, closed: bool) -> object:
-        responses = grammar.imap_responses(data)
+        if isinstance(event, imap.Request) and isinstance(event.command, Enable):
+            self._utf8 = self._utf8 or bool({"IMAP4REV2", "UTF8=ACCEPT"}.intersection(event.command.capabilities))
+        if isinstance(event, imap.Request) and isinstance(event.command, Unauthenticate):
+            self._utf8 = False
+        responses = grammar.imap_responses(data, utf8=self._utf8)
         last = responses[-1] if responses else b""
         tag: str | None = getattr(event, "tag", None)
         tagged = [response for response in responses if response[:2] not in (b"* ", b"+ ")]
@@ -189,8 +201,10 @@ class IMAPForm(Form):
             assert self._may_go_on(event), data
         elif isinstance(event, imap.LiteralChunk):
             assert data == b"", data
-        elif isinstance(event, imap.AppendStarted | imap.AppendNext) and not data:
+        elif isinstance(event, imap.AppendStarted | imap.AppendNext | imap.AppendPart) and not data:
             pass
+        elif isinstance(event, imap.Woken):
+            assert all(response.startswith(b"* ") for response in responses), data
         elif tag is None:
             assert [response.split()[1] for response in responses] == [b"BAD"], data
         else:
@@ -205,7 +219,7 @@ class IMAPForm(Form):
         return lines
 
     def news(self, data: bytes) -> Sequence[object]:
-        assert all(response.startswith(b"* ") for response in grammar.imap_responses(data)), data
+        assert all(response.startswith(b"* ") for response in grammar.imap_responses(data, utf8=self._utf8)), data
         return self._kinds(data)
 
     def farewell(self, data: bytes) -> object:
@@ -216,11 +230,11 @@ class IMAPForm(Form):
     def _may_go_on(event: Any) -> bool:
         if isinstance(event, imap.Request):
             return isinstance(event.command, Authenticate | Idle)
-        return isinstance(event, imap.AppendStarted | imap.AppendNext | imap.AuthResponse)
+        return isinstance(event, imap.AppendStarted | imap.AppendNext | imap.AppendPart | imap.AuthResponse)
 
-    @staticmethod
-    def _kinds(data: bytes) -> list[tuple[list[bytes], int]]:
-        return [(response.split(maxsplit=3)[:2], len(response)) for response in grammar.imap_responses(data)]
+    def _kinds(self, data: bytes) -> list[tuple[list[bytes], int]]:
+        responses = grammar.imap_responses(data, utf8=self._utf8)
+        return [(response.split(maxsplit=3)[:2], len(response)) for response in responses]
 
 
 class Passwords(PasswordsOnly):
@@ -273,6 +287,7 @@ class House:
             workers=self.workers,
             clock=self.clock,
             appends=Appends(self.workers),
+            policy=IMAP(),
         )
         return self._reader(session, IMAPForm(), tls=tls)
 

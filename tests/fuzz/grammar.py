@@ -11,12 +11,13 @@ _POP3_CHALLENGE = re.compile(rb"\+ [A-Za-z0-9+/]*={0,2}\r\n")
 _IMAP_TEXT = re.compile(rb"[\x20-\x7e]+\r\n")
 _IMAP_STATUS = re.compile(rb"(?:OK|NO|BAD|BYE) ")
 _IMAP_DATA = re.compile(
-    rb"(?:CAPABILITY|ID|NAMESPACE|LIST|LSUB|STATUS|FLAGS|SEARCH|QUOTA|QUOTAROOT|METADATA"
-    rb"|[0-9]+ (?:EXISTS|RECENT|EXPUNGE|FETCH))(?=[ \r])"
+    rb"(?:CAPABILITY|COMPARATOR|ENABLED|ESEARCH|ID|NAMESPACE|LIST|LSUB|STATUS|FLAGS|SEARCH|SORT|THREAD|VANISHED"
+    rb"|QUOTA|QUOTAROOT|METADATA|GENURLAUTH|URLFETCH|UIDBATCHES"
+    rb"|[0-9]+ (?:EXISTS|RECENT|EXPUNGE|FETCH|UIDFETCH))(?=[ \r])"
 )
 _IMAP_TAG = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\+]+ ')
 _IMAP_TOKEN = re.compile(
-    rb'"(?:[^"\\\r\n\x00\x80-\xff]|\\["\\])*+"|\{(\d+)\}\r\n|([(\[])|([)\]])|[^\x00-\x1f\x7f-\xff"{()\[\]]+'
+    rb'"((?:[^"\\\r\n\x00]|\\["\\])*+)"|\{(\d+)\}\r\n|([(\[])|([)\]])|[^\x00-\x1f\x7f-\xff"{()\[\]]+'
 )
 _OPENING = {b")": b"(", b"]": b"["}
 
@@ -53,18 +54,18 @@ def pop3_answer(data: bytes, *, multiline: bool, exchange: bool) -> bytes:
     return word
 
 
-def imap_responses(data: bytes) -> list[bytes]:
-    """Each response whole, its literals inside."""
+def imap_responses(data: bytes, *, utf8: bool = False) -> list[bytes]:
+    """Each response whole, its literals inside. `utf8`: quoted strings may be UTF-8 (RFC 9051 §4.3)."""
     responses = []
     position = 0
     while position < len(data):
-        end = _imap_response(data, position)
+        end = _imap_response(data, position, utf8=utf8)
         responses.append(data[position:end])
         position = end
     return responses
 
 
-def _imap_response(data: bytes, start: int) -> int:
+def _imap_response(data: bytes, start: int, *, utf8: bool) -> int:
     if data.startswith(b"+ ", start):
         return _text(data, start)
     untagged = data.startswith(b"* ", start)
@@ -74,7 +75,7 @@ def _imap_response(data: bytes, start: int) -> int:
     if _IMAP_STATUS.match(data, position):
         return _text(data, position)
     assert untagged and _IMAP_DATA.match(data, position), data[start : start + 200]
-    return imap_data(data, position)
+    return imap_data(data, position, utf8=utf8)
 
 
 def _text(data: bytes, position: int) -> int:
@@ -83,7 +84,7 @@ def _text(data: bytes, position: int) -> int:
     return match.end()
 
 
-def imap_data(data: bytes, position: int = 0) -> int:
+def imap_data(data: bytes, position: int = 0, *, utf8: bool = False) -> int:
     """Where the line ends that begins here: strings are sound, and what is opened is closed."""
     depth: list[bytes] = []
     while not data.startswith(b"\r\n", position):
@@ -91,13 +92,15 @@ def imap_data(data: bytes, position: int = 0) -> int:
         assert match, data[max(0, position - 100) : position + 100]
         position = match.end()
         if match[1]:
-            literal = data[position : position + int(match[1])]
-            binary = data[: match.start()].endswith(b" ~")
-            assert len(literal) == int(match[1]) and (binary or b"\0" not in literal), literal[:200]
-            position += len(literal)
+            assert match[1].decode() if utf8 else match[1].isascii(), match[1]
         elif match[2]:
-            depth.append(match[2])
+            literal = data[position : position + int(match[2])]
+            binary = data[: match.start()].endswith(b" ~")
+            assert len(literal) == int(match[2]) and (binary or b"\0" not in literal), literal[:200]
+            position += len(literal)
         elif match[3]:
-            assert depth and depth.pop() == _OPENING[match[3]], data[max(0, position - 200) : position]
+            depth.append(match[3])
+        elif match[4]:
+            assert depth and depth.pop() == _OPENING[match[4]], data[max(0, position - 200) : position]
     assert not depth, data[max(0, position - 200) : position]
     return position + 2

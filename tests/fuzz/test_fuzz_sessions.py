@@ -12,12 +12,14 @@ import re
 import shutil
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from mailserver.accounts import Directory, FileSource
+from mailserver.imap.commands import GRAMMARS
 from tests.fuzz.connections import House, Troubles
 from tests.fuzz.dialogues import (
     IMAP,
@@ -34,6 +36,16 @@ from tests.support.configs import ACCOUNTS
 
 SLOW = 5.0
 """Seconds of processor time that no dialogue of a few thousand octets may take."""
+MEMORY = 8 * 2**20
+"""Octets that no session of a few hundred thousand octets may hold at any time."""
+LARGE = (
+    b"m SEARCH SUBJECT {4000+}\r\n" + b"x" * 4000 + b"\r\n",
+    b"m FETCH " + b"1:*," * 2000 + b"1 BODY[]\r\n",
+    b"m APPEND INBOX {8000+}\r\n" + b"x" * 8000 + b"\r\n",
+    b"m SEARCH " + b"NOT (" * 1600 + b"\r\n",
+    b"m LIST (" + b"x " * 4000,
+    b"m BOGUS {8000+}\r\n" + b"x" * 8000 + b" ",
+)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +85,7 @@ class Bench:
     def hear(
         self, turns: Sequence[Sequence[bytes]], *, tls: bool, in_time: bool
     ) -> tuple[list[tuple[str, object]], int]:
-        """What was said, and how often TLS was begun. `turns` consist of pieces."""
+        """What was said, and how often TLS or compression was begun. `turns` consist of pieces."""
         began = time.process_time()
         self._root.mkdir()
         house = House(self._root, self._directory)
@@ -132,9 +144,32 @@ def test_mutated_dialogues(
             )
             first, *others = (bench.hear(way, tls=dialogue.tls, in_time=in_time) for way in ways)
             for other in others:
-                # What is dropped at STARTTLS depends on how much has come by then.
+                # What is dropped at STARTTLS and COMPRESS depends on how much has come by then.
                 assert other == first or first[1] or other[1]
     assert open_files() < files + 10
+
+
+def test_memory_stays_bounded(root: Path, directory: Directory, troubles: Troubles) -> None:
+    """Also for large literals and long lines, whole and octet by octet."""
+    bench = Bench("imap", root, directory, troubles)
+    bench.hear([[turn] for turn in IMAP[0].turns], tls=True, in_time=True)  # what is made once and kept
+    for case in cases("memory", 12, 30.0):
+        with case as random:
+            dialogue = random.choice(IMAP)
+            mutator = Mutator(random, IMAP_WORDS, [other.turns for other in IMAP])
+            turns = [*mutator.dialogue(dialogue.turns), random.choice(LARGE) * 40]
+            for way in ([[turn] for turn in turns], [mutator.cut(turn) for turn in turns], [octets(b"".join(turns))]):
+                tracemalloc.start()
+                bench.hear(way, tls=dialogue.tls, in_time=True)
+                _, peak = tracemalloc.get_traced_memory()
+                tracemalloc.stop()
+                assert peak < MEMORY, peak
+
+
+def test_seeds_have_every_imap_command() -> None:
+    said = b"".join(turn for dialogue in IMAP for turn in dialogue.turns)
+    missing = [name for name in GRAMMARS if not re.search(rb"(?m)^\w+ " + name + rb"\b", said)]
+    assert missing == []
 
 
 def open_files() -> int:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mailserver.imap import (
     AppendEnded,
     AppendNext,
+    AppendPart,
     AppendStarted,
     AuthResponse,
     Event,
@@ -53,7 +54,7 @@ class Driver:
                 self.engine.reject(event)
             case AppendStarted(tag) if not self.take_append:
                 self.engine.done(tag, "NO", "refused")
-            case AppendStarted() | AppendNext():
+            case AppendStarted() | AppendNext() | AppendPart():
                 self.engine.accept()
             case Request(_, Idle()):
                 self.engine.idling()
@@ -135,7 +136,7 @@ def test_append_streams_its_message() -> None:
     )
     assert driver.sent == b"+ OK\r\n"
     driver.feed(b'Sent (\\Seen) "17-Jul-1996 02:44:25 -0700" {12}\r\n')
-    assert driver.events == [AppendStarted("a", Append("Sent", frozenset({"\\Seen"}), 837596665.0, 12))]
+    assert driver.events == [AppendStarted("a", Append("Sent", frozenset({"\\Seen"}), 837596665.0, 12, zone=-420))]
     driver.feed(b"a: b\r\n").feed(b"\r\nbody").feed(b"\r\nb NOOP\r\n")
     assert driver.events[1:] == [LiteralChunk(b"a: b\r\n\r\nbody"), AppendEnded("a"), Request("b", Noop())]
     assert driver.sent == b"+ OK\r\n+ OK\r\na OK done\r\nb OK done\r\n"
@@ -167,7 +168,7 @@ def test_several_messages_in_one_append() -> None:
     assert driver.events == [
         AppendStarted("a", Append("Sent", frozenset({"\\Seen"}), None, 3)),
         LiteralChunk(b"1\r\n"),
-        AppendNext("a", Append("Sent", frozenset({"\\Draft"}), 837596665.0, 3)),
+        AppendNext("a", Append("Sent", frozenset({"\\Draft"}), 837596665.0, 3, zone=-420)),
         LiteralChunk(b"2\r\n"),
         AppendNext("a", Append("Sent", frozenset(), None, 3)),
         LiteralChunk(b"3\r\n"),
@@ -311,7 +312,9 @@ ARGUMENTS = {
     b"GETMETADATA": b" x /private/y", b"SETMETADATA": b" x (/private/y NIL)",
     b"GETQUOTA": b" x", b"GETQUOTAROOT": b" x", b"SETQUOTA": b" x ()",
     b"UID MOVE": b" 1 x", b"COMPRESS": b" DEFLATE", b"REPLACE": b" 1 x {1+}\r\ny",
-    b"UID REPLACE": b" 1 x {1+}\r\ny", b"ENABLE": b" X",
+    b"UID REPLACE": b" 1 x {1+}\r\ny", b"ENABLE": b" X", b"NOTIFY": b" NONE", b"CANCELUPDATE": b' "x"',
+    b"UIDBATCHES": b" 500", b"ESEARCH": b" IN (personal) ALL",
+    b"GENURLAUTH": b" x INTERNAL", b"URLFETCH": b" x",
 }  # fmt: skip
 
 

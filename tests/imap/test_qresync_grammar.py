@@ -8,7 +8,7 @@ from mailserver.imap.states import State
 from mailserver.imap.syntax import Fault, Reader
 
 ONE = SequenceSet(((1, 1),))
-ITEMS = (Attribute.UID, Attribute.FLAGS, Attribute.MODSEQ)
+ITEMS = (Attribute.FLAGS, Attribute.MODSEQ)
 
 
 def parsed(text: str) -> Command:

@@ -111,6 +111,31 @@ def test_imaplib_keeps_house(server: RunningServer) -> None:
     client.logout()
 
 
+def test_imaplib_puts_together_and_authorises(server: RunningServer) -> None:
+    """CATENATE and URLAUTH over the network: what alice makes bob reads, and no longer when she renews her key."""
+    alice, bob = connect(server, "implicit", ALICE), connect(server, "starttls", BOB)
+    with alice, bob:
+        alice.create("Parts")
+        alice.append("Parts", "", "", b"Subject: one\r\n\r\nfirst\r\n")
+        answer = alice.xatom(
+            "APPEND", "Parts", 'CATENATE (URL "/Parts/;UID=1/;SECTION=HEADER" URL "/Parts/;UID=1/;SECTION=TEXT")'
+        )
+        assert answer[0] == "OK"
+        user = ALICE.replace("@", "%40")
+        assert (
+            alice.xatom("GENURLAUTH", f'"imap://{user}@{DOMAIN}/Parts/;UID=2;URLAUTH=authuser"', "INTERNAL")[0] == "OK"
+        )
+        url = alice.response("GENURLAUTH")[1][0].decode()  # type: ignore[union-attr]
+        assert bob.xatom("URLFETCH", url)[0] == "OK"
+        assert [piece[1] for piece in bob.response("URLFETCH")[1] if isinstance(piece, tuple)] == [
+            b"Subject: one\r\n\r\nfirst\r\n"
+        ]
+        assert alice.xatom("RESETKEY", "Parts")[0] == "OK"
+        assert bob.xatom("URLFETCH", url)[0] == "OK"
+        assert bob.response("URLFETCH")[1] == [f"{url} NIL".encode()]
+        alice.delete("Parts")
+
+
 def test_imaplib_finds_text_of_decoded_bodies(server: RunningServer) -> None:
     client = connect(server, "plain", ALICE)
     client.create("Found")

@@ -32,6 +32,15 @@ class Client:
     def hear(self, data: bytes) -> bytes:
         return self._inflate.decompress(data)
 
+    @property
+    def ended(self) -> bool:
+        return self._inflate.eof
+
+    @property
+    def behind(self) -> bytes:
+        """What came behind the end of the stream."""
+        return self._inflate.unused_data
+
 
 def read_all(deflate: Deflate) -> bytes:
     pieces = []
@@ -155,3 +164,49 @@ def test_octets_that_complete_no_command_are_no_activity(served: Served, client:
         served.connection.dataReceived(client.say(b"x"))
         served.clock.advance(10)
     assert client.hear(served.sent()) == b"too slow\n"
+
+
+# Its end (RFC 8437 §4.1)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 1000])
+@pytest.mark.parametrize("flush", [zlib.Z_SYNC_FLUSH, zlib.Z_FINISH])
+def test_after_its_end_all_is_plain(served: Served, client: Client, flush: int, size: int) -> None:
+    """Whether the client ends its stream or merely stops, and however what it sends is cut."""
+    served.connection.dataReceived(client.say(b"one\nplain\n", flush))
+    answer = served.sent()
+    assert client.hear(answer) == b"one!\nplain!\n"
+    assert client.ended, "the server ends its own"
+    assert not served.connection.compressed
+    for start in range(0, 9, size):
+        served.connection.dataReceived(b"two\nthree"[start : start + size])
+    served.connection.dataReceived(b"\n")
+    assert served.sent() == b"two!\nthree!\n"
+
+
+def test_what_is_pipelined_behind_its_end_is_plain(served: Served, client: Client) -> None:
+    served.connection.dataReceived(client.say(b"plain\n", zlib.Z_FINISH) + b"two\nthree\n")
+    answer = served.sent()
+    assert client.hear(answer) == b"plain!\n"
+    assert client.behind == b"two!\nthree!\n"
+
+
+def test_the_end_of_the_stream_may_come_later(served: Served, client: Client) -> None:
+    served.connection.dataReceived(client.say(b"plain\n"))
+    assert client.hear(served.sent()) == b"plain!\n"
+    served.connection.dataReceived(client.say(b"", zlib.Z_FINISH) + b"two\n")
+    assert served.sent() == b"two!\n"
+
+
+def test_it_can_begin_again(served: Served, client: Client) -> None:
+    served.connection.dataReceived(client.say(b"plain\n", zlib.Z_FINISH))
+    served.sent()
+    served.connection.start_compression()
+    again = Client()
+    served.connection.dataReceived(again.say(b"one\n"))
+    assert again.hear(served.sent()) == b"one!\n"
+
+
+def test_without_compression_nothing_ends(served: Served) -> None:
+    served.connection.dataReceived(b"plain\ntwo\n")
+    assert served.sent() == b"hello\nplain!\ntwo!\n"

@@ -32,6 +32,7 @@ class LineEngine:
 
     input: bytes = b""
     output: list[bytes] = field(default_factory=list)
+    woken: bool = False
 
     def receive_data(self, data: bytes) -> None:
         self.input += data
@@ -39,7 +40,8 @@ class LineEngine:
     def next_event(self) -> bytes | None:
         line, end, rest = self.input.partition(b"\n")
         if not end:
-            return None
+            woken, self.woken = self.woken, False
+            return b"woken" if woken else None
         self.input = rest
         return line
 
@@ -78,6 +80,12 @@ class EchoSession:
             await self.channel.drain()
         elif event == b"crash":
             raise RuntimeError("a bug")
+        elif event in (b"login", b"logout"):
+            self.awaits_login = event == b"logout"
+        elif event == b"plain":
+            self.engine.output.append(b"plain!\n")
+            self.channel.stop_compression()
+            return
         elif event == b"quit":
             self.engine.output.append(b"bye\n")
             self.channel.close()
@@ -169,6 +177,44 @@ def test_one_handler_at_a_time(served: Served) -> None:
     assert served.session.gate is not None
     served.session.gate.callback(None)
     assert served.session.events == [b"wait", b"a", b"b"]
+
+
+def wake(served: Served) -> None:
+    served.session.engine.woken = True
+    served.connection.wake()
+
+
+def test_a_session_that_is_woken_has_its_turn(served: Served) -> None:
+    served.sent()
+    wake(served)
+    assert served.sent() == b"woken!\n"
+
+
+def test_it_waits_for_what_is_at_work_and_what_came_before(served: Served) -> None:
+    served.connection.dataReceived(b"wait\na\n")
+    wake(served)
+    assert served.session.events == [b"wait"]
+    assert served.session.gate is not None
+    served.session.gate.callback(None)
+    assert served.session.events == [b"wait", b"a", b"woken"]
+
+
+def test_who_does_not_read_is_not_told_more(served: Served) -> None:
+    served.connection.pauseProducing()
+    served.connection.dataReceived(b"drain\n")
+    wake(served)
+    wake(served)
+    assert served.session.events == [b"drain"]
+    served.connection.resumeProducing()
+    assert served.session.events == [b"drain", b"woken"]
+
+
+def test_nobody_is_woken_after_the_end(served: Served) -> None:
+    served.connection.close()
+    wake(served)
+    lose(served)
+    wake(served)
+    assert served.session.events == []
 
 
 def test_reading_pauses_while_too_much_is_buffered(served: Served) -> None:
@@ -310,6 +356,26 @@ def test_a_client_that_does_not_log_in_is_closed_however_busy_it_is(served: Serv
         connection.dataReceived(b"a\n")
         served.clock.advance(1)
     assert transport.value().endswith(b"too slow\n")
+
+
+def test_who_logs_out_has_the_login_timeout_again(served: Served) -> None:
+    served.connection.dataReceived(b"login\n")
+    served.clock.advance(60)
+    served.connection.dataReceived(b"logout\n")
+    for _ in range(9):
+        served.connection.dataReceived(b"a\n")
+        served.clock.advance(1)
+    assert not served.transport.disconnecting
+    served.clock.advance(1)
+    assert served.sent().endswith(b"too slow\n")
+
+
+def test_who_logs_out_and_in_again_has_the_idle_timeout(served: Served) -> None:
+    served.connection.dataReceived(b"login\nlogout\nlogin\n")
+    served.clock.advance(99)
+    assert not served.transport.disconnecting
+    served.clock.advance(1)
+    assert served.sent().endswith(b"too slow\n")
 
 
 def test_connections_are_limited_by_address_and_given_back(served: Served) -> None:

@@ -83,6 +83,21 @@ def test_once_a_day_until_it_is_renewed(tmp_path: Path, caplog: pytest.LogCaptur
     assert [level for level, _ in told(caplog)] == ["INFO"], "that it was read, although no client came"
 
 
+def test_a_renewal_that_came_to_nothing_is_told_each_day(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tls = one(tmp_path, left=80)
+    clock = watch(tls)
+    tls.certificate.write_text("nothing")
+    clock.advance(DAY)
+    assert caplog.text.count("stays in use") == 1
+    clock.advance(2 * DAY)
+    assert caplog.text.count("stays in use") == 3
+    one(tmp_path, left=80)
+    clock.advance(DAY)
+    caplog.clear()
+    clock.advance(DAY)
+    assert told(caplog) == []
+
+
 def test_each_file_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tls = one(tmp_path, left=5)
     other = certificate(tmp_path, "b.example", lives=timedelta(days=90), left=timedelta(days=-1))

@@ -18,7 +18,7 @@ from OpenSSL import SSL
 
 from mailserver.config.certificates import names_of
 from mailserver.config.model import TLS
-from mailserver.net.handshake import describe_client
+from mailserver.net.handshake import LONGEST_CHAIN, describe_client
 from mailserver.net.tls import CertificateError, CertificateStore
 from tests.support.tls import CA, greeting, handshake, serving, trusting, write_certificate
 
@@ -117,17 +117,47 @@ def test_the_certificate_is_asked_for_under_each_name(settings: TLS, tmp_path: P
         assert greeting(port, "mail.example.net", trusting(*shown)) == "hello alice@example.org"
 
 
-def test_what_was_proved_once_is_proved_again(settings: TLS, tmp_path: Path) -> None:
-    """A session that is resumed would bring back a certificate that nobody looked at."""
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("asked_before", [True, False])
+def test_what_was_proved_once_is_proved_again(
+    asked_before: bool, version: ssl.TLSVersion, settings: TLS, tmp_path: Path
+) -> None:
+    """A session that is resumed would bring back a certificate that nobody looked at, or none."""
     shown = write_certificate(tmp_path, "alice@example.org", ca=CLIENTS)
-    context = trusting(*shown)
-    with serving(CertificateStore(settings), asks=True) as port:
-        with handshake(port, context=context) as first:
+    context = trusting(*shown, maximum_version=version)
+    store = CertificateStore(settings)
+    with serving(store, asks=asked_before) as elsewhere, serving(store, asks=True) as port:
+        with handshake(elsewhere, context=context) as first:
             first.recv(100)
             session = first.session
         with handshake(port, context=context, session=session) as second:
             assert second.recv(100) == b"hello alice@example.org\n"
             assert not second.session_reused
+
+
+def chained(directory: Path, between: int, repeated: int = 0) -> tuple[Path, Path]:
+    """A client's certificate with so many authorities between it and ours; the last of these again and again."""
+    authority, chain = CLIENTS, []
+    for _ in range(between):
+        authority = authority.create_child_ca()
+        chain.insert(0, authority.cert_pem.bytes())
+    certificate, key = write_certificate(directory, "alice@example.org", ca=authority)
+    end = b"-----END CERTIFICATE-----\n"
+    certificate.write_bytes(b"".join([certificate.read_bytes().partition(end)[0], end, *chain, *chain[-1:] * repeated]))
+    return certificate, key
+
+
+def test_chains_that_are_longer_than_anybody_needs_are_not_used(settings: TLS, tmp_path: Path) -> None:
+    with serving(CertificateStore(settings), asks=True) as port:
+        for between, who in ((LONGEST_CHAIN, "alice@example.org"), (LONGEST_CHAIN + 1, "stranger")):
+            assert greeting(port, context=trusting(*chained(tmp_path, between))) == f"hello {who}"
+
+
+def test_what_is_larger_than_a_handshake_may_be_is_refused(settings: TLS, tmp_path: Path) -> None:
+    with serving(CertificateStore(settings), asks=True) as port:
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            greeting(port, context=trusting(*chained(tmp_path, 1, repeated=400)))
+        assert greeting(port) == "hello stranger", "others are still served"
 
 
 def test_authorities_are_read_again(settings: TLS, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

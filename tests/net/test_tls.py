@@ -117,7 +117,7 @@ def test_files_may_be_replaced_one_after_the_other(
         before = serial(port)
         replacements[0][0].rename(replacements[0][1])
         assert [serial(port), serial(port)] == [before, before]
-        assert caplog.text.count("the old certificate stays in use") == 1, "told once, not at each look"
+        assert caplog.text.count("what was read before stays in use") == 1, "told once, not at each look"
         replacements[1][0].rename(replacements[1][1])
         after = serial(port)
         assert after != before
@@ -179,7 +179,7 @@ def test_a_key_that_others_can_read_stops_the_start_and_is_not_taken_up_later(
     write_certificate(settings.certificate.parent, "mail.example.org")
     settings.private_key.chmod(0o644)
     store.reload()
-    assert "the old certificate stays in use" in caplog.text
+    assert "what was read before stays in use" in caplog.text
     assert "is a private key that other users can read (mode 0644); chmod 640" in caplog.text
     with serving(store) as port:
         assert greeting(port) == "hello stranger"

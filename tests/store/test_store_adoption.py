@@ -97,7 +97,7 @@ def test_dovecot_third_version(home):
     }
     assert flags(inbox) == {7: {"\\Seen"}, 9: set(), 10: set(), 42: {"\\Flagged", "\\Answered", "$Forwarded", "Work"}}
     assert [message.internal_date for message in inbox.messages()] == [1_600_000_001 + i for i in range(4)]
-    assert inbox.peek_recent() == set()
+    assert inbox.recent.peek() == set()
     assert all(len(inbox.read(message.uid)) == message.size for message in inbox.messages())
 
 
@@ -115,7 +115,7 @@ def test_what_the_list_does_not_know_goes_above_its_last(home):
     home.write("dovecot-uidlist", V3, "7 :1.a")
     inbox = home.open()
     assert found(inbox) == {7: "1.a", 100: "0.older,U=3", 101: "2.b", 102: "3.c"}
-    assert inbox.peek_recent() == {100, 101, 102}
+    assert inbox.recent.peek() == {100, 101, 102}
 
 
 def test_lines_appended_after_the_header_count_for_the_next_uid(home):

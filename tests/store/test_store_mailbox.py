@@ -25,7 +25,8 @@ from mailserver.store import (
     warm,
     watch,
 )
-from mailserver.store.index import Index
+from mailserver.store.index import Index, Mailboxes
+from mailserver.store.syncing import Directory
 
 ALICE = Address("alice", "example.test")
 
@@ -262,15 +263,87 @@ def test_many_small_appends_cannot_pass_the_quota(account, inbox):
 def test_recent_goes_to_one_session_only(account, inbox, post):
     post(2)
     inbox.sync()
-    assert inbox.peek_recent() == {1, 2}
+    assert inbox.recent.peek() == {1, 2}
     assert account.status("INBOX").recent == 2
-    assert inbox.claim_recent() == {1, 2}
+    assert inbox.recent.join() == {1, 2}
     post()
     inbox.sync()
-    assert inbox.claim_recent() == {3}
-    assert inbox.claim_recent() == set()
+    assert inbox.recent.peek() == {3}
+    assert inbox.recent.take() == {3}
+    assert inbox.recent.take() == set()
+    inbox.recent.leave()
     inbox.close()
-    assert account.open("INBOX").peek_recent() == set()
+    assert account.open("INBOX").recent.peek() == set()
+
+
+def test_recent_waits_for_a_session_that_selects(account, inbox, post):
+    post()
+    inbox.sync()
+    assert inbox.recent.join() == {1}
+    inbox.recent.leave()
+    post()
+    inbox.sync()
+    assert inbox.recent.take() == set(), "nobody here waits: another process may have it"
+    assert inbox.recent.peek() == {2}
+    assert inbox.recent.join() == {2}
+
+
+def test_recent_goes_to_one_of_two_processes(tmp_path, inbox, post, hurry):
+    post(2)
+    other = Store(tmp_path / "mail", hostname="other.example.test").account(ALICE).open("INBOX")
+    inbox.sync()
+    other.sync()
+    assert inbox.recent.join() == {1, 2}
+    assert other.recent.join() == set()
+    post()
+    other.sync()
+    inbox.sync()
+    assert (inbox.recent.take(), other.recent.take()) == (set(), {3})
+    assert inbox.recent.peek() == set()
+    other.close()
+
+
+def test_flags_that_another_process_gave_are_taken_at_once(tmp_path, inbox, post, hurry):
+    """Though this process has not heard of them yet."""
+    post()
+    inbox.sync()
+    other = Store(tmp_path / "mail", hostname="other.example.test").account(ALICE).open("INBOX")
+    other.update_flags([1], "add", frozenset({"\\Seen"}))
+    [message] = inbox.update_flags([1], "remove", frozenset({"\\Seen"}))
+    assert message.flags == frozenset()
+    other.update_flags([1], "add", frozenset({"\\Seen"}))
+    assert inbox.update_flags([1], "set", frozenset(), inbox.highest_modseq) == [], "it was modified since"
+    other.sync()
+    assert other.messages()[0].flags == {"\\Seen"}
+    other.close()
+
+
+def test_a_change_is_newer_than_what_another_process_told_before_it(tmp_path, inbox, post, hurry, monkeypatch):
+    """So that a client which comes from there is told of it here."""
+    post()
+    inbox.sync()
+    other = Store(tmp_path / "mail", hostname="other.example.test").account(ALICE).open("INBOX")
+    told = []
+    rename = Directory.rename
+
+    def meanwhile(self: Directory, old: str, new: str) -> None:
+        post()
+        other.sync()
+        told.append(other.highest_modseq)
+        rename(self, old, new)
+
+    monkeypatch.setattr(Directory, "rename", meanwhile)
+    [message] = inbox.update_flags([1], "add", frozenset({"\\Seen"}))
+    assert message.modseq > told[0]
+    other.close()
+
+
+def test_recent_without_an_index_goes_by_what_the_process_knows(account, inbox, post, monkeypatch):
+    monkeypatch.setattr(Mailboxes, "tell", lambda *_: None)
+    post(2)
+    inbox.sync()
+    assert inbox.recent.join() == {1, 2}
+    assert inbox.recent.join() == set()
 
 
 def test_one_object_is_shared_and_closed_by_each_user(account):

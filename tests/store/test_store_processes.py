@@ -57,10 +57,57 @@ GIVE = """
     inbox.close()
 """
 
+RECENT = """
+    import sys
+    from pathlib import Path
+    from mailserver.mail import Address
+    from mailserver.store import Store, watch
+
+    watch.GRAIN, watch.RECHECK = 10**18, 0.0
+    account = Store(Path(sys.argv[1]), hostname="mx.example.test").account(Address("alice", "example.test"))
+    print("ready", flush=True)
+    sys.stdin.readline()
+    while True:
+        inbox = account.open("INBOX")  # as a session that selects, looks once more, and leaves
+        for uid in inbox.recent.join():
+            print(uid)
+        inbox.sync()
+        for uid in inbox.recent.take():
+            print(uid)
+        inbox.recent.leave()
+        done = inbox.message_count == 120
+        inbox.close()
+        if done:
+            break
+    inbox = account.open("INBOX")
+    for uid in inbox.recent.join():
+        print(uid)
+"""
+
 
 def start(program: str, *arguments: object, stdin: int | None = None) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)]
     return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.slow
+def test_a_message_is_recent_to_a_session_of_one_process_only(tmp_path):
+    workers = [start(RECENT, tmp_path / "mail", stdin=subprocess.PIPE) for _ in range(3)]
+    store = Store(tmp_path / "mail", hostname="mx.example.test")
+    store.account(ALICE).open("INBOX").close()
+    for worker in workers:
+        assert worker.stdout is not None and worker.stdin is not None
+        assert worker.stdout.readline() == "ready\n"
+        worker.stdin.write("\n")
+        worker.stdin.flush()
+    for number in range(40):
+        store.deliver([Delivery(ALICE, b"", Content(b"Subject: %d %d\r\n\r\n" % (number, n))) for n in range(3)])
+    shown = []
+    for worker in workers:
+        output, _ = worker.communicate(timeout=60)
+        assert worker.returncode == 0
+        shown += [int(line) for line in output.split()]
+    assert sorted(shown) == [message.uid for message in store.account(ALICE).open("INBOX").messages()]
 
 
 @pytest.mark.slow

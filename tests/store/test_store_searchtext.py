@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mailserver.mail import Address, Content
-from mailserver.message import Phrase, body_texts, fields, folded, header_end, header_text, parse
+from mailserver.message import Phrase, body_texts, casemapped, fields, folded, header_end, header_text, parse
 from mailserver.store import AccountStore, Mailbox, Store, Unavailable, searchfile, searchtable, searchtext
 from mailserver.store.index import INDEX_FILE, Index, Packed, PackedTexts
 from mailserver.store.searchfile import SEARCH_FILE
@@ -43,7 +43,7 @@ def naive(message: bytes, phrase: Phrase) -> bool:
     if phrase.field is not None:
         values = [field.value for field in header if field.name.lower() == phrase.field.encode()]
         return any(wanted in folded(header_text(value)) for value in values)
-    lines = [f"{field.name.decode('latin-1').lower()}: {folded(header_text(field.value))}" for field in header]
+    lines = [f"{casemapped(field.name.decode('latin-1'))}: {folded(header_text(field.value))}" for field in header]
     bodies = [folded(text) for text in body_texts(parse(message))]
     return any(wanted in text for text in (lines if phrase.header else []) + (bodies if phrase.body else []))
 

@@ -19,6 +19,12 @@ def hashed(scheme: str, password: str, user: str = "alice@example.org") -> str:
     return _output("-s", scheme, "-u", user, "-p", password).rstrip("\n")
 
 
+def takes(stored: str, password: str) -> bool:
+    """Whether Dovecot finds that the password fits."""
+    command = (PROGRAM or "", "-c", "/dev/null", "pw", "-t", stored, "-p", password)
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def _output(*arguments: str) -> str:
     if PROGRAM is None:
         return ""

@@ -119,6 +119,22 @@ class FakeChannel:
     sent: bytes = b""
     closed: bool = False
     compressed: bool = False
+    session: Any = None
+    talking: bool = False
+
+    def wake(self) -> None:
+        if self.session is not None and not self.talking and not self.closed:
+            self.talk()
+            self.flush()
+
+    def talk(self) -> None:
+        """Lets the session handle all events, one at a time."""
+        self.talking = True
+        try:
+            while not self.closed and (event := self.engine.next_event()) is not None:
+                run(self.session.handle(event))
+        finally:
+            self.talking = False
 
     def flush(self) -> None:
         self.sent += self.engine.data_to_send()
@@ -139,6 +155,10 @@ class FakeChannel:
     def start_compression(self) -> None:
         self.flush()
         self.compressed = True
+
+    def stop_compression(self) -> None:
+        self.flush()
+        self.compressed = False
 
     def close(self) -> None:
         self.flush()
@@ -177,8 +197,8 @@ def converse(session: Any, channel: FakeChannel, data: bytes) -> bytes:
     channel.sent = b""
     if data and not channel.closed:
         session.engine.receive_data(data)
-        while not channel.closed and (event := session.engine.next_event()) is not None:
-            run(session.handle(event))
+        channel.session = session
+        channel.talk()
     channel.flush()
     return channel.sent
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailserver.accounts import Visit
-from mailserver.config.model import Limits
+from mailserver.config.model import IMAP, Limits
 from mailserver.mail import Address, Content
 from mailserver.policy.failures import Failures
 from mailserver.ports import TLSState
@@ -43,7 +43,7 @@ class Server:
     clock: FakeClock = field(default_factory=FakeClock)
     passwords: Passwords = field(default_factory=Passwords)
     limits: Limits = field(default_factory=Limits)
-    separator: str = "/"
+    policy: IMAP = field(default_factory=IMAP)
 
     def __post_init__(self) -> None:
         self.store = Store(self.root, hostname="mail.example.test")
@@ -63,7 +63,7 @@ class Server:
             clock=self.clock,
             tls_available=tls_available,
             appends=Appends(workers),
-            separator=self.separator,
+            policy=self.policy,
         )
         channel.engine = session.engine
         client = Client(session, channel)
@@ -71,9 +71,9 @@ class Server:
         client.greeting = client.say(b"")
         return client
 
-    def login(self, *, select: str = "") -> Client:
+    def login(self, user: str = "alice", *, select: str = "") -> Client:
         client = self.connect()
-        assert client.command("LOGIN alice secret").endswith(b"Logged in\r\n")
+        assert client.command(f"LOGIN {user} secret").endswith(b"Logged in\r\n")
         if select:
             assert b"OK [READ-" in client.command(f"SELECT {select}")
         return client

@@ -11,19 +11,37 @@ from dataclasses import dataclass
 from functools import partial
 
 from mailserver.imap.commands import (
+    batches,
+    comparator,
     compression,
     connection,
+    contexts,
     enable,
     fetch,
     listing,
     mailboxes,
     messages,
     metadata,
+    multisearch,
+    notify,
     quota,
     search,
     sort,
+    urlauth,
 )
-from mailserver.imap.commands.append import Append, append_head, append_next, replace_head, unfinished
+from mailserver.imap.commands.append import (
+    Append,
+    CatPart,
+    Stretch,
+    append_head,
+    append_onward,
+    append_whole,
+    ends_in_url,
+    replace_head,
+    replace_whole,
+)
+from mailserver.imap.commands.batches import Batches
+from mailserver.imap.commands.comparator import Comparator
 from mailserver.imap.commands.compression import Compress
 from mailserver.imap.commands.connection import (
     Authenticate,
@@ -34,9 +52,11 @@ from mailserver.imap.commands.connection import (
     Logout,
     Noop,
     StartTLS,
+    Unauthenticate,
 )
+from mailserver.imap.commands.contexts import CancelUpdate
 from mailserver.imap.commands.enable import Enable
-from mailserver.imap.commands.fetch import Attribute, Fetch, Item, Section, Text
+from mailserver.imap.commands.fetch import Attribute, Fetch, Item, Section, Text, section_of
 from mailserver.imap.commands.listing import List, ListSubscribed
 from mailserver.imap.commands.mailboxes import (
     Create,
@@ -49,6 +69,8 @@ from mailserver.imap.commands.mailboxes import (
 )
 from mailserver.imap.commands.messages import Check, Close, Copy, Expunge, FlagAction, Store, Unselect
 from mailserver.imap.commands.metadata import GetMetadata, SetMetadata
+from mailserver.imap.commands.multisearch import MultiSearch
+from mailserver.imap.commands.notify import Notify
 from mailserver.imap.commands.parts import Partial
 from mailserver.imap.commands.quota import GetQuota, GetQuotaRoot, SetQuota
 from mailserver.imap.commands.resync import Match, Resync
@@ -57,6 +79,7 @@ from mailserver.imap.commands.search import (
     Aged,
     And,
     Dated,
+    Fuzzy,
     HasFlag,
     HasId,
     InHeader,
@@ -70,8 +93,10 @@ from mailserver.imap.commands.search import (
     Search,
     Sized,
     leaves,
+    names_by_number,
 )
 from mailserver.imap.commands.sort import Criterion, Sort, Thread
+from mailserver.imap.commands.urlauth import FetchURLs, GenerateURLs, ResetKey, WantedURL, text_of
 from mailserver.imap.states import State
 from mailserver.imap.syntax import Fault, Reader
 
@@ -81,10 +106,14 @@ __all__ = [
     "Append",
     "Attribute",
     "Authenticate",
+    "Batches",
+    "CancelUpdate",
     "Capability",
+    "CatPart",
     "Check",
     "Close",
     "Command",
+    "Comparator",
     "Compress",
     "Copy",
     "Create",
@@ -94,7 +123,10 @@ __all__ = [
     "Enable",
     "Expunge",
     "Fetch",
+    "FetchURLs",
     "FlagAction",
+    "Fuzzy",
+    "GenerateURLs",
     "GetMetadata",
     "GetQuota",
     "GetQuotaRoot",
@@ -113,12 +145,15 @@ __all__ = [
     "Logout",
     "Match",
     "Modified",
+    "MultiSearch",
     "Namespace",
     "Noop",
     "Not",
+    "Notify",
     "Or",
     "Partial",
     "Rename",
+    "ResetKey",
     "Resync",
     "Returns",
     "Saved",
@@ -132,22 +167,31 @@ __all__ = [
     "StartTLS",
     "Status",
     "Store",
+    "Stretch",
     "Subscribe",
     "Text",
     "Thread",
+    "Unauthenticate",
     "Unselect",
-    "append_next",
+    "WantedURL",
+    "append_onward",
+    "ends_in_url",
     "leaves",
     "lookup",
     "parse",
+    "section_of",
+    "text_of",
+    "uses_numbers",
 ]
 
 Command = (
-    Append
-    | Authenticate
+    Authenticate
+    | Batches
+    | CancelUpdate
     | Capability
     | Check
     | Close
+    | Comparator
     | Compress
     | Copy
     | Create
@@ -155,6 +199,8 @@ Command = (
     | Enable
     | Expunge
     | Fetch
+    | FetchURLs
+    | GenerateURLs
     | GetMetadata
     | GetQuota
     | GetQuotaRoot
@@ -164,9 +210,12 @@ Command = (
     | ListSubscribed
     | Login
     | Logout
+    | MultiSearch
     | Namespace
     | Noop
+    | Notify
     | Rename
+    | ResetKey
     | Search
     | Select
     | Sort
@@ -177,27 +226,30 @@ Command = (
     | Store
     | Subscribe
     | Thread
+    | Unauthenticate
     | Unselect
 )
 
 
+Head = Callable[[Reader, int | None], Stretch | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """`head`: the last literals are not part of the command but passed through (APPEND); it reads what is before."""
+    """`head`: messages in literals are not part of the command but passed through (APPEND); it reads what is before.
 
-    parse: Callable[[Reader], Command]
+    Such a command becomes a `Stretch` when it has no such literal.
+    """
+
+    parse: Callable[[Reader], Command | Stretch]
     states: frozenset[State]
-    head: Callable[[Reader, int], Append | None] | None = None
+    head: Head | None = None
 
 
 _ANY = frozenset(State) - {State.LOGOUT}
 _BEFORE_LOGIN = frozenset({State.NOT_AUTHENTICATED})
 _AFTER_LOGIN = frozenset({State.AUTHENTICATED, State.SELECTED})
 _SELECTED = frozenset({State.SELECTED})
-
-
-def _streaming(head: Callable[[Reader, int], Append | None], states: frozenset[State]) -> Grammar:
-    return Grammar(partial(unfinished, head=head), states, head)
 
 
 GRAMMARS: dict[bytes, Grammar] = {
@@ -208,9 +260,12 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"STARTTLS": Grammar(connection.starttls, _BEFORE_LOGIN),
     b"AUTHENTICATE": Grammar(connection.authenticate, _BEFORE_LOGIN),
     b"LOGIN": Grammar(connection.login, _BEFORE_LOGIN),
+    b"UNAUTHENTICATE": Grammar(connection.unauthenticate, _AFTER_LOGIN),
+    b"COMPARATOR": Grammar(comparator.comparator, _AFTER_LOGIN),
     b"COMPRESS": Grammar(compression.compress, _AFTER_LOGIN),
     b"ENABLE": Grammar(enable.enable, _AFTER_LOGIN),
     b"IDLE": Grammar(connection.idle, _AFTER_LOGIN),
+    b"NOTIFY": Grammar(notify.notify, _AFTER_LOGIN),
     b"NAMESPACE": Grammar(mailboxes.namespace, _AFTER_LOGIN),
     b"SELECT": Grammar(mailboxes.select, _AFTER_LOGIN),
     b"EXAMINE": Grammar(mailboxes.examine, _AFTER_LOGIN),
@@ -227,7 +282,12 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"GETQUOTA": Grammar(quota.get_quota, _AFTER_LOGIN),
     b"GETQUOTAROOT": Grammar(quota.get_quota_root, _AFTER_LOGIN),
     b"SETQUOTA": Grammar(quota.set_quota, _AFTER_LOGIN),
-    b"APPEND": _streaming(append_head, _AFTER_LOGIN),
+    b"APPEND": Grammar(append_whole, _AFTER_LOGIN, append_head),
+    b"GENURLAUTH": Grammar(urlauth.generate, _AFTER_LOGIN),
+    b"RESETKEY": Grammar(urlauth.reset_key, _AFTER_LOGIN),
+    b"URLFETCH": Grammar(urlauth.fetch_urls, _AFTER_LOGIN),
+    b"ESEARCH": Grammar(multisearch.multisearch, _AFTER_LOGIN),
+    b"CANCELUPDATE": Grammar(contexts.cancel_update, _SELECTED),
     b"CHECK": Grammar(messages.check, _SELECTED),
     b"CLOSE": Grammar(messages.close, _SELECTED),
     b"UNSELECT": Grammar(messages.unselect, _SELECTED),
@@ -239,8 +299,9 @@ GRAMMARS: dict[bytes, Grammar] = {
     b"STORE": Grammar(messages.store, _SELECTED),
     b"COPY": Grammar(messages.copy, _SELECTED),
     b"MOVE": Grammar(messages.move, _SELECTED),
-    b"REPLACE": _streaming(replace_head, _SELECTED),
-    b"UID REPLACE": _streaming(partial(replace_head, by_uid=True), _SELECTED),
+    b"REPLACE": Grammar(replace_whole, _SELECTED, replace_head),
+    b"UID REPLACE": Grammar(partial(replace_whole, by_uid=True), _SELECTED, partial(replace_head, by_uid=True)),
+    b"UIDBATCHES": Grammar(batches.batches, _SELECTED),
     b"UID EXPUNGE": Grammar(messages.uid_expunge, _SELECTED),
     b"UID SEARCH": Grammar(partial(search.search, by_uid=True), _SELECTED),
     b"UID SORT": Grammar(partial(sort.sort, by_uid=True), _SELECTED),
@@ -272,7 +333,24 @@ def lookup(reader: Reader, state: State) -> Grammar:
     return grammar
 
 
-def parse(reader: Reader, state: State) -> Command:
+def uses_numbers(command: Command | Stretch) -> bool:
+    """Does it name messages by their sequence numbers, or would it be answered with them (RFC 9586 §3)?"""
+    match command:
+        case Stretch(steps=(Append(replaced=replaced, by_uid=by_uid), *_)):
+            return replaced is not None and not by_uid
+        case Select(resync=resync):
+            return resync is not None and bool(resync.matches)
+        case Search(key=key, by_uid=by_uid) | Sort(key=key, by_uid=by_uid) | Thread(key=key, by_uid=by_uid):
+            return not by_uid or any(map(names_by_number, leaves(key)))
+        case MultiSearch(key=key):
+            return any(map(names_by_number, leaves(key)))
+        case Copy(by_uid=by_uid) | Fetch(by_uid=by_uid) | Store(by_uid=by_uid):
+            return not by_uid
+        case _:
+            return False
+
+
+def parse(reader: Reader, state: State) -> Command | Stretch:
     """A whole command behind its tag. Raises Fault."""
     command = lookup(reader, state).parse(reader)
     reader.end()

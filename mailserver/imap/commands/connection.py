@@ -1,4 +1,6 @@
-"""Commands about the connection itself (RFC 3501 §6.1, §6.2; RFC 2177 IDLE; RFC 2971 ID; RFC 4959 SASL-IR)."""
+"""Commands about the connection itself (RFC 3501 §6.1, §6.2; RFC 2177 IDLE; RFC 2971 ID; RFC 4959 SASL-IR; RFC 8437
+UNAUTHENTICATE).
+"""
 
 from __future__ import annotations
 
@@ -24,6 +26,11 @@ class Noop:
 
 @dataclass(frozen=True, slots=True)
 class Logout:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Unauthenticate:
     pass
 
 
@@ -68,6 +75,10 @@ def noop(_reader: Reader) -> Noop:
 
 def logout(_reader: Reader) -> Logout:
     return Logout()
+
+
+def unauthenticate(_reader: Reader) -> Unauthenticate:
+    return Unauthenticate()
 
 
 def starttls(_reader: Reader) -> StartTLS:

@@ -91,7 +91,9 @@ _ITEMS: dict[bytes, Item] = {
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """`items` without repetition, in the order asked for. `partial`: only this part of the messages.
+    """`items` without repetition, in the order asked for; with `by_uid` the UID is told as well, be it named or not.
+
+    `partial`: only this part of the messages.
 
     `changed_since`: only those with a greater MODSEQ. `vanished`: those expunged since are told as well.
     """
@@ -110,8 +112,6 @@ def fetch(reader: Reader, *, by_uid: bool = False) -> Fetch:
     reader.space()
     listed = reader.looking_at(b"(")
     items = reader.listed(lambda: _item(reader), "list of items") if listed else _macro_or_item(reader)
-    if by_uid and Attribute.UID not in items:
-        items = (Attribute.UID, *items)
     modifiers: dict[bytes, int | Partial] = {}
     if reader.accept(b" "):
         modifiers = reader.modifiers(lambda: _modifier(reader))
@@ -133,6 +133,12 @@ def fetch(reader: Reader, *, by_uid: bool = False) -> Fetch:
         since if isinstance(since, int) else None,
         vanished is not None,
     )
+
+
+def fetch_items(reader: Reader) -> tuple[Item, ...]:
+    r"""`"(" fetch-att *(SP fetch-att) ")"`: what is told of new messages unasked (RFC 5465). Nothing sets `\Seen`."""
+    listed = reader.listed(lambda: _item(reader), "list of items", most=ITEM_LIMIT)
+    return tuple(dict.fromkeys(replace(item, peek=True) if isinstance(item, Section) else item for item in listed))
 
 
 def _modifier(reader: Reader) -> tuple[bytes, int | Partial]:
@@ -190,6 +196,14 @@ def _section(reader: Reader, *, peek: bool) -> Section:
     return _with_partial(reader, Section(_label(b"BODY", part, text, fields), part, text, fields, peek))
 
 
+def section_of(spec: bytes) -> Section:
+    """`section-spec` where it stands alone. Raises Fault."""
+    reader = Reader(spec + b"]")
+    section = _section(reader, peek=True)
+    reader.end()
+    return section
+
+
 def _binary(reader: Reader, name: bytes) -> Section:
     """`section-binary` and `partial` of RFC 3516 §7."""
     numbers = reader.optional(_SECTION_PART)
@@ -209,9 +223,12 @@ def _label(name: bytes, part: tuple[int, ...], text: Text = Text.ALL, fields: tu
 def _with_partial(reader: Reader, section: Section) -> Section:
     if not reader.accept(b"<"):
         return section
-    first = reader.number()
+    first = reader.number64()
     reader.expect(b".")
-    partial = (first, reader.positive())
+    count = reader.number64()
+    if count == 0:
+        raise Fault("the number must not be zero")
+    partial = (first, count)
     reader.expect(b">")
     return replace(section, label=section.label + b"<%d>" % first, partial=partial)
 

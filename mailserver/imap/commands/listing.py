@@ -1,10 +1,14 @@
-"""LIST and LSUB (RFC 3501 §6.3.8, §6.3.9), with the options of RFC 5258, RFC 5819 and RFC 6154."""
+"""LIST and LSUB (RFC 3501 §6.3.8, §6.3.9), with the options of RFC 5258, RFC 5819, RFC 6154 and
+RFC 9590.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mailserver.imap.commands.mailboxes import status_items
+from mailserver.imap.commands.metadata import entry
 from mailserver.imap.syntax import Fault, Reader
 
 SUBSCRIBED = b"SUBSCRIBED"
@@ -12,9 +16,10 @@ SPECIAL_USE = b"SPECIAL-USE"
 RECURSIVE = b"RECURSIVEMATCH"
 _REMOTE = b"REMOTE"
 _STATUS = b"STATUS"
+_METADATA = b"METADATA"
 
 _SELECTING = frozenset({SUBSCRIBED, SPECIAL_USE, RECURSIVE, _REMOTE})
-_RETURNING = frozenset({SUBSCRIBED, SPECIAL_USE, b"CHILDREN", _STATUS})
+_RETURNING = frozenset({SUBSCRIBED, SPECIAL_USE, b"CHILDREN", _STATUS, _METADATA})
 _NONE: frozenset[bytes] = frozenset()
 
 
@@ -22,7 +27,8 @@ _NONE: frozenset[bytes] = frozenset()
 class List:
     """`extended`: written as RFC 5258 has it, with options or with patterns in parentheses.
 
-    `selecting` and `returning` are options in upper case; `status` the items of the return option STATUS.
+    `selecting` and `returning` are options in upper case; `status` the items of the return option STATUS, `metadata`
+    the entries of METADATA as they are written.
     """
 
     reference: str
@@ -31,6 +37,7 @@ class List:
     selecting: frozenset[bytes] = _NONE
     returning: frozenset[bytes] = _NONE
     status: tuple[bytes, ...] = ()
+    metadata: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,7 @@ def list_(reader: Reader) -> List:
     reader.space()
     extended = reader.looking_at(b"(")
     selecting = _selecting(reader) if extended else _NONE
-    reference = reader.mailbox()
+    reference = _reference(reader)
     reader.space()
     if reader.looking_at(b"("):
         extended = True
@@ -57,8 +64,16 @@ def list_(reader: Reader) -> List:
     if reader.keyword("RETURN") != b"RETURN":
         raise Fault("RETURN expected")
     reader.space()
-    returned = dict(reader.listed(lambda: _returning(reader), "return options", empty=True))
-    return List(reference, patterns, True, selecting, frozenset(returned), returned.get(_STATUS, ()))
+    returned = reader.listed(lambda: _returning(reader), "return options", empty=True)
+    status = {option.name: option.items for option in returned}.get(_STATUS, ())
+    entries = {option.name: option.entries for option in returned}.get(_METADATA, ())
+    names = frozenset(option.name for option in returned)
+    return List(reference, patterns, True, selecting, names, status, entries)
+
+
+def _reference(reader: Reader) -> str:
+    """What a pattern begins with; it need not be a mailbox's name."""
+    return str(reader.mailbox())
 
 
 def _selecting(reader: Reader) -> frozenset[bytes]:
@@ -69,12 +84,21 @@ def _selecting(reader: Reader) -> frozenset[bytes]:
     return options
 
 
-def _returning(reader: Reader) -> tuple[bytes, tuple[bytes, ...]]:
-    option = _option(reader, _RETURNING)
-    if option != _STATUS:
-        return option, ()
-    reader.space()
-    return option, status_items(reader)
+class _Returned(NamedTuple):
+    name: bytes
+    items: tuple[bytes, ...] = ()
+    entries: tuple[str, ...] = ()
+
+
+def _returning(reader: Reader) -> _Returned:
+    name = _option(reader, _RETURNING)
+    if name == _STATUS:
+        reader.space()
+        return _Returned(name, items=status_items(reader))
+    if name == _METADATA:
+        reader.space()
+        return _Returned(name, entries=reader.listed(lambda: entry(reader), "list of entries"))
+    return _Returned(name)
 
 
 def _option(reader: Reader, known: frozenset[bytes]) -> bytes:
@@ -86,6 +110,6 @@ def _option(reader: Reader, known: frozenset[bytes]) -> bytes:
 
 def lsub(reader: Reader) -> ListSubscribed:
     reader.space()
-    reference = reader.mailbox()
+    reference = _reference(reader)
     reader.space()
     return ListSubscribed(reference, reader.pattern())

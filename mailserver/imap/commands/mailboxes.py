@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 
 from mailserver.imap.commands.resync import Resync, resync
-from mailserver.imap.syntax import Fault, Reader
+from mailserver.imap.patterns import SEPARATOR
+from mailserver.imap.syntax import Fault, Name, Reader
 
 # RFC 6154 §6. Which of them a mailbox can have is for the store to say.
 _USES = {f"\\{name.lower()}": f"\\{name}" for name in ("All", "Archive", "Drafts", "Flagged", "Junk", "Sent", "Trash")}
@@ -79,9 +80,15 @@ class Namespace:
     pass
 
 
-def _mailbox(reader: Reader) -> str:
+def _mailbox(reader: Reader) -> Name:
     reader.space()
     return reader.mailbox()
+
+
+def _new_mailbox(reader: Reader) -> Name:
+    """A separator at its end only declares that children will follow (§6.3.3)."""
+    name = _mailbox(reader)
+    return Name(name.removesuffix(SEPARATOR), name.written.removesuffix(SEPARATOR))
 
 
 def select(reader: Reader) -> Select:
@@ -111,8 +118,7 @@ def _select_parameter(reader: Reader) -> tuple[bytes, Resync | None]:
 
 
 def create(reader: Reader) -> Create:
-    # a separator at the end only declares that children will follow (§6.3.3)
-    mailbox = _mailbox(reader).removesuffix("/")
+    mailbox = _new_mailbox(reader)
     uses: frozenset[str] = frozenset()
     if reader.accept(b" "):
         uses = frozenset[str]().union(*reader.listed(lambda: _create_parameter(reader), "list of parameters"))
@@ -139,7 +145,7 @@ def delete(reader: Reader) -> Delete:
 
 
 def rename(reader: Reader) -> Rename:
-    return Rename(_mailbox(reader), _mailbox(reader).removesuffix("/"))
+    return Rename(_mailbox(reader), _new_mailbox(reader))
 
 
 def subscribe(reader: Reader) -> Subscribe:

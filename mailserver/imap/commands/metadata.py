@@ -47,7 +47,7 @@ def get_metadata(reader: Reader) -> GetMetadata:
     if _is_options(reader):
         options |= _options(reader)
     several = reader.looking_at(b"(")
-    entries = reader.listed(lambda: _entry(reader), "list of entries") if several else (_entry(reader),)
+    entries = reader.listed(lambda: entry(reader), "list of entries") if several else (entry(reader),)
     max_size = options.get(b"MAXSIZE")
     return GetMetadata(mailbox, entries, options.get(b"DEPTH", 0), None if max_size is None else int(max_size))
 
@@ -75,7 +75,8 @@ def _options(reader: Reader) -> dict[bytes, float]:
     return options
 
 
-def _entry(reader: Reader) -> str:
+def entry(reader: Reader) -> str:
+    """The name of one, as it is written."""
     name = reader.astring()
     if len(name) > NAME_LIMIT or not _ENTRY.fullmatch(name):
         raise Fault("that cannot be the name of an entry")
@@ -91,7 +92,7 @@ def set_metadata(reader: Reader) -> SetMetadata:
     reader.space()
 
     def value() -> tuple[str, bytes | None]:
-        name = _entry(reader).lower()
+        name = entry(reader).lower()
         parts = name.split("/")[1:]
         if len(parts) < (4 if parts[1:2] == ["vendor"] else 2):
             raise Fault("the name of the entry has too few parts")

@@ -1,5 +1,5 @@
-"""SEARCH (RFC 3501 §6.4.4, RFC 4731, RFC 5032, RFC 7162 §3.1.5, RFC 8474 §6; RFC 8514 SAVEDATE): its keys as a tree of
-values.
+"""SEARCH (RFC 3501 §6.4.4, RFC 4731, RFC 5032, RFC 7162 §3.1.5, RFC 8474 §6; RFC 8514 SAVEDATE; RFC 9738 UIDAFTER and
+UIDBEFORE; RFC 6203 FUZZY): its keys as a tree of values.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mailserver.imap.commands.returns import Returns, returns
-from mailserver.imap.sequence import SequenceSet
+from mailserver.imap.sequence import LARGEST, SequenceSet
 from mailserver.imap.syntax import SEQUENCE, Fault, Reader
 
 NESTING = 50
@@ -107,6 +107,13 @@ class Not:
 
 
 @dataclass(frozen=True, slots=True)
+class Fuzzy:
+    """What is near to the key passes too (RFC 6203)."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
 class Or:
     keys: tuple[Key, ...]
 
@@ -118,13 +125,13 @@ class And:
     keys: tuple[Key, ...]
 
 
-Key = HasFlag | InSet | Dated | Saved | Aged | Sized | InHeader | InText | HasId | Modified | Not | Or | And
+Key = HasFlag | InSet | Dated | Saved | Aged | Sized | InHeader | InText | HasId | Modified | Not | Fuzzy | Or | And
 
 
 def leaves(key: Key) -> Iterator[Key]:
     """The keys that are not made of others. As deep as the grammar lets it be."""
     match key:
-        case Not(inner):
+        case Not(inner) | Fuzzy(inner):
             yield from leaves(inner)
         case And(keys) | Or(keys):
             for each in keys:
@@ -133,13 +140,32 @@ def leaves(key: Key) -> Iterator[Key]:
             yield key
 
 
+def is_fuzzy(key: Key) -> bool:
+    """There is something fuzzy in it, so that what is found can be rated."""
+    match key:
+        case Fuzzy():
+            return True
+        case Not(inner):
+            return is_fuzzy(inner)
+        case And(keys) | Or(keys):
+            return any(map(is_fuzzy, keys))
+        case _:
+            return False
+
+
+def names_by_number(leaf: Key) -> bool:
+    """`$` stands for messages, not for numbers."""
+    return isinstance(leaf, InSet) and not leaf.by_uid and not leaf.messages.saved
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
-    """`returns` None: the answer is SEARCH, not ESEARCH."""
+    """`returns` None: the answer is SEARCH, not ESEARCH. `codec`: of the charset that was named, if one was."""
 
     key: Key
     by_uid: bool
     returns: Returns | None = None
+    codec: str = ""
 
 
 _RECENT = HasFlag("\\Recent")
@@ -157,8 +183,14 @@ for _flag in ("\\Answered", "\\Deleted", "\\Draft", "\\Flagged", "\\Seen"):
 
 def search(reader: Reader, *, by_uid: bool = False) -> Search:
     wanted = returns(reader)
+    key, codec = program(reader, wanted)
+    return Search(key, by_uid, wanted, codec)
+
+
+def program(reader: Reader, wanted: Returns | None) -> tuple[Key, str]:
+    """` search-program`: the keys, and the codec of the charset of the texts, if it is told."""
     reader.space()
-    codec = "utf-8"  # 8-bit text without CHARSET is taken when it is UTF-8
+    codec = ""
     start = reader.position
     if (word := reader.optional(_WORD)) and word[0].upper() == b"CHARSET":
         reader.space()
@@ -166,7 +198,16 @@ def search(reader: Reader, *, by_uid: bool = False) -> Search:
         reader.space()
     else:
         reader.position = start
-    return Search(criteria(reader, codec), by_uid, wanted)
+    key = criteria(reader, codec or "utf-8")  # 8-bit text without CHARSET is taken when it is UTF-8
+    if wanted is not None and wanted.rates:
+        require_fuzzy(key)
+    return key, codec
+
+
+def require_fuzzy(key: Key) -> None:
+    """Where relevancy is asked for (RFC 6203 §4)."""
+    if not is_fuzzy(key):
+        raise Fault("RELEVANCY goes with FUZZY")
 
 
 def charset(reader: Reader, returns: Returns | None = None) -> str:
@@ -212,9 +253,10 @@ class _Keys:
         name = reader.match(_WORD, "search key")[0].upper()
         if name in _FIXED:
             return _FIXED[name]
-        if name == b"NOT":
+        if name in (b"NOT", b"FUZZY"):
             reader.space()
-            return Not(self._key(depth + 1))
+            inner = self._key(depth + 1)
+            return Not(inner) if name == b"NOT" else Fuzzy(inner)
         if name == b"OR":
             reader.space()
             first = self._key(depth + 1)
@@ -250,7 +292,7 @@ class _Keys:
         return Saved(relation, self._reader.date())
 
     def sized(self, *, larger: bool) -> Key:
-        return Sized(larger, self._reader.number())
+        return Sized(larger, self._reader.number64())
 
     def object_id(self, *, thread: bool) -> Key:
         return HasId(self._reader.match(_OBJECT_ID, "object identifier")[0].decode(), thread)
@@ -264,6 +306,12 @@ class _Keys:
                 raise Fault("unknown type of entry")
             self._reader.space()
         return Modified(self._reader.modseq(zero=True))
+
+    def beyond(self, *, above: bool) -> Key:
+        """UIDs that are greater, or smaller (RFC 9738 §3.2). Unlike `*`, none where there is no such message."""
+        uid = self._reader.positive()
+        first, last = (uid + 1, LARGEST) if above else (1, uid - 1)
+        return InSet(SequenceSet(((first, last),) if first <= last else ()), by_uid=True)
 
     def uids(self) -> Key:
         return InSet(self._reader.sequence_set(), by_uid=True)
@@ -295,6 +343,8 @@ _WITH_ARGUMENT: dict[bytes, Callable[[_Keys], Key]] = {
     b"SMALLER": lambda keys: keys.sized(larger=False),
     b"MODSEQ": _Keys.modified,
     b"UID": _Keys.uids,
+    b"UIDAFTER": lambda keys: keys.beyond(above=True),
+    b"UIDBEFORE": lambda keys: keys.beyond(above=False),
     b"EMAILID": lambda keys: keys.object_id(thread=False),
     b"THREADID": lambda keys: keys.object_id(thread=True),
 }

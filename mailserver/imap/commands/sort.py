@@ -1,4 +1,4 @@
-"""SORT and THREAD (RFC 5256, RFC 5957, RFC 5267)."""
+"""SORT and THREAD (RFC 5256, RFC 5957, RFC 5267, RFC 6203)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from mailserver.imap.commands.returns import Returns, returns
-from mailserver.imap.commands.search import Key, charset, criteria
+from mailserver.imap.commands.search import Key, charset, criteria, require_fuzzy
 from mailserver.imap.syntax import Fault, Reader
 
-By = Literal["ARRIVAL", "CC", "DATE", "DISPLAYFROM", "DISPLAYTO", "FROM", "SIZE", "SUBJECT", "TO"]
+By = Literal["ARRIVAL", "CC", "DATE", "DISPLAYFROM", "DISPLAYTO", "FROM", "RELEVANCY", "SIZE", "SUBJECT", "TO"]
 
 Algorithm = Literal["ORDEREDSUBJECT", "REFERENCES", "REFS"]
 
@@ -31,6 +31,7 @@ class Sort:
     key: Key
     by_uid: bool
     returns: Returns | None = None
+    codec: str = "utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Thread:
     algorithm: Algorithm
     key: Key
     by_uid: bool
+    codec: str = "utf-8"
 
 
 def sort(reader: Reader, *, by_uid: bool = False) -> Sort:
@@ -50,7 +52,10 @@ def sort(reader: Reader, *, by_uid: bool = False) -> Sort:
     first: dict[By, Criterion] = {}
     for criterion in listed:
         first.setdefault(criterion.by, criterion)
-    return Sort(tuple(first.values()), criteria(reader, codec), by_uid, wanted)
+    key = criteria(reader, codec)
+    if "RELEVANCY" in first or (wanted is not None and wanted.rates):
+        require_fuzzy(key)
+    return Sort(tuple(first.values()), key, by_uid, wanted, codec)
 
 
 def _criterion(reader: Reader) -> Criterion:
@@ -72,4 +77,4 @@ def thread(reader: Reader, *, by_uid: bool = False) -> Thread:
     reader.space()
     codec = charset(reader)
     reader.space()
-    return Thread(algorithm, criteria(reader, codec), by_uid)
+    return Thread(algorithm, criteria(reader, codec), by_uid, codec)

@@ -15,7 +15,7 @@ from pathlib import Path
 from mailserver.mail import Content, Piece
 from mailserver.message import Part
 from mailserver.message.decode import transfer_chunks
-from mailserver.sessions.imap.core import Refused
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.store import Unavailable
 
 TIMES = 4

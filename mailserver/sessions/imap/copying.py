@@ -11,7 +11,10 @@ from collections.abc import Sequence
 
 from mailserver.imap import compress
 from mailserver.imap.commands import Copy
-from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap import messagelimit
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.progress import Progress
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.store import AccountStore, Mailbox, NoSuchMailbox
 
 
@@ -31,23 +34,32 @@ def _transfer(
 async def copy(core: Core, tag: str, command: Copy) -> None:
     selected = core.writable if command.move else core.selected
     core.catch_up()
-    uids = selected.view.uids_of(selected.pick(command.messages, by_uid=command.by_uid))
-    code = None
+    picked: Sequence[int] = selected.pick(command.messages, by_uid=command.by_uid)
+    cut = code = None
+    if command.move:
+        picked, cut = messagelimit.newest(core, picked)
+    uids = selected.view.uids_of(picked)
+    if not command.move:
+        messagelimit.require_few_saved(core, uids)
     if uids:
         try:
-            validity, pairs = await core.workers.run(
+            work = core.workers.run(
                 _transfer, selected.mailbox, uids, core.account, command.mailbox, command.move, command.by_uid
             )
+            validity, pairs = await Progress(core, tag).during(work)
         except NoSuchMailbox as error:
             raise Refused(str(error), "TRYCREATE") from error
         if pairs:
             sources, targets = zip(*pairs, strict=True)
             code = f"COPYUID {validity} {compress(sources)} {compress(targets)}"
+            core.brought(command.mailbox, validity, targets)
     moved = command.move and code is not None
     if moved:
         core.engine.status("OK", "Moving", code)  # RFC 6851 §4.3: it stands before the expunges
     await core.glance()
+    if moved:
+        core.tell_expunged(uids)
     core.tell_news(expunges=True)
     if moved:
         code = core.modseq_code  # §4.4
-    core.engine.done(tag, "OK", "Moved" if command.move else "Copied", code)
+    messagelimit.done(core, tag, "Moved" if command.move else "Copied", code, cut, warns=False)

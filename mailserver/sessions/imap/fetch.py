@@ -1,5 +1,5 @@
 """FETCH (RFC 3501 §6.4.5; RFC 3516 BINARY; RFC 7162 §3.1.4, §3.2.6; RFC 8474 §5.3; RFC 8514 SAVEDATE; RFC 8970
-PREVIEW).
+PREVIEW; RFC 9586 §3.3).
 
 Theory     An item is a column: a pattern, and a value for each message of a batch. A batch is answered by one pattern
            of all items, filled in for each message and joined, so that little is done for each message by itself.
@@ -20,11 +20,15 @@ from operator import attrgetter
 
 from mailserver.imap import responses
 from mailserver.imap.commands import Attribute, Fetch, Item, Section, Text
+from mailserver.sessions.imap import messagelimit
 from mailserver.sessions.imap.binary import Decoded
-from mailserver.sessions.imap.core import Core, Refused, Selected
-from mailserver.sessions.imap.reading import HEADERS, header_batches, read_header
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.reading import HEADERS, header_batches, octets_at, read_header, without_nul
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.sessions.imap.resync import tell_vanished
 from mailserver.sessions.imap.sections import BINARY, Source, Span, clipped, in_summary, is_span, needs_header_only
+from mailserver.sessions.imap.selected import Selected
+from mailserver.sessions.imap.view import View
 from mailserver.store import Flagged, Mailbox, Message, MessageGone, ObjectIds, Prepared, StoreError
 
 METADATA_BATCH = 1000
@@ -52,11 +56,25 @@ async def fetch(core: Core, tag: str, command: Fetch) -> None:
     if command.changed_since is not None:
         lost = command.vanished and not selected.mailbox.remembers(command.changed_since)
         picked = selected.view.newer(picked, 0 if lost else command.changed_since)
-    fetching = _Fetching(core, selected, command.items)
-    await fetching.run(picked)
+    if command.partial is not None:
+        messagelimit.require_few(core, len(picked))
+    picked, cut = messagelimit.newest(core, picked)
+    fetching = _Fetching(core, selected, _items(command, selected.view), newest_first=cut is not None)
+    await fetching.run(picked if cut is None else picked[::-1])
     core.take_changes()
     core.tell_news(expunges=command.by_uid)
-    core.engine.done(tag, "OK", "Fetched", "EXPUNGEISSUED" if fetching.missed else None)
+    messagelimit.done(core, tag, "Fetched", "EXPUNGEISSUED" if fetching.missed else None, cut)
+
+
+def _items(command: Fetch, view: View) -> Sequence[Item]:
+    """What each answer has. Where the UID is the name of the answer it is an item only if that was asked for."""
+    named = not command.by_uid or view.uid_only or Attribute.UID in command.items
+    return command.items if named else (Attribute.UID, *command.items)
+
+
+async def tell(core: Core, selected: Selected, items: Sequence[Item], numbers: Sequence[int]) -> None:
+    """What is told of messages unasked."""
+    await _Fetching(core, selected, items, newest_first=False).run(numbers)
 
 
 @dataclass(slots=True)
@@ -109,7 +127,7 @@ def _preview(prepared: Prepared | None) -> bytes:
 
 _FROM_MEMORY: dict[Attribute, Column] = {
     Attribute.INTERNALDATE: _of_messages(
-        b"INTERNALDATE %b", lambda message: responses.date_time(message.internal_date)
+        b"INTERNALDATE %b", lambda message: responses.date_time(message.internal_date, message.zone)
     ),
     Attribute.SAVEDATE: _of_messages(b"SAVEDATE %b", lambda message: responses.date_time(message.saved)),
     Attribute.SIZE: _of_messages(b"RFC822.SIZE %d", attrgetter("size")),
@@ -143,7 +161,9 @@ class Place:
 
     def octets(self, mailbox: Mailbox, uid: int) -> Iterator[bytes]:
         """In pieces; each step blocks."""
-        return _octets(mailbox, uid, self.span) if self.decoded is None else self.decoded.octets.chunks()
+        if self.decoded is not None:
+            return self.decoded.octets.chunks()
+        return map(without_nul, octets_at(mailbox, uid, self.span))
 
 
 class BrokenOff(Exception):
@@ -153,13 +173,15 @@ class BrokenOff(Exception):
 class _Fetching:
     """One FETCH command."""
 
-    def __init__(self, core: Core, selected: Selected, items: Sequence[Item]) -> None:
+    def __init__(self, core: Core, selected: Selected, items: Sequence[Item], *, newest_first: bool) -> None:
+        """`newest_first`: the messages are picked in descending order."""
         self.missed = False
         """Some messages were gone."""
         self._core = core
         self._view = selected.view
         self._mailbox = selected.mailbox
         self._items = items
+        self._newest_first = newest_first
         self._sections = [item for item in items if isinstance(item, Section)]
         self._marks_seen = not selected.read_only and any(not section.peek for section in self._sections)
         self._columns = [self._column(item) for item in items]
@@ -167,7 +189,8 @@ class _Fetching:
         if self._marks_seen:
             self._columns.append((b"%b", self._news_of_seen))
             patterns += b"%b"
-        self._row = b"* %d FETCH (" + patterns + b")\r\n"
+        self._head = b"* %d UIDFETCH (" if self._view.uid_only else b"* %d FETCH ("
+        self._row = self._head + patterns + b")\r\n"
         self._with_prepared = any(item in _FROM_INDEX for item in items)
         self._with_ids = any(item in _OF_IDS for item in items)
         self._from_index = self._with_prepared or self._with_ids
@@ -194,8 +217,10 @@ class _Fetching:
         """Of the messages that became \\Seen by this: what is told of new flags, where it was not asked for."""
         seen = {message.uid for message in batch.seen}
         wanted = [Attribute.FLAGS]
+        if (self._view.condstore or self._view.rev2) and not self._view.uid_only:
+            wanted.append(Attribute.UID)
         if self._view.condstore:
-            wanted += [Attribute.UID, Attribute.MODSEQ]
+            wanted.append(Attribute.MODSEQ)
         news = [b""] * len(batch.uids)
         for pattern, values in (self._column(item) for item in wanted if item not in self._items):
             news = [told + b" " + pattern % value for told, value in zip(news, values(batch), strict=True)]
@@ -228,21 +253,24 @@ class _Fetching:
 
     async def _answer(self, batch: _Batch) -> None:
         large = batch.split_last() if batch.uids and batch.uids[-1] in batch.places else None
-        answers = map(
-            self._row.__mod__, zip(batch.numbers, *(values(batch) for _, values in self._columns), strict=True)
-        )
+        columns = (values(batch) for _, values in self._columns)
+        answers = map(self._row.__mod__, zip(self._names(batch), *columns, strict=True))
         while joined := b"".join(islice(answers, ROWS)):
             self._core.engine.send(joined)
             await self._core.drain_if_much()
         if large is not None:
             await self._stream(large)
 
+    def _names(self, batch: _Batch) -> Sequence[int]:
+        """What the answers call the messages."""
+        return batch.uids if self._view.uid_only else batch.numbers
+
     async def _stream(self, batch: _Batch) -> None:
         """The answer for one large message, in pieces."""
         engine = self._core.engine
         (uid,) = batch.uids
         places = batch.places[uid]
-        before = b"* %d FETCH (" % batch.numbers[0]
+        before = self._head % self._names(batch)[0]
         for item, (pattern, values) in zip(self._items, self._columns, strict=False):
             engine.send(before)
             before = b" "
@@ -274,7 +302,10 @@ class _Fetching:
     def _load(self, batch: _Batch) -> int:
         """Leaves in the batch the first messages, as many as can be held, without those gone; how many with these."""
         if self._from_memory:
-            batch.messages = {message.uid: message for message in self._mailbox.get(batch.uids)}
+            messages = self._mailbox.get(batch.uids)
+            if self._newest_first:
+                messages.reverse()
+            batch.messages = {message.uid: message for message in messages}
         if self._sections:
             self._load_sections(batch)
         count = len(batch.uids)
@@ -305,12 +336,12 @@ class _Fetching:
                 break
 
     def _contents(self, batch: _Batch) -> Iterator[tuple[int, bytes]]:
-        """By UID, ascending, what the sections are taken from; nothing of a message that is gone."""
+        """By UID, in the order of the batch, what the sections are taken from; nothing of a message that is gone."""
         if self._from_summaries:
             held = next(header_batches(batch.messages.values()), [])
             if len(held) < len(batch.messages):
                 batch.end_with(held[-1].uid)
-            yield from sorted(self._mailbox.headers(batch.uids).items())
+            yield from sorted(self._mailbox.headers(batch.uids).items(), reverse=self._newest_first)
             return
         for uid, message in batch.messages.items():
             try:
@@ -324,7 +355,7 @@ class _Fetching:
         large = len(content) > BATCH_OCTETS
         sections: list[bytes] = []
         places: dict[Section, Place] = {}
-        held = 0
+        held = chosen = 0
         for section in self._sections:
             span = source.span(section) if is_span(section) else None
             if section.text in BINARY:
@@ -341,8 +372,10 @@ class _Fetching:
                 octets = source.octets(section)
                 sections.append(_labelled(section.label, octets))
                 held += len(octets or b"")
-            if held > BATCH_OCTETS + len(content):
-                raise Refused("the header is asked for too many times at once", "LIMIT")
+                if span is None:  # a choice of fields lies nowhere that it could be streamed from
+                    chosen += len(octets or b"")
+                    if chosen > BATCH_OCTETS + len(content):
+                        raise Refused("the header is asked for too many times at once", "LIMIT")
         batch.sections[uid] = sections
         if places:
             batch.places[uid] = places
@@ -365,26 +398,8 @@ class _Fetching:
 def _labelled(label: bytes, octets: bytes | None) -> bytes:
     """With a literal where there is something: what stands in a message need not fit a quoted string."""
     if octets:
-        return b"%b {%d}\r\n%b" % (label, len(octets), _without_nul(octets))
+        return b"%b {%d}\r\n%b" % (label, len(octets), without_nul(octets))
     return label + (b" NIL" if octets is None else b' ""')
-
-
-def _without_nul(octets: bytes) -> bytes:
-    """No literal may carry NUL (RFC 3501 §9: CHAR8); the length stays."""
-    return octets.replace(b"\0", b"\x80")
-
-
-def _octets(mailbox: Mailbox, uid: int, place: Span) -> Iterator[bytes]:
-    """The octets in a place of the message, in pieces. Each step blocks."""
-    start, end = place
-    position = 0
-    for chunk in mailbox.chunks(uid):
-        piece = chunk[max(start - position, 0) : max(end - position, 0)]
-        position += len(chunk)
-        if piece:
-            yield _without_nul(piece)
-        if position >= end:
-            return
 
 
 def _step(stream: Iterator[bytes]) -> bytes:

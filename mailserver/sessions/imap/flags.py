@@ -11,8 +11,10 @@ from array import array
 
 from mailserver.imap import compress
 from mailserver.imap.commands import FlagAction, Store
+from mailserver.sessions.imap import messagelimit
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.view import Flags, View
+from mailserver.store import TooManyKeywords
 
 BATCH = 5000
 
@@ -20,13 +22,17 @@ BATCH = 5000
 async def store(core: Core, tag: str, command: Store) -> None:
     selected = core.writable
     view, mailbox = selected.view, selected.mailbox
+    with_uids = command.by_uid or core.rev2
     since, bound = command.unchanged_since, None
     known = None
     if since is not None:
         core.enable_condstore()
         known = Known(view)
     core.catch_up()
-    allowed = picked = selected.pick(command.messages, by_uid=command.by_uid)
+    picked, cut = messagelimit.newest(core, selected.pick(command.messages, by_uid=command.by_uid))
+    if cut is not None:
+        picked = picked[::-1]
+    allowed = picked
     if known is not None and since is not None:
         allowed = array("I", (number for number in picked if known.allows(number, command, since)))
         bound = max(since, view.modseq)  # up to here it is known that nothing hinders
@@ -35,12 +41,18 @@ async def store(core: Core, tag: str, command: Store) -> None:
         batch = allowed[start : start + BATCH]
         uids = view.uids_of(batch)
         expected = {flags: applied(flags, command.action, command.flags) for flags in set(view.flags_of(batch))}
-        updated = await core.workers.run(mailbox.update_flags, uids, command.action, command.flags, bound)
+        try:
+            updated = await core.workers.run(mailbox.update_flags, uids, command.action, command.flags, bound)
+        except TooManyKeywords:
+            core.engine.status("OK", "There is room for no more", view.lasting_code(new=False))  # RFC 9051 §7.1
+            raise
         done.update(message.uid for message in updated)
         told = view.told(updated)
+        if cut is not None:
+            told.reverse()
         telling = [number for number, before, flags in told if not command.silent or flags != expected[before]]
         core.untagged(view.keyword_news(message.flags for message in updated))
-        core.untagged(view.flag_answers(telling, with_uids=command.by_uid))
+        core.untagged(view.flag_answers(telling, with_uids=with_uids))
         if view.condstore and command.silent:
             spoken = set(telling)
             core.untagged(view.modseq_answers([number for number, _, _ in told if number not in spoken]))
@@ -53,12 +65,12 @@ async def store(core: Core, tag: str, command: Store) -> None:
         if since is not None and uid not in done and uid not in gone
     ]
     core.untagged(view.keyword_news(view.flags_of(modified)))
-    core.untagged(view.flag_answers(modified, with_uids=command.by_uid))
+    core.untagged(view.flag_answers(modified, with_uids=with_uids))
     code = "EXPUNGEISSUED" if gone else None
     if modified:
-        code = f"MODIFIED {compress(view.uids_of(modified) if command.by_uid else modified)}"
+        code = f"MODIFIED {compress(sorted(view.uids_of(modified) if command.by_uid else modified))}"
     core.tell_news(expunges=command.by_uid)
-    core.engine.done(tag, "OK", "Stored but for what was modified" if modified else "Stored", code)
+    messagelimit.done(core, tag, "Stored but for what was modified" if modified else "Stored", code, cut)
 
 
 class Known:

@@ -1,26 +1,28 @@
-r"""LIST and LSUB (RFC 3501 §6.3.8, §6.3.9; RFC 3348, 5258, 5819, 6154).
+r"""LIST and LSUB (RFC 3501 §6.3.8, §6.3.9; RFC 3348, 5258, 5819, 6154, 9590).
 
 Theory     A plain LIST shows every name that matches, also one that is only the parent of others. The extended one
            first finds the names that satisfy the selection options, whatever the patterns say. It shows those of them
            that match, and their parents where a name itself cannot be shown: with CHILDINFO if RECURSIVEMATCH asks for
            it, or, when nothing was selected by, as \NonExistent \HasChildren (RFC 5258 §3.3, §3.5).
 Promises   Names leave encoded. Reference and pattern are simply joined, as by most servers. Time grows with the names
-           and the octets of the patterns, not with the number of patterns. A mailbox has its STATUS behind its LIST, or
-           is told to be gone.
-On failure A mailbox whose STATUS the disk refuses is listed without it.
+           and the octets of the patterns, not with the number of patterns. A mailbox has its STATUS and METADATA behind
+           its LIST, or is told to be gone.
+On failure A mailbox whose STATUS or METADATA the disk refuses is listed without it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
-from mailserver.imap import SEPARATOR, Pattern, responses
-from mailserver.imap.commands import List, ListSubscribed
+from mailserver.imap import SEPARATOR, Pattern
+from mailserver.imap.commands import GetMetadata, List, ListSubscribed
 from mailserver.imap.commands.listing import RECURSIVE, SPECIAL_USE, SUBSCRIBED
+from mailserver.sessions.imap import metadata
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.mailboxes import status_data
+from mailserver.sessions.imap.names import list_response, separator, spellings
 from mailserver.store import AccountStore, Folder, NoSuchMailbox, StoreError
 
 log = logging.getLogger(__name__)
@@ -38,9 +40,9 @@ class _Line:
 
 async def list_(core: Core, tag: str, command: List) -> None:
     if not command.extended and not command.patterns[0]:
-        core.engine.untagged(b"LIST (\\Noselect) " + _separator(core) + b' ""')
+        core.engine.untagged(b"LIST (\\Noselect) " + separator(core) + b' ""')
     else:
-        pattern = Pattern(*(command.reference + text for text in command.patterns if text))
+        pattern = Pattern(*spellings(core, *(command.reference + text for text in command.patterns if text)))
         folders, subscribed = await core.workers.run(_known, core.account, command)
         found = _extended(command, pattern, folders, subscribed) if command.extended else _plain(pattern, folders)
         for line in found:
@@ -84,30 +86,33 @@ def _extended(command: List, pattern: Pattern, folders: list[Folder], subscribed
 
 
 async def _tell(core: Core, command: List, line: _Line) -> None:
-    folder, status = line.folder, None
+    folder, status, notes = line.folder, None, None
     missing = not folder.selectable
-    if command.status and line.chosen and not missing:
+    if line.chosen and not missing:
         try:
-            status = await status_data(core, folder.name, command.status)
+            if command.status:
+                status = await status_data(core, folder.name, command.status)
+            if command.metadata:
+                notes = await core.workers.run(metadata.known_of, core.account, folder.name, folder.special_use)
         except NoSuchMailbox:
             missing = True
+            status = None
         except StoreError as error:
-            log.info("session=%s the status of a mailbox: %s", core.channel.id, error)
+            log.info("session=%s what is asked for about a mailbox: %s", core.channel.id, error)
     attributes = [b"\\NonExistent" if command.extended else b"\\Noselect"] if missing else []
-    attributes.append(b"\\HasChildren" if folder.has_children else b"\\HasNoChildren")
-    attributes += [use.encode() for use in sorted(folder.special_use)]
-    if line.subscribed:
-        attributes.append(b"\\Subscribed")
-    words = [b"LIST", b"(" + b" ".join(attributes) + b")", _separator(core), core.engine.mailbox(folder.name)]
-    if line.below:
-        words.append(b'("CHILDINFO" ("' + b'" "'.join(line.below) + b'"))')
-    core.engine.untagged(b" ".join(words))
+    item = b'("CHILDINFO" ("' + b'" "'.join(line.below) + b'"))' if line.below else b""
+    core.engine.untagged(list_response(core, folder, attributes, subscribed=line.subscribed, item=item))
     if status is not None:
         core.engine.untagged(status)
+    if notes is not None:
+        await metadata.tell(core, GetMetadata(folder.name, command.metadata), notes)
 
 
-def _separator(core: Core) -> bytes:
-    return responses.string(core.engine.separator.encode())
+def list_answer(core: Core, folder: Folder, *, subscribed: bool, old_name: str = "") -> bytes:
+    """What is told unasked, in the extended form; `old_name` was the mailbox's before a rename (RFC 5465 §5.4)."""
+    attributes = [] if folder.selectable else [b"\\NonExistent"]
+    item = b'("OLDNAME" (%b))' % core.engine.mailbox(old_name) if old_name else b""
+    return list_response(core, folder, attributes, subscribed=subscribed, item=item)
 
 
 def _parents(name: str) -> list[str]:
@@ -117,18 +122,18 @@ def _parents(name: str) -> list[str]:
 
 async def list_subscribed(core: Core, tag: str, command: ListSubscribed) -> None:
     names = await core.workers.run(core.account.subscriptions)
-    for name, attributes in _subscribed(names, command.reference + command.pattern):
-        line = b"LSUB (%b) %b %b" % (attributes, _separator(core), core.engine.mailbox(name))
+    for name, attributes in _subscribed(names, spellings(core, command.reference + command.pattern)):
+        line = b"LSUB (%b) %b %b" % (attributes, separator(core), core.engine.mailbox(name))
         core.engine.untagged(line)
         await core.drain_if_much()
     core.engine.done(tag, "OK", "Listed")
 
 
-def _subscribed(names: list[str], text: str) -> Iterator[tuple[str, bytes]]:
+def _subscribed(names: list[str], texts: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     r"""Subscribed names; for a pattern with `%` also parents of those, as \Noselect (§6.3.9)."""
-    pattern = Pattern(text)
+    pattern = Pattern(*texts)
     found = {name: b"" for name in names if pattern.matches(name)}
-    if text.endswith("%"):
+    if texts[0].endswith("%"):
         for name in names:
             for parent in _parents(name):
                 if parent not in found and pattern.matches(parent):

@@ -1,8 +1,9 @@
-"""CAPABILITY, LOGIN, AUTHENTICATE, STARTTLS, COMPRESS, ID, NOOP, LOGOUT (RFC 3501 §6.1, §6.2; RFC 4978).
+"""CAPABILITY, LOGIN, AUTHENTICATE, UNAUTHENTICATE, STARTTLS, COMPRESS, ID, NOOP, LOGOUT (RFC 3501 §6.1, §6.2; RFC 4978;
+RFC 8437).
 
 Promises   A password is taken only where the authenticator offers it; LOGINDISABLED tells so (§6.2.3, RFC 2595).
            CAPABILITY names what works on this connection now, and nothing else.
-On failure A refused login is answered with AUTHENTICATIONFAILED or UNAVAILABLE (RFC 5530).
+On failure A refused login is answered with AUTHENTICATIONFAILED, AUTHORIZATIONFAILED or UNAVAILABLE (RFC 5530).
 """
 
 from __future__ import annotations
@@ -12,28 +13,52 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mailserver.imap import AuthResponse, Event
-from mailserver.imap.commands import Authenticate, Capability, Compress, Identify, Login, Logout, Noop, StartTLS
+from mailserver.imap.commands import (
+    Authenticate,
+    Capability,
+    Compress,
+    Identify,
+    Login,
+    Logout,
+    Noop,
+    StartTLS,
+    Unauthenticate,
+)
 from mailserver.mail import Address
-from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap import messagelimit
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.sessions.login import Exchange, LoginRefused
 from mailserver.store import StoreError
 
 log = logging.getLogger(__name__)
 
-_ALWAYS = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID")
+_ALWAYS = ("IMAP4rev1", "IMAP4rev2", "LITERAL+", "SASL-IR", "ID")
 _AFTER_LOGIN = (
     "ENABLE",
     "CONDSTORE",
+    "CONTEXT=SEARCH",
+    "CONTEXT=SORT",
     "QRESYNC",
+    "UIDONLY",
+    "UIDBATCHES",
+    "I18NLEVEL=2",
     "IDLE",
+    "INPROGRESS",
     "NAMESPACE",
+    "NOTIFY",
     "UIDPLUS",
     "MULTIAPPEND",
+    "CATENATE",
+    "URLAUTH",
+    "URL-PARTIAL",
+    "URLFETCH=BINARY",
     "BINARY",
     "PREVIEW",
     "SAVEDATE",
     "REPLACE",
     "UNSELECT",
+    "UTF8=ACCEPT",
     "CHILDREN",
     "MOVE",
     "STATUS=SIZE",
@@ -41,8 +66,10 @@ _AFTER_LOGIN = (
     "CREATE-SPECIAL-USE",
     "ESEARCH",
     "ESORT",
+    "MULTISEARCH",
     "PARTIAL",
     "SEARCHRES",
+    "SEARCH=FUZZY",
     "SORT",
     "SORT=DISPLAY",
     "THREAD=ORDEREDSUBJECT",
@@ -52,6 +79,7 @@ _AFTER_LOGIN = (
     "LIST-EXTENDED",
     "LIST-STATUS",
     "METADATA",
+    "LIST-METADATA",
     "OBJECTID",
     "QUOTA",
     "QUOTA=RES-STORAGE",
@@ -63,6 +91,10 @@ def capabilities(core: Core) -> str:
     names = list(_ALWAYS)
     if core.user is not None:
         names += [*_AFTER_LOGIN, f"APPENDLIMIT={core.append_limit}"]
+        if core.policy.unauthenticate:
+            names.append("UNAUTHENTICATE")
+        if (limited := messagelimit.capability(core)) is not None:
+            names.append(limited)
         if not core.channel.compressed:
             names.append("COMPRESS=DEFLATE")
     else:
@@ -112,6 +144,25 @@ async def compress(core: Core, tag: str, _command: Compress) -> None:
     core.channel.start_compression()
 
 
+async def unauthenticate(core: Core, tag: str, _command: Unauthenticate) -> None:
+    """There is no NO: a client need not wait for the answer (RFC 8437 §3)."""
+    if not core.policy.unauthenticate:
+        raise Refused("unknown command", status="BAD")
+    log.info("session=%s user=%s logged out, the connection stays", core.channel.id, core.user)
+    try:
+        await core.log_out()
+    except StoreError as error:
+        log.error("session=%s the selected mailbox cannot be closed: %s", core.channel.id, error)
+        core.engine.bye("The mailbox cannot be closed now", "UNAVAILABLE")
+        core.channel.close()
+        return
+    if core.channel.compressed:
+        core.engine.done(tag, "OK", "Logged out; no compression from here on")
+        core.channel.stop_compression()
+    else:
+        core.engine.done(tag, "OK", "Logged out")
+
+
 async def identify(core: Core, tag: str, command: Identify) -> None:
     client = {name.lower(): value for name, value in command.fields if value}
     log.info(
@@ -133,6 +184,8 @@ async def login(core: Core, tag: str, command: Login) -> None:
 
 class Authentication:
     """An AUTHENTICATE under way."""
+
+    listens = False
 
     def __init__(self, core: Core, tag: str, exchange: Exchange) -> None:
         self._core = core
@@ -171,7 +224,8 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except LoginRefused as refused:
-        raise Refused(str(refused), "UNAVAILABLE" if refused.temporary else "AUTHENTICATIONFAILED") from refused
+        failed = "AUTHORIZATIONFAILED" if refused.authorization else "AUTHENTICATIONFAILED"
+        raise Refused(str(refused), "UNAVAILABLE" if refused.temporary else failed) from refused
 
 
 def _require_privacy(core: Core) -> None:

@@ -1,4 +1,4 @@
-"""GETMETADATA, SETMETADATA (RFC 5464; RFC 6154 §4).
+"""GETMETADATA, SETMETADATA (RFC 5464; RFC 6154 §4), also for LIST (RFC 9590).
 
 Theory     Mailboxes belong to one user, so what is shared and what is private of them lies together. Of the server a
            user has private entries only: what is shared there is the administrator's. Two entries are computed: the
@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 from mailserver.imap import responses
 from mailserver.imap.commands import GetMetadata, SetMetadata
-from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.store import AccountStore, AnnotationRefused
 
 _ADMIN = "/shared/admin"
@@ -26,6 +27,12 @@ async def get_metadata(core: Core, tag: str, command: GetMetadata) -> None:
     if not command.mailbox:
         assert core.user is not None
         known[_ADMIN] = b"mailto:postmaster@" + quote(core.user.domain).encode()
+    longest = await tell(core, command, known)
+    core.engine.done(tag, "OK", "Metadata given", f"METADATA LONGENTRIES {longest}" if longest else None)
+
+
+async def tell(core: Core, command: GetMetadata, known: Mapping[str, bytes]) -> int:
+    """The untagged answer, for GETMETADATA and LIST; returns how long the longest value is that is too long."""
     longest = 0
     begun = False
     for name, value in _wanted(command, known):
@@ -38,16 +45,21 @@ async def get_metadata(core: Core, tag: str, command: GetMetadata) -> None:
         await core.drain_if_much()
     if begun:
         core.engine.send(b")\r\n")
-    core.engine.done(tag, "OK", "Metadata given", f"METADATA LONGENTRIES {longest}" if longest else None)
+    return longest
 
 
 def _known(account: AccountStore, mailbox: str) -> dict[str, bytes]:
     """Blocking."""
+    folders = account.folders() if mailbox else []
+    uses = next((folder.special_use for folder in folders if folder.name == mailbox), frozenset[str]())
+    return known_of(account, mailbox, uses)
+
+
+def known_of(account: AccountStore, mailbox: str, uses: frozenset[str]) -> dict[str, bytes]:
+    """What is noted about a mailbox that has these special uses; an empty name is the account's. Blocking."""
     known = account.metadata(mailbox or None)
-    if mailbox:
-        uses = next((folder.special_use for folder in account.folders() if folder.name == mailbox), None)
-        if uses:
-            known[_SPECIAL_USE] = " ".join(sorted(uses)).encode()
+    if uses:
+        known[_SPECIAL_USE] = " ".join(sorted(uses)).encode()
     return known
 
 
@@ -88,4 +100,6 @@ async def set_metadata(core: Core, tag: str, command: SetMetadata) -> None:
         except AnnotationRefused as error:
             code = "METADATA TOOMANY" if error.largest is None else f"METADATA MAXSIZE {error.largest}"
             raise Refused(str(error), code) from error
+    if core.notices is not None:
+        core.notices.noted(command.mailbox or None, values)
     core.engine.done(tag, "OK", "Metadata set")

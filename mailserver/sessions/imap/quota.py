@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from mailserver.imap.commands import GetQuota, GetQuotaRoot, SetQuota
 from mailserver.mail import UNLIMITED
-from mailserver.sessions.imap.core import Core, Refused
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.refusals import Refused
 
 _ROOT = b"account"
 _UNIT = 1024

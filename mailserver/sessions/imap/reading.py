@@ -1,4 +1,4 @@
-"""Reading the headers of messages, for FETCH and SEARCH."""
+"""Reading the headers and parts of messages, for FETCH and SEARCH."""
 
 from __future__ import annotations
 
@@ -44,3 +44,21 @@ def read_header(mailbox: Mailbox, message: Message) -> bytes:
     except OSError as error:
         raise Unavailable("The message cannot be read now", error.errno) from error
     return b"".join(pieces)
+
+
+def octets_at(mailbox: Mailbox, uid: int, place: tuple[int, int]) -> Iterator[bytes]:
+    """The octets in a place of the message, in pieces. Each step blocks. Raises MessageGone, OSError."""
+    start, end = place
+    position = 0
+    for chunk in mailbox.chunks(uid):
+        piece = chunk[max(start - position, 0) : max(end - position, 0)]
+        position += len(chunk)
+        if piece:
+            yield piece
+        if position >= end:
+            return
+
+
+def without_nul(octets: bytes) -> bytes:
+    """No literal may carry NUL (RFC 3501 §9: CHAR8); the length stays."""
+    return octets.replace(b"\0", b"\x80")

@@ -6,21 +6,20 @@ Promises   What is told of no messages is left out, as an empty set cannot be wr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from mailserver.imap import compress
 from mailserver.imap.commands import Returns
-from mailserver.imap.responses import string
-from mailserver.sessions.imap.core import Core, Refused
+from mailserver.message.fuzzy import FULL
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.kept import Items, extended
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.store import StoreError
 
-Items = list[tuple[str, str]]
-"""What an ESEARCH response tells: names and values."""
 
-
-def results(returns: Returns, numbers: Sequence[int]) -> Items:
-    """`numbers` in the order in which they are found or sorted; they may be UIDs."""
+def results(returns: Returns, numbers: Sequence[int], scores: Sequence[int] = ()) -> Items:
+    """`numbers` in the order in which they are found or sorted; they may be UIDs. `scores` are theirs (RFC 6203)."""
     items: Items = []
     if numbers:
         if "MIN" in returns.options:
@@ -34,13 +33,15 @@ def results(returns: Returns, numbers: Sequence[int]) -> Items:
         items.append(("PARTIAL", f"({returns.partial} {compress(part) or 'NIL'})"))
     if "COUNT" in returns.options:
         items.append(("COUNT", str(len(numbers))))
+    if returns.rates:
+        told = scores if returns.partial is None else returns.partial.of(scores)
+        items.append(("RELEVANCY", f"({' '.join(map(str, told))})"))
     return items
 
 
-def extended(tag: str, items: Items, *, by_uid: bool) -> bytes:
-    """The ESEARCH response."""
-    head = b"ESEARCH (TAG %b)%b" % (string(tag.encode()), b" UID" if by_uid else b"")
-    return b" ".join([head, *(f"{name} {value}".encode() for name, value in items)])
+def relevancies(uids: Iterable[int], scores: Mapping[int, int]) -> list[int]:
+    """What was found by nothing fuzzy is as relevant as can be."""
+    return [scores.get(uid, FULL) for uid in uids]
 
 
 def plain(name: str, numbers: Iterable[int]) -> bytes:
@@ -58,11 +59,14 @@ def answer(
     *,
     by_uid: bool,
     with_modseq: bool = False,
+    scores: Mapping[int, int],
 ) -> None:
     """Tells what was found, and saves it, as it was asked for. `name` is that of the plain answer.
 
-    `with_modseq`: the highest MODSEQ of what is told as well (RFC 7162 §3.1.5, §3.1.6, §3.1.10).
+    `with_modseq`: the highest MODSEQ of what is told as well (RFC 7162 §3.1.5, §3.1.6, §3.1.10). `scores` by UID.
     """
+    if core.rev2 and name == "SEARCH":
+        returns = returns or Returns()  # RFC 9051 §6.4.4 knows no SEARCH response
     found = uids if by_uid else numbers
     told = numbers if returns is None else kept(returns, numbers)
     highest = max(core.selected.view.modseqs_of(sorted(told)), default=0) if with_modseq else 0
@@ -70,7 +74,7 @@ def answer(
         core.engine.untagged(plain(name, found) + (b" (MODSEQ %d)" % highest if highest else b""))
         return
     if returns.tells:
-        items = results(returns, found)
+        items = results(returns, found, relevancies(uids, scores) if returns.rates else ())
         if highest:
             items.append(("MODSEQ", str(highest)))
         core.engine.untagged(extended(tag, items, by_uid=by_uid))

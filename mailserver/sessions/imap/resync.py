@@ -18,7 +18,8 @@ from itertools import islice
 from mailserver.imap import SequenceSet
 from mailserver.imap.commands import Fetch, Match, Resync
 from mailserver.imap.sequence import Range, merge
-from mailserver.sessions.imap.core import Core, Selected
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.selected import Selected
 from mailserver.sessions.imap.view import View
 from mailserver.store import Mailbox
 

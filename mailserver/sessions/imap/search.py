@@ -1,4 +1,5 @@
-"""SEARCH (RFC 3501 §6.4.4, RFC 4731, RFC 5032, RFC 7162 §3.1.5, RFC 8474 §6; RFC 8514 SAVEDATE).
+"""SEARCH (RFC 3501 §6.4.4, RFC 4731, RFC 5032, RFC 7162 §3.1.5, RFC 8474 §6; RFC 8514 SAVEDATE;
+RFC 6203).
 
 Theory     A key becomes a test that picks from candidates. Tests that need less are asked first, and each gets what the
            one before it left: what the view knows, then what the mailbox has in memory, then texts, which the store
@@ -14,7 +15,7 @@ import datetime
 import math
 import operator
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_tz
 from functools import partial
@@ -24,6 +25,7 @@ from mailserver.imap.commands import (
     Aged,
     And,
     Dated,
+    Fuzzy,
     HasFlag,
     HasId,
     InHeader,
@@ -39,10 +41,15 @@ from mailserver.imap.commands import (
     leaves,
 )
 from mailserver.imap.sequence import Range
-from mailserver.message import Phrase, fields, first
+from mailserver.message import Fuzzy as Words
+from mailserver.message import Phrase, fields, first, fuzzy
+from mailserver.sessions.imap import contexts, messagelimit
 from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.progress import Progress
 from mailserver.sessions.imap.reading import header_batches
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.sessions.imap.results import answer, saving
+from mailserver.sessions.imap.selected import Selected
 from mailserver.sessions.imap.view import View
 from mailserver.store import Mailbox, Message, ObjectIds
 
@@ -68,6 +75,8 @@ class Batch:
     view: View
     mailbox: Mailbox
     gone: set[int] = field(default_factory=set)
+    scores: dict[int, list[int]] = field(default_factory=dict)
+    """By UID, what a message scored in each fuzzy test that it passed."""
     _ids: dict[int, ObjectIds] = field(default_factory=dict)
 
     def ids(self, candidates: Numbers) -> Iterable[tuple[int, ObjectIds]]:
@@ -100,8 +109,11 @@ class Test:
     pick: Callable[[Batch, Numbers], Numbers]
 
 
-def compiled(key: Key, view: View, now: float) -> Test:
-    """`view` gives numbers, UIDs and `*` their meaning; `now` is what ages count from, since the epoch."""
+def compiled(key: Key, view: View, now: float, near: bool = False) -> Test:
+    """`view` gives numbers, UIDs and `*` their meaning; `now` is what ages count from, since the epoch.
+
+    `near`: what is near to a text passes too. All other keys mean what they say all the same (RFC 6203 §5).
+    """
     match key:
         case HasFlag("\\Recent"):
             return Test(_VIEW, _recent)
@@ -118,7 +130,8 @@ def compiled(key: Key, view: View, now: float) -> Test:
             return _known(lambda message: compare(message.size, size))
         case Dated(sent=False):
             earliest, end = _times(key)
-            return _known(lambda message: earliest <= message.internal_date < end)
+            # §6.4.4: the date as it is told, whatever its zone
+            return _known(lambda message: earliest <= message.internal_date + message.zone * 60 < end)
         case Aged(older, ago):
             limit = int(now) - ago
             if older:
@@ -130,19 +143,21 @@ def compiled(key: Key, view: View, now: float) -> Test:
         case Dated():
             return Test(_DATE, partial(_sent_in, *_times(key)))
         case InHeader(name, text):
-            return Test(_HEADER, partial(_having, Phrase(text, body=False, field=name)))
+            return Test(_HEADER, _having(Phrase(text, body=False, field=name), near))
         case HasId(wanted, thread):
             return Test(_HEADER, partial(_called, wanted, thread))
         case InText(text, header):
-            return Test(_CONTENT, partial(_having, Phrase(text, header=header)))
+            return Test(_CONTENT, _having(Phrase(text, header=header), near))
+        case Fuzzy(inner):
+            return compiled(inner, view, now, near=True)
         case Not(inner):
-            negated = compiled(inner, view, now)
+            negated = compiled(inner, view, now, near)
             return Test(negated.cost, partial(_failing, negated))
         case And(keys):
-            tests = _cheapest_first(keys, view, now)
+            tests = _cheapest_first(keys, view, now, near)
             return Test(_cost(tests), partial(_passing_all, tests))
         case Or(keys):
-            tests = _cheapest_first(keys, view, now)
+            tests = _cheapest_first(keys, view, now, near)
             return Test(_cost(tests), partial(_passing_any, tests))
 
 
@@ -180,7 +195,21 @@ def _known(holds: Callable[[Message], bool]) -> Test:
     )
 
 
-def _having(phrase: Phrase, batch: Batch, candidates: Numbers) -> Numbers:
+def _having(phrase: Phrase, near: bool) -> Callable[[Batch, Numbers], Numbers]:
+    wanted = fuzzy(phrase) if near else phrase
+    return partial(_near, wanted) if isinstance(wanted, Words) else partial(_with_phrase, wanted)
+
+
+def _near(words: Words, batch: Batch, candidates: Numbers) -> Numbers:
+    uids = batch.view.uids_of(candidates)
+    scores, gone = batch.mailbox.rate_text(uids, words)
+    batch.gone |= gone
+    for uid, score in scores.items():
+        batch.scores.setdefault(uid, []).append(score)
+    return [number for number, uid in zip(candidates, uids, strict=True) if uid in scores]
+
+
+def _with_phrase(phrase: Phrase, batch: Batch, candidates: Numbers) -> Numbers:
     uids = batch.view.uids_of(candidates)
     found, gone = batch.mailbox.search_text(uids, phrase)
     batch.gone |= gone
@@ -253,8 +282,8 @@ def _without(candidates: Numbers, others: Numbers) -> Numbers:
     return [number for number in candidates if number not in numbers]
 
 
-def _cheapest_first(keys: Iterable[Key], view: View, now: float) -> list[Test]:
-    return sorted((compiled(key, view, now) for key in keys), key=lambda test: test.cost)
+def _cheapest_first(keys: Iterable[Key], view: View, now: float, near: bool) -> list[Test]:
+    return sorted((compiled(key, view, now, near) for key in keys), key=lambda test: test.cost)
 
 
 def _cost(tests: list[Test]) -> int:
@@ -262,18 +291,27 @@ def _cost(tests: list[Test]) -> int:
 
 
 class Matches(NamedTuple):
-    """What was found, ascending: sequence numbers and their UIDs. `complete`: nothing was missed that is gone."""
+    """What was found, ascending: sequence numbers and their UIDs. `complete`: nothing was missed that is gone.
+
+    `scores`: how relevant it is, by UID, from 1 to 100; of what passed a fuzzy test (RFC 6203).
+    """
 
     numbers: list[int]
     uids: list[int]
     complete: bool
+    scores: Mapping[int, int]
 
 
 async def search(core: Core, tag: str, command: Search) -> None:
+    only_utf8(core, command.codec, allowed="")
     with_modseq, by_number = asks_of(core, command.key)
     core.catch_up()
+    key = contexts.settled(core, tag, command.returns, command.key)
     with saving(core, command.returns):
-        found = await matches(core, command.key)
+        among, cut = messagelimit.newest(core, messagelimit.scope(key, core.selected.view))
+        if cut is not None:
+            key = contexts.narrowed(key, core.selected.view, among)
+        found = await matches(core, key, among, progress=Progress(core, tag, len(among)))
     answer(
         core,
         tag,
@@ -283,9 +321,17 @@ async def search(core: Core, tag: str, command: Search) -> None:
         found.uids,
         by_uid=command.by_uid,
         with_modseq=with_modseq,
+        scores=found.scores,
     )
+    contexts.begin(core, tag, command.returns, key, found.uids, by_uid=command.by_uid)
     core.tell_news(expunges=command.by_uid and not by_number)
-    core.engine.done(tag, "OK", "Searched", None if found.complete else "EXPUNGEISSUED")
+    messagelimit.done(core, tag, "Searched", None if found.complete else "EXPUNGEISSUED", cut)
+
+
+def only_utf8(core: Core, codec: str, *, allowed: str = "utf-8") -> None:
+    """After ENABLE UTF8=ACCEPT no charset is named but what must be (RFC 6855 §3, RFC 9755 §3). Raises Refused."""
+    if "UTF8=ACCEPT" in core.enabled and codec != allowed:
+        raise Refused("with UTF8=ACCEPT all text is UTF-8: name no other charset", status="BAD")
 
 
 def asks_of(core: Core, key: Key) -> tuple[bool, bool]:
@@ -300,25 +346,42 @@ def asks_of(core: Core, key: Key) -> tuple[bool, bool]:
     return with_modseq, any(isinstance(each, InSet) and not each.by_uid for each in keys)
 
 
-async def matches(core: Core, key: Key) -> Matches:
-    """Those of the selected mailbox that pass, but for those that are seen to be gone."""
-    view = core.selected.view
+async def matches(
+    core: Core,
+    key: Key,
+    among: Numbers | None = None,
+    *,
+    at: Selected | None = None,
+    progress: Progress | None = None,
+) -> Matches:
+    """Those of the selected mailbox that pass, or of one that is opened as if it were selected.
+
+    Without those that are seen to be gone. `among`: the messages that may pass, each of which is a step; None: those
+    that the key's sets leave.
+    """
+    at = at or core.selected
+    progress = progress or Progress(core)
+    view = at.view
+    if among is None:
+        among = messagelimit.scope(key, view)
     test = compiled(key, view, core.clock.wall())
-    batch = Batch(view, core.selected.mailbox)
+    batch = Batch(view, at.mailbox)
     found: list[int] = []
     done, size = 0, FIRST_BATCH
-    while done < len(view):
-        candidates = range(done + 1, min(done + size, len(view)) + 1)
+    while done < len(among):
+        candidates = among[done : done + size]
         began = core.clock.monotonic()
-        found += await core.workers.run(test.pick, batch, candidates)
+        found += await progress.during(core.workers.run(test.pick, batch, candidates))
         done += size
+        progress.done = min(done, len(among))
         size = next_size(size, core.clock.monotonic() - began)
         await core.channel.drain()
     uids = view.uids_of(found)
     if batch.gone:
         here = [place for place, uid in enumerate(uids) if uid not in batch.gone]
         found, uids = [found[place] for place in here], [uids[place] for place in here]
-    return Matches(found, uids, not batch.gone)
+    scores = {uid: round(sum(each) / len(each)) for uid, each in batch.scores.items()}
+    return Matches(found, uids, not batch.gone, scores)
 
 
 def next_size(size: int, seconds: float) -> int:

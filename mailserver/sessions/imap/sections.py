@@ -47,7 +47,7 @@ class Source:
 
     def decoded(self, wanted: Section, spool: Path) -> Decoded | None:
         """What BINARY means, without its partial range. Raises as `Decoder.decode`."""
-        part = self._part(wanted) if wanted.part else None
+        part = self.part(wanted) if wanted.part else None
         if wanted.part and part is None:
             return None
         if self._decoder is None:
@@ -76,7 +76,7 @@ class Source:
                     return (header_end(self.content), end)
                 case _:
                     return self._header(wanted)
-        part = self._part(wanted)
+        part = self.part(wanted)
         if part is None:
             return None
         match wanted.text:
@@ -92,10 +92,11 @@ class Source:
     def _header(self, wanted: Section) -> Span | None:
         if not wanted.part:
             return (0, header_end(self.content))
-        part = self._part(wanted)
+        part = self.part(wanted)
         return part.message.header if part is not None and part.message is not None else None
 
-    def _part(self, wanted: Section) -> Part | None:
+    def part(self, wanted: Section) -> Part | None:
+        """The part that the numbers of the section name; without any, the message."""
         if self._tree is None:
             self._tree = parse(self.content)
         return section(self._tree, wanted.part)

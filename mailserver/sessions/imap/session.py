@@ -15,6 +15,7 @@ from typing import Any
 from mailserver.imap import (
     AppendEnded,
     AppendNext,
+    AppendPart,
     AppendStarted,
     AuthResponse,
     Event,
@@ -22,12 +23,17 @@ from mailserver.imap import (
     LiteralChunk,
     Rejected,
     Request,
+    Woken,
     commands,
     responses,
 )
 from mailserver.policy.connections import Refusal
 from mailserver.sessions.imap import (
     append,
+    attention,
+    batches,
+    comparator,
+    contexts,
     copying,
     enabling,
     fetch,
@@ -37,22 +43,30 @@ from mailserver.sessions.imap import (
     login,
     mailboxes,
     metadata,
+    multisearch,
+    notify,
     quota,
     search,
     selection,
     sort,
     thread,
+    urlauth,
 )
-from mailserver.sessions.imap.core import Core, Refused, failure
+from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.names import meant
+from mailserver.sessions.imap.refusals import Refused, failure
 from mailserver.store import StoreError
 
 log = logging.getLogger(__name__)
 
 HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[None]]] = {
     commands.Authenticate: login.authenticate,
+    commands.Batches: batches.batches,
+    commands.CancelUpdate: contexts.cancel_update,
     commands.Capability: login.capability,
     commands.Check: selection.check,
     commands.Close: selection.close,
+    commands.Comparator: comparator.comparator,
     commands.Compress: login.compress,
     commands.Copy: copying.copy,
     commands.Create: mailboxes.create,
@@ -60,6 +74,8 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.Enable: enabling.enable,
     commands.Expunge: selection.expunge,
     commands.Fetch: fetch.fetch,
+    commands.FetchURLs: urlauth.fetch_urls,
+    commands.GenerateURLs: urlauth.generate,
     commands.GetMetadata: metadata.get_metadata,
     commands.GetQuota: quota.get_quota,
     commands.GetQuotaRoot: quota.get_quota_root,
@@ -69,9 +85,12 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.ListSubscribed: listing.list_subscribed,
     commands.Login: login.login,
     commands.Logout: login.logout,
+    commands.MultiSearch: multisearch.multisearch,
     commands.Namespace: mailboxes.namespace,
     commands.Noop: login.noop,
+    commands.Notify: notify.notify,
     commands.Rename: mailboxes.rename,
+    commands.ResetKey: urlauth.reset_key,
     commands.Search: search.search,
     commands.Select: selection.select,
     commands.Sort: sort.sort,
@@ -82,6 +101,7 @@ HANDLERS: Mapping[type[commands.Command], Callable[[Core, str, Any], Awaitable[N
     commands.Store: flags.store,
     commands.Subscribe: mailboxes.subscribe,
     commands.Thread: thread.thread,
+    commands.Unauthenticate: login.unauthenticate,
     commands.Unselect: selection.unselect,
 }
 
@@ -114,23 +134,36 @@ class IMAPSession(Core):
         self.engine.status("OK", f"{self.hostname} IMAP ready", login.capability_code(self))
 
     async def handle(self, event: Event) -> None:
-        if isinstance(event, Rejected):
-            self._reject(event)
+        if isinstance(event, Woken):
+            await attention.attend(self)
         else:
-            await self._answer(event)
+            if isinstance(event, Rejected):
+                self._reject(event)
+            else:
+                await self._answer(event)
+            if self.attentive:
+                self.engine.wake()
         await self.drain_if_much()
 
     async def _answer(
-        self, event: Request | AppendStarted | AppendNext | LiteralChunk | AppendEnded | AuthResponse | IdleEnded
+        self,
+        event: Request
+        | AppendStarted
+        | AppendNext
+        | AppendPart
+        | LiteralChunk
+        | AppendEnded
+        | AuthResponse
+        | IdleEnded,
     ) -> None:
         try:
             match event:
                 case Request(tag, command):
-                    await HANDLERS[type(command)](self, tag, command)
+                    await HANDLERS[type(command)](self, tag, await meant(self, command))
                     if not self.awaits_login:
                         self.errors = 0  # a client may try now and then what this server does not know
-                case AppendStarted():
-                    await append.start(self, event)
+                case AppendStarted(tag, command):
+                    await append.start(self, AppendStarted(tag, await meant(self, command)))
                 case _:
                     await self.ongoing.go_on(event)
         except (StoreError, Refused) as error:
@@ -159,4 +192,7 @@ class IMAPSession(Core):
 
     def lost(self) -> None:
         self.end()
+        if self.notices is not None:
+            self.notices.close()
+            self.notices = None
         self.workers.spawn(self.release())

@@ -1,4 +1,4 @@
-"""SORT (RFC 5256, RFC 5957, RFC 5267): what SEARCH finds, in an order.
+"""SORT (RFC 5256, RFC 5957, RFC 5267, RFC 6203): what SEARCH finds, in an order.
 
 Theory     The store gives a number for each message and criterion, in the order of what is compared. So to sort is to
            sort by numbers, once for each criterion, the last one first, as that keeps what is equal in its order.
@@ -13,9 +13,11 @@ from collections.abc import Mapping, Sequence
 
 from mailserver.imap.commands import Criterion, Sort
 from mailserver.imap.commands.sort import By
+from mailserver.sessions.imap import contexts, messagelimit
 from mailserver.sessions.imap.core import Core
-from mailserver.sessions.imap.results import answer, saving
-from mailserver.sessions.imap.search import FIRST_BATCH, asks_of, matches, next_size
+from mailserver.sessions.imap.progress import Progress
+from mailserver.sessions.imap.results import answer, relevancies, saving
+from mailserver.sessions.imap.search import FIRST_BATCH, asks_of, matches, next_size, only_utf8
 from mailserver.store import ColumnName, Mailbox, SortName
 
 _NAMES: Mapping[By, SortName] = {
@@ -32,36 +34,74 @@ _NAMES: Mapping[By, SortName] = {
 
 
 async def sort(core: Core, tag: str, command: Sort) -> None:
+    only_utf8(core, command.codec)
     with_modseq, by_number = asks_of(core, command.key)
     core.catch_up()
-    selected = core.selected
+    key = contexts.settled(core, tag, command.returns, command.key)
     with saving(core, command.returns):
-        found = await matches(core, command.key)
-        await learn(core, [_NAMES[criterion.by] for criterion in command.criteria], found.uids)
-        uids = await core.workers.run(ordered, selected.mailbox, found.uids, command.criteria)
+        among = messagelimit.scope(key, core.selected.view)
+        progress = Progress(core, tag, len(among) + len(core.selected.view) * len(_learned(command.criteria)))
+        found = await matches(core, key, among, progress=progress)
+        uids = await sorted_by(core, found.uids, command.criteria, found.scores, progress)
     numbers = dict(zip(found.uids, found.numbers, strict=True))
     places = [numbers[uid] for uid in uids]
-    answer(core, tag, "SORT", command.returns, places, uids, by_uid=command.by_uid, with_modseq=with_modseq)
+    answer(
+        core,
+        tag,
+        "SORT",
+        command.returns,
+        places,
+        uids,
+        by_uid=command.by_uid,
+        with_modseq=with_modseq,
+        scores=found.scores,
+    )
+    criteria = command.criteria
+    contexts.begin(core, tag, command.returns, key, uids, by_uid=command.by_uid, criteria=criteria)
     core.tell_news(expunges=command.by_uid and not by_number)
     complete = found.complete and len(uids) == len(found.uids)
     core.engine.done(tag, "OK", "Sorted", None if complete else "EXPUNGEISSUED")
 
 
-async def learn(core: Core, names: Sequence[SortName | ColumnName], uids: Sequence[int]) -> None:
-    """Gets ready, bit by bit, what messages are sorted or threaded by: they may have to be read."""
-    sorting = core.selected.mailbox.sorting
-    for name in names:
+def _learned(criteria: Sequence[Criterion]) -> list[SortName]:
+    return [_NAMES[criterion.by] for criterion in criteria if criterion.by in _NAMES]
+
+
+async def sorted_by(
+    core: Core,
+    uids: Sequence[int],
+    criteria: Sequence[Criterion],
+    scores: Mapping[int, int],
+    progress: Progress | None = None,
+) -> list[int]:
+    """Of messages of the selected mailbox, those that exist. `uids` ascend; `scores` are those of `Matches`."""
+    progress = progress or Progress(core)
+    await learn(core, _learned(criteria), uids, progress)
+    return await progress.during(core.workers.run(ordered, core.selected.mailbox, uids, criteria, scores))
+
+
+async def learn(core: Core, names: Sequence[SortName | ColumnName], uids: Sequence[int], progress: Progress) -> None:
+    """Gets ready, bit by bit, what messages are sorted or threaded by: they may have to be read.
+
+    Each name is as many steps as there are messages in the mailbox.
+    """
+    sorting, steps = core.selected.mailbox.sorting, len(core.selected.view)
+    begun = progress.done
+    for place, name in enumerate(names):
         size, before, left = FIRST_BATCH, len(uids) + 1, len(uids)
         while 0 < left < before:  # where memory has no room for what is learned, it does not become less
             began = core.clock.monotonic()
-            before, left = left, await core.workers.run(sorting.learn, name, uids, size)
+            before, left = left, await progress.during(core.workers.run(sorting.learn, name, uids, size))
+            progress.done = begun + place * steps + steps * (len(uids) - left) // len(uids)
             size = next_size(size, core.clock.monotonic() - began)
             await core.channel.drain()
 
 
-def ordered(mailbox: Mailbox, uids: Sequence[int], criteria: Sequence[Criterion]) -> list[int]:
+def ordered(
+    mailbox: Mailbox, uids: Sequence[int], criteria: Sequence[Criterion], scores: Mapping[int, int]
+) -> list[int]:
     """Those that exist, sorted. Blocking."""
-    columns = [(mailbox.sorting.values(_NAMES[criterion.by], uids), criterion.reverse) for criterion in criteria]
+    columns = [(_values(mailbox, uids, criterion.by, scores), criterion.reverse) for criterion in criteria]
     order = list(uids)
     for values, _ in columns:
         if len(values) < len(order):
@@ -69,3 +109,10 @@ def ordered(mailbox: Mailbox, uids: Sequence[int], criteria: Sequence[Criterion]
     for values, reverse in reversed(columns):
         order.sort(key=values.__getitem__, reverse=reverse)
     return order
+
+
+def _values(mailbox: Mailbox, uids: Sequence[int], by: By, scores: Mapping[int, int]) -> Mapping[int, int]:
+    """By UID; what is more relevant comes first (RFC 6203 §6)."""
+    if by == "RELEVANCY":
+        return {uid: -score for uid, score in zip(uids, relevancies(uids, scores), strict=True)}
+    return mailbox.sorting.values(_NAMES[by], uids)

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from mailserver.imap.commands import Thread
 from mailserver.imap.commands.sort import Algorithm
 from mailserver.message import Forest, ordered_subject, references, refs
+from mailserver.sessions.imap import messagelimit
 from mailserver.sessions.imap.core import Core
-from mailserver.sessions.imap.search import asks_of, matches
+from mailserver.sessions.imap.progress import Progress
+from mailserver.sessions.imap.search import asks_of, matches, only_utf8
 from mailserver.sessions.imap.sort import learn
 from mailserver.store import THREADING, Mailbox
 
@@ -20,12 +22,18 @@ _CLOSE = -1
 
 
 async def thread(core: Core, tag: str, command: Thread) -> None:
+    only_utf8(core, command.codec)
     _, by_number = asks_of(core, command.key)
     core.catch_up()
     selected = core.selected
-    found = await matches(core, command.key)
-    await learn(core, THREADING if command.algorithm != "ORDEREDSUBJECT" else ("subject", "sent"), found.uids)
-    uids, forest = await core.workers.run(threaded, selected.mailbox, found.uids, command.algorithm)
+    among = messagelimit.scope(command.key, selected.view)
+    messagelimit.require_few(core, len(among))
+    names = THREADING if command.algorithm != "ORDEREDSUBJECT" else ("subject", "sent")
+    progress = Progress(core, tag, len(among) + len(selected.view) * len(names))
+    found = await matches(core, command.key, among, progress=progress)
+    await learn(core, names, found.uids, progress)
+    work = core.workers.run(threaded, selected.mailbox, found.uids, command.algorithm)
+    uids, forest = await progress.during(work)
     numbers = dict(zip(found.uids, found.numbers, strict=True))
     answer = uids if command.by_uid else [numbers[uid] for uid in uids]
     core.engine.untagged(b" ".join(filter(None, [b"THREAD", written(forest, answer)])))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain, compress
 
 from mailserver.imap import responses
@@ -22,6 +22,9 @@ from mailserver.imap.sequence import compress as uid_set
 from mailserver.store import Changes, Flagged, Listing
 
 Flags = frozenset[str]
+
+REV2_KEYWORDS = frozenset({"$Forwarded", "$Junk", "$MDNSent", "$NotJunk", "$Phishing"})
+"""Those that RFC 9051 §2.3.2 names: its clients are told of them in each mailbox."""
 
 
 class View:
@@ -42,8 +45,16 @@ class View:
         """News of flags have UID and MODSEQ (RFC 7162 §3.2.4)."""
         self.qresync = False
         """VANISHED is told in place of EXPUNGE (§3.2.10)."""
+        self.rev2 = False
+        r"""The client speaks IMAP4rev2: nothing is \Recent (RFC 9051, Appendix E)."""
+        self.uid_only = False
+        """So it is then, and UIDFETCH is told in place of FETCH: no number is told at all (RFC 9586)."""
         self.gone: set[int] = set()
         """UIDs that have vanished, which the client does not know yet."""
+        self.touched: set[int] | None = None
+        """UIDs of messages that came or have changed; None: nobody asks for it."""
+        self.behind = False
+        """New messages were left out: the mailbox as a whole must be compared."""
         self._recent = array("I")  # ascending; some may not be in the view
         self._recent_count: int | None = 0  # None: to be counted
         self._changed: set[int] = set()
@@ -104,27 +115,32 @@ class View:
 
     # taking in
 
-    def take(self, changes: Changes) -> None:
-        """`changes` since `modseq`, which are complete."""
+    def take(self, changes: Changes, *, new: bool = True) -> None:
+        """`changes` since `modseq`, which are complete. Not `new`: without the messages that appeared."""
         self.modseq = changes.modseq
         for message in changes.changed:
             self._change(message)
         for message in changes.appeared:
-            self._put(message)
+            self._put(message, new)
         self._vanish(changes.vanished)
 
-    def compare(self, listing: Listing) -> None:
+    def compare(self, listing: Listing, *, new: bool = True) -> None:
         """Takes in a mailbox as a whole, where its changes are not known."""
         self.modseq = listing.modseq
+        self.behind = False
         for message in map(Flagged._make, zip(listing.uids, listing.flags, listing.modseqs, strict=True)):
-            self._put(message)
+            self._put(message, new)
         self._vanish(set(self.uids).difference(listing.uids))
 
-    def _put(self, message: Flagged) -> None:
+    def _put(self, message: Flagged, new: bool) -> None:
         if message.uid > self.highest_uid:
+            if not new:
+                self.behind = True
+                return
             self.uids.append(message.uid)
             self.flags.append(message.flags)
             self.modseqs.append(message.modseq)
+            self._touch(message.uid)
             self._recent_count = None
         else:
             self._change(message)
@@ -138,7 +154,18 @@ class View:
         # who knows MODSEQs must hear of those that rose though the flags are the same again
         if self.flags[place] != flags or (self.condstore and self.modseqs[place] != modseq):
             self._changed.add(uid)
+        if self.modseqs[place] != modseq:
+            self._touch(uid)
         self.flags[place], self.modseqs[place] = flags, modseq
+
+    def _touch(self, uid: int) -> None:
+        if self.touched is not None:
+            self.touched.add(uid)
+
+    def hidden(self, uids: Iterable[int], *, flags: bool) -> set[int]:
+        """Those of which something is still to be told: that they are there, or, where `flags`, their flags."""
+        last = self.uids[self._exists_told - 1] if self._exists_told else 0
+        return {uid for uid in uids if uid > last or (flags and uid in self._changed)}
 
     def _vanish(self, uids: Iterable[int]) -> None:
         known = {uid for uid in uids if self.number(uid) is not None}
@@ -160,6 +187,8 @@ class View:
         self.modseqs = array("Q", compress(self.modseqs, kept))
         self.gone -= uids
         self._changed -= uids
+        if self.touched is not None:
+            self.touched -= uids
         self._recent = array("I", (uid for uid in self._recent if uid not in uids))
         self._recent_count = None
 
@@ -176,6 +205,7 @@ class View:
             if number is not None:
                 found.append((number, self.flags[number - 1], flags))
                 self.flags[number - 1], self.modseqs[number - 1] = flags, modseq
+                self._touch(uid)
         self._changed.difference_update([message.uid for message in messages])
         return found
 
@@ -183,10 +213,19 @@ class View:
         place = bisect_left(self._recent, uid)
         return place < len(self._recent) and self._recent[place] == uid
 
-    def add_recent(self, uids: Iterable[int]) -> None:
+    def add_recent(self, uids: Collection[int]) -> None:
         r"""UIDs that are \Recent in this session; they may be of messages that the view has not taken in yet."""
+        assert not self.rev2
+        if not uids:
+            return
         self._recent = array("I", sorted({*self._recent, *uids}))
         self._recent_count = None
+
+    def speak_rev2(self) -> None:
+        self.rev2 = True
+        self._recent = array("I")
+        self._recent_count = self._recent_told = 0
+        self.keywords |= REV2_KEYWORDS
 
     def recent_count(self) -> int:
         """Counted only after a change: each command asks, and after an import all messages may be recent."""
@@ -212,44 +251,70 @@ class View:
         """Untagged responses with the flags of these messages, as `news` gives them."""
         lists = self.flag_lists(numbers)
         if self.condstore:
-            rows = zip(numbers, self.uids_of(numbers), lists, self.modseqs_of(numbers), strict=True)
-            return [b"%d FETCH (UID %d FLAGS %b MODSEQ (%d))" % row for row in rows]
-        if with_uids:
-            named = zip(numbers, self.uids_of(numbers), lists, strict=True)
-            return [b"%d FETCH (UID %d FLAGS %b)" % row for row in named]
-        return [b"%d FETCH (FLAGS %b)" % row for row in zip(numbers, lists, strict=True)]
+            return self._answers(numbers, b"FLAGS %b MODSEQ (%d)", lists, self.modseqs_of(numbers))
+        return self._answers(numbers, b"FLAGS %b", lists, with_uids=with_uids)
 
     def modseq_answers(self, numbers: Sequence[int]) -> list[bytes]:
         """As `flag_answers`, for who knows the flags and not the MODSEQs."""
-        rows = zip(numbers, self.uids_of(numbers), self.modseqs_of(numbers), strict=True)
-        return [b"%d FETCH (UID %d MODSEQ (%d))" % row for row in rows]
+        return self._answers(numbers, b"MODSEQ (%d)", self.modseqs_of(numbers))
+
+    def _answers(
+        self, numbers: Sequence[int], pattern: bytes, *columns: Sequence[bytes | int], with_uids: bool = True
+    ) -> list[bytes]:
+        named: tuple[Sequence[int], ...] = (numbers,)
+        head = b"%d FETCH ("
+        if self.uid_only:
+            named, head = (self.uids_of(numbers),), b"%d UIDFETCH ("
+        elif with_uids:
+            named, head = (numbers, self.uids_of(numbers)), b"%d FETCH (UID %d "
+        row = head + pattern + b")"
+        return [row % values for values in zip(*named, *columns, strict=True)]
 
     def greeting(self) -> list[bytes]:
         """FLAGS, EXISTS and RECENT for SELECT."""
         self._recent_told = self.recent_count()
-        return [self._known_flags(), b"%d EXISTS" % len(self), b"%d RECENT" % self._recent_told]
+        greeting = [self._known_flags(), b"%d EXISTS" % len(self)]
+        return greeting if self.rev2 else [*greeting, b"%d RECENT" % self._recent_told]
 
-    def news(self, *, expunges: bool) -> list[bytes]:
+    def lasting_code(self, *, new: bool) -> str:
+        r"""PERMANENTFLAGS. `new`: there may be more keywords, by `\*`."""
+        flags = frozenset(responses.SYSTEM_FLAGS) | self.keywords | ({"\\*"} if new else set())
+        return f"PERMANENTFLAGS {responses.flag_list(flags).decode()}"
+
+    @property
+    def exists_told(self) -> int:
+        """How many messages the client knows of."""
+        return self._exists_told
+
+    @property
+    def waits(self) -> bool:
+        """Something was not told that is of a MODSEQ which the client may see elsewhere."""
+        return bool(self.gone or self._changed or self.behind)
+
+    def news(self, *, expunges: bool, flags: bool = True) -> list[bytes]:
         """Untagged responses for all that is new, without `* ` and line end."""
-        news = self._expunges() if expunges and self.gone else []
+        news = self.expunges(self.gone) if expunges and self.gone else []
         if len(self) != self._exists_told:
             self._exists_told = len(self)
             news.append(b"%d EXISTS" % self._exists_told)
         if (recent := self.recent_count()) != self._recent_told:
             self._recent_told = recent
             news.append(b"%d RECENT" % recent)
-        if self._changed:
+        if self._changed and flags:
             news += self._flag_news()
-        if not self.gone:
+        if not self.waits:
             self.told_modseq = self.modseq
         return news
 
-    def _expunges(self) -> list[bytes]:
-        numbers = sorted(number for uid in self.gone if (number := self.number(uid)) is not None)
+    def expunges(self, uids: Iterable[int]) -> list[bytes]:
+        """Tells that these are gone, which are."""
+        vanished = sorted(self.gone.intersection(uids))
+        numbers = [number for uid in vanished if (number := self.number(uid)) is not None]
+        if not numbers:
+            return []
         self._exists_told -= len(numbers)
-        vanished = sorted(self.gone)
         self._remove(set(vanished))
-        if self.qresync:
+        if self.qresync or self.uid_only:
             return [b"VANISHED " + uid_set(vanished).encode()]
         # each EXPUNGE moves those behind it one place forward (§7.4.1)
         return [b"%d EXPUNGE" % (number - before) for before, number in enumerate(numbers)]

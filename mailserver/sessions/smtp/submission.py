@@ -79,7 +79,7 @@ class SubmissionSession(SMTPSession):
         def owns() -> bool:
             return all(senders.may_send_as(account, address) for address in addresses)
 
-        return await self._rooms.workers.run(owns) if senders.blocking else owns()
+        return await self._rooms.router.lookups.run(owns) if senders.blocking else owns()
 
     def _not_known(self, error: SourceDown) -> Reply:
         log.error("session=%s the sender cannot be looked up: %s", self._channel.id, error)

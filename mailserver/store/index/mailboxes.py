@@ -132,11 +132,23 @@ class Mailboxes:
 
         return self._file.run(work, None)
 
-    def turn(self, key: int) -> int | None:
-        """The mailbox's last turn; None: that cannot be told. Cheap."""
+    def turn(self, key: int) -> tuple[int, int] | None:
+        r"""The mailbox's last turn, and up to which UID messages were shown as \Recent; None: unknown. Cheap."""
+
+        def work(db: sqlite3.Connection) -> tuple[int, int] | None:
+            query = "SELECT turn, told FROM mailboxes WHERE key = ?"
+            row: tuple[int, int] | None = db.execute(query, (key,)).fetchone()
+            return row
+
+        return self._file.run(work, None)
+
+    def tell(self, key: int, upto: int) -> int | None:
+        r"""UIDs up to this one are shown as \Recent now; up to which they had been. None: that cannot be told."""
 
         def work(db: sqlite3.Connection) -> int | None:
-            row = db.execute("SELECT turn FROM mailboxes WHERE key = ?", (key,)).fetchone()
+            db.execute("BEGIN IMMEDIATE")
+            row = db.execute("SELECT told FROM mailboxes WHERE key = ?", (key,)).fetchone()
+            db.execute("UPDATE mailboxes SET told = max(told, ?) WHERE key = ?", (upto, key))
             return row[0] if row else None
 
         return self._file.run(work, None)

@@ -33,7 +33,7 @@ def test_append_keeps_flags_date_and_octets(client: Client) -> None:
     (message,) = fetched(client.command("FETCH 1 (FLAGS INTERNALDATE BODY.PEEK[] RFC822.SIZE)")).values()
     assert message == {
         b"FLAGS": [b"\\Seen", b"work", b"\\Recent"],
-        b"INTERNALDATE": b"17-Jul-1996 09:44:25 +0000",
+        b"INTERNALDATE": b"17-Jul-1996 02:44:25 -0700",
         b"BODY[]": MESSAGE,
         b"RFC822.SIZE": b"%d" % len(MESSAGE),
     }

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mailserver.sessions.imap.idle import POLL
+from mailserver.sessions.imap.watching import POLL
 from mailserver.store import Store
 from tests.support.imap import ALICE, Client, Server
 

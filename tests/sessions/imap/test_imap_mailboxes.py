@@ -7,14 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mailserver.config.model import IMAP
 from mailserver.imap import Pattern
 from mailserver.imap.patterns import exchanged
-from tests.support.imap import Client, Server
+from mailserver.mail import Quota
+from tests.support.imap import Client, Server, fetched
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Client:
-    return Server(tmp_path).login()
+def server(tmp_path: Path) -> Server:
+    return Server(tmp_path)
+
+
+@pytest.fixture
+def client(server: Server) -> Client:
+    return server.login()
 
 
 def names(lines: list[bytes]) -> list[str]:
@@ -79,11 +86,29 @@ def test_names_beyond_ascii(client: Client) -> None:
         ('CREATE ""', b"t NO [CANNOT]"),
         ("DELETE inbox", b"t NO [CANNOT]"),
         ("DELETE none", b"t NO [NONEXISTENT]"),
-        ("DELETE parent", b"t NO [CANNOT]"),
+        ("DELETE parent", b"t NO [HASCHILDREN]"),
         ("RENAME none new", b"t NO [NONEXISTENT]"),
         ("RENAME there parent/child", b"t NO [ALREADYEXISTS]"),
         ("RENAME there INBOX", b"t NO [ALREADYEXISTS]"),
         ("RENAME there there/below", b"t NO [CANNOT]"),
+        ("RENAME inbox there", b"t NO [ALREADYEXISTS]"),
+        ("RENAME inbox INBOX", b"t NO [ALREADYEXISTS]"),
+        ("RENAME there a.b", b"t NO [CANNOT]"),
+        ('RENAME there "a\r\nb"'.replace("\r\n", "\x01"), b"t NO [CANNOT]"),
+        ("RENAME there " + "x" * 300, b"t NO [CANNOT]"),
+        ("CREATE there/", b"t NO [ALREADYEXISTS]"),
+        ("CREATE inbox/", b"t NO [ALREADYEXISTS]"),
+        ("CREATE &AOQ", b"t NO [CANNOT]"),
+        ("CREATE " + "x" * 300, b"t NO [CANNOT]"),
+        ("CREATE " + "x" * 1100, b"t NO [CANNOT]"),
+        ("SUBSCRIBE a.b", b"t NO [CANNOT]"),
+        ("APPEND none {1+}\r\nx", b"t NO [TRYCREATE]"),
+        ("APPEND parent {1+}\r\nx", b"t NO [TRYCREATE]"),
+        ("APPEND a.b {1+}\r\nx", b"t NO [CANNOT]"),
+        ("APPEND there {0}", b"t NO [CANNOT]"),
+        ("APPEND there {1+}\r\n\0", b"t NO [CANNOT]"),
+        ("APPEND there (" + "k" * 200 + ") {1+}\r\nx", b"t NO [LIMIT]"),
+        ('LIST "" &AOQ', b"t NO [CANNOT]"),
         ("SELECT none", b"t NO [NONEXISTENT]"),
         ("SELECT parent", b"t NO [NONEXISTENT]"),
         ("STATUS none (MESSAGES)", b"t NO [NONEXISTENT]"),
@@ -110,6 +135,67 @@ def test_rename_of_inbox_empties_it(client: Client) -> None:
     assert client.command("RENAME INBOX old").startswith(b"t OK")
     assert client.lines("STATUS INBOX (MESSAGES)") == [b'STATUS "INBOX" (MESSAGES 0)']
     assert client.lines("STATUS old (MESSAGES)") == [b'STATUS "old" (MESSAGES 1)']
+
+
+def test_rename_of_inbox_is_special(server: Server, client: Client) -> None:
+    """RFC 3501 §6.3.5: INBOX stays, with its UIDVALIDITY and highest UID; what lies below it is not touched."""
+    client.command("CREATE INBOX/below")
+    client.append("INBOX", b"first", flags="\\Flagged kept", extra='"17-Jul-1996 02:44:25 +0530" ')
+    client.append("INBOX", b"second")
+    other = server.login(select="INBOX")
+    before = client.lines("STATUS INBOX (UIDVALIDITY UIDNEXT)")
+    assert client.command("RENAME inbox INBOX/old/mail").startswith(b"t OK ")
+    assert names(client.lines('LIST "" *')) == ["INBOX", "INBOX/below", "INBOX/old", "INBOX/old/mail"]
+    assert client.lines("STATUS INBOX (UIDVALIDITY UIDNEXT)") == before
+    assert other.command("NOOP").count(b" EXPUNGE\r\n") == 2
+    client.command("SELECT INBOX/old/mail")
+    first, second = fetched(client.command("FETCH 1:* (FLAGS INTERNALDATE BODY.PEEK[])")).values()
+    assert first[b"BODY[]"] == b"first"
+    assert first[b"INTERNALDATE"] == b"17-Jul-1996 02:44:25 +0530"
+    assert isinstance(first[b"FLAGS"], list)
+    assert {b"\\Flagged", b"kept"} <= set(map(bytes, filter(None, first[b"FLAGS"])))  # type: ignore[arg-type]
+    assert second[b"BODY[]"] == b"second"
+
+
+def test_rename_of_inbox_needs_no_room(server: Server, client: Client) -> None:
+    client.append("INBOX", b"x" * 1000)
+    server.account.space.quota = Quota(octets=1000)
+    assert client.command("RENAME INBOX old").startswith(b"t OK ")
+    assert client.lines("STATUS old (MESSAGES)") == [b'STATUS "old" (MESSAGES 1)']
+
+
+def test_rename_of_inbox_that_the_disk_refuses_loses_nothing(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    client.append("INBOX", b"first")
+    with monkeypatch.context() as patched:
+        patched.setattr("mailserver.store.adding.link_or_copy", refuse)
+        assert client.command("RENAME INBOX old").startswith(b"t NO [UNAVAILABLE] ")
+    assert client.lines("STATUS INBOX (MESSAGES)") == [b'STATUS "INBOX" (MESSAGES 1)']
+
+
+def test_rename_makes_what_is_above_it(client: Client) -> None:
+    """RFC 3501 §6.3.5: names above are there as those of parents."""
+    client.command("CREATE foo/bar/zap")
+    assert client.command("RENAME foo/bar/zap baz/rag/zowie").startswith(b"t OK ")
+    assert names(client.lines('LIST "" *')) == ["INBOX", "baz", "baz/rag", "baz/rag/zowie"]
+    assert b"\\Noselect" in client.lines('LIST "" baz/rag')[0]
+
+
+def test_a_name_that_is_used_again_has_another_uidvalidity(client: Client) -> None:
+    """RFC 3501 §6.3.4, §6.3.5: so that no UID means two messages."""
+    client.command("CREATE a")
+    (first,) = client.lines("STATUS a (UIDVALIDITY)")
+    client.command("RENAME a b")
+    assert client.lines("STATUS b (UIDVALIDITY)") == [first.replace(b'"a"', b'"b"')]
+    client.command("CREATE a")
+    (second,) = client.lines("STATUS a (UIDVALIDITY)")
+    client.command("DELETE a")
+    client.command("CREATE a")
+    (third,) = client.lines("STATUS a (UIDVALIDITY)")
+    numbers = [int(line.split()[-1].rstrip(b")")) for line in (first, second, third)]
+    assert numbers == sorted(set(numbers))
 
 
 def test_subscriptions(client: Client) -> None:
@@ -169,7 +255,7 @@ def _furnished(factory: pytest.TempPathFactory) -> Client:
 
 
 def with_separator(tmp_path: Path, separator: str) -> Client:
-    return Server(tmp_path, separator=separator).login()
+    return Server(tmp_path, policy=IMAP.model_validate({"separator": separator})).login()
 
 
 @pytest.mark.parametrize("separator", [".", "|", "^", "\\"])

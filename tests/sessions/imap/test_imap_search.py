@@ -123,7 +123,7 @@ def test_keys(client: Client, keys: str, numbers: list[int]) -> None:
 
 @pytest.mark.parametrize(
     ("key", "text", "numbers"),
-    [("SUBJECT", "grüsse", [1]), ("SUBJECT", "GRÜßE TO", [1]), ("BODY", "über", [2]), ("TEXT", "NAÏVE", [3])],
+    [("SUBJECT", "grüsse", []), ("SUBJECT", "GRÜßE TO", [1]), ("BODY", "über", [2]), ("TEXT", "NAÏVE", [3])],
 )
 def test_text_is_compared_decoded_and_without_case(client: Client, key: str, text: str, numbers: list[int]) -> None:
     octets = text.encode()

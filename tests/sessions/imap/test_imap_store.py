@@ -1,11 +1,9 @@
-"""STORE, and two sessions on one mailbox against a naive model."""
+"""STORE. What several sessions see of it is in `test_imap_whole_sessions`."""
 
-import re
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mailserver.sessions.imap.flags import applied
@@ -108,118 +106,3 @@ def test_what_a_client_expects(before: frozenset[str], change: frozenset[str]) -
     assert applied(before, "add", change) == before | change
     assert applied(before, "remove", change) == before - change
     assert applied(before, "set", change) == change
-
-
-# two clients, one mailbox
-
-
-@dataclass
-class Believer:
-    """Knows the mailbox by the responses alone; looks at each message that it does not know."""
-
-    client: Client
-    uids: list[int] = field(default_factory=list)
-    flags: dict[int, set[str]] = field(default_factory=dict)
-
-    def do(self, command: str, *, forbids_expunge: bool = False) -> None:
-        lines = self.client.lines(command)
-        if forbids_expunge:
-            assert not any(line.endswith(b"EXPUNGE") for line in lines), command
-        for line in lines:
-            self.hear(line)
-        if 0 in self.uids:
-            first = self.uids.index(0) + 1
-            for line in self.client.lines(f"FETCH {first}:* (UID FLAGS)"):
-                self.hear(line)
-
-    def hear(self, line: bytes) -> None:
-        number, _, word = line.partition(b" ")
-        if word == b"EXISTS":
-            assert int(number) >= len(self.uids)
-            self.uids += [0] * (int(number) - len(self.uids))
-        elif word == b"EXPUNGE":
-            self.flags.pop(self.uids.pop(int(number) - 1), None)
-        elif match := re.fullmatch(rb"FETCH \((?:UID (\d+) ?)?(?:FLAGS \((.*?)\))?\)", word):
-            uid = int(match[1]) if match[1] else self.uids[int(number) - 1]
-            assert self.uids[int(number) - 1] in (0, uid), "a sequence number never changes its message unsaid"
-            self.uids[int(number) - 1] = uid
-            self.flags[uid] = {flag for flag in match[2].decode().split() if flag != "\\Recent"}
-
-
-@dataclass
-class Truth:
-    """What the mailbox must hold."""
-
-    messages: dict[int, set[str]] = field(default_factory=dict)
-    uidnext: int = 1
-
-    def store(self, uid: int, action: str, flag: str) -> None:
-        if uid in self.messages:
-            if action == "+":
-                self.messages[uid].add(flag)
-            else:
-                self.messages[uid].discard(flag)
-
-    def expunge(self) -> None:
-        self.messages = {uid: flags for uid, flags in self.messages.items() if "\\Deleted" not in flags}
-
-
-ACTIONS = st.one_of(
-    st.tuples(st.just("deliver")),
-    st.tuples(
-        st.just("store"),
-        st.integers(0, 1),
-        st.integers(0, 2),
-        st.sampled_from("++-"),
-        st.sampled_from(["\\Seen", "\\Deleted", "work"]),
-        st.booleans(),
-    ),
-    st.tuples(st.just("expunge"), st.integers(0, 1)),
-    st.tuples(st.just("noop"), st.integers(0, 1)),
-    st.tuples(st.just("fetch"), st.integers(0, 1)),
-    st.tuples(st.just("search"), st.integers(0, 1)),
-)
-
-
-@settings(max_examples=40)
-@given(actions=st.lists(ACTIONS, max_size=25))
-def test_two_sessions_agree_with_a_naive_model(
-    tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[object, ...]]
-) -> None:
-    server = Server(tmp_path_factory.mktemp("two"))
-    server.deliver(MESSAGE, count=3)
-    truth = Truth({uid: set() for uid in (1, 2, 3)}, 4)
-    believers = [Believer(server.login(select="INBOX"), [0, 0, 0]) for _ in range(2)]
-    for believer in believers:
-        believer.do("NOOP")
-    for action in [*actions, ("noop", 0), ("noop", 1)]:
-        match action:
-            case ("deliver",):
-                server.deliver(MESSAGE)
-                truth.messages[truth.uidnext] = set()
-                truth.uidnext += 1
-            case ("store", int() as who, int() as place, str() as sign, str() as flag, silent):
-                believer = believers[who]
-                if believer.uids:
-                    number = place % len(believer.uids) + 1
-                    uid = believer.uids[number - 1]
-                    truth.store(uid, sign, flag)
-                    suffix = ".SILENT" if silent else ""
-                    believer.do(f"STORE {number} {sign}FLAGS{suffix} ({flag})", forbids_expunge=True)
-                    if silent and uid in believer.flags:
-                        # a client that says .SILENT works the change out itself
-                        expected = believer.flags[uid]
-                        expected.add(flag) if sign == "+" else expected.discard(flag)
-            case ("expunge", int() as who):
-                believers[who].do("EXPUNGE")
-                truth.expunge()
-            case ("noop", int() as who):
-                believers[who].do("NOOP")
-            case ("fetch", int() as who):
-                if believers[who].uids:
-                    believers[who].do("FETCH 1:* (UID FLAGS)", forbids_expunge=True)
-            case ("search", int() as who):
-                believers[who].do("SEARCH DELETED", forbids_expunge=True)
-    for believer in believers:
-        assert believer.uids == list(truth.messages)
-        assert believer.flags == truth.messages

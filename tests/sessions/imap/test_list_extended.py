@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mailserver.config.model import IMAP
 from tests.support.imap import Client, Server
 
 
@@ -173,7 +174,7 @@ def test_special_use_and_other_options_together(tmp_path: Path) -> None:
 
 
 def test_the_separator_of_clients(tmp_path: Path) -> None:
-    client = Server(tmp_path, separator=".").login()
+    client = Server(tmp_path, policy=IMAP(separator=".")).login()
     client.command("SUBSCRIBE a.b")
     assert client.lines('LIST (SUBSCRIBED RECURSIVEMATCH) "" %') == [
         b'LIST (\\NonExistent \\HasNoChildren) "." "a" ("CHILDINFO" ("SUBSCRIBED"))'

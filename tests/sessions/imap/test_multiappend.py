@@ -45,7 +45,7 @@ def test_the_transcript(client: Client) -> None:
         1: {b"FLAGS": [b"\\Seen", b"\\Recent"], b"BODY[]": FIRST},
         2: {b"FLAGS": [b"\\Seen", b"\\Recent"], b"BODY[]": SECOND},
     }
-    assert fetched(client.command("FETCH 2 INTERNALDATE"))[2] == {b"INTERNALDATE": b" 8-Feb-1994 06:43:04 +0000"}
+    assert fetched(client.command("FETCH 2 INTERNALDATE"))[2] == {b"INTERNALDATE": b" 7-Feb-1994 22:43:04 -0800"}
     assert client.command("APPEND bogusname (\\Flagged) {1023}").startswith(b"t NO [TRYCREATE]")
 
 
