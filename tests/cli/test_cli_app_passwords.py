@@ -91,3 +91,14 @@ def test_who_wants_scram_is_told_what_it_costs(command: Command) -> None:
     result = command.run("account", "app-password", "add", ALICE, "phone")
     assert result.exit_code == 0
     assert "SCRAM-SHA-256, which takes no app passwords, is not offered" in result.stderr
+
+
+def test_an_account_that_takes_app_passwords_only_and_has_none_is_worth_a_warning(command: Command) -> None:
+    path = command.directory / "accounts.toml"
+    header = f'[account."{ALICE}"]\n'
+    path.write_text(path.read_text().replace(header, f"{header}app_passwords_only = true\n"))
+    result = command.run("config", "check")
+    assert result.exit_code == 0
+    assert f"nobody can log in to {ALICE}" in result.stderr
+    add(command, "phone")
+    assert command.run("config", "check").stderr == ""
