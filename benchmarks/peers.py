@@ -124,6 +124,7 @@ class Mailserver(_Process):
         (directory / "mailserver.toml").write_text(
             f'hostname = "ms.bench.test"\ndata = "data"\nworkers = {workers}\n{listeners}'
             '[auth]\nwithout_tls = "loopback"\n'
+            "[abuse]\naccount_message_rate = 0\naccount_recipient_rate = 0\n"
             "[limits]\nconnections_per_address = 1000\ntransactions = 1000000\n"
             "[relay]\n" + "".join(f"{line}\n" for line in relay)
         )

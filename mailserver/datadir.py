@@ -34,6 +34,8 @@ class DataDirectory:
         self.connections = path / "connections"
         self.failures = path / "failures"
         self.app_passwords = path / "app-passwords"
+        self.rates = path / "rates"
+        self.bans = path / "bans.db"
         self._version = path / "version"
 
     def prepare(self) -> None:

@@ -59,9 +59,13 @@ from mailserver.net.shared import AdoptedSocket
 from mailserver.net.signals import on_hangup
 from mailserver.net.tls import CertificateError, CertificateStore
 from mailserver.net.workers import ThreadWorkers
-from mailserver.policy.connections import ConnectionLimits, Networks
+from mailserver.policy.connections import ConnectionLimits
 from mailserver.policy.failures import Failures
-from mailserver.policy.shared import SharedCounts, SharedFailures, SharedTable
+from mailserver.policy.guard import Guard
+from mailserver.policy.ledger import Ledger, LedgerError
+from mailserver.policy.networks import Networks
+from mailserver.policy.sending import SendingLimits
+from mailserver.policy.shared import SharedCounts, SharedFailures, SharedRates, SharedTable
 from mailserver.policy.space import FreeSpace
 from mailserver.ports import Channel
 from mailserver.queue import NO_HISTORY, History, Queue, QueueError
@@ -168,9 +172,11 @@ def _prepare(configuration: Configuration, count: int, guard: Callable[[], None]
         _refuse(f"{error}; the workers, as user {os.geteuid()}, must read it")
     data = _prepared(configuration)
     _open_queue(data, NO_HISTORY).close()
+    _open_ledger(data).close()
     try:
         SharedTable.make(data.connections, count, SharedCounts.COLUMNS)
         SharedTable.make(data.failures, count, SharedFailures.COLUMNS)
+        SharedTable.make(data.rates, count, SharedRates.COLUMNS)
     except OSError as error:
         _refuse(unusable(error, data.path))
 
@@ -190,6 +196,13 @@ def _open_queue(data: DataDirectory, history: History) -> Queue:
     except OSError as error:
         _refuse(unusable(error, data.path))
     except QueueError as error:
+        _refuse(str(error))
+
+
+def _open_ledger(data: DataDirectory) -> Ledger:
+    try:
+        return Ledger(data.bans)
+    except LedgerError as error:
         _refuse(str(error))
 
 
@@ -243,11 +256,16 @@ class MailServer(MultiService):
         self._passwords = ThreadWorkers(reactor, PASSWORD_THREADS, "passwords")
         self._lookups = ThreadWorkers(reactor, LOOKUP_THREADS, "lookups", abandon=True)
         self._dns = ThreadWorkers(reactor, DNS_THREADS, "dns", abandon=True)
-        self._workers = (self._mailboxes, self._passwords, self._dns, self._lookups, self._delivery)
+        self._notes = ThreadWorkers(reactor, 1, "bans")  # of its own: guessing keeps the threads for passwords busy
+        self._workers = (self._mailboxes, self._passwords, self._dns, self._lookups, self._delivery, self._notes)
         limits = configuration.limits
         shared = None if number is None else SharedCounts(self._data.connections, number)
         failures = None if number is None else SharedFailures(self._data.failures, number)
-        self._connections = ConnectionLimits(limits.connections, limits.connections_per_address, shared)
+        rates = None if number is None else SharedRates(self._data.rates, number)
+        proxies = configuration.proxies.networks
+        self._gate = Guard(configuration.abuse, self._clock, self._notes, proxies=proxies, rates=rates)
+        self._sending = SendingLimits(configuration.abuse, self._clock, self._notes, self._gate, rates)
+        self._connections = ConnectionLimits(limits.connections, limits.connections_per_address, shared, self._gate)
         self._bells = None if number is None else Bells(reactor, self._data.bells)
         self._certificates = CertificateStore(configuration.tls) if configuration.tls else None
         self._expiry = ExpiryWatch(self._certificates, self._clock, tells=not number) if self._certificates else None
@@ -263,12 +281,13 @@ class MailServer(MultiService):
             self._directory,
             FairThreads(self._passwords, self._clock, PASSWORD_THREADS),
             self._clock,
-            Failures(failures),
+            Failures(failures, self._gate.exempt),
             configuration.auth.without_tls,
             openid_configuration=oauth.configuration if oauth else None,
+            guard=self._gate,
         )
         self._store = Store(self._data.mail, hostname=configuration.hostname)
-        self._proxies = Networks(configuration.proxies.networks)
+        self._proxies = Networks(proxies)
         self._pop3_rooms = pop3.POP3Rooms(
             hostname=configuration.hostname,
             limits=configuration.limits,
@@ -311,6 +330,9 @@ class MailServer(MultiService):
             _refuse(unusable(error, data.path))
         for workers in self._workers:
             workers.start()
+        ledger = _open_ledger(data)
+        self._gate.open(ledger)
+        self._sending.open(ledger)
         self._wire(self._queue, secret)
         super().startService()
         self._manager.start()
@@ -344,6 +366,7 @@ class MailServer(MultiService):
         await self._manager.stop()
         if self._bells is not None:
             self._bells.take_down()
+        self._gate.close()
         for workers in self._workers:
             workers.stop()
         self._queue.close()
@@ -406,6 +429,8 @@ class MailServer(MultiService):
             senders=self._directory,
             authenticator=self._authenticator,
             proxies=self._proxies,
+            guard=self._gate,
+            sending=self._sending,
             flush=self._flush,
             has_room=self._store.has_room,
             space=FreeSpace(configuration.data),

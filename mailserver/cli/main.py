@@ -11,6 +11,7 @@ from mailserver import __version__
 from mailserver.cli.accounts import account, alias, domain
 from mailserver.cli.address import address
 from mailserver.cli.apppasswords import app_password
+from mailserver.cli.ban import ban
 from mailserver.cli.common import Context, Group
 from mailserver.cli.config import config
 from mailserver.cli.index import index
@@ -41,5 +42,5 @@ def main(ctx: click.Context, path: Path) -> None:
 
 
 account.add_command(app_password)
-for command in (account, address, alias, config, domain, index, queue, tls, why):
+for command in (account, address, alias, ban, config, domain, index, queue, tls, why):
     main.add_command(command)

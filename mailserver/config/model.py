@@ -14,6 +14,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
+from mailserver.config.abuse import Abuse
 from mailserver.config.apppasswords import AppPassword
 from mailserver.config.directory import DirectorySource
 from mailserver.config.fields import DAY, MIB, MINUTE, Count, Duration, FilePath, Section, Size, like
@@ -308,6 +309,7 @@ class Configuration(Section):
     relay: Relay = Relay()
     route: tuple[Route, ...] = ()
     limits: Limits = Limits()
+    abuse: Abuse = Abuse()
     imap: IMAP = IMAP()
     smtp: SMTP = SMTP()
     pop3: POP3 = POP3()

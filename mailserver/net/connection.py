@@ -31,7 +31,8 @@ from zope.interface import implementer
 from mailserver.net.compression import Corrupt, Deflate
 from mailserver.net.handshake import Handshake
 from mailserver.net.tls import CertificateStore, channel_binding, tls_state
-from mailserver.policy.connections import ConnectionLimits, Networks, Refusal
+from mailserver.policy.connections import ConnectionLimits, Refusal
+from mailserver.policy.networks import Networks
 from mailserver.ports import Channel, ClientCertificate, Clock, Disconnected, Timer, TLSState
 
 log = logging.getLogger(__name__)
