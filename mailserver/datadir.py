@@ -33,6 +33,7 @@ class DataDirectory:
         self.secret = path / "secret"
         self.connections = path / "connections"
         self.failures = path / "failures"
+        self.app_passwords = path / "app-passwords"
         self.rates = path / "rates"
         self.bans = path / "bans.db"
         self.status = path / "status"
@@ -44,7 +45,7 @@ class DataDirectory:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._check_version()
-            for directory in (self.spool, self.mail):
+            for directory in (self.spool, self.mail, self.app_passwords):
                 directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise DataError(unusable(error, self.path)) from error

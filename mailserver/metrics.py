@@ -99,7 +99,9 @@ CERTIFICATES_END = Gauge(
 COMMANDS = Counter(
     "mailserver_commands_total", "Commands, by what they were answered.", ("protocol", "command", "result")
 )
-LOGINS = Counter("mailserver_logins_total", "Logins: ok, refused, banned, or failed for now.", ("protocol", "result"))
+LOGINS = Counter(
+    "mailserver_logins_total", "Logins: ok, refused, banned, crowded, or failed for now.", ("protocol", "result")
+)
 MESSAGES = Counter("mailserver_messages_total", "Messages at the end of their data.", ("protocol", "result"))
 DELIVERIES = Counter("mailserver_deliveries_total", "Copies for mailboxes of this server.", ("result",))
 ATTEMPTS = Counter("mailserver_delivery_attempts_total", "Attempts at queued recipients.", ("result",))

@@ -56,6 +56,17 @@ class Workers(Protocol):
         """Starts a coroutine on the main thread and lets it run; an exception that it raises is logged."""
 
 
+class Crowded(Exception):
+    """So many ask for the same work that it cannot be done in time: temporary."""
+
+
+class FairWorkers(Protocol):
+    """Threads for costly work that strangers ask for: bounded in number, and shared evenly by those who ask."""
+
+    def run_for(self, source: str, work: Callable[[], R]) -> Awaitable[R]:
+        """Runs `work` when it is the turn of `source`; its exception comes out of the await. Raises Crowded."""
+
+
 class DNSFailure(Exception):
     """The answer is not known now (SERVFAIL, timeout): temporary."""
 

@@ -23,7 +23,16 @@ from twisted.internet.error import CannotListenError
 from twisted.python import usage
 
 from mailserver import __version__, demo, metrics, telling
-from mailserver.accounts import Directory, FileSource, Mailbox, Tokens, TokensUnavailable, load_secret, open_sources
+from mailserver.accounts import (
+    Directory,
+    FileSource,
+    LastUses,
+    Mailbox,
+    Tokens,
+    TokensUnavailable,
+    load_secret,
+    open_sources,
+)
 from mailserver.config.loader import ConfigurationError, load
 from mailserver.config.model import Configuration, Listener
 from mailserver.config.network import parse_endpoint
@@ -42,6 +51,7 @@ from mailserver.net.connection import Service, Session, stop_connections
 from mailserver.net.connector import ReactorConnector
 from mailserver.net.expiry import ExpiryWatch
 from mailserver.net.exporter import Exporter, ExporterUnavailable, serve
+from mailserver.net.fairness import FairThreads
 from mailserver.net.handshake import ALPN
 from mailserver.net.jsonlog import JSONObserver, Observed, output
 from mailserver.net.listeners import check_endpoint, listen
@@ -285,11 +295,12 @@ class MailServer(MultiService):
             FileSource(configuration.accounts, scram=configuration.auth.scram),
             others=open_sources(configuration.directory),
             tokens=Tokens(oauth) if oauth else None,
+            uses=LastUses(self._data.app_passwords),
             separator=configuration.smtp.subaddress,
         )
         self._authenticator = Authenticator(
             self._directory,
-            self._passwords,
+            FairThreads(self._passwords, self._clock, PASSWORD_THREADS),
             self._clock,
             Failures(failures, self._gate.exempt),
             configuration.auth.without_tls,

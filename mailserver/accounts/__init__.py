@@ -6,9 +6,11 @@ On failure ConfigurationError when the file cannot be used at the start; `EditEr
            `SourceDown` when a source cannot be asked now.
 """
 
-from mailserver.accounts.directory import Directory
+from mailserver.accounts.apppasswords import AppPassword, find_app_password, generate_app_password
+from mailserver.accounts.directory import Directory, login_key
 from mailserver.accounts.editor import AccountsFile, EditError
 from mailserver.accounts.file import FileSource
+from mailserver.accounts.lastuse import LastUses, Use
 from mailserver.accounts.model import (
     Disabled,
     Mailbox,
@@ -18,6 +20,7 @@ from mailserver.accounts.model import (
     Sending,
     SourceDown,
     Unknown,
+    Visit,
 )
 from mailserver.accounts.passwords import (
     PasswordError,
@@ -32,10 +35,12 @@ from mailserver.accounts.tokens import Tokens, TokensUnavailable
 
 __all__ = [
     "AccountsFile",
+    "AppPassword",
     "Directory",
     "Disabled",
     "EditError",
     "FileSource",
+    "LastUses",
     "Mailbox",
     "Members",
     "NotLocal",
@@ -46,9 +51,14 @@ __all__ = [
     "Tokens",
     "TokensUnavailable",
     "Unknown",
+    "Use",
+    "Visit",
+    "find_app_password",
+    "generate_app_password",
     "generate_password",
     "hash_password",
     "load_secret",
+    "login_key",
     "open_source",
     "open_sources",
     "scram_keys",

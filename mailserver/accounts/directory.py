@@ -12,9 +12,12 @@ On failure SourceDown when a source cannot be asked and none before it has the d
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
+from mailserver.accounts.apppasswords import find_app_password
 from mailserver.accounts.file import FileSource, key_of
+from mailserver.accounts.lastuse import LastUses
 from mailserver.accounts.model import (
     Account,
     Alias,
@@ -28,13 +31,19 @@ from mailserver.accounts.model import (
     Sending,
     Source,
     Unknown,
+    Visit,
 )
 from mailserver.accounts.passwords import refuse_password, scram_keys
 from mailserver.accounts.tokens import Tokens
-from mailserver.mail import Address, AddressError, parse_mailbox
-from mailserver.sasl import ScramKeys
+from mailserver.mail import Address, parse_mailbox
+from mailserver.ports import ClientCertificate
+from mailserver.sasl import ScramKeys, prepare_name
+
+log = logging.getLogger(__name__)
 
 POSTMASTER, ABUSE = "postmaster", "abuse"
+_ADDRESSES = 20
+"""Of a certificate that are looked up."""
 NESTED = 10
 """Aliases of one member that are followed one after the other."""
 
@@ -48,6 +57,7 @@ class Directory:
         *,
         others: Sequence[Source] = (),
         tokens: Tokens | None = None,
+        uses: LastUses | None = None,
         separator: str = "+",
     ) -> None:
         """`separator` stands before the detail of a subaddress; empty: there are none."""
@@ -55,6 +65,7 @@ class Directory:
         self._sources: tuple[Source, ...] = (file, *others)
         self._separator = separator
         self._tokens = tokens
+        self._uses = uses
 
     @property
     def blocking(self) -> bool:
@@ -146,23 +157,36 @@ class Directory:
 
     # Logging in
 
-    def authenticate(self, username: str, password: str) -> Address | None:
-        """The account's own address when the password is right; blocking, some 50 ms."""
+    def authenticate(self, username: str, password: str, visit: Visit | None = None) -> Address | None:
+        """The account's own address when the password is right, or is an app password for what is visited.
+
+        Blocking, some 50 ms. Without a `visit` app passwords are not taken.
+        """
         source, account = self._user(username)
-        if source is None or account is None:
+        if visit is not None and account is not None and self._by_app_password(account, password, visit):
+            return account.address
+        if source is None or account is None or account.app_passwords_only:
             self._refuse(username, password)
             return None
         return account.address if source.verify(account, password) else None
 
+    def _by_app_password(self, account: Account, password: str, visit: Visit) -> bool:
+        found = find_app_password(account.app_passwords, password)
+        if found is None:
+            return False
+        if visit.service not in found.scopes:
+            log.warning("the app password %r of %s is not for %s", found.name, account.address, visit.service)
+            return False
+        log.info("the app password %r of %s is used for %s", found.name, account.address, visit.service)
+        if self._uses is not None:
+            self._uses.note(account.address, found.id, visit)
+        return True
+
     def _refuse(self, username: str, password: str) -> None:
         """As slowly as if there were such a user."""
-        try:
-            key = key_of(parse_mailbox(username))
-        except AddressError:
-            refuse_password(password)
-            return
-        source, _ = self._of_domain(key[1])
-        if source is None:
+        key = login_key(username)
+        source, _ = self._of_domain(key[1]) if key is not None else (None, None)
+        if key is None or source is None:
             refuse_password(password)
         else:
             source.refuse(key, password)
@@ -174,9 +198,8 @@ class Directory:
 
     def _user(self, username: str) -> tuple[Source, Account] | tuple[None, None]:
         """By the account's own or a further address, nothing looser. Nobody logs in to a disabled account."""
-        try:
-            key = key_of(parse_mailbox(username))
-        except AddressError:
+        key = login_key(username)
+        if key is None:
             return None, None
         source, _ = self._of_domain(key[1])
         found = source.find(key) if source is not None else None
@@ -195,8 +218,23 @@ class Directory:
     def scram_keys(self, username: str) -> tuple[Address, ScramKeys] | None:
         """Of an account; None: there is none of that name, or it has no keys."""
         _, account = self._user(username)
-        keys = scram_keys(account.password) if account is not None else None
+        keys = scram_keys(account.password) if account is not None and not account.app_passwords_only else None
         return (account.address, keys) if account is not None and keys is not None else None
+
+    def by_certificate(self, certificate: ClientCertificate, authorize_as: str) -> Address | None:
+        """The account that the certificate opens: its fingerprint stands there, or it is for an address of the account.
+
+        Where that are several, `authorize_as` has to say which; empty where it needs not. Blocking.
+        """
+        named = (*certificate.addresses[:_ADDRESSES], *map(str, self._certified(certificate.fingerprint)))
+        opened = {account for name in named if (account := self.account_of(name)) is not None}
+        if authorize_as:
+            wanted = self.account_of(authorize_as)
+            return wanted if wanted in opened else None
+        return next(iter(opened)) if len(opened) == 1 else None
+
+    def _certified(self, fingerprint: str) -> Sequence[Address]:
+        return self._file.current().certificates.get(fingerprint, ())
 
     @property
     def offers_tokens(self) -> bool:
@@ -209,6 +247,14 @@ class Directory:
         owner = self.account_of(address) if address else None
         user = self.account_of(username) if username else owner
         return owner if owner is not None and owner == user else None
+
+
+def login_key(username: str) -> Key | None:
+    """What somebody of this name is looked up by, the same for all spellings of the name; None: nobody has it."""
+    try:
+        return key_of(parse_mailbox(prepare_name(username)))
+    except ValueError:
+        return None
 
 
 def _resolution(found: Account | Alias | None) -> Resolution:

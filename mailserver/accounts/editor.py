@@ -13,14 +13,17 @@ import os
 import tomllib
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from mailserver.accounts.sections import cut_section, insert_section
+from mailserver.accounts.apppasswords import generate_app_password
+from mailserver.accounts.sections import cut_entry, cut_section, insert_entry, insert_section
 from mailserver.config.accounts import parse_account_address
+from mailserver.config.apppasswords import AppPassword, Service
 from mailserver.config.files import replace_text
 from mailserver.config.loader import ConfigurationError, load_accounts, parse_accounts
 from mailserver.config.model import Accounts
@@ -110,6 +113,63 @@ class AccountsFile:
             return text.replace(json.dumps(former), json.dumps(password), 1)
 
         self._change(edit, on_text)
+
+    def app_passwords(self, address: Address) -> Sequence[AppPassword]:
+        """Of an account. Raises ConfigurationError."""
+        found = (section for name, section in self.read().account.items() if _same(name, address))
+        if (account := next(found, None)) is None:
+            raise EditError(f"there is no account {address}")
+        return account.app_password
+
+    def add_app_password(self, address: Address, name: str, scopes: Sequence[Service]) -> str:
+        """Returns the password, which is not kept."""
+        made: list[str] = []  # the account's key in the file, the lines of the entry
+        shown, kept = "", ""
+
+        def edit(data: Data) -> None:
+            nonlocal shown, kept
+            key, account = _account(data, address)
+            entries = account.get("app_password", [])
+            if any(entry["name"] == name for entry in entries):
+                raise EditError(f"{key} has an app password {name} already; remove that first, or take another name")
+            if not made:
+                shown, kept = generate_app_password([entry["password"].partition(":")[0] for entry in entries])
+                made[:] = [key]
+            entry = {"name": name, "password": kept, "scopes": list(scopes), "created": created}
+            account["app_password"] = [*entries, entry]
+
+        def on_text(text: str) -> str:
+            keys = {"name": name, "password": kept, "scopes": list(scopes)}
+            lines = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in keys.items())
+            moment = created.strftime("%Y-%m-%dT%H:%M:%SZ")
+            return insert_entry(text, ("account", made[0], "app_password"), f"{lines}created = {moment}\n")
+
+        created = datetime.now(UTC).replace(microsecond=0)
+        self._change(edit, on_text)
+        return shown
+
+    def remove_app_password(self, address: Address, name: str) -> str:
+        """Returns how it began."""
+        removed: list[tuple[str, int, str]] = []
+
+        def edit(data: Data) -> None:
+            key, account = _account(data, address)
+            entries = account.get("app_password", [])
+            at = next((i for i, entry in enumerate(entries) if entry["name"] == name), None)
+            if at is None:
+                raise EditError(
+                    f"{key} has no app password {name!r}; `mailserver account app-password list {key}` shows them"
+                )
+            removed[:] = [(key, at, entries[at]["password"].partition(":")[0])]
+            del entries[at]
+            if not entries:
+                del account["app_password"]
+
+        def on_text(text: str) -> str:
+            return cut_entry(text, ("account", removed[0][0], "app_password"), removed[0][1])
+
+        self._change(edit, on_text)
+        return removed[0][2]
 
     def set_forward(self, address: Address, targets: Sequence[Address], *, keep_copy: bool) -> None:
         """No targets: it ends."""

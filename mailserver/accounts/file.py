@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from mailserver.accounts.apppasswords import AppPassword
 from mailserver.accounts.editor import AccountsFile, EditError
 from mailserver.accounts.model import Account, Alias, Domain, Key, Sending
 from mailserver.accounts.passwords import Decoys, refuse_password, renewed, scram_keys, verify_password
@@ -41,6 +42,7 @@ class Snapshot:
 
     def __init__(self, accounts: Accounts) -> None:
         self.found: dict[Key, Account | Alias] = {}
+        self.certificates: dict[str, tuple[Address, ...]] = {}
         self.caretakers: dict[str, Address] = {}  # "" has the first account of all
         stored = []
         for name, section in accounts.account.items():
@@ -48,6 +50,8 @@ class Snapshot:
             stored.append(account.password)
             for known in (account.address, *map(parse_mailbox, section.aliases)):
                 self.found[known.key] = account
+            for fingerprint in section.certificates:
+                self.certificates[fingerprint] = (*self.certificates.get(fingerprint, ()), account.address)
             if account.disabled is None:
                 self.caretakers.setdefault(account.address.domain, account.address)
                 self.caretakers.setdefault("", account.address)
@@ -60,7 +64,9 @@ class Snapshot:
         }
         keys = [scram_keys(each) for each in stored]
         self.decoys = Decoys(stored)
-        self.scram = bool(keys) and all(keys)
+        # A client takes the best mechanism that is offered, and by SCRAM only the account's own password can be proved.
+        others = any(a.app_password or a.app_passwords_only for a in accounts.account.values())
+        self.scram = bool(keys) and all(keys) and not others
         self.iterations = sorted(each.iterations for each in keys if each is not None)
 
 
@@ -74,6 +80,8 @@ def _account(name: str, section: Section) -> Account:
         keep_copy=section.keep_copy,
         disabled=section.disabled,
         sending=Sending(section.messages_per_day, section.recipients),
+        app_passwords=tuple(map(AppPassword.of, section.app_password)),
+        app_passwords_only=section.app_passwords_only,
     )
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from mailserver.accounts.apppasswords import AppPassword
+from mailserver.config.apppasswords import Service
 from mailserver.mail import UNLIMITED, Address, Quota
 
 Key = tuple[str, str]
@@ -57,6 +59,17 @@ class Account:
     keep_copy: bool = True
     disabled: Literal["refuse", "keep"] | None = None
     sending: Sending = Sending()
+    app_passwords: tuple[AppPassword, ...] = ()
+    app_passwords_only: bool = False
+    """Its own password lets nobody in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Somebody logs in to this service, from this address."""
+
+    service: Service
+    peer: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ Both stand in one text, so that whoever replaces one replaces the other. The key
 against those who have got hold of the file, which is why they are made only where they are wanted. Hashes of other
 servers, `{SCHEME}...`, are checked as well; they are to be renewed at the first login.
 
-Promises   The same text in another Unicode composition is the same password (NFC, as RFC 8265 §4.2 has it).
+Promises   The same text in another Unicode composition, or with another kind of space, is the same password (RFC 8265
+           §4.2). What was hashed before by composition alone still fits.
            Refusing a password never takes less time than an argon2id hash does, whatever is kept, or nothing. Schemes
            that cost more than that are told from unknown users by their time, until they are renewed.
 On failure PasswordError for one that nobody could type, that is too short or no password at all.
@@ -24,13 +25,13 @@ from functools import cache
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
-from mailserver.sasl import Hash, SchemeError, ScramKeys, parse_hash, saslprep
+from mailserver.sasl import Hash, SchemeError, ScramKeys, parse_hash, prepare_password, saslprep
 
 log = logging.getLogger(__name__)
 
 _HASHER = PasswordHasher()
-_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without characters that look alike
-_GROUPS, _GROUP = 4, 5  # 4 x 5 characters of 31: 99 bits
+ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without characters that look alike
+GROUPS, GROUP = 4, 5  # 4 x 5 characters of 31: 99 bits
 _SHORTEST = 8  # characters
 _LIMIT = 1024  # octets; the line limits of the protocols take no more
 
@@ -45,10 +46,12 @@ def hash_password(password: str, *, scram: bool = False) -> str:
         raise PasswordError("the password is empty")
     if len(password) < _SHORTEST:
         raise PasswordError(f"the password is shorter than {_SHORTEST} characters; take a longer one")
-    if any(unicodedata.category(c) in ("Cc", "Cs") for c in password):
-        raise PasswordError("the password has a control character")
-    if len(_octets(password)) > _LIMIT:
+    if len(password.encode("utf-8", "surrogatepass")) > _LIMIT:
         raise PasswordError(f"the password is longer than {_LIMIT} octets")
+    try:
+        prepare_password(password)
+    except ValueError as error:
+        raise PasswordError(str(error)) from None
     try:
         return _hash(password, scram=scram)
     except ValueError as error:
@@ -67,33 +70,37 @@ def renewed(stored: str, password: str, *, default: str = "", scram: bool = Fals
 
 def _hash(password: str, *, scram: bool = False) -> str:
     """Raises ValueError for what cannot be used with SCRAM."""
-    hashed = _HASHER.hash(_octets(password))
+    hashed = _HASHER.hash(_forms(password)[0])
     return f"{hashed} {ScramKeys.of(saslprep(password).encode())}" if scram else hashed
 
 
 def verify_password(stored: str, password: str, *, default: str = "") -> bool:
     """`stored` may be empty: nothing fits. `default`: the scheme of a hash that names none."""
     hashed = _usable(stored, default)
-    octets = _octets(password)
-    if hashed is None or len(octets) > _LIMIT:
+    if hashed is None or len(password) > _LIMIT:
         refuse_password(password)
         return False
-    if not hashed.scheme:
-        return hashed.fits(octets)
-    # Other servers compare what was sent, without a look at Unicode.
-    if any(map(hashed.fits, dict.fromkeys((octets, password.encode("utf-8", "surrogatepass"))))):
+    if any(map(hashed.fits, _tried(hashed, password))):
         return True
-    _refuse(octets)
+    if hashed.scheme:
+        _refuse(password)
     return False
 
 
 def refuse_password(password: str, like: str = "", *, default: str = "") -> None:
     """Takes as long as `verify_password` does with another password in place of `like`."""
-    hashed, octets = _usable(like, default), _octets(password)[:_LIMIT]
+    hashed = _usable(like, default)
     if hashed is not None:
-        hashed.fits(octets)
+        for octets in _tried(hashed, password[:_LIMIT]):
+            hashed.fits(octets)
     if hashed is None or hashed.scheme:
-        _refuse(octets)
+        _refuse(password[:_LIMIT])
+
+
+def _tried(hashed: Hash, password: str) -> Sequence[bytes]:
+    """Other servers compare what was sent, without a look at Unicode."""
+    forms = _forms(password)
+    return [*dict.fromkeys([*forms, password.encode("utf-8", "surrogatepass")])] if hashed.scheme else forms
 
 
 def _usable(stored: str, default: str) -> Hash | None:
@@ -106,9 +113,10 @@ def _usable(stored: str, default: str) -> Hash | None:
         return None
 
 
-def _refuse(octets: bytes) -> None:
-    with suppress(VerificationError):
-        _HASHER.verify(_of_nobody(), octets)
+def _refuse(password: str) -> None:
+    for octets in _forms(password):
+        with suppress(VerificationError):
+            _HASHER.verify(_of_nobody(), octets)
 
 
 @cache
@@ -141,8 +149,14 @@ def scram_keys(stored: str) -> ScramKeys | None:
 
 def generate_password() -> str:
     """A password that can be read aloud and pasted anywhere, as `k7wmd-3xq9a-...`."""
-    return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(_GROUP)) for _ in range(_GROUPS))
+    return "-".join("".join(secrets.choice(ALPHABET) for _ in range(GROUP)) for _ in range(GROUPS))
 
 
-def _octets(password: str) -> bytes:
-    return unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
+def _forms(password: str) -> Sequence[bytes]:
+    """As it is kept now, and as it was kept before PRECIS, where that differs: how many there are hangs on it alone."""
+    normalised = unicodedata.normalize("NFC", password)
+    try:
+        forms = [prepare_password(password), normalised]
+    except ValueError:
+        forms = [normalised]
+    return [form.encode("utf-8", "surrogatepass") for form in dict.fromkeys(forms)]

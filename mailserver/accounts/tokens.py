@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+PUBLIC = ("RSA", "EC", "OKP")
+"""Kinds of keys that have a public half: a secret that both sides know is none of the issuer's alone."""
 LEEWAY = 30.0  # seconds that the issuer's clock may be off
+
+_REMEDY = "save what the issuer publishes as its jwks_uri there"
 
 
 class TokensUnavailable(ValueError):
@@ -62,7 +66,7 @@ class Tokens:
                 leeway=LEEWAY,
                 options={"require": ["exp", "iss", "aud"]},
             )
-        except (self._jwt.PyJWTError, TypeError, ValueError, OverflowError) as error:
+        except (self._jwt.PyJWTError, TypeError, ValueError, OverflowError, RecursionError) as error:
             log.info("auth=oauth refused=%s", type(error).__name__)
             return None
         claim = self._settings.address_claim
@@ -93,10 +97,12 @@ class Tokens:
         path = self._settings.keys
         try:
             keys = self._jwt.PyJWKSet.from_dict(json.loads(path.read_bytes())).keys
-        except (OSError, ValueError, TypeError, AttributeError, self._jwt.PyJWTError) as error:
-            remedy = "save what the issuer publishes as its jwks_uri there"
-            raise TokensUnavailable(f"{path}: no JSON Web Key Set can be read: {error}; {remedy}") from error
-        return {key.key_id or str(number): key for number, key in enumerate(keys)}
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError, self._jwt.PyJWTError) as error:
+            raise TokensUnavailable(f"{path}: no JSON Web Key Set can be read: {error}; {_REMEDY}") from error
+        usable = [key for key in keys if key.key_type in PUBLIC and key.public_key_use in (None, "sig")]
+        if not usable:
+            raise TokensUnavailable(f"{path}: has no public key for signatures; {_REMEDY}")
+        return {key.key_id or str(number): key for number, key in enumerate(usable)}
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import click
 
-from mailserver.accounts import generate_password, hash_password
+from mailserver.accounts import LastUses, generate_password, hash_password
 from mailserver.cli.common import (
     Context,
     Failure,
@@ -21,6 +21,7 @@ from mailserver.cli.common import (
     print_json,
     print_table,
 )
+from mailserver.config.apppasswords import parse_kept
 from mailserver.config.model import Account
 from mailserver.config.units import format_size
 from mailserver.datadir import DataDirectory
@@ -148,7 +149,11 @@ def list_accounts(context: Context, as_json: bool) -> None:
 @pass_context
 def remove_account(context: Context, address: Address) -> None:
     """Remove an account and its aliases. Its mail stays on disk."""
+    ended = context.accounts.app_passwords(address)
     removed = context.accounts.remove_account(address)
+    uses = LastUses(DataDirectory(context.configuration.data).app_passwords)
+    for each in ended:
+        uses.forget(removed, parse_kept(each.password)[0])
     click.echo(f"{removed} is removed; its mail, if it ever had any, stays in {_maildir(context, removed)}")
 
 

@@ -10,6 +10,7 @@ import click
 from mailserver import __version__
 from mailserver.cli.accounts import account, alias, domain
 from mailserver.cli.address import address
+from mailserver.cli.apppasswords import app_password
 from mailserver.cli.ban import ban
 from mailserver.cli.common import Context, Group
 from mailserver.cli.config import config
@@ -41,5 +42,6 @@ def main(ctx: click.Context, path: Path) -> None:
     ctx.obj = Context(path)
 
 
+account.add_command(app_password)
 for command in (account, address, alias, ban, config, domain, index, queue, status, tls, why):
     main.add_command(command)

@@ -69,7 +69,7 @@ def _data(configuration: Configuration, alive: Sequence[Process]) -> dict[str, A
             result: int(
                 sum(_number(n) for labels, n in sums.get(metrics.LOGINS.name, {}).items() if labels[1] == result)
             )
-            for result in ("ok", "refused", "banned", "failed")
+            for result in ("ok", "refused", "banned", "crowded", "failed")
         },
         "queue": {
             labels[0]: {

@@ -16,6 +16,13 @@ def advice(configuration: Configuration, accounts: Accounts, now: datetime) -> I
         yield f"{configuration.accounts}: no domain yet, so no mail is taken; `mailserver domain add NAME` adds one"
     if not accounts.account and not configuration.directory:
         yield f"{configuration.accounts}: no account yet; `mailserver account add ADDRESS` adds one"
+    for name, account in accounts.account.items():
+        opened = account.app_password or account.certificates or configuration.auth.oauth
+        if account.app_passwords_only and not opened and account.disabled is None:
+            yield (
+                f"{configuration.accounts}: nobody can log in to {name}, which takes app passwords only and has none; "
+                f"`mailserver account app-password add {name} NAME` makes one"
+            )
     if configuration.metrics is not None and not parse_endpoint(configuration.metrics.endpoint).is_private:
         yield (
             "metrics.endpoint: whoever reaches this address sees how much mail there is; "

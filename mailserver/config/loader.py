@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from mailserver.config.accounts import account_faults
+from mailserver.config.apppasswords import app_password_faults
 from mailserver.config.certificates import CertificateFault, read_authorities, read_pair, validity_fault
 from mailserver.config.directory import DirectorySource
 from mailserver.config.fields import Section
@@ -124,7 +125,7 @@ def parse_accounts(text: str, path: Path) -> Accounts:
     raw = _parse(text, path)
     found = _Findings(path)
     accounts = found.validated(Accounts, raw)
-    for location, fault in account_faults(raw):
+    for location, fault in (*account_faults(raw), *app_password_faults(raw)):
         found.add(location, fault)
     if found.problems or accounts is None:
         raise ConfigurationError(found.problems)

@@ -8,12 +8,14 @@ On failure pydantic.ValidationError with every fault at once; `config.loader` tu
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from mailserver.config.abuse import Abuse
+from mailserver.config.apppasswords import AppPassword
 from mailserver.config.directory import DirectorySource
 from mailserver.config.fields import DAY, MIB, MINUTE, Count, Duration, FilePath, Section, Size, like
 from mailserver.config.network import (
@@ -142,7 +144,8 @@ class Auth(Section):
     scram: bool = Field(
         default=False,
         strict=True,
-        description="new passwords are kept for SCRAM-SHA-256 too; it is offered once all accounts have such keys",
+        description="new passwords are kept for SCRAM-SHA-256 too; it is offered once all accounts have such keys, "
+        "and none has app passwords",
     )
     oauth: OAuth | None = None
 
@@ -340,6 +343,14 @@ def parse_allowance(text: str) -> str:
     return text
 
 
+def parse_fingerprint(text: str) -> str:
+    """In lower case and without colons. Raises ValueError."""
+    bare = text.rpartition("=")[2].replace(":", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", bare):
+        raise ValueError("is no SHA-256 fingerprint: that has 64 hexadecimal digits, with or without colons")
+    return bare
+
+
 class Domain(Section):
     """A domain whose mail is taken here. It needs no key; the header alone declares it."""
 
@@ -376,6 +387,16 @@ class Account(Section):
     )
     recipients: int | None = Field(
         default=None, ge=1, description="recipients of one message that it sends; absent: as limits.recipients has it"
+    )
+
+    certificates: tuple[Annotated[str, AfterValidator(parse_fingerprint)], ...] = Field(
+        default=(),
+        description="client certificates that open the account by EXTERNAL beside those with an address of it: "
+        "their SHA-256, as `openssl x509 -noout -fingerprint -sha256` prints it",
+    )
+    app_password: tuple[AppPassword, ...] = ()
+    app_passwords_only: bool = Field(
+        default=False, strict=True, description="nobody logs in with the account's own password, only with the others"
     )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -74,7 +75,7 @@ def _kind(annotation: Any, metadata: list[Any]) -> str:
         return " or ".join(f'`"{c}"`' if isinstance(c, str) else f"`{c}`" for c in choices)
     if get_origin(annotation) is tuple:
         return f"list of {_kind(choices[0], [])}"
-    return {str: "text", int: "number", bool: "`true` or `false`", Path: "path"}[annotation]
+    return {str: "text", int: "number", bool: "`true` or `false`", Path: "path", datetime: "date and time"}[annotation]
 
 
 def _quantity(metadata: list[Any]) -> str | None:

@@ -135,7 +135,8 @@ def sections(model: type[Section], prefix: str = "") -> Iterator[tuple[str, type
         if origin is tuple:
             yield f"[[{path}]]", inner
         else:
-            yield f'[{path}."..."]' if origin is dict else f"[{path}]", inner
+            path += '."..."' if origin is dict else ""
+            yield f"[{path}]", inner
         yield from sections(inner, f"{path}.")
 
 

@@ -1,5 +1,6 @@
 """Authentication mechanisms as challenge and response (RFC 4422): PLAIN (RFC 4616) and LOGIN, both ends;
-SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677), OAUTHBEARER (RFC 7628) and XOAUTH2, the server's end.
+EXTERNAL (RFC 4422 appendix A), SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677), OAUTHBEARER (RFC 7628) and
+XOAUTH2, the server's end.
 
 Promises   Pure: octets in, a step out; nothing here knows a protocol, a password or a directory. No step raises on what
            the other side sent, and no secret stands in a `repr`.
@@ -9,15 +10,16 @@ On failure `Malformed` from a server mechanism, `ValueError` from `decode_base64
 from mailserver.sasl.base64 import decode_base64, encode_base64
 from mailserver.sasl.client import ClientMechanism, Login, Plain, choose
 from mailserver.sasl.oauth import OAUTHBEARER, XOAUTH2, OAuth
-from mailserver.sasl.prep import saslprep
+from mailserver.sasl.prep import prepare_name, prepare_password, saslprep
 from mailserver.sasl.schemes import CLEAR, Hash, SchemeError, parse_hash
 from mailserver.sasl.scram import BINDINGS, SCRAM, SCRAM_PLUS, Binding, Scram, ScramKeys
-from mailserver.sasl.server import SERVER_MECHANISMS, Mechanism, mechanism
-from mailserver.sasl.steps import Challenge, Credentials, Failed, Lookup, Malformed, Proven, Step, Token
+from mailserver.sasl.server import EXTERNAL, SERVER_MECHANISMS, Mechanism, mechanism
+from mailserver.sasl.steps import Challenge, Credentials, Failed, Lookup, Malformed, Proven, Step, Token, Vouched
 
 __all__ = [
     "BINDINGS",
     "CLEAR",
+    "EXTERNAL",
     "OAUTHBEARER",
     "SCRAM",
     "SCRAM_PLUS",
@@ -41,10 +43,13 @@ __all__ = [
     "ScramKeys",
     "Step",
     "Token",
+    "Vouched",
     "choose",
     "decode_base64",
     "encode_base64",
     "mechanism",
     "parse_hash",
+    "prepare_name",
+    "prepare_password",
     "saslprep",
 ]

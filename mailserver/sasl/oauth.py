@@ -23,6 +23,7 @@ _FIRST = {
     OAUTHBEARER: re.compile(rb"[ny],(?:a=([^,\x01]*))?,\x01((?:[A-Za-z]+=[^\x01]*\x01)*)\x01"),
     XOAUTH2: re.compile(rb"user=([^\x01]*)\x01((?:[A-Za-z]+=[^\x01]*\x01)*)\x01"),
 }
+_EMPTY = re.compile(rb"(?:^|\x01)auth= *\x01", re.IGNORECASE)
 _BEARER = re.compile(rb"(?:^|\x01)auth=bearer +([A-Za-z0-9._~+/-]+=*)\x01", re.IGNORECASE)
 
 
@@ -44,6 +45,8 @@ class OAuth:
             return OVER
         self._asked = True
         match = self._first.fullmatch(response)
+        if match is not None and _EMPTY.search(match[2]):
+            return self.refuse()  # how a client asks where tokens are to be had (RFC 7628 §4.3)
         bearer = _BEARER.search(match[2]) if match else None
         if match is None or bearer is None:
             return Malformed("a user and a bearer token are expected")

@@ -14,7 +14,9 @@ from typing import Protocol
 
 from mailserver.sasl.oauth import OAUTHBEARER, XOAUTH2, OAuth
 from mailserver.sasl.scram import SCRAM, SCRAM_PLUS, Binding, Scram
-from mailserver.sasl.steps import LIMIT, OVER, Challenge, Credentials, Malformed, Step
+from mailserver.sasl.steps import LIMIT, OVER, Challenge, Credentials, Malformed, Step, Vouched
+
+EXTERNAL = "EXTERNAL"
 
 
 class Mechanism(Protocol):
@@ -62,6 +64,26 @@ class _Login:
         return _credentials(self._user, response, b"")
 
 
+class _External:
+    """EXTERNAL (RFC 4422 appendix A): the authorisation identity in one message, often empty."""
+
+    def __init__(self) -> None:
+        self._over = False
+
+    def step(self, response: bytes | None) -> Step:
+        if self._over:
+            return OVER
+        if response is None:
+            return Challenge(b"")
+        self._over = True
+        if len(response) > LIMIT or b"\0" in response:
+            return Malformed(f"an identity has at most {LIMIT} octets, and no NUL")
+        try:
+            return Vouched(response.decode())
+        except UnicodeDecodeError:
+            return Malformed("an identity is not UTF-8")
+
+
 def _credentials(user: bytes, password: bytes, authorize_as: bytes) -> Credentials | Malformed:
     fields = (user, password, authorize_as)
     if not user or not password:
@@ -76,7 +98,7 @@ def _credentials(user: bytes, password: bytes, authorize_as: bytes) -> Credentia
         return Malformed("a field is not UTF-8")
 
 
-SERVER_MECHANISMS = (SCRAM_PLUS, SCRAM, OAUTHBEARER, XOAUTH2, "PLAIN", "LOGIN")
+SERVER_MECHANISMS = (EXTERNAL, SCRAM_PLUS, SCRAM, OAUTHBEARER, XOAUTH2, "PLAIN", "LOGIN")
 """The best first."""
 
 
@@ -91,6 +113,8 @@ def mechanism(name: str, binding: Binding | None = None, *, configuration: str |
             return _Plain()
         case "LOGIN":
             return _Login()
+        case "EXTERNAL":
+            return _External()
         case "SCRAM-SHA-256":
             return Scram(binding=None, plus_offered=binding is not None)
         case "SCRAM-SHA-256-PLUS" if binding is not None:

@@ -44,6 +44,13 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class Vouched:
+    """Who the client is, the connection knows. `authorize_as`: whom it wants to be; empty: whom that leads to."""
+
+    authorize_as: str
+
+
+@dataclass(frozen=True, slots=True)
 class Proven:
     """The client is who it claimed to be when it was looked up."""
 
@@ -60,6 +67,6 @@ class Malformed:
     reason: str
 
 
-Step = Challenge | Credentials | Lookup | Token | Proven | Failed | Malformed
+Step = Challenge | Credentials | Lookup | Token | Vouched | Proven | Failed | Malformed
 
 OVER = Malformed("the exchange is over")

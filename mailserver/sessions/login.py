@@ -1,11 +1,12 @@
 """Logging in, the same for SMTP, POP3 and IMAP.
 
 Promises   A password is taken only on an encrypted channel, or from this machine where the configuration says so.
-           Unknown and known users get the same answer in the same time. Hashing runs in a worker thread.
+           Unknown and known users get the same answer in the same time. Hashing runs in a worker thread; an address
+           that tries many passwords at once keeps no other address waiting for them.
            Each failure from one source makes its next answer slower; other sources are not touched. Who is banned is
            told so before the password is looked at, whether it is right or wrong.
-On failure `LoginRefused`: `temporary` when the directory cannot be asked now, `malformed` when the client does not
-           speak the mechanism. Its text may be shown to the client.
+On failure `LoginRefused`: `temporary` when the directory cannot be asked now, or too many log in at once; `malformed`
+           when the client does not speak the mechanism. Its text may be shown to the client.
 """
 
 from __future__ import annotations
@@ -17,12 +18,17 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
 
 from mailserver import metrics
-from mailserver.mail import Address, AddressError, parse_mailbox
+from mailserver.accounts import Visit, login_key
+from mailserver.accounts.file import key_of
+from mailserver.config.apppasswords import Service
+from mailserver.mail import Address
 from mailserver.policy.failures import LONGEST_DELAY, Failures
 from mailserver.policy.guard import Guard
-from mailserver.ports import Channel, Clock, Workers
+from mailserver.policy.networks import network_of
+from mailserver.ports import Channel, ClientCertificate, Clock, Crowded, FairWorkers
 from mailserver.sasl import (
     BINDINGS,
+    EXTERNAL,
     OAUTHBEARER,
     SCRAM,
     SCRAM_PLUS,
@@ -40,6 +46,7 @@ from mailserver.sasl import (
     Scram,
     ScramKeys,
     Token,
+    Vouched,
     mechanism,
 )
 
@@ -67,7 +74,7 @@ class LoginRefused(Exception):
 class Passwords(Protocol):
     """The part of the directory that knows passwords; blocking."""
 
-    def authenticate(self, username: str, password: str) -> Address | None:
+    def authenticate(self, username: str, password: str, visit: Visit) -> Address | None:
         """The account's own address, or None. Takes the same time for unknown users. Raises OSError."""
 
     def account_of(self, username: str) -> Address | None:
@@ -86,6 +93,9 @@ class Passwords(Protocol):
     def offers_tokens(self) -> bool:
         """Whether there is an issuer whose tokens are taken."""
 
+    def by_certificate(self, certificate: ClientCertificate, authorize_as: str) -> Address | None:
+        """The account that the certificate opens, if it is the one to act as. Raises OSError."""
+
     def by_token(self, username: str, token: str) -> Address | None:
         """The account that the token is for, if it is good and that is the user's; an empty name is anybody's."""
 
@@ -95,7 +105,7 @@ class Authenticator:
     """One for the whole server; sessions ask it. `secret`: what SCRAM pretends of unknown users hangs on it."""
 
     directory: Passwords
-    workers: Workers
+    workers: FairWorkers
     clock: Clock
     failures: Failures
     without_tls: Literal["never", "loopback"] = "never"
@@ -113,23 +123,27 @@ class Authenticator:
         if not self.offered(channel):
             return ()
         left_out = set() if self.directory.offers_tokens else {OAUTHBEARER, XOAUTH2}
+        if channel.client_certificate is None:
+            left_out |= {EXTERNAL}
         if not self.directory.offers_scram():
             left_out |= {SCRAM, SCRAM_PLUS}
         elif self._binding(channel) is None:
             left_out |= {SCRAM_PLUS}
         return tuple(name for name in SERVER_MECHANISMS if name not in left_out)
 
-    def begin(self, channel: Channel, name: str) -> Exchange | None:
+    def begin(self, channel: Channel, name: str, service: Service) -> Exchange | None:
         """An exchange of this mechanism, in upper case; None: it is not offered here."""
         if name not in self.mechanisms(channel):
             return None
         machine = mechanism(name, self._binding(channel), configuration=self.openid_configuration)
-        return Exchange(self, channel, machine) if machine is not None else None
+        return Exchange(self, channel, machine, service) if machine is not None else None
 
     def _binding(self, channel: Channel) -> Binding | None:
         return channel.binding if any(map(channel.binding, BINDINGS)) else None
 
-    async def login(self, channel: Channel, username: str, password: str, authorize_as: str = "") -> Address:
+    async def login(
+        self, channel: Channel, username: str, password: str, service: Service, authorize_as: str = ""
+    ) -> Address:
         """The account's address. `authorize_as`, the SASL authorisation identity, is empty or names the same account.
 
         Raises LoginRefused.
@@ -137,7 +151,8 @@ class Authenticator:
         if not self.offered(channel):
             raise LoginRefused("encryption is required before a password is sent")
         await self._let_in(channel, username, password)
-        account = await self._ask(channel, lambda: self.directory.authenticate(username, password))
+        visit = Visit(service, channel.peer)
+        account = await self._ask(channel, lambda: self.directory.authenticate(username, password, visit))
         return await self.decide(channel, username, authorize_as, account, password=password)
 
     async def keys(self, channel: Channel, username: str) -> tuple[Address | None, ScramKeys]:
@@ -180,6 +195,15 @@ class Authenticator:
         """As the directory's. Raises LoginRefused when it cannot be known now."""
         return await self._ask(channel, lambda: self.directory.account_of(username))
 
+    async def by_certificate(self, channel: Channel, authorize_as: str) -> Address | None:
+        """Raises LoginRefused when it cannot be known now."""
+        certificate = channel.client_certificate
+        if certificate is None:
+            return None
+        account = await self._ask(channel, lambda: self.directory.by_certificate(certificate, authorize_as))
+        await self._let_in(channel, authorize_as or str(account or ""))
+        return account
+
     async def decide(
         self,
         channel: Channel,
@@ -217,7 +241,11 @@ class Authenticator:
 
     async def _ask(self, channel: Channel, question: Callable[[], R]) -> R:
         try:
-            return await self.workers.run(question)
+            return await self.workers.run_for(network_of(channel.peer), question)
+        except Crowded as error:
+            metrics.LOGINS.add(channel.protocol, "crowded")
+            log.warning("session=%s peer=%s login: too many wait to log in", channel.id, channel.peer)
+            raise LoginRefused("too many log in at this moment; try again later", temporary=True) from error
         except OSError as error:
             metrics.LOGINS.add(channel.protocol, "failed")
             log.error("session=%s login: the directory cannot be read: %s", channel.id, error)
@@ -226,23 +254,22 @@ class Authenticator:
 
 def _canonical(username: str) -> str:
     """The same for all spellings of a name that lead to the same account, if there is one."""
-    try:
-        return _name(parse_mailbox(username))
-    except AddressError:
-        return username
+    key = login_key(username)
+    return username if key is None else "@".join(key)
 
 
 def _name(account: Address) -> str:
-    return "@".join(account.key)
+    return "@".join(key_of(account))
 
 
 class Exchange:
     """One authentication by a SASL mechanism. Each `step` gets what the client said."""
 
-    def __init__(self, authenticator: Authenticator, channel: Channel, machine: Mechanism) -> None:
+    def __init__(self, authenticator: Authenticator, channel: Channel, machine: Mechanism, service: Service) -> None:
         self._authenticator = authenticator
         self._channel = channel
         self._machine = machine
+        self._service: Service = service
         self._claim = Lookup("", "")
         self._token: str | None = None
         self._account: Address | None = None  # whom it will be when the claim is proven
@@ -266,8 +293,12 @@ class Exchange:
         match outcome:
             case Challenge(data):
                 return data
+            case Vouched(authorize_as):
+                shown = self._channel.client_certificate
+                self._claim = Lookup(authorize_as or (shown.subject if shown is not None else ""), "")
+                return await self._decide(await self._authenticator.by_certificate(self._channel, authorize_as))
             case Credentials(user, password, authorize_as):
-                return await self._authenticator.login(self._channel, user, password, authorize_as)
+                return await self._authenticator.login(self._channel, user, password, self._service, authorize_as)
             case Proven():
                 return await self._decide(self._account)
             case Failed():

@@ -130,7 +130,14 @@ def test_nobody_sends_from_an_address_without_domain(directory: Directory) -> No
 
 
 @pytest.mark.parametrize(
-    "username", ["alice@example.org", "ALICE@Example.org", "info@example.org", "alice@example.net"]
+    "username",
+    [
+        "alice@example.org",
+        "ALICE@Example.org",
+        "info@example.org",
+        "alice@example.net",
+        "\uff41lice\uff20example.org",
+    ],
 )
 def test_login_by_address_or_alias(directory: Directory, username: str) -> None:
     assert directory.authenticate(username, SECRET) == ALICE
@@ -146,6 +153,11 @@ def test_login_by_address_or_alias(directory: Directory, username: str) -> None:
         "postmaster@example.org",
         "a@b@c",
         "alice@example.org\0",
+        " alice@example.org",
+        "alice@example.org\u00a0",
+        "\u200balice@example.org",
+        "alice@example\u3002org",
+        "a" * 70_000 + "@example.org",
     ],
 )
 def test_no_login_by_anything_looser(directory: Directory, username: str) -> None:

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import statistics
 import time
+import unicodedata
 from collections.abc import Callable
 from functools import partial
 
 import pytest
+from argon2 import PasswordHasher, extract_parameters
 
 from mailserver.accounts import PasswordError, generate_password, hash_password, scram_keys, verify_password
 from mailserver.accounts.passwords import Decoys, refuse_password, renewed
@@ -25,8 +27,52 @@ def test_the_composition_of_letters_does_not_count() -> None:
     assert verify_password(hash_password("pa\u0308sswort"), "p\u00e4sswort")
 
 
+def test_the_kind_of_space_does_not_count() -> None:
+    stored = hash_password("pass\u00a0wort")
+    assert verify_password(stored, "pass wort")
+    assert verify_password(stored, "pass\u2003wort")
+    assert not verify_password(stored, "passwort")
+
+
+@pytest.mark.parametrize("password", ["pass\u00a0wort", "pa\u0308ss\u3000wort", "pass\ue000wort", "\u200bpasswort"])
+def test_what_was_hashed_before_names_and_passwords_were_prepared_still_fits(password: str) -> None:
+    former = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(unicodedata.normalize("NFC", password))
+    assert verify_password(former, password)
+    assert not verify_password(former, password + "x")
+
+
+@pytest.mark.parametrize("password", ["wrong one", "wrong\u00a0one", "wrong\ue000", "x" * 3000, "\ud800", ""])
+def test_the_work_of_refusing_hangs_on_the_password_alone(password: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[tuple[int, ...]] = []
+    verify = PasswordHasher.verify
+
+    def counted(self: PasswordHasher, stored: str, octets: bytes) -> bool:
+        cost = extract_parameters(stored)
+        done.append((cost.time_cost, cost.memory_cost, cost.parallelism, len(octets)))
+        return verify(self, stored, octets)
+
+    monkeypatch.setattr(PasswordHasher, "verify", counted)
+    stored = hash_password("the right one")
+    work = []
+    for refuse in (
+        lambda: verify_password(stored, password),
+        lambda: refuse_password(password, stored),
+        lambda: refuse_password(password),
+        lambda: verify_password("", password),
+        lambda: verify_password("damaged", password),
+        lambda: verify_password("{PLAIN}x", password),
+        lambda: refuse_password(password, "{PLAIN}x"),
+    ):
+        done.clear()
+        assert not refuse()
+        work.append(sorted(done))
+    assert len(work[0]) == (2 if "\u00a0" in password else 1)
+    assert all(each == work[0] for each in work)
+
+
 @pytest.mark.parametrize(
-    "password", ["", "sieben7", "abcdefgh\nij", "abcdefgh\0", "abcdefgh\x7f", "abcdefgh\ud800", "é" * 600]
+    "password",
+    ["", "sieben7", "abcdefgh\nij", "abcdefgh\0", "abcdefgh\x7f", "abcdefgh\ud800", "abcdefgh\ue000", "é" * 600],
 )
 def test_passwords_that_cannot_be_set(password: str) -> None:
     with pytest.raises(PasswordError) as caught:
@@ -61,7 +107,7 @@ def test_keys_for_scram_are_of_the_password_as_clients_prepare_it() -> None:
     assert keys is not None
     assert keys == ScramKeys.of(b"pass word-fi", salt=keys.salt)
     with pytest.raises(PasswordError, match="cannot be used with SCRAM"):
-        hash_password("password\ue000", scram=True)
+        hash_password("password\ufffd", scram=True)
 
 
 SHA = "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="  # of SECRET

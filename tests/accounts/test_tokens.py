@@ -59,7 +59,19 @@ def test_several_audiences_and_another_claim(issuer: Issuer, tmp_path: Path) -> 
         {"exp": 1},
         {"exp": None},
         {"exp": "soon"},
+        {"exp": True},
+        {"exp": float("inf")},
+        {"exp": int(time.time()) - 100},
         {"nbf": 4_000_000_000},
+        {"nbf": int(time.time()) + 600},
+        {"nbf": "soon"},
+        {"iat": 4_000_000_000},
+        {"aud": []},
+        {"aud": ["another", "one"]},
+        {"aud": [AUDIENCE, 3]},
+        {"aud": {AUDIENCE: True}},
+        {"aud": AUDIENCE.upper()},
+        {"iss": ISSUER + "/"},
         {"email": None},
         {"email": [ALICE]},
         {"email_verified": False},
@@ -67,6 +79,10 @@ def test_several_audiences_and_another_claim(issuer: Issuer, tmp_path: Path) -> 
         {"headers": {"kid": "three"}},
         {"headers": {"kid": "two"}},
         {"headers": {}},
+        {"headers": {"kid": "../../../../etc/passwd"}},
+        {"headers": {"kid": "ONE"}},
+        {"headers": {"kid": "one", "crit": ["x"], "x": 1}},
+        {"headers": {"kid": "one", "crit": []}},
     ],
 )
 def test_what_makes_a_token_bad(issuer: Issuer, tokens: Tokens, wrong: dict[str, Any]) -> None:
@@ -164,3 +180,84 @@ def test_no_issuer_no_tokens(issuer: Issuer, tmp_path: Path) -> None:
     directory = Directory(FileSource(tmp_path / "accounts.toml"))
     assert not directory.offers_tokens
     assert directory.by_token(ALICE, issuer.token(ALICE)) is None
+
+
+@pytest.mark.parametrize("claim", ["exp", "nbf", "iat"])
+def test_the_clocks_may_differ_a_little(issuer: Issuer, tokens: Tokens, claim: str) -> None:
+    a_moment = -10 if claim == "exp" else 10
+    assert tokens.address(issuer.token(ALICE, **{claim: int(time.time()) + a_moment})) == ALICE
+
+
+def test_headers_that_name_keys_elsewhere_are_not_followed(issuer: Issuer, tokens: Tokens) -> None:
+    other = Issuer("one")
+    for name in ("jku", "x5u"):
+        headers = {"kid": "one", name: "http://127.0.0.1:1/keys.json"}
+        assert tokens.address(other.token(ALICE, headers=headers)) is None
+    public = json.loads(other._algorithm(other.private["one"]).to_jwk(other.private["one"].public_key()))
+    assert tokens.address(other.token(ALICE, headers={"kid": "one", "jwk": public})) is None
+
+
+def test_a_key_signs_by_its_own_algorithm_only(issuer: Issuer, tokens: Tokens) -> None:
+    """`alg` of one kind over a key of the other kind."""
+    header, claims, signature = issuer.token(ALICE, key="one").split(".")
+    for alg in ("ES256", "EdDSA", "RS512", "PS256", "rs256", "HS256", "none", "None", "", ["RS256"], None, {}):
+        told = encoded({"alg": alg, "kid": "one", "typ": "JWT"}).decode()
+        assert tokens.address(f"{told}.{claims}.{signature}") is None
+    assert tokens.address(f"{header}.{claims}.{signature}") == ALICE
+
+
+def test_only_public_keys_for_signatures_are_taken(issuer: Issuer, tmp_path: Path) -> None:
+    path = issuer.publish(tmp_path / "keys.json")
+    keys = json.loads(path.read_text())["keys"]
+    secret = b"s" * 64
+    shared = {"kty": "oct", "k": base64.urlsafe_b64encode(secret).rstrip(b"=").decode(), "kid": "shared"}
+    path.write_text(json.dumps({"keys": [*keys, shared, keys[0] | {"kid": "other", "use": "enc"}]}))
+    tokens = Tokens(settings(path))
+    claims = encoded({"iss": ISSUER, "aud": AUDIENCE, "exp": int(time.time()) + 600, "email": ALICE})
+    for alg in ("HS256", "RS256"):
+        signed = encoded({"alg": alg, "kid": "shared"}) + b"." + claims
+        signature = base64.urlsafe_b64encode(hmac.digest(secret, signed, hashlib.sha256)).rstrip(b"=")
+        assert tokens.address((signed + b"." + signature).decode()) is None
+    assert tokens.address(issuer.token(ALICE, key="one", headers={"kid": "other"})) is None
+    assert tokens.address(issuer.token(ALICE, key="one")) == ALICE
+    path.write_text(json.dumps({"keys": [shared]}))
+    with pytest.raises(TokensUnavailable, match="no public key for signatures"):
+        Tokens(settings(path))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[" * 5000,
+        b"[" * 3000 + b"]" * 3000,
+        b'{"kid":' * 900 + b"1" + b"}" * 900,
+        b'{"kid":"one","alg":' + b"[" * 2900 + b"]" * 2900 + b"}",
+        b'{"kid":"one","alg":"RS256","n":' + b"9" * 6000 + b"}",
+        b'{"kid":"one","alg":"RS256","n":1e999}',
+        b'{"kid":"one",' * 400,
+        b"\xff" * 6000,
+        b" " * 6000,
+    ],
+)
+def test_a_hostile_header_costs_nothing_and_breaks_nothing(tokens: Tokens, header: bytes) -> None:
+    token = base64.urlsafe_b64encode(header).rstrip(b"=").decode()
+    start = time.process_time()
+    for rest in (".e30.e30", ".e30.", f".{token}.e30", "." * 8000):
+        assert tokens.address(token + rest) is None
+    assert time.process_time() - start < 0.5
+
+
+def test_keys_change_while_tokens_are_checked(issuer: Issuer, tmp_path: Path) -> None:
+    """An issuer publishes the next key beside the present one, then takes that away."""
+    path = issuer.publish(tmp_path / "keys.json")
+    tokens = Tokens(settings(path))
+    next_one = Issuer("next")
+    later = next_one.publish(tmp_path / "next.json")
+    both = json.loads(path.read_text())["keys"] + json.loads(later.read_text())["keys"]
+    assert tokens.address(next_one.token(ALICE)) is None
+    (tmp_path / "both.json").write_text(json.dumps({"keys": both}))
+    (tmp_path / "both.json").replace(path)
+    assert tokens.address(next_one.token(ALICE)) == tokens.address(issuer.token(ALICE)) == ALICE
+    later.replace(path)
+    assert tokens.address(next_one.token(ALICE)) == ALICE
+    assert tokens.address(issuer.token(ALICE)) is None

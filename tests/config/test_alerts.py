@@ -25,7 +25,7 @@ VALUES = {
     ("mailserver_delivery_attempts_total", "result"): {"delivered", "relayed", "expanded", "delayed", "failed"},
     ("mailserver_deliveries_total", "result"): {"delivered", "delayed", "failed"},
     ("mailserver_messages_total", "result"): {"2xx", "4xx", "5xx"},
-    ("mailserver_logins_total", "result"): {"ok", "refused", "banned", "failed"},
+    ("mailserver_logins_total", "result"): {"ok", "refused", "banned", "crowded", "failed"},
     ("mailserver_connections_refused_total", "reason"): {"total", "address", "rate", "banned", "proxy"},
 }
 

@@ -18,7 +18,7 @@ from mailserver.config.words import keys, section_in, sections
 ROOT = Path(__file__).parents[2]
 FILES: list[tuple[str, type[Section]]] = [("mailserver.toml", Configuration), ("accounts.toml", Accounts)]
 
-HEADER = re.compile(r"#?\[+([a-z0-9.]+)")
+HEADER = re.compile(r"#?\[+([a-z0-9_.]+(?:\"[^\"]*\"[a-z_.]*)*)\]+")
 KEY = re.compile(r"(#?)([a-z0-9_]+) *= *(.*)")
 
 
@@ -27,13 +27,13 @@ def keys_by_section(text: str) -> Iterator[tuple[str, str, bool, str]]:
     section = ""
     for line in text.splitlines():
         if match := HEADER.match(line):
-            section = match[1].rstrip(".")
+            section = name_of(match[1])
         elif match := KEY.fullmatch(line):
             yield section, match[2], match[1] == "#", match[3]
 
 
 def name_of(header: str) -> str:
-    return header.strip("[]").partition('."')[0]
+    return re.sub(r'\."[^"]*"', "", header.strip("[]"))
 
 
 @pytest.mark.parametrize(("file", "model"), FILES)

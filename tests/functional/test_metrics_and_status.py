@@ -164,7 +164,7 @@ def test_status_tells_in_words_and_in_json(watched: Watched) -> None:
     assert all(each["version"] == __version__ and not each["silent"] for each in told["processes"])
     assert set(told["processes"][0]["versions"]) == {"mailserver", "python", "twisted", "openssl", "sqlite"}
     assert told["running"] and told["missing_workers"] == [] and told["index_lag"] is not None
-    assert told["logins"] == {"ok": 2, "refused": 0, "banned": 0, "failed": 0}
+    assert told["logins"] == {"ok": 2, "refused": 0, "banned": 0, "crowded": 0, "failed": 0}
     done = watched.command()
     assert (done.returncode, done.stderr) == (0, "")
     words = "2 workers" if len(names) == 3 else "one process"

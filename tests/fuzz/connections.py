@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mailserver import imap
-from mailserver.accounts import Directory
+from mailserver.accounts import Directory, Visit
 from mailserver.config.abuse import Abuse
 from mailserver.config.model import IMAP, POP3, SMTP, Limits
 from mailserver.delivery.intake import Intake
@@ -243,7 +243,7 @@ class IMAPForm(Form):
 class Passwords(PasswordsOnly):
     """Without the time that hashing takes."""
 
-    def authenticate(self, username: str, password: str) -> Address | None:
+    def authenticate(self, username: str, password: str, visit: Visit) -> Address | None:
         return ALICE if (username.lower(), password) == (str(ALICE), "secret") else None
 
 

@@ -32,6 +32,15 @@ def test_a_refusal_is_told_acknowledged_and_then_final() -> None:
     assert isinstance(server.step(b"\x01"), Malformed)
 
 
+def test_an_empty_authorization_asks_where_tokens_are_to_be_had() -> None:
+    """RFC 7628 §4.3."""
+    server = OAuth("OAUTHBEARER", "https://example.com/.well-known/openid-configuration")
+    told = server.step(b"n,a=user@example.com,\x01host=server.example.com\x01port=143\x01auth=\x01\x01")
+    assert isinstance(told, Challenge)
+    assert json.loads(told.data)["openid-configuration"].startswith("https://example.com/")
+    assert server.step(b"\x01") == Failed()
+
+
 @pytest.mark.parametrize(
     ("name", "first", "step"),
     [

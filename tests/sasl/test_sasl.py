@@ -16,6 +16,7 @@ from mailserver.sasl import (
     Mechanism,
     Plain,
     Step,
+    Vouched,
     choose,
     decode_base64,
     encode_base64,
@@ -70,9 +71,18 @@ def test_base64_malformed(line: bytes) -> None:
 
 
 def test_mechanisms_by_name() -> None:
-    assert SERVER_MECHANISMS == ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2", "PLAIN", "LOGIN")
+    assert SERVER_MECHANISMS == (
+        "EXTERNAL",
+        "SCRAM-SHA-256-PLUS",
+        "SCRAM-SHA-256",
+        "OAUTHBEARER",
+        "XOAUTH2",
+        "PLAIN",
+        "LOGIN",
+    )
     assert mechanism("plain") is not None
-    assert mechanism("CRAM-MD5") is None
+    for absent in ("CRAM-MD5", "DIGEST-MD5", "NTLM", "ANONYMOUS", "GSSAPI", "SCRAM-SHA-1", ""):
+        assert mechanism(absent) is None
     assert begin("LOGIN") is not begin("LOGIN")
 
 
@@ -192,3 +202,27 @@ def test_a_client_gives_nothing_to_a_server_that_asks_for_more() -> None:
 def test_the_best_mechanism_is_chosen(offered: list[str], name: str | None) -> None:
     chosen = choose(offered, "u", "p")
     assert (chosen.name if chosen else None) == name
+
+
+# EXTERNAL
+
+
+@pytest.mark.parametrize(
+    ("response", "step"),
+    [
+        (b"", Vouched("")),  # RFC 4422 appendix A.2
+        (b"fred@example.com", Vouched("fred@example.com")),
+        ("j\u00fcrgen".encode(), Vouched("j\u00fcrgen")),
+    ],
+)
+def test_external(response: bytes, step: Step) -> None:
+    assert begin("EXTERNAL").step(response) == step
+    server = begin("EXTERNAL")
+    assert server.step(None) == Challenge(b"")
+    assert server.step(response) == step
+    assert isinstance(server.step(response), Malformed), "it is over"
+
+
+@pytest.mark.parametrize("response", [b"a\0b", b"\0", b"\xff", b"x" * 1025])
+def test_what_is_no_identity(response: bytes) -> None:
+    assert isinstance(begin("EXTERNAL").step(response), Malformed)

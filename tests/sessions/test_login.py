@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from mailserver.accounts import Visit
 from mailserver.config.abuse import Abuse
 from mailserver.mail import Address
 from mailserver.policy.failures import SIEGE, Failures
 from mailserver.policy.guard import Guard
 from mailserver.policy.ledger import Ledger
-from mailserver.ports import TLSState
+from mailserver.ports import ClientCertificate, TLSState
 from mailserver.sasl import ScramKeys
 from mailserver.sessions.login import Authenticator, LoginRefused
 from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, PasswordsOnly, run
@@ -22,6 +23,7 @@ ALICE = Address("alice", "example.test")
 TLS = TLSState("TLSv1.3", "TLS_AES_256_GCM_SHA384")
 BINDINGS = {"tls-exporter": b"\1" * 32}
 ALIAS = "postmaster@example.test"
+SHOWN = ClientCertificate("CN=Alice", (str(Address("alice", "example.test")),), "ab" * 32)
 KEYS = ScramKeys.of(b"secret", iterations=4096)
 
 
@@ -29,8 +31,13 @@ class Directory(PasswordsOnly):
     scram = True
     broken = False
 
-    def authenticate(self, username: str, password: str) -> Address | None:
+    def authenticate(self, username: str, password: str, visit: Visit) -> Address | None:
         return self.account_of(username) if password == "secret" else None
+
+    def by_certificate(self, certificate: ClientCertificate, authorize_as: str) -> Address | None:
+        if self.broken:
+            raise OSError("the disk is gone")
+        return ALICE if certificate == SHOWN and authorize_as in ("", str(ALICE)) else None
 
     def offers_scram(self) -> bool:
         return self.scram
@@ -74,18 +81,19 @@ def encrypted() -> FakeChannel:
         (FakeChannel(tls=TLS), True, ("SCRAM-SHA-256", "PLAIN", "LOGIN")),
         (encrypted(), True, ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN")),
         (encrypted(), False, ("PLAIN", "LOGIN")),
+        (FakeChannel(tls=TLS, client_certificate=SHOWN), False, ("EXTERNAL", "PLAIN", "LOGIN")),
     ],
 )
 def test_what_is_offered_is_what_can_be_begun(channel: FakeChannel, scram: bool, offered: tuple[str, ...]) -> None:
     asked = authenticator(scram=scram)
     assert asked.mechanisms(channel) == offered
-    for name in ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN", "CRAM-MD5", ""):
-        assert (asked.begin(channel, name) is not None) == (name in offered)
+    for name in ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN", "EXTERNAL", "CRAM-MD5", ""):
+        assert (asked.begin(channel, name, "imap") is not None) == (name in offered)
 
 
 def prove(asked: Authenticator, client: ScramClient, name: str = "SCRAM-SHA-256") -> tuple[Any, bytes]:
     """How it ended, and what the server said first."""
-    exchange = asked.begin(encrypted(), name)
+    exchange = asked.begin(encrypted(), name, "imap")
     assert exchange is not None
     first = run(exchange.step(client.first))
     assert isinstance(first, bytes)
@@ -111,7 +119,7 @@ def test_scram_with_and_without_binding() -> None:
 )
 def test_wrong_passwords_and_unknown_users_get_the_same_answers(client: ScramClient) -> None:
     asked = authenticator()
-    exchange = asked.begin(encrypted(), "SCRAM-SHA-256")
+    exchange = asked.begin(encrypted(), "SCRAM-SHA-256", "imap")
     assert exchange is not None
     first = run(exchange.step(client.first))
     assert isinstance(first, bytes) and b",s=" in first
@@ -122,10 +130,17 @@ def test_wrong_passwords_and_unknown_users_get_the_same_answers(client: ScramCli
     assert asked.clock.monotonic() > before, "guessing costs time"
 
 
-def test_an_unknown_user_has_the_same_salt_each_time_in_every_process() -> None:
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("nobody@example.test", "NOBODY@example.test", '"nobody"@example.test', "\uff2eobody@example.test"),
+        ("nobody@b\u00fccher.example", "nobody@B\u00dcCHER.example", "nobody@xn--bcher-kva.example"),
+    ],
+)
+def test_an_unknown_user_has_the_same_salt_each_time_in_every_process(names: tuple[str, ...]) -> None:
     salts = set()
-    for name in ("nobody@example.test", "NOBODY@example.test", '"nobody"@example.test'):
-        exchange = authenticator().begin(encrypted(), "SCRAM-SHA-256")
+    for name in names:
+        exchange = authenticator().begin(encrypted(), "SCRAM-SHA-256", "imap")
         assert exchange is not None
         first = run(exchange.step(ScramClient(name, "x").first))
         assert isinstance(first, bytes)
@@ -136,7 +151,7 @@ def test_an_unknown_user_has_the_same_salt_each_time_in_every_process() -> None:
 def test_unknown_users_have_iterations_as_known_ones_have() -> None:
     counts = []
     for number in range(300):
-        exchange = authenticator().begin(encrypted(), "SCRAM-SHA-256")
+        exchange = authenticator().begin(encrypted(), "SCRAM-SHA-256", "imap")
         assert exchange is not None
         first = run(exchange.step(ScramClient(f"nobody{number}@example.test", "x").first))
         assert isinstance(first, bytes)
@@ -150,7 +165,7 @@ def test_who_asks_for_many_salts_and_never_answers_is_slowed_down() -> None:
     waits = []
     for number in range(5):
         before = asked.clock.monotonic()
-        exchange = asked.begin(encrypted(), "SCRAM-SHA-256")
+        exchange = asked.begin(encrypted(), "SCRAM-SHA-256", "imap")
         assert exchange is not None
         run(exchange.step(ScramClient(f"nobody{number}@example.test", "x").first))
         waits.append(asked.clock.monotonic() - before)
@@ -164,7 +179,7 @@ def test_who_asks_for_many_salts_and_never_answers_is_slowed_down() -> None:
 @pytest.mark.parametrize("identity", [str(ALICE), ALIAS])
 def test_an_identity_may_be_spelled_in_another_way(identity: str) -> None:
     asked = authenticator()
-    assert run(asked.login(encrypted(), str(ALICE), "secret", identity)) == ALICE
+    assert run(asked.login(encrypted(), str(ALICE), "secret", "imap", identity)) == ALICE
     assert prove(asked, ScramClient(str(ALICE), "secret", authorize_as=identity))[0] == ALICE
 
 
@@ -174,7 +189,7 @@ def test_another_identity_is_refused_even_with_the_right_password() -> None:
 
 
 def test_a_directory_that_cannot_be_read_is_temporary() -> None:
-    exchange = authenticator(broken=True).begin(encrypted(), "SCRAM-SHA-256")
+    exchange = authenticator(broken=True).begin(encrypted(), "SCRAM-SHA-256", "imap")
     assert exchange is not None
     with pytest.raises(LoginRefused) as refused:
         run(exchange.step(ScramClient(str(ALICE), "secret").first))
@@ -182,10 +197,37 @@ def test_a_directory_that_cannot_be_read_is_temporary() -> None:
 
 
 def test_what_is_not_scram_is_malformed() -> None:
-    exchange = authenticator().begin(encrypted(), "SCRAM-SHA-256")
+    exchange = authenticator().begin(encrypted(), "SCRAM-SHA-256", "imap")
     assert exchange is not None
     with pytest.raises(LoginRefused) as refused:
         run(exchange.step(b"\0alice\0secret"))
+    assert refused.value.malformed
+
+
+def by_certificate(asked: Authenticator, identity: bytes) -> Any:
+    exchange = asked.begin(FakeChannel(tls=TLS, client_certificate=SHOWN), "EXTERNAL", "imap")
+    assert exchange is not None
+    assert run(exchange.step(None)) == b""
+    return run(exchange.step(identity))
+
+
+@pytest.mark.parametrize("identity", [b"", str(ALICE).encode()])
+def test_a_certificate_opens_its_account(identity: bytes) -> None:
+    assert by_certificate(authenticator(), identity) == ALICE
+
+
+def test_a_certificate_opens_no_other_and_trying_costs_time() -> None:
+    asked = authenticator()
+    before = asked.clock.monotonic()
+    with pytest.raises(LoginRefused, match="authentication failed") as refused:
+        by_certificate(asked, b"bob@example.test")
+    assert not refused.value.malformed and not refused.value.temporary
+    assert asked.clock.monotonic() > before
+    with pytest.raises(LoginRefused) as refused:
+        by_certificate(authenticator(broken=True), b"")
+    assert refused.value.temporary
+    with pytest.raises(LoginRefused) as refused:
+        by_certificate(authenticator(), b"\0")
     assert refused.value.malformed
 
 
@@ -195,7 +237,7 @@ def test_what_is_not_scram_is_malformed() -> None:
 def outcome(asked: Authenticator, password: str, *, user: str = str(ALICE), peer: str = "192.0.2.1") -> str:
     channel = FakeChannel(tls=TLS, peer=peer)
     try:
-        return str(run(asked.login(channel, user, password)))
+        return str(run(asked.login(channel, user, password, "imap")))
     except LoginRefused as refused:
         return f"{'temporary: ' if refused.temporary else ''}{refused}"
 
@@ -225,17 +267,17 @@ def test_guesses_by_scram_lead_to_a_ban_and_those_who_only_begin_do_not(tmp_path
     asked = guarded(tmp_path)
     channel = FakeChannel(tls=TLS, peer="192.0.2.1", bindings=BINDINGS)
     for _ in range(5):  # as a client that opens many connections at once
-        begun = asked.begin(channel, "SCRAM-SHA-256")
+        begun = asked.begin(channel, "SCRAM-SHA-256", "imap")
         assert begun is not None
         run(begun.step(ScramClient(str(ALICE), "secret").first))
     for _ in range(2):
-        exchange, client = asked.begin(channel, "SCRAM-SHA-256"), ScramClient(str(ALICE), "guess")
+        exchange, client = asked.begin(channel, "SCRAM-SHA-256", "imap"), ScramClient(str(ALICE), "guess")
         assert exchange is not None
         first = run(exchange.step(client.first))
         assert isinstance(first, bytes)
         with pytest.raises(LoginRefused, match="authentication failed"):
             run(exchange.step(client.final(first)))
-    last = asked.begin(channel, "SCRAM-SHA-256")
+    last = asked.begin(channel, "SCRAM-SHA-256", "imap")
     assert last is not None
     with pytest.raises(LoginRefused, match="too many failed logins"):
         run(last.step(ScramClient(str(ALICE), "secret").first))
@@ -272,7 +314,7 @@ class Tokens(Directory):
 
 
 def by_token(asked: Authenticator, token: str, user: str = "") -> str:
-    exchange = asked.begin(FakeChannel(tls=TLS, peer="192.0.2.1"), "OAUTHBEARER")
+    exchange = asked.begin(FakeChannel(tls=TLS, peer="192.0.2.1"), "OAUTHBEARER", "imap")
     assert exchange is not None
     name = f"a={user}," if user else ","
     try:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mailserver.accounts import Visit
 from mailserver.config.model import POP3, Limits
 from mailserver.mail import Address, Content
 from mailserver.policy.failures import Failures
@@ -24,7 +25,7 @@ BINARY = b"Subject: odd\r\n\r\na bare \r and a bare \n and 8 bits \xe4\xff"
 
 
 class AnyPassword(PasswordsOnly):
-    def authenticate(self, username: str, password: str) -> Address | None:
+    def authenticate(self, username: str, password: str, visit: Visit) -> Address | None:
         return ALICE
 
 

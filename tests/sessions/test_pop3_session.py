@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailserver.accounts import Visit
 from mailserver.config.model import POP3, Limits
 from mailserver.mail import Address
 from mailserver.policy.connections import Refusal
@@ -116,7 +117,7 @@ class FakeAccount:
 class FakePasswords(PasswordsOnly):
     broken = False
 
-    def authenticate(self, username: str, password: str) -> Address | None:
+    def authenticate(self, username: str, password: str, visit: Visit) -> Address | None:
         if self.broken:
             raise OSError("accounts.toml")
         return ALICE if (username, password) == ("alice@example.test", "secret phrase") else None

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mailserver.accounts import Mailbox, NotLocal, Resolution, Sending, Unknown
+from mailserver.accounts import Mailbox, NotLocal, Resolution, Sending, Unknown, Visit
 from mailserver.config.abuse import Abuse
 from mailserver.config.model import SMTP, Limits
 from mailserver.delivery.intake import Intake
@@ -57,7 +57,7 @@ class FakeDirectory(PasswordsOnly):
     def sending(self, account: Address) -> Sending:
         return self.allowed
 
-    def authenticate(self, username: str, password: str) -> Address | None:
+    def authenticate(self, username: str, password: str, visit: Visit) -> Address | None:
         if self.broken:
             raise OSError("the disk is gone")
         return ALICE if (username, password) == ("alice@example.org", "secret") else None

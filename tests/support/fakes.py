@@ -85,6 +85,9 @@ class FakeWorkers:
     def run(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> Awaitable[T]:
         return Ready(lambda: work(*args, **kwargs))
 
+    def run_for(self, source: str, work: Callable[[], T]) -> Awaitable[T]:
+        return Ready(work)
+
     def grouped(self, work: Callable[[Sequence[Any]], Sequence[Any]]) -> Callable[[Any], Awaitable[Any]]:
         def one(job: Any) -> Any:
             (result,) = work([job])
@@ -169,6 +172,9 @@ class PasswordsOnly:
     offers_tokens = False
 
     def by_token(self, username: str, token: str) -> None:
+        return None
+
+    def by_certificate(self, certificate: ClientCertificate, authorize_as: str) -> Address | None:
         return None
 
     def account_of(self, username: str) -> Address | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mailserver.accounts import Visit
 from mailserver.config.model import IMAP, Limits
 from mailserver.mail import Address, Content
 from mailserver.policy.failures import Failures
@@ -25,7 +26,7 @@ class Passwords(PasswordsOnly):
 
     broken = False
 
-    def authenticate(self, username: str, password: str) -> Address | None:
+    def authenticate(self, username: str, password: str, visit: Visit) -> Address | None:
         if self.broken:
             raise OSError("no directory")
         local, _, domain = username.partition("@")

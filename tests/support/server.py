@@ -70,8 +70,9 @@ LISTENERS: Mapping[str, tuple[str, str]] = {
 class RunningServer:
     """`accounts` maps addresses to aliases. `sections` is merged into the configuration:
     `{"relay": {"port": 2525}, "limits": {...}}`; lists, as `{"route": [...]}`, come behind what is there. `wrapper`
-    goes before the command, as `["strace", "-f"]`. `scram`: the accounts have keys for SCRAM. `twistd`: options for
-    it, as `["--uid", "nobody"]`.
+    goes before the command, as `["strace", "-f"]`. `scram`: the accounts have keys for SCRAM; `costly`:
+    their passwords are hashed as the server does it, not as cheaply as tests like it. `twistd`: options for it, as
+    `["--uid", "nobody"]`.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class RunningServer:
         environment: Mapping[str, str] | None = None,
         wrapper: Sequence[str] = (),
         scram: bool = False,
+        costly: bool = False,
         twistd: Sequence[str] = (),
         allow_root: bool = True,
         pass_fds: Sequence[int] = (),
@@ -101,6 +103,7 @@ class RunningServer:
         self._environment = dict(environment or {})
         self._wrapper = list(wrapper)
         self._scram = scram
+        self._costly = costly
         self._twistd = list(twistd)
         self._allow_root = allow_root
         self._pass_fds = list(pass_fds)
@@ -135,7 +138,7 @@ class RunningServer:
 
     def _stored_password(self) -> str:
         keys = f" {ScramKeys.of(PASSWORD.encode(), iterations=4096)}" if self._scram else ""
-        return _CHEAP.hash(PASSWORD) + keys
+        return (PasswordHasher() if self._costly else _CHEAP).hash(PASSWORD) + keys
 
     def write_configuration(self, sections: Mapping[str, Section]) -> None:
         configuration: dict[str, Any] = {

@@ -178,7 +178,7 @@ async def identify(core: Core, tag: str, command: Identify) -> None:
 async def login(core: Core, tag: str, command: Login) -> None:
     _require_privacy(core)
     with _refusing():
-        user = await core.authenticator.login(core.channel, command.user, command.password)
+        user = await core.authenticator.login(core.channel, command.user, command.password, "imap")
     await _enter(core, tag, user)
 
 
@@ -211,7 +211,7 @@ class Authentication:
 
 async def authenticate(core: Core, tag: str, command: Authenticate) -> None:
     _require_privacy(core)
-    exchange = core.authenticator.begin(core.channel, command.mechanism)
+    exchange = core.authenticator.begin(core.channel, command.mechanism, "imap")
     if exchange is None:
         raise Refused("no such mechanism", "CANNOT")
     authentication = Authentication(core, tag, exchange)

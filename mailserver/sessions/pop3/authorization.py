@@ -76,7 +76,7 @@ class Authorization:
                 return await self._by_password(password)
             case Auth(name, initial):
                 if await self._may_log_in():
-                    self._exchange = core.rooms.authenticator.begin(core.channel, name)
+                    self._exchange = core.rooms.authenticator.begin(core.channel, name, "pop3")
                     if self._exchange is not None:
                         return await self._step(self._exchange, initial)
                     await core.refuse("unknown authentication mechanism; CAPA lists those that there are")
@@ -106,7 +106,7 @@ class Authorization:
     async def _by_password(self, password: str) -> Maildrop | None:
         core = self._core
         try:
-            return await self._enter(await core.rooms.authenticator.login(core.channel, self._user, password))
+            return await self._enter(await core.rooms.authenticator.login(core.channel, self._user, password, "pop3"))
         except LoginRefused as refusal:
             await self._refuse(refusal)
             return None

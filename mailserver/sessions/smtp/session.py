@@ -350,7 +350,7 @@ class SMTPSession:
         return False
 
     async def _on_auth(self, event: events.Auth) -> Reply | None:
-        self._exchange = self._rooms.authenticator.begin(self._channel, event.mechanism)
+        self._exchange = self._rooms.authenticator.begin(self._channel, event.mechanism, "submission")
         if self._exchange is None:  # it was offered, and is no longer
             return Reply.of(504, "5.5.4", "The mechanism is not supported")
         return await self._step(event.initial)
