@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -217,6 +217,18 @@ class Contents:
     def measured(self) -> Measured:
         with self._lock:
             return Measured(self.columns.uids[:], self.columns.sizes[:], self.columns.dates[:])
+
+    def fixed(self, uids: array[int]) -> bytes | None:
+        """What never changes of these messages, which ascend, in some form; None unless they are all there, and none
+        between them.
+        """
+        with self._lock:
+            columns = self.columns
+            start = bisect_left(columns.uids, uids[0])
+            place = slice(start, start + len(uids))
+            if columns.uids[place] != uids:
+                return None
+            return b"".join(column[place].tobytes() for column in (columns.dates, columns.sizes, columns.born))
 
     def above(self, uid: int) -> set[int]:
         """UIDs greater than this one."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -167,6 +168,10 @@ class Mailbox:
     def get(self, uids: Iterable[int]) -> list[Message]:
         """Those that exist, ascending by UID."""
         return self._contents.select(uids)
+
+    def fixed(self, uids: array[int]) -> bytes | None:
+        """What memory has of these messages in a row that never changes, in some form; None when one is gone."""
+        return self._contents.fixed(uids)
 
     def changes(self, since_modseq: int) -> Changes:
         """What is different since. Asks the index only for expunges of long ago."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -83,7 +83,7 @@ class Selected:
     indexing: bool = False
     """It is being indexed."""
 
-    def pick(self, messages: SequenceSet, *, by_uid: bool) -> array[int]:
+    def pick(self, messages: SequenceSet, *, by_uid: bool) -> Sequence[int]:
         """The sequence numbers of the messages that a command means, ascending. Raises Refused.
 
         RFC 3501 §9: a number that is not in the mailbox is an error of the client, a UID that is not is none.
@@ -92,6 +92,9 @@ class Selected:
         if not by_uid and (messages.highest > len(view) or (messages.uses_star and not len(view))):
             raise Refused("there is no message with that number", status="BAD")
         ranges = view.ranges(messages, by_uid=by_uid)
+        if len(ranges) == 1:
+            ((first, last),) = ranges
+            return range(first, last + 1)
         return array("I", chain.from_iterable(range(first, last + 1) for first, last in ranges))
 
     def take_changes(self) -> None:

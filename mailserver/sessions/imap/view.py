@@ -12,7 +12,7 @@ On failure Nothing here fails.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import chain, compress
 
@@ -87,14 +87,20 @@ class View:
 
     def uids_of(self, numbers: Iterable[int]) -> list[int]:
         uids = self.uids
+        if isinstance(numbers, range):
+            return uids[_places(numbers)].tolist()
         return [uids[number - 1] for number in numbers]
 
     def flags_of(self, numbers: Iterable[int]) -> list[Flags]:
         flags = self.flags
+        if isinstance(numbers, range):
+            return flags[_places(numbers)]
         return [flags[number - 1] for number in numbers]
 
     def modseqs_of(self, numbers: Iterable[int]) -> list[int]:
         modseqs = self.modseqs
+        if isinstance(numbers, range):
+            return modseqs[_places(numbers)].tolist()
         return [modseqs[number - 1] for number in numbers]
 
     def newer(self, numbers: Iterable[int], modseq: int) -> array[int]:
@@ -183,6 +189,10 @@ class View:
         place = bisect_left(self._recent, uid)
         return place < len(self._recent) and self._recent[place] == uid
 
+    def recent_among(self, uids: Sequence[int]) -> array[int]:
+        """Those of these that are, and of those between them."""
+        return self._recent[bisect_left(self._recent, uids[0]) : bisect_right(self._recent, uids[-1])]
+
     def add_recent(self, uids: Iterable[int]) -> None:
         r"""UIDs that are \Recent in this session; they may be of messages that the view has not taken in yet."""
         self._recent = array("I", sorted({*self._recent, *uids}))
@@ -270,6 +280,12 @@ class View:
 
     def _known_flags(self) -> bytes:
         return b"FLAGS " + responses.flag_list(frozenset(responses.SYSTEM_FLAGS) | self.keywords)
+
+
+def _places(numbers: range) -> slice:
+    """Those of messages in a row."""
+    assert numbers.step == 1
+    return slice(numbers.start - 1, numbers.stop - 1)
 
 
 def _keywords(sets: Iterable[Flags]) -> frozenset[str]:
