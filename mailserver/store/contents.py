@@ -196,13 +196,19 @@ class Contents:
         """Those that exist, ascending."""
         with self._lock:
             places = self.columns.places(uids)
-            if len(places) == len(self.columns):
-                return self._messages()
+            if isinstance(places, range):
+                return self._messages(places.start, places.stop)
             return [self._message(place) for place in places]
+
+    def existing(self, uids: Iterable[int]) -> list[int]:
+        """Ascending."""
+        with self._lock:
+            known = self.columns.uids
+            return [known[place] for place in self.columns.places(uids)]
 
     def all(self) -> list[Message]:
         with self._lock:
-            return self._messages()
+            return self._messages(0, len(self.columns))
 
     def listing(self) -> Listing:
         with self._lock:
@@ -277,6 +283,7 @@ class Contents:
         """Messages that appeared, and that changed; UIDs that vanished, None when too long ago; the MODSEQ now."""
         with self._lock:
             uids = self._changed.since(modseq)
+            places: Sequence[int]
             if uids is None:
                 places = [place for place, when in enumerate(self.columns.modseqs) if when > modseq]
             else:
@@ -287,7 +294,7 @@ class Contents:
             vanished = self._vanished.since(modseq)
             return self._flagged(appeared), self._flagged(changed), vanished, self.modseq
 
-    def _flagged(self, places: list[int]) -> list[Flagged]:
+    def _flagged(self, places: Sequence[int]) -> list[Flagged]:
         columns, flags = self.columns, self._flags
         rows = zip(
             map(columns.uids.__getitem__, places),
@@ -309,12 +316,10 @@ class Contents:
             columns.name(place),
         )
 
-    def _messages(self) -> list[Message]:
-        """All of them, much faster than one by one."""
-        columns = self.columns
-        flags = map(self._flags.__getitem__, columns.numbers)
-        rows = zip(
-            columns.uids, flags, columns.modseqs, columns.dates, columns.sizes, columns.born, columns.names(),
-            strict=True,
-        )  # fmt: skip
+    def _messages(self, start: int, stop: int) -> list[Message]:
+        """Of those in a row, much faster than one by one."""
+        columns, places = self.columns, slice(start, stop)
+        flags = map(self._flags.__getitem__, columns.numbers[places])
+        fixed = (column[places] for column in (columns.modseqs, columns.dates, columns.sizes, columns.born))
+        rows = zip(columns.uids[places], flags, *fixed, columns.names(start, stop), strict=True)
         return list(map(Message._make, rows))

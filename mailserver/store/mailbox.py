@@ -352,15 +352,15 @@ class Mailbox:
 
         `ready`: none are made, and what is missing is left out.
         """
-        return self._preparation.prepared(self._existing(uids), ready=ready)
+        return self._preparation.prepared(self._contents.existing(uids), ready=ready)
 
     def sort_keys(self, uids: Iterable[int]) -> dict[int, SortKeys]:
         """What messages are sorted and threaded by, of those that exist."""
-        return self._preparation.sort_keys(self._existing(uids))
+        return self._preparation.sort_keys(self._contents.existing(uids))
 
     def headers(self, uids: Iterable[int]) -> dict[int, bytes]:
         """The header summaries (CRLF form, with the final empty line), of those that exist."""
-        return self._preparation.headers(self._existing(uids))
+        return self._preparation.headers(self._contents.existing(uids))
 
     def object_ids(self, uids: Iterable[int]) -> dict[int, ObjectIds]:
         """EMAILID and THREADID, of those that exist."""
@@ -432,9 +432,6 @@ class Mailbox:
                     yield message.uid, error
                 else:
                     yield message.uid, here
-
-    def _existing(self, uids: Iterable[int]) -> list[int]:
-        return [message.uid for message in self.get(uids)]
 
     @contextmanager
     def _work(self) -> Iterator[None]:

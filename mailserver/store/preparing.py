@@ -1,7 +1,7 @@
 """What a message's content decides, made ready: pieces of FETCH answers, sort keys, header summary.
 
-Layout     What was used last lies in memory, bounded in octets for the whole process; all of it in the index. What is
-           in neither is made of the message, and kept in both.
+Layout     All of it lies in the index. What is not there is made of the message, and kept there; what the index does
+           not take, in memory, as much as was used last, bounded in octets for the whole process.
 Promises   Any thread may call anything. The same message gives the same pieces.
 On failure A message that is gone is left out. An index that cannot keep the pieces costs time, nothing else.
            Unavailable when the disk refuses to read a message.
@@ -148,16 +148,17 @@ class Preparation:
         *,
         ready: bool = False,
     ) -> dict[int, P]:
-        found = self._memory.get(self._owner, kind, uids)
-        if len(found) == len(uids):
-            return found
-        fresh = load(self._key, [uid for uid in uids if uid not in found])
-        missing = [] if ready else [uid for uid in uids if uid not in found and uid not in fresh]
+        found = load(self._key, uids)
+        missing = [uid for uid in uids if uid not in found] if len(found) < len(uids) else []
+        if missing:
+            found |= self._memory.get(self._owner, kind, missing)
+            missing = [] if ready else [uid for uid in missing if uid not in found]
         for made in self._made(missing):
-            self._index.store(self._key, made)
-            fresh |= {uid: of(pieces) for uid, pieces in made.items()}
-        self._memory.put(self._owner, kind, fresh)
-        return found | fresh
+            fresh = {uid: of(pieces) for uid, pieces in made.items()}
+            if not self._index.store(self._key, made):
+                self._memory.put(self._owner, kind, fresh)
+            found |= fresh
+        return found
 
     def _made(self, uids: Iterable[int], *, readable_only: bool = False) -> Iterator[dict[int, Pieces]]:
         """The pieces, out of the messages, in batches."""
