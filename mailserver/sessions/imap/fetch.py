@@ -25,7 +25,7 @@ from mailserver.imap.commands import Attribute, Fetch, Item, Section, Text
 from mailserver.sessions.imap.answers import LARGEST, Known, Name, answers
 from mailserver.sessions.imap.binary import Decoded
 from mailserver.sessions.imap.core import Core, Refused, Selected
-from mailserver.sessions.imap.reading import HEADERS, header_batches, read_header
+from mailserver.sessions.imap.reading import HEADERS, header_batches, measure, read_header
 from mailserver.sessions.imap.resync import tell_vanished
 from mailserver.sessions.imap.sections import BINARY, Source, Span, clipped, in_summary, is_span, needs_header_only
 from mailserver.store import Flagged, Mailbox, Message, MessageGone, ObjectIds, Prepared, StoreError
@@ -179,6 +179,7 @@ class _Fetching:
         self._from_memory = bool(self._sections) or any(item in _FROM_MEMORY for item in items)
         self._from_summaries = all(map(in_summary, self._sections))
         self._header_only = all(map(needs_header_only, self._sections))
+        self._whole_only = all(not section.part and section.text is Text.ALL for section in self._sections)
         self._lasting = self._from_summaries and not (self._marks_seen or self._if_ready)
 
     def _column(self, item: Item) -> Column:
@@ -369,9 +370,19 @@ class _Fetching:
             return
         for uid, message in batch.messages.items():
             try:
+                if self._whole_only and message.size > BATCH_OCTETS:
+                    self._place_whole(batch, uid)
+                    return
                 yield uid, read_header(self._mailbox, message) if self._header_only else self._mailbox.read(uid)
             except MessageGone:
                 continue
+
+    def _place_whole(self, batch: _Batch, uid: int) -> None:
+        """A large message of which no section needs to be looked for is never held as a whole."""
+        span = (0, measure(self._mailbox, uid))
+        batch.sections[uid] = [b""] * len(self._sections)
+        batch.places[uid] = {section: Place(clipped(span, section.partial)) for section in self._sections}
+        batch.end_with(uid)
 
     def _cut_up(self, batch: _Batch, uid: int, content: bytes) -> int:
         """Returns how many octets are held."""

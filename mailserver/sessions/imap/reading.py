@@ -34,13 +34,22 @@ def read_header(mailbox: Mailbox, message: Message) -> bytes:
         return mailbox.read(message.uid)
     pieces = []
     tail = b"\n"  # the blank line may be the first
+    for chunk in _chunks(mailbox, message.uid):
+        pieces.append(chunk)
+        joint = tail + chunk
+        if b"\n\r\n" in joint or b"\n\n" in joint:
+            break
+        tail = joint[-2:]
+    return b"".join(pieces)
+
+
+def measure(mailbox: Mailbox, uid: int) -> int:
+    """Octets that the message really has. Blocking. Raises MessageGone, Unavailable."""
+    return sum(map(len, _chunks(mailbox, uid)))
+
+
+def _chunks(mailbox: Mailbox, uid: int) -> Iterator[bytes]:
     try:
-        for chunk in mailbox.chunks(message.uid):
-            pieces.append(chunk)
-            joint = tail + chunk
-            if b"\n\r\n" in joint or b"\n\n" in joint:
-                break
-            tail = joint[-2:]
+        yield from mailbox.chunks(uid)
     except OSError as error:
         raise Unavailable("The message cannot be read now", error.errno) from error
-    return b"".join(pieces)
