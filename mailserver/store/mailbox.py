@@ -34,6 +34,7 @@ from mailserver.store.model import (
     FlagAction,
     Flagged,
     Listing,
+    Measured,
     Message,
     MessageGone,
     NoSuchMailbox,
@@ -172,6 +173,10 @@ class Mailbox:
     def fixed(self, uids: array[int]) -> bytes | None:
         """What memory has of these messages in a row that never changes, in some form; None when one is gone."""
         return self._contents.fixed(uids)
+
+    def measured(self) -> Measured:
+        """UIDs, sizes and dates of all messages, as they are at one moment."""
+        return self._contents.measured()
 
     def changes(self, since_modseq: int) -> Changes:
         """What is different since. Asks the index only for expunges of long ago."""

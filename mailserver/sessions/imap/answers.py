@@ -1,4 +1,4 @@
-"""Answers to FETCH that were made before, each for messages in a row; all sessions of the process share them.
+"""Answers that were made before, for messages in a row or for all that were found; sessions of the process share them.
 
 Theory     An answer follows from what was asked for and from what is known of the messages: numbers, UIDs, flags and
            so on. It is kept with all of that, and used again only where all of that is the same. This is compared each
@@ -10,10 +10,11 @@ Promises   At most `limit` octets are held. Used by the main thread only.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 from weakref import ref
 
-from mailserver.imap.commands import Item, Section
+from mailserver.imap.commands import Section
 from mailserver.store import Mailbox
 
 MEMORY_LIMIT = 64 * 2**20  # octets
@@ -27,24 +28,21 @@ class Name(NamedTuple):
     """What an answer is kept under; that of a mailbox which is no longer open is found by nobody."""
 
     mailbox: ref[Mailbox]
-    items: tuple[Item, ...]
-    first: int
-    """The number of its first message."""
+    asked: tuple[Hashable, ...]
+    first: int = 0
+    """The number of its first message, where it is of messages in a row."""
 
 
 class Known(NamedTuple):
-    """What an answer follows from, beside its name. Each is empty where nothing follows from it."""
+    """What an answer follows from, beside its name."""
 
-    uids: bytes
-    flags: list[frozenset[str]]
-    recent: bytes
-    modseqs: bytes
-    fixed: bytes
-    """What never changes as long as a message is there."""
+    numbers: Sequence[bytes]
+    """Columns: UIDs, MODSEQs, dates and the like."""
+    flags: Sequence[frozenset[str]] = ()
 
     @property
     def octets(self) -> int:
-        return len(self.uids) + 8 * len(self.flags) + len(self.recent) + len(self.modseqs) + len(self.fixed)
+        return sum(map(len, self.numbers)) + 8 * len(self.flags)
 
 
 class Answers:
@@ -78,7 +76,7 @@ class Answers:
 
 
 def _cost(name: Name, known: Known, answer: bytes) -> int:
-    asked = sum(2 * len(item.label) for item in name.items if isinstance(item, Section))
+    asked = sum(2 * len(item.label) for item in name.asked if isinstance(item, Section))
     return _ENTRY + asked + known.octets + len(answer)
 
 

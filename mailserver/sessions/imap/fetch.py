@@ -265,16 +265,14 @@ class _Fetching:
         view, place = self._view, slice(numbers[0] - 1, numbers[-1])
         uids = view.uids[place]
         fixed = self._mailbox.fixed(uids) if self._from_index or self._from_memory else b""
-        with_flags = Attribute.FLAGS in self._items
         if fixed is None:
             return None
-        return Known(
-            uids.tobytes(),
-            view.flags[place] if with_flags else [],
-            view.recent_among(uids).tobytes() if with_flags else b"",
-            view.modseqs[place].tobytes() if Attribute.MODSEQ in self._items else b"",
-            fixed,
-        )
+        columns = [uids.tobytes(), fixed]
+        if Attribute.MODSEQ in self._items:
+            columns.append(view.modseqs[place].tobytes())
+        if Attribute.FLAGS not in self._items:
+            return Known(columns)
+        return Known([*columns, view.recent_among(uids).tobytes()], view.flags[place])
 
     async def _tell(self, batch: _Batch, *, keep: bool) -> bytes | None:
         """The answer as it was told, if it is to be kept."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import datetime
 import math
 import operator
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ from mailserver.imap.commands import (
 )
 from mailserver.imap.sequence import Range
 from mailserver.message import Phrase, fields, first
+from mailserver.sessions.imap.answers import Known
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.reading import header_batches
 from mailserver.sessions.imap.results import answer, saving
@@ -264,9 +266,15 @@ def _cost(tests: list[Test]) -> int:
 class Matches(NamedTuple):
     """What was found, ascending: sequence numbers and their UIDs. `complete`: nothing was missed that is gone."""
 
-    numbers: list[int]
+    numbers: Sequence[int]
     uids: list[int]
     complete: bool
+
+    def known(self, mailbox: Mailbox) -> Known:
+        """What follows of what is found, and of the mailbox."""
+        of_all = mailbox.measured()
+        columns = (array("I", self.numbers), array("I", self.uids), of_all.uids, of_all.sizes, of_all.dates)
+        return Known([column.tobytes() for column in columns])
 
 
 async def search(core: Core, tag: str, command: Search) -> None:
@@ -303,6 +311,8 @@ def asks_of(core: Core, key: Key) -> tuple[bool, bool]:
 async def matches(core: Core, key: Key) -> Matches:
     """Those of the selected mailbox that pass, but for those that are seen to be gone."""
     view = core.selected.view
+    if _is_all(key):
+        return Matches(range(1, len(view) + 1), view.uids.tolist(), True)
     test = compiled(key, view, core.clock.wall())
     batch = Batch(view, core.selected.mailbox)
     found: list[int] = []
@@ -319,6 +329,10 @@ async def matches(core: Core, key: Key) -> Matches:
         here = [place for place, uid in enumerate(uids) if uid not in batch.gone]
         found, uids = [found[place] for place in here], [uids[place] for place in here]
     return Matches(found, uids, not batch.gone)
+
+
+def _is_all(key: Key) -> bool:
+    return isinstance(key, And) and all(map(_is_all, key.keys))
 
 
 def next_size(size: int, seconds: float) -> int:

@@ -9,10 +9,13 @@ On failure As SEARCH.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
+from weakref import ref
 
 from mailserver.imap.commands import Criterion, Sort
 from mailserver.imap.commands.sort import By
+from mailserver.sessions.imap.answers import Name, answers
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.results import answer, saving
 from mailserver.sessions.imap.search import FIRST_BATCH, asks_of, matches, next_size
@@ -37,8 +40,15 @@ async def sort(core: Core, tag: str, command: Sort) -> None:
     selected = core.selected
     with saving(core, command.returns):
         found = await matches(core, command.key)
-        await learn(core, [_NAMES[criterion.by] for criterion in command.criteria], found.uids)
-        uids = await core.workers.run(ordered, selected.mailbox, found.uids, command.criteria)
+        name, known = Name(ref(selected.mailbox), ("SORT", command.criteria)), found.known(selected.mailbox)
+        kept = answers.get(name, known)
+        if kept is not None:
+            uids = memoryview(kept).cast("I").tolist()
+        else:
+            await learn(core, [_NAMES[criterion.by] for criterion in command.criteria], found.uids)
+            uids = await core.workers.run(ordered, selected.mailbox, found.uids, command.criteria)
+            if known == found.known(selected.mailbox):
+                answers.put(name, known, array("I", uids).tobytes())
     numbers = dict(zip(found.uids, found.numbers, strict=True))
     places = [numbers[uid] for uid in uids]
     answer(core, tag, "SORT", command.returns, places, uids, by_uid=command.by_uid, with_modseq=with_modseq)

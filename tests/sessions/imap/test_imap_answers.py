@@ -1,8 +1,9 @@
-"""Answers to FETCH that are kept: they are told again, and never when something is different by now."""
+"""Answers that are kept (FETCH, SORT, THREAD): told again, and never when something is different by now."""
 
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from weakref import ref
 import pytest
 
 from mailserver.imap.commands import Attribute, Section
-from mailserver.sessions.imap import fetch
+from mailserver.sessions.imap import fetch, sort, thread
 from mailserver.sessions.imap.answers import LARGEST, Answers, Known, Name
 from tests.support.imap import ALICE, Client, Server
 from tests.support.otherprocess import OtherProcess
@@ -27,6 +28,16 @@ ITEMS = [
     "(BODY.PEEK[HEADER.FIELDS (SUBJECT FROM)])",
     "(UID BODY.PEEK[HEADER.FIELDS (SUBJECT FROM)] FLAGS)",
 ]
+ORDERS = [
+    "SORT (REVERSE SUBJECT) UTF-8 ALL",
+    "UID SORT (FROM ARRIVAL) UTF-8 ALL",
+    "SORT (SIZE) UTF-8 UNDELETED",
+    "SORT RETURN (PARTIAL 1:3 COUNT) (DATE) UTF-8 UNFLAGGED",
+    "THREAD REFERENCES UTF-8 ALL",
+    "UID THREAD REFS UTF-8 UNFLAGGED",
+    "THREAD ORDEREDSUBJECT UTF-8 SUBJECT number",
+]
+TAG = re.compile(rb"\(TAG [^)]*\)")
 
 
 class Counted(Answers):
@@ -46,8 +57,13 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
     for size in ("METADATA_BATCH", "HEADERS", "BATCH"):
         monkeypatch.setattr(fetch, size, 3)
     kept = Counted()
-    monkeypatch.setattr(fetch, "answers", kept)
+    use(kept, monkeypatch)
     return kept
+
+
+def use(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (fetch, sort, thread):
+        monkeypatch.setattr(module, "answers", answers)
 
 
 @pytest.fixture
@@ -73,7 +89,7 @@ def other_process() -> Iterator[OtherProcess]:
 
 def without_kept(client: Client, monkeypatch: pytest.MonkeyPatch, command: str) -> bytes:
     with monkeypatch.context() as context:
-        context.setattr(fetch, "answers", Answers())
+        use(Answers(), context)
         return client.command(command)
 
 
@@ -86,6 +102,29 @@ def test_the_same_is_told_again(client: Client, answers: Counted, monkeypatch: p
     assert answers.found == 3, "two blocks of three, one of two"
     assert client.command(f"FETCH 2:7 {items}") == without_kept(client, monkeypatch, f"FETCH 2:7 {items}")
     assert answers.found == 4, "only the one in the middle is whole"
+
+
+@pytest.mark.parametrize("command", ORDERS)
+def test_the_same_order_is_told_again(
+    client: Client, answers: Counted, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    first = client.command(command)
+    assert answers.found == 0
+    again, truth = client.command(command), without_kept(client, monkeypatch, command)
+    assert answers.found == 1
+    assert TAG.sub(b"", first) == TAG.sub(b"", again) == TAG.sub(b"", truth)
+
+
+def test_an_order_is_of_what_was_found_and_of_what_was_asked_for(client: Client, answers: Counted) -> None:
+    assert b"* SORT 8 7 6\r\n" in client.command("SORT (REVERSE SUBJECT) UTF-8 6:8")
+    assert b"* SORT 3 2 1\r\n" in client.command("SORT (REVERSE SUBJECT) UTF-8 1:3")
+    assert b"* SORT 6 7 8\r\n" in client.command("SORT (SUBJECT) UTF-8 6:8")
+    client.command("STORE 1 +FLAGS.SILENT (\\Deleted)")
+    client.command("EXPUNGE")
+    assert b"* SORT 7 6 5\r\n" in client.command("SORT (REVERSE SUBJECT) UTF-8 UID 6:8")
+    assert b"* SORT 8 7 6\r\n" in client.command("UID SORT (REVERSE SUBJECT) UTF-8 UID 6:8")
+    assert b"(5)(6)(7)" in client.command("THREAD REFS UTF-8 UID 6:8")
+    assert b"(6)(7)(8)" in client.command("UID THREAD REFS UTF-8 UID 6:8")
 
 
 def test_other_sessions_are_told_the_same(server: Server, client: Client, answers: Counted) -> None:
@@ -147,29 +186,27 @@ def maildir(server: Server) -> Path:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("items", ITEMS)
+@pytest.mark.parametrize("command", [*(f"FETCH 1:* {items}" for items in ITEMS), *ORDERS])
 def test_what_others_change_is_told(
     server: Server,
     client: Client,
     monkeypatch: pytest.MonkeyPatch,
     other_process: OtherProcess,
-    items: str,
+    command: str,
     change: str,
 ) -> None:
-    command = f"FETCH 1:* {items}"
     client.command(command)  # which may turn CONDSTORE on
     before = client.command(command)
     CHANGES[change](server, other_process)
     # memory knows what other sessions do; the disk tells what others do
-    for look in ("FETCH 1 UID", "NOOP") if "session" in change else ("NOOP",):
+    known = "UID FETCH 1 UID" if command.startswith("UID") else "FETCH 1 UID"  # which tells expunges, or does not
+    for look in (known, "NOOP") if "session" in change else ("NOOP",):
         client.command(look)
-        kept, again, truth = (
-            client.command(command),
-            client.command(command),
-            without_kept(client, monkeypatch, command),
-        )
+        kept, again = TAG.sub(b"", client.command(command)), TAG.sub(b"", client.command(command))
+        truth = TAG.sub(b"", without_kept(client, monkeypatch, command))
         assert kept == again == truth
-    assert (truth != before) is ("FLAGS" in items or not change.startswith("flags"))
+    if command.startswith("FETCH"):
+        assert (truth != TAG.sub(b"", before)) is ("FLAGS" in command or not change.startswith("flags"))
 
 
 def test_a_message_that_is_gone_is_left_out_and_said_to_be_gone(server: Server, client: Client) -> None:
@@ -198,7 +235,7 @@ def name(box: Any, first: int = 1) -> Name:
 
 
 def known(uids: bytes) -> Known:
-    return Known(uids, [], b"", b"", b"")
+    return Known([uids])
 
 
 def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
