@@ -60,6 +60,7 @@ class Contents:
         self.columns = Columns()
         self._flags: list[frozenset[str]] = []  # by the number of a state
         self._decode: Decode = lambda state: frozenset()
+        self._listed: tuple[list[frozenset[str]], frozenset[frozenset[str]]] | None = None  # until something changes
         self._changed = Journal(0)
         self._vanished = Journal(0)
         self.modseq = 0
@@ -70,6 +71,7 @@ class Contents:
         """Begins with these; `decode` gives the flags of a state."""
         with self._lock:
             self.columns = columns
+            self._listed = None
             self._decode = decode
             self._flags = [decode(state) for state in columns.states]
             self._changed, self._vanished = Journal(modseq), Journal(modseq)
@@ -101,6 +103,7 @@ class Contents:
         columns = self.columns
         numbers = [self.number(row.state) for row in added]
         with self._lock:
+            self._listed = None
             flagged, words = self._restate(restated, modseq)
             if vanished:
                 columns.remove(columns.places(vanished))
@@ -143,6 +146,7 @@ class Contents:
         """Letters mean something else now: `interpret` gives the new state for an old one and what that meant."""
         columns = self.columns
         with self._lock:
+            self._listed = None
             before = columns.states
             columns.restate([interpret(state, flags) for state, flags in zip(before, self._flags, strict=True)])
             flags = [self._decode(state) for state in columns.states]
@@ -212,8 +216,11 @@ class Contents:
 
     def listing(self) -> Listing:
         with self._lock:
-            flags = list(map(self._flags.__getitem__, self.columns.numbers))
-            return Listing(self.columns.uids[:], flags, self.columns.modseqs[:], self.modseq)
+            if self._listed is None:
+                flags = list(map(self._flags.__getitem__, self.columns.numbers))
+                self._listed = flags, frozenset(flags)
+            flags, kinds = self._listed
+            return Listing(self.columns.uids[:], flags[:], self.columns.modseqs[:], self.modseq, kinds)
 
     def drop(self, *, named: bool) -> Drop:
         with self._lock:

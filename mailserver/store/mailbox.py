@@ -375,7 +375,7 @@ class Mailbox:
 
     def prepare(self, limit: int) -> int:
         """Makes the pieces of up to `limit` messages that have none, the newest first; how many remain."""
-        return self._preparation.fill(self._contents.uids(), limit)
+        return self._preparation.fill(self._contents.above(self._preparation.looked_up), limit)
 
     def search_text(self, uids: Iterable[int], phrase: Phrase) -> Found:
         """Those of these messages that have a text. What was not packed is read, and packed. Raises Unavailable."""
@@ -386,7 +386,7 @@ class Mailbox:
 
     def pack(self, limit: int) -> int:
         """Packs the text of up to `limit` messages, so that they are searched fast; how many remain to be packed."""
-        return self._text.pack(self._contents.uids(), limit)
+        return self._text.pack(self._contents.above, limit)
 
     # Inside the store
 

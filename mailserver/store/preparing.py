@@ -101,8 +101,9 @@ class Preparation:
         self._owner = memory.owner()
         self._filling = threading.Lock()
         self._missing: list[int] = []
-        """What is to be filled yet of the messages up to the UID `_looked_up`."""
-        self._looked_up = 0
+        """What is to be filled yet of the messages up to the UID `looked_up`."""
+        self.looked_up = 0
+        """Up to this UID it is known what is to be filled."""
 
     def prepared(self, uids: Sequence[int], *, ready: bool = False) -> dict[int, Prepared]:
         """`ready`: only those that are made."""
@@ -127,9 +128,9 @@ class Preparation:
             return 0  # who is at it goes on
         try:
             if not self._missing:
-                newer = [uid for uid in uids if uid > self._looked_up]
+                newer = [uid for uid in uids if uid > self.looked_up]
                 self._missing = self._index.missing(self._key, newer)
-                self._looked_up = max(newer, default=self._looked_up)
+                self.looked_up = max(newer, default=self.looked_up)
             batch, self._missing = self._missing[:limit], self._missing[limit:]
             for made in self._made(self._index.missing(self._key, batch), readable_only=True):
                 if not self._index.store(self._key, made):

@@ -54,6 +54,8 @@ class SearchText:
         self._filling = threading.Lock()
         self._table = Table(0)
         self._unreadable: set[int] = set()
+        self._complete = (0, 0)
+        """A file's name, and the UID up to which all messages were found packed in it."""
         self._compaction_due = time.monotonic()
 
     def find(self, uids: Set[int], phrase: Phrase) -> Found:
@@ -66,15 +68,19 @@ class SearchText:
             rest, gone = self._fill(sorted(uids - done - done_now), phrase)
         return Found(found | more | rest, gone)
 
-    def pack(self, uids: Set[int], limit: int) -> int:
-        """Packs up to `limit` of these messages; how many remain. Zero too when the disk refuses."""
+    def pack(self, above: Callable[[int], Set[int]], limit: int) -> int:
+        """Packs up to `limit` messages; how many remain. Zero too when the disk refuses. `above` gives the UIDs of
+        messages that are greater than one.
+        """
         if not self._filling.acquire(blocking=False):
             return 0  # who is at it goes on
         try:
             with self._file.reading() as opened:
+                mark, upto = self._complete
+                uids = above(upto if opened is not None and opened.mark == mark else 0)
                 if opened is not None and opened.mark != self._table.mark:
                     self._look_up(opened, uids)
-                known = set(self._table.uids) if opened is not None else set()
+                known = set(self._table.uids) if opened is not None and uids else set()
                 missing = sorted(uids - known - self._unreadable)
                 found = self._look_up(opened, missing[:limit]) if opened is not None else []  # by other processes
             packed = {each.uid for each in found}
@@ -82,9 +88,11 @@ class SearchText:
             tried, texts = self._readable(unpacked)
             if texts and not self._keep(texts):
                 return 0
+            remaining = len(missing) - len(packed) - tried
+            if not remaining and (opened is None or opened.mark == self._table.mark):
+                self._complete = self._table.mark, max(uids, default=upto)
         finally:
             self._filling.release()
-        remaining = len(missing) - len(packed) - tried
         if not remaining and time.monotonic() >= self._compaction_due:
             self._file.compact()
             self._compaction_due = time.monotonic() + COMPACTION_INTERVAL
@@ -133,6 +141,7 @@ class SearchText:
 
     def _forget(self, table: Table, uids: set[int]) -> None:
         self._index.packed.forget(self._key, table.mark, uids)
+        self._complete = (0, 0)
         with self._lock:
             if self._table.mark == table.mark:
                 self._table = self._table.without(uids)

@@ -214,11 +214,16 @@ class Core:
         selected.view.qresync = "QRESYNC" in self.enabled
         self._index(selected)
 
+    def leave(self) -> Mailbox | None:
+        """The mailbox that was selected; the caller closes it."""
+        previous, self._selected = self._selected, None
+        return previous.mailbox if previous is not None else None
+
     async def release(self) -> None:
         """Lets the selected mailbox go, if there is one."""
-        previous, self._selected = self._selected, None
+        previous = self.leave()
         if previous is not None:
-            await self.workers.run(previous.mailbox.close)
+            await self.workers.run(previous.close)
 
     def _index(self, selected: Selected) -> None:
         """In the background, unless it goes on already."""

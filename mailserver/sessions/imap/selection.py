@@ -15,9 +15,13 @@ from mailserver.sessions.imap.view import View
 from mailserver.store import AccountStore, Mailbox
 
 
-def _open(account: AccountStore, name: str, read_only: bool) -> tuple[Mailbox, View]:
-    """Blocking."""
-    mailbox = account.open(name)
+def _open(account: AccountStore, name: str, read_only: bool, previous: Mailbox | None) -> tuple[Mailbox, View]:
+    """Blocking. `previous` is closed, also when this fails (§6.3.1)."""
+    try:
+        mailbox = account.open(name)
+    finally:
+        if previous is not None:
+            previous.close()
     try:
         view = View(mailbox.listing())
         view.add_recent(mailbox.peek_recent() if read_only else mailbox.claim_recent())
@@ -28,14 +32,16 @@ def _open(account: AccountStore, name: str, read_only: bool) -> tuple[Mailbox, V
 
 
 async def select(core: Core, tag: str, command: Select) -> None:
-    if core.has_selected:
-        await core.release()  # also when this fails (§6.3.1)
+    previous = core.leave()
+    if previous is not None:
         core.engine.status("OK", "The mailbox from before is closed", "CLOSED")
-    if command.resync is not None:
+    if command.resync is not None and "QRESYNC" not in core.enabled:
+        if previous is not None:
+            await core.workers.run(previous.close)
         core.require_qresync()
     if command.condstore:
         core.enable_condstore()
-    mailbox, view = await core.workers.run(_open, core.account, command.mailbox, command.read_only)
+    mailbox, view = await core.workers.run(_open, core.account, command.mailbox, command.read_only, previous)
     selected = Selected(mailbox, view, command.read_only)
     core.select(selected)
     engine = core.engine

@@ -14,7 +14,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from itertools import chain, compress
+from itertools import chain, compress, count
 
 from mailserver.imap import responses
 from mailserver.imap.sequence import Range, SequenceSet, merge
@@ -50,7 +50,8 @@ class View:
         self._exists_told = len(self.uids)
         self._recent_told = 0
         self._saved = array("I")
-        self.keywords = _keywords(self.flags)
+        self._kinds = listing.kinds  # at the beginning
+        self.keywords = _keywords(self._kinds)
         """Those that the client knows."""
 
     # finding messages
@@ -205,7 +206,9 @@ class View:
         return self._recent_count
 
     def first_unseen(self) -> int | None:
-        return next((number for number, flags in enumerate(self.flags, 1) if "\\Seen" not in flags), None)
+        """Before anything else was taken in."""
+        unseen = {flags for flags in self._kinds if "\\Seen" not in flags}
+        return next(compress(count(1), map(unseen.__contains__, self.flags)), None) if unseen else None
 
     def flag_lists(self, numbers: Sequence[int]) -> list[bytes]:
         """The flags of these messages as they are sent; rendered once for each set of flags, as there are few."""
