@@ -380,7 +380,7 @@ class Mailbox:
     def search_text(self, uids: Iterable[int], phrase: Phrase) -> Found:
         """Those of these messages that have a text. What was not packed is read, and packed. Raises Unavailable."""
         wanted = set(uids)
-        here = wanted & self._contents.uids()
+        here = set(self._contents.existing(wanted))
         found, gone = self._text.find(here, phrase)
         return Found(found, gone | (wanted - here))
 
