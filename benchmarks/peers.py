@@ -149,7 +149,7 @@ class Mailserver(_Process):
         config = self.directory / "mailserver.toml"
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [twistd, "-n", "--pidfile=", "mailserver", "--config", config],
+                [twistd, "-n", "--pidfile=", "mailserver", "--allow-root", "--config", config],
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,

@@ -23,16 +23,18 @@ from twisted.internet.error import CannotListenError
 from twisted.python import usage
 
 from mailserver import demo
-from mailserver.accounts import Directory, Mailbox, Tokens, TokensUnavailable, load_secret
+from mailserver.accounts import Directory, FileSource, Mailbox, Tokens, TokensUnavailable, load_secret
 from mailserver.config.loader import ConfigurationError, load
 from mailserver.config.model import Configuration, Listener
 from mailserver.config.network import parse_endpoint
+from mailserver.datadir import DataDirectory, DataError, unusable
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.manager import QueueManager
 from mailserver.delivery.relay import Relay
 from mailserver.delivery.router import Router
 from mailserver.delivery.routes import Routes
 from mailserver.mail import UNLIMITED, Address, parse_mailbox
+from mailserver.mail.srs import SRS
 from mailserver.net.bells import Bells
 from mailserver.net.clock import ReactorClock, use_monotonic_time
 from mailserver.net.connection import Service, Session, stop_connections
@@ -42,6 +44,7 @@ from mailserver.net.logs import bridge
 from mailserver.net.own import LocalAddresses
 from mailserver.net.resolver import ThreadResolver
 from mailserver.net.shared import AdoptedSocket
+from mailserver.net.signals import on_hangup
 from mailserver.net.tls import CertificateError, CertificateStore
 from mailserver.net.workers import ThreadWorkers
 from mailserver.policy.connections import ConnectionLimits, Networks
@@ -74,6 +77,9 @@ class Options(usage.Options):
         ["config", "c", os.environ.get("MAILSERVER_CONFIG"), "The configuration, as etc/mailserver.toml"],
         ["demo", None, None, "A complete server for example.test on loopback, with all its data in this directory"],
     ]
+    optFlags = [  # noqa: RUF012
+        ["allow-root", None, "Serve as root all the same, where there is no other user"],
+    ]
 
 
 def makeService(options: Options) -> MultiService:
@@ -86,10 +92,11 @@ def makeService(options: Options) -> MultiService:
     try:
         configuration = load(path, check_endpoint=check_endpoint)
         count = (os.cpu_count() or 1) if configuration.workers == "auto" else configuration.workers
+        guard = _anybody if options["demo"] or options["allow-root"] else _refuse_root
         if count == 1:
-            return MailServer(configuration, reactor)
+            return MailServer(configuration, reactor, guard=guard, path=path)
         _check_files(configuration)
-        prepare = partial(_prepare, configuration, count)
+        prepare = partial(_prepare, configuration, count, guard)
         own_log = _logs_to_standard_output(options)
         return Supervisor(configuration, path.absolute(), reactor, count=count, own_log=own_log, prepare=prepare)
     except ConfigurationError as error:
@@ -138,50 +145,77 @@ def _check_files(configuration: Configuration) -> None:
         Tokens(configuration.auth.oauth)
 
 
-def _prepare(configuration: Configuration, count: int) -> None:
+def _prepare(configuration: Configuration, count: int, guard: Callable[[], None]) -> None:
     """The data directory, before several processes use it."""
-    queue = _open_queue(configuration, NO_HISTORY)
-    queue.close()
+    guard()
+    data = _prepared(configuration)
+    _open_queue(data, NO_HISTORY).close()
     try:
-        SharedTable.make(_connections_of(configuration), count, SharedCounts.COLUMNS)
-        SharedTable.make(_failures_of(configuration), count, SharedFailures.COLUMNS)
+        SharedTable.make(data.connections, count, SharedCounts.COLUMNS)
+        SharedTable.make(data.failures, count, SharedFailures.COLUMNS)
     except OSError as error:
-        _refuse(f"{error.filename or configuration.data}: the data directory cannot be used: {error.strerror}")
+        _refuse(unusable(error, data.path))
 
 
-def _connections_of(configuration: Configuration) -> Path:
-    return configuration.data / "connections"
-
-
-def _failures_of(configuration: Configuration) -> Path:
-    return configuration.data / "failures"
-
-
-def _open_queue(configuration: Configuration, history: History) -> Queue:
-    data = configuration.data
-    os.umask(0o077)
+def _prepared(configuration: Configuration) -> DataDirectory:
+    data = DataDirectory(configuration.data)
     try:
-        (data / "spool").mkdir(mode=0o700, parents=True, exist_ok=True)
-        (data / "mail").mkdir(mode=0o700, exist_ok=True)
-        return Queue(data / "queue", history)
+        data.prepare()
+    except DataError as error:
+        _refuse(str(error))
+    return data
+
+
+def _open_queue(data: DataDirectory, history: History) -> Queue:
+    try:
+        return Queue(data.queue, history)
     except OSError as error:
-        _refuse(f"{error.filename or data}: the data directory cannot be used: {error.strerror}")
+        _refuse(unusable(error, data.path))
     except QueueError as error:
         _refuse(str(error))
 
 
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _anybody() -> None:
+    """The demo is for this machine alone; and the user may know why."""
+
+
+def _refuse_root() -> None:
+    """What reads mail from strangers has no need of root's rights, nor of the harm that these can do."""
+    if os.geteuid() == 0:
+        _refuse(
+            "does not serve as root: start it as a user of its own (etc/mailserver.service), or let it bind as root "
+            "and go on as that user: twistd --uid mailserver --gid mailserver mailserver ...; where there is only "
+            "root, as in some containers, add --allow-root behind the word mailserver"
+        )
+
+
 class MailServer(MultiService):
-    """The listeners, and the rooms behind them. `sockets` were bound by another process, for the worker `number`."""
+    """The listeners, and the rooms behind them. `sockets` were bound by another process, for the worker `number`.
+
+    `guard` is asked before anything is opened, when privileges are dropped. `path`: where the configuration was read.
+    """
 
     def __init__(
         self,
         configuration: Configuration,
         reactor: Any,
         *,
+        guard: Callable[[], None],
+        path: Path,
         sockets: Sequence[tuple[int, socket.AddressFamily]] | None = None,
         number: int | None = None,
     ) -> None:
         super().__init__()
+        self._guard = guard
+        self._path, self._text = path, _read(path)
+        self._data = DataDirectory(configuration.data)
         self._configuration = configuration
         self._reactor = reactor
         self._clock = ReactorClock(reactor)
@@ -192,14 +226,15 @@ class MailServer(MultiService):
         self._dns = ThreadWorkers(reactor, DNS_THREADS, "dns", abandon=True)
         self._workers = (self._mailboxes, self._passwords, self._dns, self._delivery)
         limits = configuration.limits
-        shared = None if number is None else SharedCounts(_connections_of(configuration), number)
-        failures = None if number is None else SharedFailures(_failures_of(configuration), number)
+        shared = None if number is None else SharedCounts(self._data.connections, number)
+        failures = None if number is None else SharedFailures(self._data.failures, number)
         self._connections = ConnectionLimits(limits.connections, limits.connections_per_address, shared)
-        self._bells = None if number is None else Bells(reactor, configuration.data / "queue" / "bells")
+        self._bells = None if number is None else Bells(reactor, self._data.bells)
         self._certificates = CertificateStore(configuration.tls) if configuration.tls else None
         oauth = configuration.auth.oauth
+        self._accounts = FileSource(configuration.accounts)
         self._directory = Directory(
-            configuration.accounts,
+            self._accounts,
             tokens=Tokens(oauth) if oauth else None,
             separator=configuration.smtp.subaddress,
         )
@@ -211,7 +246,7 @@ class MailServer(MultiService):
             configuration.auth.without_tls,
             openid_configuration=oauth.configuration if oauth else None,
         )
-        self._store = Store(configuration.data / "mail", hostname=configuration.hostname)
+        self._store = Store(self._data.mail, hostname=configuration.hostname)
         self._proxies = Networks(configuration.proxies.networks)
         self._pop3_rooms = pop3.POP3Rooms(
             hostname=configuration.hostname,
@@ -243,21 +278,35 @@ class MailServer(MultiService):
     def startService(self) -> None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the usual 1024 is below what connections need
-        data = self._configuration.data
-        self._history = History(data / "queue" / "history", self._configuration.relay.history)
-        self._queue = _open_queue(self._configuration, self._history)
+        self._guard()
+        data = _prepared(self._configuration)
+        self._history = History(data.history, self._configuration.relay.history)
+        self._queue = _open_queue(data, self._history)
         try:
-            self._authenticator.secret = load_secret(data / "secret")
+            self._authenticator.secret = secret = load_secret(data.secret)
         except OSError as error:
-            _refuse(f"{error.filename or data}: the data directory cannot be used: {error.strerror}")
+            _refuse(unusable(error, data.path))
         for workers in self._workers:
             workers.start()
-        self._wire(self._queue)
+        self._wire(self._queue, secret)
         super().startService()
         self._manager.start()
         if self._bells is not None:
             self._bells.hang_up(self._manager.wake)
+        on_hangup(self._reactor, self.reload)
         log.info("ready, as %s", self._configuration.hostname)
+
+    def reload(self) -> None:
+        """SIGHUP. What is read while the server runs is read now; the rest is told to wait for a start."""
+        log.info("reading accounts and certificates again")
+        if self._certificates is not None:
+            self._certificates.reload()
+        self._delivery.spawn(self._read_accounts())
+        if _read(self._path) != self._text:
+            log.warning("%s was changed: that is taken over when the server is started again", self._path)
+
+    async def _read_accounts(self) -> None:
+        await self._delivery.run(self._accounts.reload)
 
     async def _stop(self) -> None:
         await MultiService.stopService(self)
@@ -275,13 +324,19 @@ class MailServer(MultiService):
     def stopService(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())
 
-    def _wire(self, queue: Queue) -> None:
+    def _wire(self, queue: Queue, secret: bytes) -> None:
         self._addresses = LocalAddresses()
         configuration, outbox = self._configuration, self._configuration.demo and self._configuration.demo.outbox
         deliver = self._delivery.grouped(self._store.deliver)
         routes = Routes.of(configuration.route, configuration.relay)
         router = Router(
-            self._directory, configuration.hostname, parse_mailbox(outbox) if outbox else None, routes=routes
+            self._directory,
+            configuration.hostname,
+            parse_mailbox(outbox) if outbox else None,
+            routes=routes,
+            srs=SRS(secret),
+            workers=self._delivery,
+            clock=self._clock,
         )
         relay = Relay(
             configuration.relay,
@@ -310,10 +365,11 @@ class MailServer(MultiService):
             hostname=configuration.hostname,
             limits=configuration.limits,
             policy=configuration.smtp,
-            spool=configuration.data / "spool",
+            spool=self._data.spool,
             router=router,
             intake=Intake(
                 hostname=configuration.hostname,
+                router=router,
                 deliver=deliver,
                 enqueue=self._manager.enqueue,
                 clock=self._clock,
@@ -376,7 +432,7 @@ class MailServer(MultiService):
             channel,
             hostname=self._configuration.hostname,
             limits=self._configuration.limits,
-            spool=self._configuration.data / "spool",
+            spool=self._data.spool,
             authenticator=self._authenticator,
             open_account=self._open_account,
             workers=self._mailboxes,

@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from mailserver.config.model import Configuration
 from mailserver.net.logs import take_up
 from mailserver.net.shared import BoundSockets
+from mailserver.net.signals import on_hangup
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,12 @@ class Supervisor(MultiService):
         super().startService()
         for worker in self._workers:
             worker.start()
+        on_hangup(self._reactor, self._hang_up)
+
+    def _hang_up(self) -> None:
+        """SIGHUP is for all."""
+        for worker in self._workers:
+            worker.signal("HUP")
 
     def spawn(self, number: int, protocol: ProcessProtocol) -> Any:
         handed = [bound.of(number) for bound in self._sockets]
@@ -121,11 +128,11 @@ class _Worker:
         if self._process is None:
             self._ended.callback(None)
         else:
-            self._signal("TERM")
-            self._supervisor.later(GRACE, lambda: self._signal("KILL"))
+            self.signal("TERM")
+            self._supervisor.later(GRACE, lambda: self.signal("KILL"))
         return self._ended
 
-    def _signal(self, name: str) -> None:
+    def signal(self, name: str) -> None:
         if self._process is not None:
             try:
                 self._process.signalProcess(name)

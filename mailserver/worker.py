@@ -44,7 +44,14 @@ def main() -> None:
     from mailserver.service import MailServer
 
     try:
-        server = MailServer(load(options.config), reactor, sockets=sockets, number=options.number)
+        server = MailServer(
+            load(options.config),
+            reactor,
+            guard=lambda: None,  # asked by the process that started this one
+            path=options.config,
+            sockets=sockets,
+            number=options.number,
+        )
     except (ConfigurationError, CertificateError) as error:
         sys.exit(f"mailserver: {error}")
     _run(reactor, server)

@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 
 from mailserver import demo
-from mailserver.accounts import Directory
+from mailserver.accounts import Directory, FileSource
 from mailserver.config.loader import load
 from mailserver.config.network import parse_endpoint
 
@@ -40,7 +40,7 @@ def test_the_configuration_is_good_and_on_loopback_only(made: tuple[Path, demo.D
 
 def test_the_passwords_that_are_shown_are_right(made: tuple[Path, demo.DemoNotes]) -> None:
     directory, notes = made
-    accounts = Directory(directory / "accounts.toml")
+    accounts = Directory(FileSource(directory / "accounts.toml"))
     assert list(notes.passwords) == ["alice@example.test", "bob@example.test", "outbox@example.test"]
     for address, password in notes.passwords.items():
         assert str(accounts.authenticate(address, password)) == address

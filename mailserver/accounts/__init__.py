@@ -1,12 +1,24 @@
 """The directory: which domains, accounts and aliases there are, and whose password it is.
 
-Promises   Lookups are answered from memory and may come from any thread. An edit of the file is taken over within a
-           second or two; one that is broken, or leaves no domain, is logged and passed over.
-On failure ConfigurationError when the file cannot be used at the start; `EditError` from an edit that cannot be made.
+Promises   Any thread may look up; the file's accounts are answered from memory. An edit of the file is taken over
+           within a second or two; one that is broken, or leaves no domain, is logged and passed over.
+On failure ConfigurationError when the file cannot be used at the start; `EditError` from an edit that cannot be made;
+           `SourceDown` when a source cannot be asked now.
 """
 
-from mailserver.accounts.directory import Directory, Mailbox, NotLocal, Resolution, Unknown
+from mailserver.accounts.directory import Directory
 from mailserver.accounts.editor import AccountsFile, EditError
+from mailserver.accounts.file import FileSource
+from mailserver.accounts.model import (
+    Disabled,
+    Mailbox,
+    Members,
+    NotLocal,
+    Resolution,
+    Sending,
+    SourceDown,
+    Unknown,
+)
 from mailserver.accounts.passwords import (
     PasswordError,
     generate_password,
@@ -20,11 +32,16 @@ from mailserver.accounts.tokens import Tokens, TokensUnavailable
 __all__ = [
     "AccountsFile",
     "Directory",
+    "Disabled",
     "EditError",
+    "FileSource",
     "Mailbox",
+    "Members",
     "NotLocal",
     "PasswordError",
     "Resolution",
+    "Sending",
+    "SourceDown",
     "Tokens",
     "TokensUnavailable",
     "Unknown",

@@ -1,198 +1,179 @@
-"""Looks up addresses and passwords in the accounts file.
+"""Looks up addresses and passwords, in the accounts file and in the other sources that are configured.
 
-An address leads to a mailbox by the first of these that applies: it is an account; it is an alias; without its
-detail, as "+lists", it is one of both (RFC 5233); its domain has a catch-all; it is the postmaster, who is always there
-(RFC 5321 §4.5.1): then the first account of the domain, or of the file, has it. Case of the local part does not count.
+An address leads somewhere by the first of these that applies: a source has it as an account or an alias; one has it
+without its detail, as "+lists" (RFC 5233); its domain has a catch-all; it is the postmaster (RFC 5321 §4.5.1) or the
+abuse desk (RFC 2142), who are always there: the domain's caretaker has it then. Case of the local part does not count.
+A domain belongs to the first source that has it, the accounts file before the others.
 
-Promises   All methods may be called from any thread. Lookups never wait for the disk but to take over a changed file.
+Promises   All methods may be called from any thread. Where `blocking` is False they answer from memory.
            A wrong password, an unknown user and a malformed name take the same time.
-On failure ConfigurationError from the constructor. Later a file that is broken, gone or without a domain is logged,
-           each problem on its line, and what was read before stays in force: an empty file would refuse all own mail.
+On failure SourceDown when a source cannot be asked and none before it has the domain: never "no such user".
 """
 
 from __future__ import annotations
 
-import logging
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
+from mailserver.accounts.file import FileSource, key_of
+from mailserver.accounts.model import (
+    Account,
+    Alias,
+    Disabled,
+    Domain,
+    Key,
+    Mailbox,
+    Members,
+    NotLocal,
+    Resolution,
+    Sending,
+    Source,
+    Unknown,
+)
 from mailserver.accounts.passwords import generate_password, hash_password, scram_keys, verify_password
 from mailserver.accounts.tokens import Tokens
-from mailserver.config.loader import ConfigurationError, load_accounts
-from mailserver.config.model import Account, Accounts
-from mailserver.mail import Address, AddressError, Quota, parse_mailbox
-from mailserver.mail.address import domain_in_ascii
+from mailserver.mail import Address, AddressError, parse_mailbox
 from mailserver.sasl import ScramKeys
 
-log = logging.getLogger(__name__)
-
-CHECK_INTERVAL = 1.0
-"""Seconds between two looks at the file's modification time."""
-
-SETTLE_TIME = 1.0
-"""Seconds for which the file must lie still: an editor that writes in place is not caught in the middle."""
-
-POSTMASTER = "postmaster"
-
-
-@dataclass(frozen=True, slots=True)
-class Mailbox:
-    """The address leads to this account."""
-
-    account: Address
-    quota: Quota
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """The domain is ours, but there is no such user."""
-
-
-@dataclass(frozen=True, slots=True)
-class NotLocal:
-    """The domain is not ours."""
-
-
-Resolution = Mailbox | Unknown | NotLocal
-
-
-class _Snapshot:
-    """One reading of the file, never changed after it was made."""
-
-    def __init__(self, accounts: Accounts, separator: str) -> None:
-        self._separator = separator
-        self.domains = frozenset(name.lower() for name in accounts.domain)
-        self._passwords: dict[Address, str] = {}
-        self.allowances: dict[Address, frozenset[tuple[str, str]]] = {}
-        """What accounts may send from besides their own addresses, by key; the local part is "*" for all."""
-        self._direct: dict[tuple[str, str], Mailbox] = {}
-        self._postmaster: dict[str, Mailbox] = {}  # "" is the first account of all
-        for name, account in accounts.account.items():
-            address = parse_mailbox(name)
-            mailbox = Mailbox(address, account.limits)
-            self._passwords[address] = account.password
-            self.allowances[address] = frozenset(_key(parse_mailbox(each)) for each in account.send_as)
-            for known in (address, *_aliases(account)):
-                self._direct[known.key] = mailbox
-            self._postmaster.setdefault(address.domain, mailbox)
-            self._postmaster.setdefault("", mailbox)
-        keys = [scram_keys(stored) for stored in self._passwords.values()]
-        self.scram = bool(keys) and all(keys)
-        self.iterations = sorted(each.iterations for each in keys if each is not None)
-        self._catch_all = {
-            name.lower(): self._direct[parse_mailbox(domain.catch_all).key]
-            for name, domain in accounts.domain.items()
-            if domain.catch_all is not None
-        }
-
-    def resolve(self, address: Address) -> Resolution:
-        local, domain = _key(address)
-        if not domain:
-            return self._bare_postmaster() if local == POSTMASTER else NotLocal()
-        if domain not in self.domains:
-            return NotLocal()
-        return (
-            self._direct.get((local, domain))
-            or self._direct.get((self._without_detail(local), domain))
-            or self._catch_all.get(domain)
-            or (self._fallback_postmaster(domain) if local == POSTMASTER else Unknown())
-        )
-
-    def _without_detail(self, local: str) -> str:
-        return local.partition(self._separator)[0] if self._separator else local
-
-    def user(self, username: str) -> tuple[Address, str] | None:
-        """The account and its password's hash; by the account's address or an alias, nothing looser."""
-        try:
-            mailbox = self._direct.get(parse_mailbox(username).key)
-        except AddressError:
-            return None
-        return (mailbox.account, self._passwords[mailbox.account]) if mailbox else None
-
-    def _bare_postmaster(self) -> Resolution:
-        named = (self._direct.get((POSTMASTER, domain)) for domain in self._postmaster if domain)
-        return next(filter(None, named), None) or self._fallback_postmaster("")
-
-    def _fallback_postmaster(self, domain: str) -> Resolution:
-        return self._postmaster.get(domain) or self._postmaster.get("") or Unknown()
-
-
-def _key(address: Address) -> tuple[str, str]:
-    """With the domain in A-labels, as the file has it."""
-    local, domain = address.key
-    return local, domain_in_ascii(domain) or domain
-
-
-def _aliases(account: Account) -> Iterator[Address]:
-    return map(parse_mailbox, account.aliases)
+POSTMASTER, ABUSE = "postmaster", "abuse"
+NESTED = 10
+"""Aliases of one member that are followed one after the other."""
 
 
 class Directory:
-    """The accounts of one file. Raises ConfigurationError when the file cannot be used at first."""
+    """`file` is asked first, then `others`."""
 
     def __init__(
         self,
-        path: Path,
+        file: FileSource,
         *,
+        others: Sequence[Source] = (),
         tokens: Tokens | None = None,
         separator: str = "+",
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`separator` stands before the detail of a subaddress; empty: there are none."""
-        self._path = path
+        self._file = file
+        self._sources: tuple[Source, ...] = (file, *others)
         self._separator = separator
         self._tokens = tokens
-        self._monotonic = monotonic
-        self._lock = threading.Lock()  # held by the one that looks whether the file has changed
-        self._stamp = _stamp(path)
-        self._snapshot = _Snapshot(load_accounts(path), separator)
-        self._next_check = monotonic() + CHECK_INTERVAL
         self._nobody = hash_password(generate_password())
 
-    def resolve(self, address: Address) -> Resolution:
-        return self._current().resolve(address)
+    @property
+    def blocking(self) -> bool:
+        """A lookup may wait for a disk or another server."""
+        return any(source.blocking for source in self._sources)
 
-    def domains(self) -> frozenset[str]:
-        """The domains whose mail is taken here, in lower case."""
-        return self._current().domains
+    # Addresses
+
+    def resolve(self, address: Address) -> Resolution:
+        local, domain = key_of(address)
+        if not domain:
+            return self._bare_postmaster() if local == POSTMASTER else NotLocal()
+        source, ours = self._of_domain(domain)
+        if source is None or ours is None:
+            return NotLocal()
+        found = source.find((local, domain)) or self._find_without_detail(source, local, domain)
+        if found is None and ours.catch_all is not None:
+            found = self._find(key_of(ours.catch_all))
+        if found is None and local in (POSTMASTER, ABUSE):
+            return self._caretaker(source, domain, local)
+        return _resolution(found)
+
+    def _of_domain(self, name: str) -> tuple[Source, Domain] | tuple[None, None]:
+        """The source that it belongs to."""
+        for source in self._sources:
+            if (domain := source.domain(name)) is not None:
+                return source, domain
+        return None, None
+
+    def _find(self, key: Key) -> Account | Alias | None:
+        source, _ = self._of_domain(key[1])
+        return source.find(key) if source is not None else None
+
+    def _find_without_detail(self, source: Source, local: str, domain: str) -> Account | Alias | None:
+        user, found, _ = local.partition(self._separator) if self._separator else ("", "", "")
+        return source.find((user, domain)) if found else None
+
+    def _caretaker(self, source: Source, domain: str, local: str) -> Resolution:
+        """The abuse desk is the postmaster's, where there is one by name."""
+        if local == ABUSE and (named := source.find((POSTMASTER, domain))) is not None:
+            return _resolution(named)
+        for each in (source, *self._sources):
+            if (address := each.caretaker(domain)) is not None:
+                return _resolution(self._find(key_of(address)))
+        return Unknown()
+
+    def _bare_postmaster(self) -> Resolution:
+        """A postmaster by name, in the domain of any account of the file; or whoever cares for any of them."""
+        domains = [domain for domain in self._file.current().caretakers if domain]
+        for domain in domains:
+            if (named := self._find((POSTMASTER, domain))) is not None:
+                return _resolution(named)
+        return self._caretaker(self._file, "", POSTMASTER)
 
     def may_send_as(self, account: Address, sender: Address) -> bool:
-        """An account sends from each address that leads to it, and from those that it is allowed."""
-        local, domain = _key(sender)
-        allowed = self._current().allowances.get(account, frozenset())
-        if not allowed.isdisjoint({(local, domain), ("*", domain)}):
+        """An account sends from each address that leads to it alone, and from those that it is allowed."""
+        local, domain = key_of(sender)
+        entry = self._account(account)
+        if entry is not None and not entry.send_as.isdisjoint({(local, domain), ("*", domain)}):
             return True
-        match self.resolve(sender):
-            case Mailbox(account=owner):
-                return owner == account and bool(sender.domain)
+        for _ in range(NESTED):
+            match self.resolve(sender):
+                case Mailbox(account=owner):
+                    return owner == account and bool(sender.domain)
+                case Members(addresses=(sender,)):
+                    continue
+            return False
         return False
+
+    def sending(self, account: Address) -> Sending:
+        """How much it may send."""
+        entry = self._account(account)
+        return entry.sending if entry is not None else Sending()
+
+    def _account(self, address: Address) -> Account | None:
+        found = self._find(key_of(address))
+        return found if isinstance(found, Account) else None
+
+    # Logging in
 
     def authenticate(self, username: str, password: str) -> Address | None:
         """The account's own address when the password is right; blocking, some 50 ms."""
-        account, stored = self._current().user(username) or (None, self._nobody)
-        return account if verify_password(stored, password) else None
+        source, account = self._user(username)
+        if source is None or account is None:
+            verify_password(self._nobody, password)
+            return None
+        return account.address if source.verify(account, password) else None
 
     def account_of(self, username: str) -> Address | None:
         """The account that somebody of this name logs in to."""
-        found = self._current().user(username)
-        return found[0] if found else None
+        _, account = self._user(username)
+        return account.address if account is not None else None
+
+    def _user(self, username: str) -> tuple[Source, Account] | tuple[None, None]:
+        """By the account's own or a further address, nothing looser. Nobody logs in to a disabled account."""
+        try:
+            key = key_of(parse_mailbox(username))
+        except AddressError:
+            return None, None
+        source, _ = self._of_domain(key[1])
+        found = source.find(key) if source is not None else None
+        if source is None or not isinstance(found, Account) or found.disabled is not None:
+            return None, None
+        return source, found
 
     def scram_iterations(self) -> Sequence[int]:
         """Those of all accounts, ascending."""
-        return self._current().iterations
+        return self._file.current().iterations
 
     def offers_scram(self) -> bool:
         """Whether all accounts have keys: a client takes the best that is offered, and could not fall back."""
-        return self._current().scram
+        return len(self._sources) == 1 and self._file.current().scram
 
     def scram_keys(self, username: str) -> tuple[Address, ScramKeys] | None:
         """Of an account; None: there is none of that name, or it has no keys."""
-        account, stored = self._current().user(username) or (None, "")
-        keys = scram_keys(stored)
-        return (account, keys) if account is not None and keys is not None else None
+        _, account = self._user(username)
+        keys = scram_keys(account.password) if account is not None else None
+        return (account.address, keys) if account is not None and keys is not None else None
 
     @property
     def offers_tokens(self) -> bool:
@@ -202,44 +183,19 @@ class Directory:
     def by_token(self, username: str, token: str) -> Address | None:
         """The account that the token is for, if it is good and `username` leads there too or is empty. Blocking."""
         address = self._tokens.address(token) if self._tokens is not None else None
-        owner = self._current().user(address) if address else None
-        user = self._current().user(username) if username else owner
-        return owner[0] if owner is not None and user is not None and owner[0] == user[0] else None
-
-    def _current(self) -> _Snapshot:
-        if self._monotonic() >= self._next_check and self._lock.acquire(blocking=False):
-            try:
-                self._look()
-            finally:
-                self._lock.release()
-        return self._snapshot
-
-    def _look(self) -> None:
-        stamp = _stamp(self._path)
-        if stamp is not None and stamp != self._stamp and abs(time.time() - stamp[0] / 1e9) < SETTLE_TIME:
-            return  # to be looked at again at the next lookup
-        self._next_check = self._monotonic() + CHECK_INTERVAL
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
-        try:
-            accounts = load_accounts(self._path)
-            if self._snapshot.domains and not accounts.domain:
-                raise ConfigurationError(
-                    [f"{self._path}: has no domain any more; if that is meant, start the server again"]
-                )
-            self._snapshot = _Snapshot(accounts, self._separator)
-        except ConfigurationError as error:
-            for problem in error.problems:
-                log.error("accounts not taken over, the former ones stay: %s", problem)
-        else:
-            log.info("accounts taken over from %s", self._path)
+        owner = self.account_of(address) if address else None
+        user = self.account_of(username) if username else owner
+        return owner if owner is not None and owner == user else None
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Differs whenever the file was changed or replaced; None when it is not there."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return (status.st_mtime_ns, status.st_size, status.st_ino)
+def _resolution(found: Account | Alias | None) -> Resolution:
+    match found:
+        case None:
+            return Unknown()
+        case Alias(members=members):
+            return Members(members)
+        case Account(disabled="refuse"):
+            return Disabled()
+        case Account(disabled="keep"):  # its forwarding is the user's, who is not there
+            return Mailbox(found.address, found.quota)
+    return Mailbox(found.address, found.quota, found.forward, found.keep_copy)

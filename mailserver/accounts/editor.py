@@ -8,9 +8,10 @@ On failure EditError, with one line for each reason; the file is as before. OSEr
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import tomllib
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from mailserver.config.loader import ConfigurationError, load_accounts, parse_ac
 from mailserver.config.model import Accounts
 from mailserver.config.network import parse_domain_name
 from mailserver.config.syntax import parse
-from mailserver.mail import Address
+from mailserver.mail import Address, AddressError, parse_mailbox
 
 Data = MutableMapping[str, Any]
 Edit = Callable[[Data], None]
@@ -96,6 +97,31 @@ class AccountsFile:
 
         self._change(edit)
 
+    def set_forward(self, address: Address, targets: Sequence[Address], *, keep_copy: bool) -> None:
+        """No targets: it ends."""
+
+        def edit(data: Data) -> None:
+            _, section = _account(data, address)
+            for key in ("forward", "keep_copy"):
+                section.pop(key, None)
+            if targets:
+                section["forward"] = [str(target) for target in targets]
+                section["keep_copy"] = keep_copy
+
+        self._change(edit)
+
+    def set_disabled(self, address: Address, mail: str | None) -> None:
+        """`mail`: what becomes of it, "refuse" or "keep"; None: the account is in use again."""
+
+        def edit(data: Data) -> None:
+            key, section = _account(data, address)
+            if mail is not None:
+                section["disabled"] = mail
+            elif section.pop("disabled", None) is None:
+                raise EditError(f"{key} is not disabled")
+
+        self._change(edit)
+
     def remove_account(self, address: Address) -> Address:
         """Its aliases go with it. Returns the address as the file had it. Refused while it is a catch-all."""
         removed: list[str] = []
@@ -111,28 +137,54 @@ class AccountsFile:
         self._change(edit, lambda text: cut_section(text, ("account", removed[0])))
         return parse_account_address(removed[0])
 
-    def add_alias(self, alias: Address, account: Address) -> None:
+    def add_alias(self, alias: Address, members: Sequence[Address]) -> None:
+        """Further members of an alias that has a section; a further address of an account, if that is the only one;
+        else a new section.
+        """
+        sections: list[str] = []
+
         def edit(data: Data) -> None:
-            _, section = _account(data, account)
+            del sections[:]
+            section = _alias(data, alias)
+            if section is not None:
+                _add_members(section, alias, members)
+                return
             _refuse_taken(data, alias)
-            if "aliases" in section:
-                section["aliases"].append(str(alias))
+            account = _find_account(data, members[0]) if len(members) == 1 else None
+            if account is not None:
+                account.setdefault("aliases", []).append(str(alias))
             else:
-                section["aliases"] = [str(alias)]
+                sections.append(str(alias))
+                _kind(data, "alias")[str(alias)] = {"members": [str(member) for member in members]}
 
-        self._change(edit)
+        def on_text(text: str) -> str:
+            if not sections:
+                return _by_tomlkit(edit)(text)
+            listed = json.dumps([str(member) for member in members], ensure_ascii=False)
+            return insert_section(text, ("alias", str(alias)), f"members = {listed}\n")
 
-    def remove_alias(self, alias: Address) -> None:
+        self._change(edit, on_text)
+
+    def remove_alias(self, alias: Address, members: Sequence[Address] = ()) -> None:
+        """Of an alias with a section only these `members`, if there are any."""
+        removed: list[str] = []
+
         def edit(data: Data) -> None:
-            for account in data.get("account", {}).values():
-                aliases = account.get("aliases", [])
-                for i, text in enumerate(aliases):
-                    if _same(text, alias):
-                        del aliases[i]
-                        return
-            raise EditError(f"there is no alias {alias}")
+            section = _alias(data, alias)
+            if section is not None and members:
+                _remove_members(section, alias, members)
+            elif section is not None:
+                removed[:] = [key for key in data["alias"] if _same(key, alias)]
+                del data["alias"][removed[0]]
+            elif members:
+                raise EditError(f"{alias} is not a group that has members")
+            else:
+                _remove_further_address(data, alias)
 
-        self._change(edit)
+        def on_text(text: str) -> str:
+            return cut_section(text, ("alias", removed[0])) if removed else _by_tomlkit(edit)(text)
+
+        self._change(edit, on_text)
 
     def _change(self, edit: Edit, on_text: TextEdit | None = None) -> None:
         """Makes the edit on plain data, which tell what is right, and on the text: by `on_text`, else by tomlkit."""
@@ -203,7 +255,7 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def _kind(data: Data, name: str) -> Data:
-    """`domain` or `account`, made when it is missing."""
+    """`domain`, `account` or `alias`, made when it is missing."""
     section: Data = data.setdefault(name, {})
     return section
 
@@ -227,13 +279,51 @@ def _account(data: Data, address: Address) -> tuple[str, Data]:
     raise EditError(f"there is no account {address}")
 
 
+def _find_account(data: Data, address: Address) -> Data | None:
+    return next((section for name, section in data.get("account", {}).items() if _same(name, address)), None)
+
+
+def _alias(data: Data, address: Address) -> Data | None:
+    return next((section for name, section in data.get("alias", {}).items() if _same(name, address)), None)
+
+
+def _add_members(section: Data, alias: Address, members: Sequence[Address]) -> None:
+    for member in members:
+        if any(_same(text, member) for text in section["members"]):
+            raise EditError(f"{member} is a member of {alias} already")
+        section["members"].append(str(member))
+
+
+def _remove_members(section: Data, alias: Address, members: Sequence[Address]) -> None:
+    for member in members:
+        at = next((i for i, text in enumerate(section["members"]) if _same(text, member)), None)
+        if at is None:
+            raise EditError(f"{member} is no member of {alias}")
+        del section["members"][at]
+    if not section["members"]:
+        raise EditError(f"{alias} would have no members left; remove the alias as a whole")
+
+
+def _remove_further_address(data: Data, alias: Address) -> None:
+    for account in data.get("account", {}).values():
+        aliases = account.get("aliases", [])
+        for i, text in enumerate(aliases):
+            if _same(text, alias):
+                del aliases[i]
+                return
+    raise EditError(f"there is no alias {alias}")
+
+
 def _all_addresses(data: Data) -> Iterator[str]:
     for name, account in data.get("account", {}).items():
         yield str(name)
         yield from map(str, account.get("aliases", []))
+    yield from map(str, data.get("alias", {}))
 
 
 def _refuse_taken(data: Data, address: Address) -> None:
+    if _alias(data, address) is not None:
+        raise EditError(f"{address} is an alias already")
     for name, account in data.get("account", {}).items():
         if _same(name, address):
             raise EditError(f"{address} is an account already")
@@ -243,8 +333,8 @@ def _refuse_taken(data: Data, address: Address) -> None:
 
 def _same(text: str, address: Address) -> bool:
     try:
-        return parse_account_address(text).key == address.key
-    except ValueError:
+        return parse_mailbox(text).key == address.key
+    except AddressError:
         return False
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -11,9 +11,19 @@ from typing import TypeVar
 import click
 
 from mailserver.accounts import generate_password, hash_password
-from mailserver.cli.common import Context, Failure, as_json, parse_address, pass_context, print_json, print_table
+from mailserver.cli.common import (
+    Context,
+    Failure,
+    as_json,
+    parse_address,
+    parse_members,
+    pass_context,
+    print_json,
+    print_table,
+)
 from mailserver.config.model import Account
 from mailserver.config.units import format_size
+from mailserver.datadir import DataDirectory
 from mailserver.mail import Address
 from mailserver.store.folders import account_path
 
@@ -87,6 +97,36 @@ def set_password(context: Context, address: Address, from_stdin: bool, generate:
     click.echo(f"{address} has a new password; {_TAKEN_OVER}", err=generate)
 
 
+@account.command("forward")
+@click.argument("address", callback=parse_address)
+@click.argument("targets", nargs=-1, callback=parse_members)
+@click.option("--no-copy", is_flag=True, help="Nothing stays in the mailbox.")
+@pass_context
+def forward(context: Context, address: Address, targets: tuple[Address, ...], no_copy: bool) -> None:
+    """Send what comes for an account on to TARGETS, here or elsewhere; without any, no longer."""
+    context.accounts.set_forward(address, targets, keep_copy=not no_copy)
+    click.echo(f"{address} is forwarded to {', '.join(map(str, targets)) or 'nobody'}; {_TAKEN_OVER}")
+
+
+@account.command("disable")
+@click.argument("address", callback=parse_address)
+@click.option("--keep-mail", is_flag=True, help="Go on taking mail for it.")
+@pass_context
+def disable(context: Context, address: Address, keep_mail: bool) -> None:
+    """Let nobody log in to an account, and refuse its mail."""
+    context.accounts.set_disabled(address, "keep" if keep_mail else "refuse")
+    click.echo(f"{address} is disabled, its mail is {'kept' if keep_mail else 'refused'}; {_TAKEN_OVER}")
+
+
+@account.command("enable")
+@click.argument("address", callback=parse_address)
+@pass_context
+def enable(context: Context, address: Address) -> None:
+    """Let an account be used again."""
+    context.accounts.set_disabled(address, None)
+    click.echo(f"{address} is in use again; {_TAKEN_OVER}")
+
+
 @account.command("list")
 @as_json
 @pass_context
@@ -96,8 +136,11 @@ def list_accounts(context: Context, as_json: bool) -> None:
     if as_json:
         print_json([{"address": name} | _shown(account) for name, account in accounts.items()])
         return
-    rows = [(name, _quota(each), ", ".join(each.aliases) or "-") for name, each in accounts.items()]
-    print_table(("ACCOUNT", "QUOTA", "ALIASES"), rows)
+    rows = [
+        (name, _state(each), _quota(each), ", ".join(each.aliases) or "-", ", ".join(each.forward) or "-")
+        for name, each in accounts.items()
+    ]
+    print_table(("ACCOUNT", "STATE", "QUOTA", "ALIASES", "FORWARDED TO"), rows)
 
 
 @account.command("remove")
@@ -110,7 +153,18 @@ def remove_account(context: Context, address: Address) -> None:
 
 
 def _shown(account: Account) -> dict[str, object]:
-    return {"aliases": list(account.aliases), "quota": account.quota, "quota_messages": account.quota_messages}
+    return {
+        "aliases": list(account.aliases),
+        "forward": list(account.forward),
+        "keep_copy": account.keep_copy,
+        "disabled": account.disabled,
+        "quota": account.quota,
+        "quota_messages": account.quota_messages,
+    }
+
+
+def _state(account: Account) -> str:
+    return {None: "in use", "refuse": "disabled, mail refused", "keep": "disabled, mail kept"}[account.disabled]
 
 
 def _quota(account: Account) -> str:
@@ -119,41 +173,49 @@ def _quota(account: Account) -> str:
 
 
 def _maildir(context: Context, address: Address) -> Path:
-    return context.configuration.data / "mail" / account_path(address)
+    return DataDirectory(context.configuration.data).mail / account_path(address)
 
 
 @click.group()
 def alias() -> None:
-    """Add, list and remove further addresses of accounts."""
+    """Add, list and remove further addresses of accounts, and groups."""
 
 
 @alias.command("add")
 @click.argument("address", callback=parse_address)
-@click.argument("account", callback=parse_address)
+@click.argument("members", nargs=-1, required=True, callback=parse_members)
 @pass_context
-def add_alias(context: Context, address: Address, account: Address) -> None:
-    """Let mail for ADDRESS reach ACCOUNT."""
-    context.accounts.add_alias(address, account)
+def add_alias(context: Context, address: Address, members: tuple[Address, ...]) -> None:
+    """Let mail for ADDRESS reach MEMBERS.
+
+    One member that is an account gets a further address, from which it may send. Otherwise ADDRESS becomes a group, or
+    gets further members; they may be elsewhere.
+    """
+    context.accounts.add_alias(address, members)
 
 
 @alias.command("remove")
 @click.argument("address", callback=parse_address)
+@click.argument("members", nargs=-1, callback=parse_members)
 @pass_context
-def remove_alias(context: Context, address: Address) -> None:
-    """Remove an alias."""
-    context.accounts.remove_alias(address)
+def remove_alias(context: Context, address: Address, members: tuple[Address, ...]) -> None:
+    """Remove an alias, or only these MEMBERS of a group."""
+    context.accounts.remove_alias(address, members)
 
 
 @alias.command("list")
 @as_json
 @pass_context
 def list_aliases(context: Context, as_json: bool) -> None:
-    """List all aliases."""
-    rows = [(alias, name) for name, a in context.accounts.read().account.items() for alias in a.aliases]
+    """List all aliases and groups."""
+    accounts = context.accounts.read()
+    rows: list[tuple[str, Sequence[str]]] = []
+    rows += [(alias, [name]) for name, a in accounts.account.items() for alias in a.aliases]
+    rows += [(name, each.members) for name, each in accounts.alias.items()]
     if as_json:
-        print_json([{"address": address, "account": name} for address, name in rows])
+        print_json([{"address": address, "members": list(members)} for address, members in rows])
     else:
-        print_table(("ALIAS", "ACCOUNT"), rows)
+        print_table(("ALIAS", "LEADS TO"), [(address, ", ".join(members)) for address, members in rows])
 
 
 @click.group()

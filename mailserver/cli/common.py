@@ -18,7 +18,7 @@ from mailserver.accounts import AccountsFile, EditError, PasswordError
 from mailserver.config.accounts import parse_account_address
 from mailserver.config.loader import ConfigurationError, read
 from mailserver.config.model import Configuration
-from mailserver.mail import Address
+from mailserver.mail import Address, AddressError, parse_mailbox
 from mailserver.queue import QueueError
 from mailserver.store.model import StoreError
 
@@ -78,6 +78,14 @@ def parse_address(ctx: click.Context, param: click.Parameter, value: str) -> Add
         return parse_account_address(value)
     except ValueError as error:
         raise Failure(f"{value!r} {error}") from None
+
+
+def parse_members(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[Address, ...]:
+    """Callback of an argument: mail addresses anywhere."""
+    try:
+        return tuple(map(parse_mailbox, value))
+    except AddressError as error:
+        raise Failure(f"{' '.join(value)}: {error}; write each as name@example.org") from None
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

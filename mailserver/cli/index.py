@@ -13,6 +13,7 @@ import click
 from mailserver.cli.common import Context, Failure, as_json, pass_context, print_json, printable
 from mailserver.config.accounts import parse_account_address
 from mailserver.config.units import format_size
+from mailserver.datadir import DataDirectory
 from mailserver.mail import Address
 from mailserver.store import Store
 from mailserver.store.checking import Report, check, rebuild
@@ -57,7 +58,7 @@ def rebuild_indexes(context: Context, accounts: tuple[str, ...], every: bool) ->
     if bool(accounts) == every:
         raise click.UsageError("name accounts by their addresses, or all of them by --all")
     configuration = context.configuration
-    store = Store(configuration.data / "mail", hostname=configuration.hostname)
+    store = Store(DataDirectory(configuration.data).mail, hostname=configuration.hostname)
     problems = []
     for address, directory in _chosen(context, accounts):
         try:
@@ -82,7 +83,7 @@ def _chosen(context: Context, names: Sequence[str]) -> Iterator[tuple[Address, P
     if unknown := [address for address in wanted if address.key not in known]:
         raise Failure(*(f"there is no account {address}" for address in unknown))
     for address in wanted or map(parse_account_address, known.values()):
-        directory = context.configuration.data / "mail" / account_path(address)
+        directory = DataDirectory(context.configuration.data).mail / account_path(address)
         if directory.is_dir():
             yield address, directory
         elif names:

@@ -20,6 +20,7 @@ from mailserver.cli.common import (
 )
 from mailserver.cli.entries import BACKLOG_HEADER, HEADER, backlog_data, backlog_row, data_of, lines_of, rows_of
 from mailserver.cli.selection import Selection, selecting
+from mailserver.datadir import DataDirectory
 from mailserver.delivery.routes import parse_transport
 from mailserver.queue import Administration, Filter, History, Queue, Standing
 
@@ -31,7 +32,7 @@ BY_THE_TABLE = "table"
 def _opened(context: Context) -> Iterator[Administration | None]:
     """None when there is no queue yet: only the server makes it, as the user that it runs as."""
     configuration = context.configuration
-    directory = configuration.data / "queue"
+    directory = DataDirectory(configuration.data).queue
     if not (directory / "queue.db").exists():
         yield None
         return

@@ -15,6 +15,7 @@ import click
 from mailserver.cli.common import Context, Failure, as_json, counted, pass_context, print_json, printable
 from mailserver.cli.entries import data_of
 from mailserver.cli.story import block
+from mailserver.datadir import DataDirectory
 from mailserver.mail import Address, AddressError, parse_mailbox
 from mailserver.queue import Administration, Entry, Filter, NoSuchEntry, QueueError
 from mailserver.queue.bodies import Bodies
@@ -64,7 +65,7 @@ class _Queue:
 @contextmanager
 def _queue(context: Context) -> Iterator[_Queue]:
     """Nothing is mended here, so this can be asked whatever state the queue is in."""
-    directory = context.configuration.data / "queue"
+    directory = DataDirectory(context.configuration.data).queue
     if not (directory / "queue.db").exists():
         yield _Queue(problem=f"there is no {directory / 'queue.db'}")
         return
@@ -93,7 +94,7 @@ def why(context: Context, what: str, days: int | None, as_json: bool) -> None:
     configuration = context.configuration
     days = days or max(1, math.ceil(configuration.relay.history / DAY))
     since = (datetime.now(UTC) - timedelta(days=min(days, 36500))).date()
-    trail = Trail(configuration.data / "queue" / "history", since)
+    trail = Trail(DataDirectory(configuration.data).history, since)
     with _queue(context) as queue:
         if "@" in what:
             stories, more = _of_address(trail, queue, _address(what))

@@ -6,6 +6,7 @@ wrong type is passed over here, because the model has told it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
@@ -16,11 +17,16 @@ from mailserver.mail import Address, AddressError, parse_mailbox
 Key = tuple[str, str]
 
 
+_DETAIL = re.compile(r"[-+_=]")
+ALWAYS = ("postmaster", "abuse")
+"""Local parts that each domain has."""
+
+
 def account_faults(raw: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
-    """Addresses that are malformed, of no domain of ours or given twice; catch-alls that lead nowhere."""
+    """Addresses that are malformed, of no domain of ours or given twice; what leads nowhere, or in circles."""
     domains: set[str] = set()
     owners: dict[Key, Location] = {}
-    accounts: set[Key] = set()
+    targets: set[Key] = set()
     for name in _table(raw, "domain"):
         try:
             domain = parse_domain_name(name)
@@ -30,16 +36,70 @@ def account_faults(raw: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
         if domain in domains:
             yield ("domain", name), "is given twice, case does not count; keep one"
         domains.add(domain)
-    for name in _table(raw, "account"):
-        address = yield from _taken(name, ("account", name), domains, owners)
-        if address is not None:
-            accounts.add(address.key)
-    for name, alias_at, alias in _aliases(raw):
+    for kind in ("account", "alias"):
+        for name in _table(raw, kind):
+            address = yield from _taken(name, (kind, name), domains, owners)
+            if address is not None:
+                targets.add(address.key)
+    for name, alias_at, alias in _listed(raw, "account", "aliases"):
         yield from _taken(alias, ("account", name, "aliases", alias_at), domains, owners, shown=f'"{alias}" ')
+    caught = set()
     for name, domain in _table(raw, "domain").items():
         target = domain.get("catch_all") if isinstance(domain, dict) else None
         if isinstance(target, str):
-            yield from _leads_nowhere(target, ("domain", name, "catch_all"), accounts)
+            caught.add(name.lower())
+            yield from _leads_nowhere(target, ("domain", name, "catch_all"), targets)
+    for kind, list_name in (("alias", "members"), ("account", "forward")):
+        for name, at, text in _listed(raw, kind, list_name):
+            yield from _member_faults(text, (kind, name, list_name, at), domains - caught, owners)
+    yield from _circles(raw)
+
+
+def _member_faults(
+    text: str, location: Location, closed: set[str], owners: Mapping[Key, Location]
+) -> Iterator[tuple[Location, str]]:
+    """`closed`: domains of ours that take mail for known addresses only."""
+    try:
+        address = parse_mailbox(text)
+    except AddressError as error:
+        yield location, f'"{text}" is not a mail address: {error}; write it as "name@example.org"'
+        return
+    local, domain = address.key
+    if domain not in closed or local in ALWAYS:
+        return
+    users = {local, *(local[: each.start()] for each in _DETAIL.finditer(local))}
+    if not any((user, domain) in owners for user in users):
+        yield location, f'there is no "{address}" here; add that account or alias first'
+
+
+def _circles(raw: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
+    """Aliases that lead to themselves, however far round; and accounts that forward to themselves."""
+    leads: dict[Key, list[Key]] = {}
+    names: dict[Key, str] = {}
+    for name, _, member in _listed(raw, "alias", "members"):
+        if (key := _key(name)) is not None and (to := _key(member)) is not None:
+            names[key] = name
+            leads.setdefault(key, []).append(to)
+    for key, name in names.items():
+        seen: set[Key] = set()
+        waiting = list(leads[key])
+        while waiting:
+            at = waiting.pop()
+            if at not in seen:
+                seen.add(at)
+                waiting += leads.get(at, ())
+        if key in seen:
+            yield ("alias", name, "members"), "leads back to itself; take that member out"
+    for name, place, target in _listed(raw, "account", "forward"):
+        if _key(name) == _key(target) is not None:
+            yield ("account", name, "forward", place), "is the account itself; keep_copy = true keeps its mail here"
+
+
+def _key(text: str) -> Key | None:
+    try:
+        return parse_mailbox(text).key
+    except AddressError:
+        return None
 
 
 def parse_account_address(text: str) -> Address:
@@ -76,22 +136,23 @@ def _taken(
     return address
 
 
-def _leads_nowhere(target: str, location: Location, accounts: set[Key]) -> Iterator[tuple[Location, str]]:
+def _leads_nowhere(target: str, location: Location, targets: set[Key]) -> Iterator[tuple[Location, str]]:
     try:
         address = parse_account_address(target)
     except ValueError as error:
         yield location, f'"{target}" {error}'
         return
-    if address.key not in accounts:
-        yield location, f'there is no account "{address}"; name one of the accounts, not an alias'
+    if address.key not in targets:
+        yield location, f'there is no account "{address}"; name an account, or the header of an [alias] section'
 
 
-def _aliases(raw: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
-    for name, account in _table(raw, "account").items():
-        aliases = account.get("aliases") if isinstance(account, dict) else None
-        for i, alias in enumerate(aliases if isinstance(aliases, list) else []):
-            if isinstance(alias, str):
-                yield name, i, alias
+def _listed(raw: Mapping[str, Any], kind: str, name: str) -> Iterator[tuple[str, int, str]]:
+    """The texts in the list `name` of each section of this kind: the section's name, the place, the text."""
+    for section_name, section in _table(raw, kind).items():
+        listed = section.get(name) if isinstance(section, dict) else None
+        for i, text in enumerate(listed if isinstance(listed, list) else []):
+            if isinstance(text, str):
+                yield section_name, i, text
 
 
 def _table(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:

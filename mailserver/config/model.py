@@ -277,7 +277,9 @@ def parse_allowance(text: str) -> str:
 class Domain(Section):
     """A domain whose mail is taken here. It needs no key; the header alone declares it."""
 
-    catch_all: str | None = Field(default=None, description="mail for unknown local parts goes to this account")
+    catch_all: str | None = Field(
+        default=None, description="mail for unknown local parts goes to this account or alias"
+    )
 
 
 class Account(Section):
@@ -291,9 +293,22 @@ class Account(Section):
         default=(),
         description='addresses that do not lead to it but that it may send from; "*@example.net" for all of a domain',
     )
+    forward: tuple[str, ...] = Field(default=(), description="addresses, here or elsewhere, that get its mail")
+    keep_copy: bool = Field(
+        default=True, strict=True, description="mail that is forwarded stays in the mailbox too; false: it does not"
+    )
+    disabled: Literal["refuse", "keep"] | None = Field(
+        default=None, description="nobody logs in, and mail is refused, or kept and not forwarded; absent: it is in use"
+    )
     quota: Size | None = Field(default=None, description="octets that the account may keep; absent: no limit")
     quota_messages: int | None = Field(
         default=None, ge=1, description="messages that the account may keep; absent: no limit"
+    )
+    messages_per_day: int | None = Field(
+        default=None, ge=1, description="messages that it may send in a day; absent: no limit"
+    )
+    recipients: int | None = Field(
+        default=None, ge=1, description="recipients of one message that it sends; absent: as limits.recipients has it"
     )
 
     @property
@@ -301,8 +316,17 @@ class Account(Section):
         return Quota(self.quota, self.quota_messages)
 
 
+class Alias(Section):
+    """An address that leads to one or more others: a group."""
+
+    members: tuple[str, ...] = Field(
+        min_length=1, description="addresses, here or elsewhere; those here may be aliases themselves"
+    )
+
+
 class Accounts(Section):
     """Domains, accounts and aliases: read again whenever it changes."""
 
     domain: dict[str, Domain] = Field(default_factory=dict)
     account: dict[str, Account] = Field(default_factory=dict)
+    alias: dict[str, Alias] = Field(default_factory=dict)

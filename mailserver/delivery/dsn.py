@@ -135,11 +135,15 @@ def delay_report(subject: Subject, problems: Sequence[Problem], *, hostname: str
 def success_report(
     subject: Subject, action: Action, recipients: Sequence[Problem], *, hostname: str, now: float
 ) -> NewEntry:
-    """For a sender who wants to know. `action`: delivered, or relayed to a server that will not tell."""
+    """For a sender who wants to know. `action`: delivered, expanded, or relayed to a server that will not tell."""
     addresses = [f"  {each.recipient}" for each in recipients]
     if action is Action.DELIVERED:
         words = ["was delivered to:", "", *addresses]
         return _report(subject, "Your message was delivered", words, action, recipients, hostname, now)
+    if action is Action.EXPANDED:
+        words = ["was passed on to all members of:", "", *addresses, ""]
+        words += ["You hear no more of it unless it cannot be delivered to one of them."]
+        return _report(subject, "Your message was passed on", words, action, recipients, hostname, now)
     words = ["was handed on to another server, for:", "", *addresses, ""]
     words += ["That server may not tell whether it delivers it; you may hear no more of it."]
     return _report(subject, "Your message was handed on", words, action, recipients, hostname, now)

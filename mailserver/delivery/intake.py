@@ -11,12 +11,14 @@ On failure 4xx when nothing was accepted and trying again may help, 5xx when no 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mailserver.accounts import SourceDown
 from mailserver.delivery.dsn import HEAD_LIMIT, Problem, Subject, failure_report, success_report
+from mailserver.delivery.expansion import EXPANDED, Copy, copies, entries, is_told
 from mailserver.delivery.local import Deliver, deliver_copies
-from mailserver.delivery.router import Local, Refused, Remote, Route
+from mailserver.delivery.router import Local, Refused, Remote, Route, Router
 from mailserver.mail import Action, Address, Content, DeliveryStatus, Envelope, Notify, Recipient, Reply
 from mailserver.mail.trace import Arrival, received_field
 from mailserver.ports import Clock
@@ -39,6 +41,22 @@ Enqueue = Callable[[NewEntry], Awaitable[str]]
 TROUBLE = Reply.of(451, "4.3.0", "The message cannot be stored now, try again later")
 
 
+@dataclass(frozen=True, slots=True)
+class _Taking:
+    """A message that is being taken. `header`: what is put on top of its content. `each`: see `Intake.accept`."""
+
+    envelope: Envelope
+    content: Content
+    arrival: Arrival
+    header: bytes
+    now: float
+    each: bool
+
+    def subject(self, sender: Address) -> Subject:
+        head = self.content.head(HEAD_LIMIT)
+        return Subject(sender, self.now, head, self.content.size, self.envelope.parameters)
+
+
 class Intake:
     """One for the whole server. `queued` is called after something was queued: it wakes the queue manager.
 
@@ -50,6 +68,7 @@ class Intake:
         *,
         hostname: str,
         clock: Clock,
+        router: Router,
         deliver: Deliver,
         enqueue: Enqueue,
         queued: Callable[[], object],
@@ -57,6 +76,7 @@ class Intake:
     ) -> None:
         self._hostname = hostname
         self._clock = clock
+        self._router = router
         self._deliver = deliver
         self._enqueue = enqueue
         self._queued = queued
@@ -84,87 +104,107 @@ class Intake:
             arrival, by=self._hostname, when=now, recipient=single, priority=envelope.parameters.priority
         )
         header = received + prepend
-        pairs = list(zip(envelope.recipients, routes, strict=True))
-        held = envelope.parameters.release is not None
-
-        def waits(route: Route | Refused) -> bool:
-            return isinstance(route, Remote) or (held and isinstance(route, Local))
-
-        away = [recipient for recipient, route in pairs if waits(route)]
-        here = [(recipient, route) for recipient, route in pairs if not (isinstance(route, Remote) or waits(route))]
-
-        def end(reply: Reply, replies: Iterable[Reply], to: Iterable[Destination]) -> Outcome:
-            self._history.accepted(arrival, envelope.sender, content.size, [*to], reply)
-            return Outcome(reply, tuple(replies))
-
-        def in_trouble() -> Outcome:
-            to = (Destination(recipient.address, reply=TROUBLE) for recipient in envelope.recipients)
-            return end(TROUBLE, [TROUBLE] * len(pairs), to)
-
+        made = copies(envelope.recipients, routes)
+        taking = _Taking(envelope, content, arrival, header, now, each)
         try:
-            ids = await self._queue([self._entry(envelope, away, content, header, now)] if away else [])
-            local_routes = [route for _, route in here if isinstance(route, Local)]
-            copies = iter(await deliver_copies(self._deliver, local_routes, envelope.sender, header, content))
-            statuses = [
-                next(copies)
-                if isinstance(route, Local)
-                else DeliveryStatus(recipient.address, Action.FAILED, route.reply)
-                for recipient, route in here
-            ]
-            if not away and all(status.action is not Action.DELIVERED for status in statuses):
-                nowhere = (_destination(*pair, status) for pair, status in zip(here, statuses, strict=True))
-                return end(self._refused(arrival, statuses), [status.reply for status in statuses], nowhere)
-            local = [(recipient, status) for (recipient, _), status in zip(here, statuses, strict=True)]
-            follow_ups = await self._queue([] if each else self._follow_ups(envelope, content, header, local, now))
-            successes = await self._told(arrival, self._successes(envelope, content, local, now))
-        except QueueError as error:
+            return await self._take(taking, made, routes)
+        except (QueueError, SourceDown) as error:
             log.error("message=%s not accepted: %s", arrival.id, error)
-            return in_trouble()
         except Exception:
             log.exception("message=%s not accepted", arrival.id)
-            return in_trouble()
-        entry = ids[0] if ids else None
-        ids += follow_ups + successes
-        log.info(
-            "message=%s accepted from=<%s> size=%d priority=%d queue=%s",
-            arrival.id,
-            envelope.sender or "",
-            content.size,
-            envelope.parameters.priority,
-            ",".join(ids) or "-",
-        )
-        for status in statuses:
-            log.info("message=%s to=<%s> %s reply=%r", arrival.id, status.recipient, status.action, str(status.reply))
-        for recipient in away:
-            log.info("message=%s to=<%s> queue=%s", arrival.id, recipient.address, entry)
-        reply = Reply.of(250, "2.0.0", f"Ok, queued as {ids[0]}" if ids else f"Ok, delivered as {arrival.id}")
-        later = follow_ups.pop(0) if follow_ups and any(s.action is Action.DELAYED for s in statuses) else None
-        told = iter(statuses)
-        replies: list[Reply] = []
-        to: list[Destination] = []
-        for recipient, route in pairs:
-            if waits(route):
-                replies.append(reply)
-                to.append(Destination(recipient.address, queue=entry, original=recipient.original))
-            else:
-                status = next(told)
-                replies.append(reply if status.reply.positive else status.reply)
-                to.append(_destination(recipient, route, status, later))
-        outcome = end(reply, replies, to)
-        for kind, reports in (("failure", follow_ups), ("success", successes)):
-            for id in reports:
+        to = (Destination(recipient.address, reply=TROUBLE) for recipient in envelope.recipients)
+        return self._end(taking, TROUBLE, [TROUBLE] * len(routes), to)
+
+    async def _take(self, taking: _Taking, made: Sequence[Copy], routes: Sequence[Route | Refused]) -> Outcome:
+        envelope, content, arrival = taking.envelope, taking.content, taking.arrival
+        held = envelope.parameters.release is not None
+        away = [copy for copy in made if isinstance(copy.route, Remote) or (held and isinstance(copy.route, Local))]
+        elsewhere = set(away)
+        here = [copy for copy in made if copy not in elsewhere]
+        queued = await entries(self._router, envelope, away, content, taking.header, taking.now) if away else []
+        ids = await self._queue([entry for entry, _ in queued])
+        places = {copy: id for id, (_, group) in zip(ids, queued, strict=True) for copy in group}
+        statuses = await self._deliver_here(here, taking)
+        taken = {copy.of for copy in away} | {
+            copy.of for copy, status in statuses.items() if status.action is Action.DELIVERED
+        }
+        if not taken:
+            return self._refused(taking, made, statuses)
+        # what the client will not send again: to several at once it would send all again
+        local = [
+            (copy.recipient, status)
+            for copy, status in statuses.items()
+            if not taking.each or (copy.several and copy.of in taken)
+        ]
+        follow_ups = await self._queue(self._follow_ups(taking, local))
+        asked = [
+            recipient
+            for of, (recipient, route) in enumerate(zip(envelope.recipients, routes, strict=True))
+            if of in taken and is_told(recipient, route)
+        ]
+        successes = await self._told(arrival, self._successes(taking, statuses, asked))
+        later = follow_ups[0] if any(status.action is Action.DELAYED for _, status in local) else None
+        reports = follow_ups[1:] if later is not None else follow_ups
+        self._log(taking, [*ids, *follow_ups, *successes], statuses, places)
+        first = next(iter([*ids, *follow_ups, *successes]), None)
+        reply = Reply.of(250, "2.0.0", f"Ok, queued as {first}" if first else f"Ok, delivered as {arrival.id}")
+        replies = _replies(len(routes), taken, statuses, reply)
+        to = [_destination(copy, places.get(copy), statuses.get(copy), later) for copy in made]
+        outcome = self._end(taking, reply, replies, to)
+        for kind, told in (("failure", reports), ("success", successes)):
+            for id in told:
                 self._history.reported(arrival.id, id, envelope.sender, kind)
         return outcome
 
-    def _entry(
-        self, envelope: Envelope, recipients: Sequence[Recipient], content: Content, header: bytes, now: float
-    ) -> NewEntry:
-        return NewEntry(replace(envelope, recipients=tuple(recipients)), content, header, now)
+    async def _deliver_here(self, here: Sequence[Copy], taking: _Taking) -> dict[Copy, DeliveryStatus]:
+        local = [copy.route for copy in here if isinstance(copy.route, Local)]
+        delivered = iter(
+            await deliver_copies(self._deliver, local, taking.envelope.sender, taking.header, taking.content)
+        )
+        return {
+            copy: DeliveryStatus(copy.recipient.address, Action.FAILED, copy.route.reply)
+            if isinstance(copy.route, Refused)
+            else next(delivered)
+            for copy in here
+        }
 
-    async def _queue(self, entries: Sequence[NewEntry]) -> list[str]:
-        if not entries:
+    def _end(self, taking: _Taking, reply: Reply, replies: Iterable[Reply], to: Iterable[Destination]) -> Outcome:
+        self._history.accepted(taking.arrival, taking.envelope.sender, taking.content.size, [*to], reply)
+        return Outcome(reply, tuple(replies))
+
+    def _refused(self, taking: _Taking, made: Sequence[Copy], statuses: Mapping[Copy, DeliveryStatus]) -> Outcome:
+        """No copy was made: the client keeps the message, or gives it up when none of the mailboxes will take it."""
+        said = [status.reply for status in statuses.values()]
+        reply = next((each for each in said if each.temporary), said[0])
+        log.warning("message=%s refused: %s", taking.arrival.id, reply)
+        replies = _replies(len(taking.envelope.recipients), (), statuses, reply)
+        return self._end(taking, reply, replies, (_destination(copy, None, statuses[copy], None) for copy in made))
+
+    def _log(
+        self,
+        taking: _Taking,
+        ids: Sequence[str],
+        statuses: Mapping[Copy, DeliveryStatus],
+        places: Mapping[Copy, str],
+    ) -> None:
+        id = taking.arrival.id
+        log.info(
+            "message=%s accepted from=<%s> size=%d priority=%d queue=%s",
+            id,
+            taking.envelope.sender or "",
+            taking.content.size,
+            taking.envelope.parameters.priority,
+            ",".join(ids) or "-",
+        )
+        for status in statuses.values():
+            log.info("message=%s to=<%s> %s reply=%r", id, status.recipient, status.action, str(status.reply))
+        for copy, entry in places.items():
+            log.info("message=%s to=<%s> queue=%s", id, copy.recipient.address, entry)
+
+    async def _queue(self, new: Sequence[NewEntry]) -> list[str]:
+        if not new:
             return []
-        begun = [self._enqueue(entry) for entry in entries]  # all before the first is awaited: one commit
+        begun = [self._enqueue(entry) for entry in new]  # all before the first is awaited: one commit
         ids: list[str] = []
         failure: Exception | None = None
         for entry in begun:  # all are awaited, whatever becomes of the first: the content is in use until then
@@ -185,66 +225,65 @@ class Intake:
             log.error("message=%s success not reported: %s", arrival.id, error)
             return []
 
-    def _follow_ups(
-        self,
-        envelope: Envelope,
-        content: Content,
-        header: bytes,
-        local: Sequence[tuple[Recipient, DeliveryStatus]],
-        now: float,
-    ) -> list[NewEntry]:
+    def _follow_ups(self, taking: _Taking, local: Sequence[tuple[Recipient, DeliveryStatus]]) -> list[NewEntry]:
         """What is left to do when others were served: mailboxes to try again, and a report on those that refused."""
+        envelope, now = taking.envelope, taking.now
         later = [recipient for recipient, status in local if status.action is Action.DELAYED]
         failed = [
-            _problem(recipient, status, now)
+            _problem(recipient, status.reply, now)
             for recipient, status in local
             if status.action is Action.FAILED and recipient.wants(Notify.FAILURE)
         ]
-        entries = [self._entry(envelope, later, content, header, now)] if later else []
+        again = replace(envelope, recipients=tuple(later))
+        left = [NewEntry(again, taking.content, taking.header, now)] if later else []
         if failed and envelope.sender is not None:
-            subject = _subject(envelope, envelope.sender, content, now)
-            entries.append(failure_report(subject, failed, hostname=self._hostname, now=now))
-        return entries
+            left.append(failure_report(taking.subject(envelope.sender), failed, hostname=self._hostname, now=now))
+        return left
 
     def _successes(
-        self,
-        envelope: Envelope,
-        content: Content,
-        local: Sequence[tuple[Recipient, DeliveryStatus]],
-        now: float,
+        self, taking: _Taking, statuses: Mapping[Copy, DeliveryStatus], expanded: Sequence[Recipient]
     ) -> list[NewEntry]:
-        """The report on copies that are in their mailboxes, for a sender who asked for it (RFC 3461 §5.2.3)."""
-        told = [
-            _problem(recipient, status, now)
-            for recipient, status in local
-            if status.action is Action.DELIVERED and recipient.wants(Notify.SUCCESS)
-        ]
-        if not told or envelope.sender is None:
+        """Reports on copies in their mailboxes and on addresses that led to several (RFC 3461 §5.2.3, §5.2.7.2).
+
+        For a sender who asked for them.
+        """
+        sender, now = taking.envelope.sender, taking.now
+        if sender is None:
             return []
-        subject = _subject(envelope, envelope.sender, content, now)
-        return [success_report(subject, Action.DELIVERED, told, hostname=self._hostname, now=now)]
+        delivered = [
+            _problem(copy.recipient, status.reply, now)
+            for copy, status in statuses.items()
+            if status.action is Action.DELIVERED and copy.recipient.wants(Notify.SUCCESS)
+        ]
+        passed_on = [_problem(recipient, EXPANDED, now) for recipient in expanded]
+        return [
+            success_report(taking.subject(sender), action, told, hostname=self._hostname, now=now)
+            for action, told in ((Action.DELIVERED, delivered), (Action.EXPANDED, passed_on))
+            if told
+        ]
 
-    def _refused(self, arrival: Arrival, statuses: Sequence[DeliveryStatus]) -> Reply:
-        """No copy was made: the client keeps the message, or gives it up when none of the mailboxes will take it."""
-        replies = [status.reply for status in statuses]
-        reply = next((reply for reply in replies if reply.temporary), replies[0])
-        log.warning("message=%s refused: %s", arrival.id, reply)
-        return reply
+
+def _replies(count: int, taken: Container[int], statuses: Mapping[Copy, DeliveryStatus], reply: Reply) -> list[Reply]:
+    """For each recipient `reply`, or what was said of it when no copy was taken: what is temporary counts more."""
+    said: dict[int, Reply] = {}
+    for copy, status in statuses.items():
+        if copy.of not in taken and (copy.of not in said or (status.reply.temporary and not said[copy.of].temporary)):
+            said[copy.of] = status.reply
+    return [said.get(of, reply) for of in range(count)]
 
 
-def _destination(
-    recipient: Recipient, route: Route | Refused, status: DeliveryStatus, later: str | None = None
-) -> Destination:
-    """What became of a recipient that was not queued at once. `later`: the queue id of mailboxes to try again."""
-    mailbox = route.account if isinstance(route, Local) else None
+def _destination(copy: Copy, entry: str | None, status: DeliveryStatus | None, later: str | None) -> Destination:
+    """Where a copy went: into the queue as `entry`, or what `status` tells of the mailbox.
+
+    `later`: the queue id of mailboxes to try again.
+    """
+    recipient = copy.recipient
+    if status is None:
+        return Destination(recipient.address, queue=entry, original=recipient.original)
+    mailbox = copy.route.account if isinstance(copy.route, Local) else None
     queue = later if status.action is Action.DELAYED else None
     return Destination(recipient.address, queue, mailbox, status.reply, recipient.original)
 
 
-def _problem(recipient: Recipient, status: DeliveryStatus, now: float) -> Problem:
-    return Problem(recipient.address, recipient.original, status.reply, None, now, recipient.orcpt)
-
-
-def _subject(envelope: Envelope, sender: Address, content: Content, now: float) -> Subject:
-    head = content.head(HEAD_LIMIT)
-    return Subject(sender, now, head, content.size, envelope.parameters)
+def _problem(recipient: Recipient, reply: Reply, now: float) -> Problem:
+    return Problem(recipient.address, recipient.original, reply, None, now, recipient.orcpt)

@@ -19,17 +19,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
+from mailserver.accounts import SourceDown
 from mailserver.config.relay import Relay as Settings
+from mailserver.delivery.expansion import EXPANDED, copies, entries, is_told
 from mailserver.delivery.local import Deliver, deliver_copies
 from mailserver.delivery.locating import INTERNAL_ERROR, Hop, Locator
 from mailserver.delivery.nexthop import Deliverable, Site
 from mailserver.delivery.overrides import Overrides
 from mailserver.delivery.results import DISCARDED, Results, delayed, given_up
 from mailserver.delivery.round import Job, Round
-from mailserver.delivery.router import Local, Refused, Router
+from mailserver.delivery.router import Expanded, Local, Refused, Remote, Route, Router
 from mailserver.delivery.routes import BY_MX, Discard, Hold, Refusal, Routes, Transport, parse_transport
 from mailserver.delivery.schedule import Outcome, Schedule
-from mailserver.mail import Action, Address, Content, DeliveryStatus, Envelope, Reply, parse_mailbox
+from mailserver.mail import Action, Content, DeliveryStatus, Envelope, Recipient, Reply, parse_mailbox
 from mailserver.ports import Clock, Timer, Workers
 from mailserver.queue import (
     NO_HISTORY,
@@ -268,9 +270,30 @@ class QueueManager:
         self._recipients += len(entry.recipients)
         round.forced = any(recipient.next_attempt == 0.0 for recipient in round.recipients.values())
         latest = now + self._overrides.horizon
-        for recipient in round.recipients.values():
-            if not recipient.failed and not now < recipient.next_attempt <= latest:
-                self._plan(round, recipient)
+        due = [
+            recipient
+            for recipient in round.recipients.values()
+            if not recipient.failed and not now < recipient.next_attempt <= latest
+        ]
+        if self._router.blocking:
+            round.lookups = 1  # until it is known where all lead
+            self._workers.spawn(self._plan_later(round, due))
+        else:
+            self._plan_all(round, due, self._lead(due))
+
+    async def _plan_later(self, round: Round, due: Sequence[QueuedRecipient]) -> None:
+        routes = await self._workers.run(self._lead, due)
+        if self._running:
+            self._plan_all(round, due, routes)
+            self._start_jobs()
+
+    def _lead(self, recipients: Sequence[QueuedRecipient]) -> list[Route | Refused]:
+        """Where they lead; may block where the router does."""
+        return [self._router.route(each.address, may_relay=True, final=each.final) for each in recipients]
+
+    def _plan_all(self, round: Round, due: Sequence[QueuedRecipient], routes: Sequence[Route | Refused]) -> None:
+        for recipient, route in zip(due, routes, strict=True):
+            self._plan(round, recipient, route)
         hops = [hop for hop in round.by_hop if hop is not None]
         round.lookups = len(hops)
         for hop in hops:
@@ -285,9 +308,8 @@ class QueueManager:
             self._dispatch(round)
             self._start_jobs()
 
-    def _plan(self, round: Round, recipient: QueuedRecipient) -> None:
-        route = self._router.route(recipient.address, may_relay=True)
-        if isinstance(route, Local | Refused):
+    def _plan(self, round: Round, recipient: QueuedRecipient, route: Route | Refused) -> None:
+        if not isinstance(route, Remote):
             round.by_hop.setdefault(None, []).append(recipient)
             return
         transport = self._transport(round, recipient)
@@ -406,7 +428,7 @@ class QueueManager:
             return delayed(job.recipients, INTERNAL_ERROR)
         try:
             if job.site is None:
-                return await self._deliver_here(entry, [each.address for each in job.recipients], content)
+                return await self._deliver_here(entry, job.recipients, content)
             recipients = tuple(recipient.recipient for recipient in job.recipients)
             envelope = Envelope(entry.sender, recipients, entry.parameters)
             return await self._relay.deliver(job.site, envelope, entry.header, content)
@@ -416,17 +438,39 @@ class QueueManager:
         finally:
             content.close()
 
-    async def _deliver_here(self, entry: Entry, addresses: Sequence[Address], content: Content) -> list[DeliveryStatus]:
-        routes = {address: self._router.route(address, may_relay=True) for address in addresses}
-        local = [route for route in routes.values() if isinstance(route, Local)]
-        copies = await deliver_copies(self._deliver, local, entry.sender, entry.header, content)
-        delivered = {status.recipient: status for status in copies}
-        return [
-            DeliveryStatus(address, Action.FAILED, route.reply)
-            if isinstance(route := routes[address], Refused)
-            else delivered.get(address) or DeliveryStatus(address, Action.DELAYED, INTERNAL_ERROR)
-            for address in addresses
-        ]
+    async def _deliver_here(
+        self, entry: Entry, recipients: Sequence[QueuedRecipient], content: Content
+    ) -> list[DeliveryStatus]:
+        routes = [await self._router.find(each.address, may_relay=True, final=each.final) for each in recipients]
+        local = [route for route in routes if isinstance(route, Local)]
+        delivered = iter(await deliver_copies(self._deliver, local, entry.sender, entry.header, content))
+        statuses = []
+        for each, route in zip(recipients, routes, strict=True):
+            match route:
+                case Local():
+                    statuses.append(next(delivered))
+                case Expanded():
+                    statuses.append(await self._pass_on(entry, each.recipient, route, content))
+                case Refused(reply=reply):
+                    statuses.append(DeliveryStatus.of_reply(each.address, reply, None))
+                case Remote():  # it was here when the round began
+                    statuses.append(DeliveryStatus(each.address, Action.DELAYED, INTERNAL_ERROR))
+        return statuses
+
+    async def _pass_on(self, entry: Entry, recipient: Recipient, route: Expanded, content: Content) -> DeliveryStatus:
+        """Others are queued in the place of this recipient."""
+        envelope = Envelope(entry.sender, (recipient,), entry.parameters)
+        made = copies([recipient], [route])
+        try:
+            queued = await entries(self._router, envelope, made, content, entry.header, self._clock.wall())
+            for new, _ in queued:
+                id = await self.enqueue(new)
+                log.info("queue=%s to=<%s> goes on as queue=%s", entry.id, recipient.address, id)
+        except (QueueError, SourceDown) as error:
+            log.error("queue=%s to=<%s> not passed on now: %s", entry.id, recipient.address, error)
+            return DeliveryStatus(recipient.address, Action.DELAYED, INTERNAL_ERROR)
+        self.wake()
+        return DeliveryStatus(recipient.address, Action.EXPANDED, EXPANDED, passed_on=not is_told(recipient, route))
 
     # Results
 

@@ -198,7 +198,7 @@ class Results:
         head, size = await self._workers.run(self._head, entry)
         subject = Subject(entry.sender, entry.created, head, size, entry.parameters)
         reports = []
-        for action in (Action.DELIVERED, Action.RELAYED):
+        for action in (Action.DELIVERED, Action.EXPANDED, Action.RELAYED):
             told = [_done(recipient, status, now) for recipient, status in done if status.action is action]
             if told:
                 report = success_report(subject, action, told, hostname=self._hostname, now=now)

@@ -341,6 +341,8 @@ class ServerConnection:
             raise Fault("too many messages", status="NO", code="LIMIT")
         assert isinstance(self._command, Append)
         reader = Reader(line.data[: line.data.rindex(b"{")])
+        if reader.looking_at(b"  "):
+            reader.space()  # imapclient puts two between messages
         head = append_next(reader, self._command.mailbox, announced.size)
         reader.end()
         self._announce(announced)

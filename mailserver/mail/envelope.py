@@ -42,12 +42,14 @@ class Recipient:
     """One forward-path. `original` is what the sender wrote, when an alias led to another address.
 
     `notify` and `orcpt` are those of RFC 3461; `orcpt`, an address type and an address, is decoded and may be anything.
+    `final`: aliases were followed already; a mailbox here is the account's own, and its forwarding is done.
     """
 
     address: Address
     original: Address | None = None
     notify: frozenset[Notify] | None = None
     orcpt: str | None = None
+    final: bool = False
 
     def wants(self, notice: Notify) -> bool:
         """Is the sender to be told of this?"""

@@ -14,6 +14,7 @@ class Action(StrEnum):
 
     DELIVERED = "delivered"  # into a mailbox of this server
     RELAYED = "relayed"  # another server has taken it
+    EXPANDED = "expanded"  # it goes on to several others
     DELAYED = "delayed"  # not yet; it will be tried again
     FAILED = "failed"  # never
 

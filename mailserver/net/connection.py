@@ -72,6 +72,10 @@ class Session(Protocol):
     def awaits_login(self) -> bool:
         """True while the client has still to log in: then the login timeout runs, which no input sets back."""
 
+    @property
+    def amid_message(self) -> bool:
+        """A message is on its way from the client: at the stop its end is waited for."""
+
     async def opened(self) -> None: ...
 
     async def handle(self, event: Any) -> None: ...
@@ -263,10 +267,18 @@ class ServedConnection(protocol.Protocol):
     # The stop of the server
 
     def stop(self) -> None:
-        """What is at work is answered first; then the client is told, and the connection closed."""
+        """What is at work, or on its way, is answered first; then the client is told, and the connection closed."""
         self._stopping = True
-        if not self.busy:
+        if not self.at_work:
             self._part()
+
+    @property
+    def at_work(self) -> bool:
+        return self.busy or self._amid_message
+
+    @property
+    def _amid_message(self) -> bool:
+        return self._session is not None and not self._closing and self._session.amid_message
 
     def abandon(self) -> None:
         """Closed without a word; what the session holds is let go at once."""
@@ -292,7 +304,7 @@ class ServedConnection(protocol.Protocol):
         try:
             session = self._session or await self._open()
             handled = 0
-            while not (self._closing or self._stopping):
+            while not self._closing and (not self._stopping or session.amid_message):
                 event = session.engine.next_event()
                 if event is None:
                     if self._deflate is None or not await self._inflate(self._deflate, session.engine):
@@ -328,7 +340,7 @@ class ServedConnection(protocol.Protocol):
         self.busy = False
         if not self._connected:
             self._end()
-        elif self._stopping:
+        elif self._stopping and not self._amid_message:
             self._part()
         elif self._end_of_input:
             self.close()
@@ -414,7 +426,7 @@ async def stop_connections(services: Sequence[Service], clock: Clock) -> None:
     for connection in left():
         connection.stop()
     deadline = clock.monotonic() + STOP_GRACE
-    while any(connection.busy for connection in left()) and clock.monotonic() < deadline:
+    while any(connection.at_work for connection in left()) and clock.monotonic() < deadline:
         await clock.sleep(0.02)
     deadline = clock.monotonic() + STOP_FAREWELL
     while left() and clock.monotonic() < deadline:

@@ -88,6 +88,15 @@ class CertificateStore:
         self._refresh()
         return self._options.serverConnectionForTLS(protocol)
 
+    def reload(self) -> None:
+        """Reads the files now. What cannot serve is logged."""
+        self._stamps = self._look()
+        try:
+            self._load()
+            log.info("certificates were read again")
+        except CertificateError as error:
+            log.error("the old certificates stay in use: %s", error)
+
     def _load(self) -> None:
         contexts = {name: pair.options().getContext() for name, pair in self._by_name.items()}
 
@@ -115,15 +124,8 @@ class CertificateStore:
         if now - self._looked < LOOK_EVERY:
             return
         self._looked = now
-        stamps = self._look()
-        if stamps == self._stamps:
-            return
-        self._stamps = stamps
-        try:
-            self._load()
-            log.info("certificates were read again")
-        except CertificateError as error:
-            log.error("the old certificates stay in use: %s", error)
+        if self._look() != self._stamps:
+            self.reload()
 
 
 @implementer(IOpenSSLClientConnectionCreator)

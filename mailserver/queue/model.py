@@ -71,11 +71,12 @@ class QueuedRecipient:
     host: str | None = None
     notify: frozenset[Notify] | None = None
     orcpt: str | None = None
+    final: bool = False
 
     @property
     def recipient(self) -> Recipient:
         """As the envelope has it."""
-        return Recipient(self.address, self.original, self.notify, self.orcpt)
+        return Recipient(self.address, self.original, self.notify, self.orcpt, self.final)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from mailserver.mail import Address, Body, DeliverBy, EnhancedCode, MailParameters, Notify, Reply, Return, restored
 from mailserver.queue.model import Entry, NewEntry, NoSuchEntry, QueuedRecipient, State
 
-VERSION = 5
+VERSION = 6
 REPLY_TEXT_LIMIT = 1000  # characters kept of a remote's words
 
 # `due` is the earliest next attempt of an entry's recipients, kept here so that one index answers what is due.
@@ -65,6 +65,7 @@ CREATE TABLE IF NOT EXISTS recipient (
     host TEXT,
     notify TEXT,
     orcpt TEXT,
+    final INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (entry, number)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS body (
@@ -103,6 +104,7 @@ CREATE TABLE IF NOT EXISTS owner (
     locked INTEGER NOT NULL
 ) WITHOUT ROWID;
 """,
+    5: "ALTER TABLE recipient ADD COLUMN final INTEGER NOT NULL DEFAULT 0;",
 }
 """What makes the next version of each one."""
 
@@ -110,7 +112,7 @@ PARAMETER_COLUMNS = "body, smtputf8, ret, envid, requiretls, release, hold, deli
 ENTRY_COLUMNS = f"{PARAMETER_COLUMNS}, id, state, sender, created, warned, size, header, lease, via"
 RECIPIENT_COLUMNS = (
     "number, address, original, next_attempt, last_attempt, attempts, waited, failed, code, enhanced, text, host, "
-    "notify, orcpt"
+    "notify, orcpt, final"
 )
 
 
@@ -146,6 +148,7 @@ def entry_of_new(id: str, new: NewEntry, *, active: bool) -> Entry:
                 first_attempt,
                 notify=recipient.notify,
                 orcpt=recipient.orcpt,
+                final=recipient.final,
             )
             for number, recipient in enumerate(envelope.recipients)
         ),
@@ -224,6 +227,7 @@ def _recipient_values(r: QueuedRecipient) -> tuple[object, ...]:
         r.host,
         None if r.notify is None else ",".join(sorted(r.notify)),
         r.orcpt,
+        r.final,
     )
 
 
@@ -303,7 +307,7 @@ def _parameters_of(row: Sequence[object]) -> MailParameters:
 def _recipient_of(row: tuple[object, ...]) -> QueuedRecipient:
     (
         number, address, original, next_attempt, last_attempt, attempts, waited, failed, code, enhanced, text, host,
-        notify, orcpt,
+        notify, orcpt, final,
     ) = row  # fmt: skip
     if not (
         isinstance(number, int)
@@ -329,6 +333,7 @@ def _recipient_of(row: tuple[object, ...]) -> QueuedRecipient:
         host=host,
         notify=None if notify is None else frozenset(map(Notify, str(notify).split(","))),
         orcpt=orcpt,
+        final=bool(final),
     )
 
 

@@ -64,7 +64,7 @@ class Passwords(Protocol):
         """The account's own address, or None. Takes the same time for unknown users. Raises OSError."""
 
     def account_of(self, username: str) -> Address | None:
-        """The account that somebody of this name logs in to. From memory."""
+        """The account that somebody of this name logs in to. Raises OSError."""
 
     def offers_scram(self) -> bool:
         """Whether every account may use SCRAM. From memory."""
@@ -149,7 +149,10 @@ class Authenticator:
 
         `noted`: the attempt was counted when it began.
         """
-        if account is None or (authorize_as and self.directory.account_of(authorize_as) != account):
+        if authorize_as and account is not None:
+            other = await self._ask(channel, lambda: self.directory.account_of(authorize_as))
+            account = account if other == account else None
+        if account is None:
             if not noted:
                 self.failures.note(channel.peer, self.clock.monotonic())
             log.warning("session=%s peer=%s login refused user=%r", channel.id, channel.peer, username[:100])

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mailserver.accounts import Directory, Tokens, TokensUnavailable
+from mailserver.accounts import Directory, FileSource, Tokens, TokensUnavailable
 from mailserver.config.model import OAuth
 from mailserver.mail import parse_mailbox
 from tests.support.configs import ACCOUNTS
@@ -153,7 +153,7 @@ def test_a_token_opens_the_account_that_it_is_for(
 ) -> None:
     (tmp_path / "accounts.toml").write_text(ACCOUNTS)
     tokens = Tokens(settings(issuer.publish(tmp_path / "keys.json")))
-    directory = Directory(tmp_path / "accounts.toml", tokens=tokens)
+    directory = Directory(FileSource(tmp_path / "accounts.toml"), tokens=tokens)
     assert directory.offers_tokens
     found = directory.by_token(username, issuer.token(address))
     assert found == (parse_mailbox(account) if account else None)
@@ -161,6 +161,6 @@ def test_a_token_opens_the_account_that_it_is_for(
 
 def test_no_issuer_no_tokens(issuer: Issuer, tmp_path: Path) -> None:
     (tmp_path / "accounts.toml").write_text(ACCOUNTS)
-    directory = Directory(tmp_path / "accounts.toml")
+    directory = Directory(FileSource(tmp_path / "accounts.toml"))
     assert not directory.offers_tokens
     assert directory.by_token(ALICE, issuer.token(ALICE)) is None

@@ -137,19 +137,38 @@ def test_a_terminal_is_asked_twice(command: Command) -> None:
 
 
 def test_the_list_of_accounts(command: Command) -> None:
+    command.good("account", "forward", "bob@example.org", "bob@elsewhere.example", "--no-copy")
+    command.good("account", "disable", "bob@example.org", "--keep-mail")
     assert json.loads(command.good("account", "list", "--json")) == [
         {
             "address": "alice@example.org",
             "aliases": ["info@example.org", "alice@example.net"],
+            "forward": [],
+            "keep_copy": True,
+            "disabled": None,
             "quota": 5 * 2**30,
             "quota_messages": None,
         },
-        {"address": "bob@example.org", "aliases": [], "quota": None, "quota_messages": None},
+        {
+            "address": "bob@example.org",
+            "aliases": [],
+            "forward": ["bob@elsewhere.example"],
+            "keep_copy": False,
+            "disabled": "keep",
+            "quota": None,
+            "quota_messages": None,
+        },
     ]
     header, alice, bob = command.good("account", "list").splitlines()
-    assert header.split() == ["ACCOUNT", "QUOTA", "ALIASES"]
-    assert alice.split(maxsplit=3) == ["alice@example.org", "5", "GiB", "info@example.org, alice@example.net"]
-    assert bob.split() == ["bob@example.org", "-", "-"]
+    assert re.split("  +", header) == ["ACCOUNT", "STATE", "QUOTA", "ALIASES", "FORWARDED TO"]
+    assert re.split("  +", alice) == [
+        "alice@example.org",
+        "in use",
+        "5 GiB",
+        "info@example.org, alice@example.net",
+        "-",
+    ]
+    assert re.split("  +", bob) == ["bob@example.org", "disabled, mail kept", "-", "-", "bob@elsewhere.example"]
     assert "argon2" not in command.good("account", "list", "--json")
 
 
@@ -165,10 +184,35 @@ def test_aliases(command: Command) -> None:
     command.good("alias", "add", "b@example.net", "bob@example.org")
     command.good("alias", "remove", "info@example.org")
     assert json.loads(command.good("alias", "list", "--json")) == [
-        {"address": "alice@example.net", "account": "alice@example.org"},
-        {"address": "b@example.net", "account": "bob@example.org"},
+        {"address": "alice@example.net", "members": ["alice@example.org"]},
+        {"address": "b@example.net", "members": ["bob@example.org"]},
     ]
     assert command.good("alias", "list").splitlines()[1].split() == ["alice@example.net", "alice@example.org"]
+
+
+def test_groups(command: Command) -> None:
+    command.good("alias", "add", "team@example.org", "alice@example.org", "carol@elsewhere.example")
+    command.good("alias", "add", "team@example.org", "bob@example.org")
+    command.good("alias", "remove", "team@example.org", "alice@example.org")
+    (team,) = [each for each in json.loads(command.good("alias", "list", "--json")) if "team" in each["address"]]
+    assert team["members"] == ["carol@elsewhere.example", "bob@example.org"]
+    assert "is no member" in command.refused("alias", "remove", "team@example.org", "alice@example.org")
+    assert "has members" in command.refused("alias", "remove", "info@example.org", "alice@example.org")
+    command.good("alias", "remove", "team@example.org")
+    assert "team" not in command.good("alias", "list")
+
+
+def test_forwarding_and_disabling_end_again(command: Command) -> None:
+    command.good("account", "forward", "bob@example.org", "x@elsewhere.example")
+    command.good("account", "disable", "bob@example.org")
+    bob = load_accounts(command.directory / "accounts.toml").account["bob@example.org"]
+    assert (bob.forward, bob.keep_copy, bob.disabled) == (("x@elsewhere.example",), True, "refuse")
+    command.good("account", "forward", "bob@example.org")
+    command.good("account", "enable", "bob@example.org")
+    bob = load_accounts(command.directory / "accounts.toml").account["bob@example.org"]
+    assert (bob.forward, bob.keep_copy, bob.disabled) == ((), True, None)
+    assert "is not disabled" in command.refused("account", "enable", "bob@example.org")
+    assert "is the account itself" in command.refused("account", "forward", "bob@example.org", "bob@example.org")
 
 
 def test_domains_from_nothing_to_a_working_account(command: Command) -> None:

@@ -472,7 +472,34 @@ def test_good_accounts(tmp_path: Path) -> None:
         (
             '[domain."b.example"]\ncatch_all = "nobody@example.org"',
             'domain."b.example".catch_all: there is no account "nobody@example.org"; '
-            "name one of the accounts, not an alias",
+            "name an account, or the header of an [alias] section",
+        ),
+        (
+            '[alias."team@example.org"]\nmembers = ["nobody@example.org", "x@elsewhere.example"]',
+            'alias."team@example.org".members[1]: there is no "nobody@example.org" here; '
+            "add that account or alias first",
+        ),
+        (
+            '[alias."team@example.org"]\nmembers = ["a b"]',
+            'alias."team@example.org".members[1]: "a b" is not a mail address: the local part is malformed; '
+            'write it as "name@example.org"',
+        ),
+        (
+            '[alias."team@example.org"]\nmembers = []',
+            'alias."team@example.org".members: is empty; at least one is needed',
+        ),
+        (
+            '[alias."a@example.org"]\nmembers = ["B@example.org"]\n'
+            '[alias."b@example.org"]\nmembers = ["a@example.org"]',
+            'alias."b@example.org".members: leads back to itself; take that member out',
+        ),
+        (
+            account("x@example.org") + 'forward = ["y@elsewhere.example", "X@example.org"]',
+            'account."x@example.org".forward[2]: is the account itself; keep_copy = true keeps its mail here',
+        ),
+        (
+            account("x@example.org") + '[alias."X@example.org"]\nmembers = ["y@elsewhere.example"]',
+            'alias."X@example.org": X@example.org is taken by account."x@example.org"; an address leads to one account',
         ),
         (
             '[domain."b.example"]\ncatch_all = "nobody"',

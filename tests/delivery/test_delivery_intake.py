@@ -4,10 +4,12 @@ import email
 
 import pytest
 
+from mailserver.accounts import NotLocal, Unknown
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.local import DELIVERED
-from mailserver.delivery.router import Local, Refused, Remote
+from mailserver.delivery.router import Expanded, Leaf, Local, Refused, Remote, Router
 from mailserver.mail import UNLIMITED, Address, Body, Content, Envelope, MailParameters, Notify, Quota, Recipient, Reply
+from mailserver.mail.srs import SRS
 from mailserver.mail.trace import Arrival
 from mailserver.queue import Destination, NoHistory, QueueError
 from mailserver.store import DeliveryError
@@ -16,6 +18,7 @@ from tests.support.fakes import FakeClock, FakeWorkers, run
 HOST = "mail.example.org"
 SENDER = Address("sender", "example.com")
 ALICE, BOB = Address("alice", "example.org"), Address("bob", "example.org")
+ERIN = Address("erin", "example.org")
 CAROL, DAVE = Address("carol", "example.net"), Address("dave", "example.com")
 ARRIVAL = Arrival("client.example.com", "192.0.2.1", "ESMTPS", "abc123", "TLSv1.3 X")
 BODY = b"Subject: hi\r\n\r\nbody\r\n"
@@ -39,6 +42,15 @@ class Told(NoHistory):
         self.reports.append((queue_id, report_id, to, kind))
 
 
+class Abroad:
+    """Only example.org is here."""
+
+    blocking = False
+
+    def resolve(self, address):
+        return Unknown() if address.domain == "example.org" else NotLocal()
+
+
 class World:
     """A store and a queue that fail as told; `log` keeps the order of what happened."""
 
@@ -51,9 +63,11 @@ class World:
         self.woken = 0
         self.history = Told()
         workers = FakeWorkers()
+        clock = FakeClock()
         self.intake = Intake(
             hostname=HOST,
-            clock=FakeClock(),
+            router=Router(Abroad(), HOST, srs=SRS(b"secret"), workers=workers, clock=clock),
+            clock=clock,
             deliver=workers.grouped(self._deliver),
             enqueue=workers.grouped(self._add),
             queued=self._wake,
@@ -104,7 +118,67 @@ def remote(address):
     return Remote(address.domain), address
 
 
+TEAM = Address("team", "example.org")
+
+
+def team(*leaves):
+    """A group of ours that leads to these mailboxes and addresses elsewhere."""
+    ends = [
+        Leaf(each, Local(each, each) if each.domain == "example.org" else Remote(each.domain), TEAM) for each in leaves
+    ]
+    return Expanded(tuple(ends)), TEAM
+
+
 # When all goes well
+
+
+def test_a_group_gets_its_copies_here_and_elsewhere():
+    world = World()
+    assert world.accept(team(ALICE, CAROL), remote(DAVE)).code == 250
+    assert [copy.account for copy in world.delivered] == [ALICE]
+    assert b"Delivered-To: alice@example.org" in world.delivered[0].header
+    forwarded, plain = world.queued
+    assert [str(r.address) for r in forwarded.envelope.recipients] == [str(CAROL)]
+    assert forwarded.header.startswith(b"Delivered-To: team@example.org\r\nReceived:")
+    assert forwarded.envelope.sender.domain == "example.org"
+    assert (plain.envelope.sender, [r.address for r in plain.envelope.recipients]) == (SENDER, [DAVE])
+    ((_, _, recipients),) = world.history.accepted_as
+    assert recipients == [
+        Destination(ALICE, mailbox=ALICE, reply=DELIVERED, original=TEAM),
+        Destination(CAROL, queue="id1", original=TEAM),
+        Destination(DAVE, queue="id2"),
+    ]
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_a_group_is_taken_when_one_of_its_copies_is_and_the_others_are_followed_up(each):
+    world = World({BOB: DeliveryError(LATER), ERIN: DeliveryError(FULL)})
+    world.accept(team(ALICE, BOB), local(ERIN), each=each)
+    assert world.outcome.each[0].code == 250
+    assert world.outcome.each[1] == FULL
+    again = [[r.address for r in entry.envelope.recipients] for entry in world.queued]
+    assert again[0] == [BOB], "the client will not send it again for one member"
+    assert world.queued[0].envelope.recipients[0].final
+    assert again[1:] == ([] if each else [[SENDER]]), "what the client is told is not reported"
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_a_group_none_of_whose_copies_is_taken_stays_with_the_client(each):
+    world = World({ALICE: DeliveryError(FULL), BOB: DeliveryError(LATER)})
+    assert world.accept(team(ALICE, BOB), each=each) == LATER
+    assert world.outcome.each == (LATER,)
+    assert world.queued == []
+
+
+def test_who_asked_hears_that_a_group_was_expanded():
+    world = World()
+    route, _ = team(ALICE, BOB)
+    recipient = Recipient(TEAM, None, frozenset({Notify.SUCCESS}))
+    run(world.intake.accept(Envelope(SENDER, (recipient,)), Content(BODY), ARRIVAL, [route]))
+    (report,) = world.queued
+    text = report.header + b"".join(report.content.chunks())
+    assert b"Action: expanded" in text and b"team@example.org" in text
+    assert b"alice@example.org" not in text, "who is behind it is not told"
 
 
 def test_a_local_copy_has_its_own_trace_fields_on_top():

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from mailserver.accounts import Mailbox, NotLocal, Unknown
+from mailserver.accounts import Mailbox, Members, NotLocal, SourceDown, Unknown
 from mailserver.config.relay import Relay as Settings
 from mailserver.config.relay import Route
 from mailserver.delivery import locating as locating_module
@@ -46,9 +46,15 @@ HOUR = 3600.0
 
 
 class Directory:
+    blocking = False
+
     def resolve(self, address):
         if address.domain != "example.org":
             return NotLocal()
+        if address.local == "team":
+            return Members((Address("bob", "example.org"), Address("x", "a.example")))
+        if address.local == "away":
+            return Mailbox(address, None, (Address("x", "a.example"),), keep_copy=False)
         return Mailbox(address, None) if address.local in ("alice", "bob") else Unknown()
 
 
@@ -125,6 +131,7 @@ class World:
         self.mailboxes = []  # deliveries
         self.mailbox_failures = {}
         self.settings = settings or Settings()
+        self.directory = Directory()
         self.manager = self.new_manager()
 
     def new_manager(self):
@@ -132,7 +139,7 @@ class World:
             self.queue,
             self.settings,
             hostname="mail.example.org",
-            router=Router(Directory(), "mail.example.org"),
+            router=Router(self.directory, "mail.example.org", workers=self.workers, clock=self.loop),
             routes=Routes.of(self.routes, self.settings),
             relay=self.relay,
             deliver=self.workers.grouped(self._deliver),
@@ -1065,6 +1072,63 @@ def test_what_is_discarded_counts_as_delivered_and_is_not_told(tmp_path):
     world.close()
 
 
+def test_a_queued_recipient_that_leads_to_others_is_replaced_by_them(tmp_path):
+    world = World(tmp_path)
+    id = world.put("team@example.org", notify=frozenset({Notify.SUCCESS}))
+    world.start()
+    world.loop.advance(5)
+    assert [str(delivery.account) for delivery, _ in world.mailboxes if b"Return-Path: <alice" in delivery.header] == [
+        "bob@example.org"
+    ]
+    ((sender, sent),) = world.relay.sent
+    assert sender == ALICE, "one of ours needs no other address"
+    assert sent.startswith(b"Delivered-To: team@example.org\r\nReceived: x\r\n")
+    assert [[fields["Action"] for fields in report] for report in world.reports()] == [["expanded"]]
+    assert list(world.queue.list()) == [] and id
+    world.close()
+
+
+def test_what_is_forwarded_is_tried_again_at_its_new_address_alone(tmp_path):
+    world = World(tmp_path)
+    world.relay.answers["a.example"] = LATER
+    world.put("away@example.org", sender=Address("carol", "b.example"))
+    world.start()
+    world.loop.advance(5)
+    (entry,) = world.queue.list()
+    (waiting,) = entry.recipients
+    assert (str(waiting.address), str(waiting.original), waiting.final) == ("x@a.example", "away@example.org", True)
+    world.relay.answers.clear()
+    world.loop.advance(2 * HOUR)
+    assert [sent.count(b"Delivered-To: away@example.org") for _, sent in world.relay.sent] == [1, 1]
+    assert list(world.queue.list()) == []
+    world.close()
+
+
+def test_the_queue_waits_while_the_directory_cannot_be_asked(tmp_path):
+    world = World(tmp_path)
+    down = [True]
+
+    class Remote(Directory):
+        blocking = True
+
+        def resolve(self, address):
+            if down:
+                raise SourceDown("no connection")
+            return super().resolve(address)
+
+    world.directory = Remote()
+    world.manager = world.new_manager()
+    world.put("bob@example.org", "y@a.example")
+    world.start()
+    world.loop.advance(5)
+    (entry,) = world.queue.list()
+    assert [(str(r.reply.status), r.attempts) for r in entry.recipients] == [("4.3.0", 1)] * 2
+    down.clear()
+    world.loop.advance(2 * HOUR)
+    assert list(world.queue.list()) == [] and len(world.relay.sent) == len(world.mailboxes) == 1
+    world.close()
+
+
 def test_the_history_hears_what_the_routing_table_did(tmp_path):
     world = routed(tmp_path, {"to": ["a.example"], "via": "discard"}, {"to": ["b.example"], "via": "hold"})
     history = History(tmp_path / "history", DAY)
@@ -1072,7 +1136,7 @@ def test_the_history_hears_what_the_routing_table_did(tmp_path):
         world.queue,
         world.settings,
         hostname="mail.example.org",
-        router=Router(Directory(), "mail.example.org"),
+        router=Router(Directory(), "mail.example.org", workers=world.workers, clock=world.loop),
         routes=Routes.of(world.routes, world.settings),
         relay=world.relay,
         history=history,

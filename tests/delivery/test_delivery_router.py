@@ -6,6 +6,7 @@ from mailserver.accounts import Mailbox, NotLocal, Unknown
 from mailserver.delivery.router import NO_SUCH_MAILBOX, RELAYING_DENIED, Local, Refused, Remote, Router
 from mailserver.delivery.routes import DISCARD, Refusal, Routes, Rule
 from mailserver.mail import UNLIMITED, Address, AddressError, Quota, Reply, parse_forward_path
+from tests.support.fakes import FakeClock, FakeWorkers, run
 
 ALICE = Address("alice", "example.org")
 BOB = Address("bob", "example.org")
@@ -14,6 +15,8 @@ OUTBOX = Address("outbox", "example.org")
 
 class Directory:
     """example.org with alice (who is postmaster) and bob."""
+
+    blocking = False
 
     def resolve(self, address):
         if not address.domain:
@@ -28,8 +31,9 @@ class Directory:
         return users.get(address.local.lower(), Unknown())
 
 
-ROUTER = Router(Directory(), "mx.example.org")
-DEMO = Router(Directory(), "mx.example.org", outbox=OUTBOX)
+WORLD = {"workers": FakeWorkers(), "clock": FakeClock()}
+ROUTER = Router(Directory(), "mx.example.org", **WORLD)
+DEMO = Router(Directory(), "mx.example.org", outbox=OUTBOX, **WORLD)
 
 
 def test_a_mailbox_is_local_with_its_quota_and_the_address_it_was_sent_to():
@@ -123,16 +127,18 @@ def test_a_catch_all_takes_odd_local_parts_as_mail_and_never_as_an_order(local):
 
     address = Address(local, "example.org")
     for may_relay in (False, True):
-        assert Router(CatchAll(), "mx.example.org").route(address, may_relay=may_relay) == Local(ALICE, address)
+        assert Router(CatchAll(), "mx.example.org", **WORLD).route(address, may_relay=may_relay) == Local(
+            ALICE, address
+        )
 
 
 def test_what_the_routing_table_sends_back_is_refused_before_it_is_taken():
     moved = Reply.of(550, "5.1.6", "It has moved")
     rules = [Rule(["a.example"], ["bob@example.org"], Refusal(moved)), Rule(["b.example"], None, DISCARD)]
-    router = Router(Directory(), "mx.example.org", routes=Routes(rules))
+    router = Router(Directory(), "mx.example.org", routes=Routes(rules), **WORLD)
     to = Address("x", "a.example")
-    assert router.admit(to, may_relay=True, sender=BOB) == Refused(moved)
-    assert router.admit(to, may_relay=True, sender=ALICE) == Remote("a.example")
-    assert router.admit(to, may_relay=False, sender=BOB) == Refused(RELAYING_DENIED)
-    assert router.admit(Address("x", "b.example"), may_relay=True, sender=BOB) == Remote("b.example")
+    assert run(router.admit(to, may_relay=True, sender=BOB)) == Refused(moved)
+    assert run(router.admit(to, may_relay=True, sender=ALICE)) == Remote("a.example")
+    assert run(router.admit(to, may_relay=False, sender=BOB)) == Refused(RELAYING_DENIED)
+    assert run(router.admit(Address("x", "b.example"), may_relay=True, sender=BOB)) == Remote("b.example")
     assert router.route(to, may_relay=True) == Remote("a.example"), "what was taken is the queue manager's to judge"

@@ -43,6 +43,8 @@ def patient():
 
 
 class Directory:
+    blocking = False
+
     def resolve(self, address):
         return Mailbox(address, None) if address.domain == "example.org" else NotLocal()
 
@@ -72,7 +74,7 @@ class World:
             self.queue,
             SETTINGS,
             hostname="mail.example.org",
-            router=Router(Directory(), "mail.example.org"),
+            router=Router(Directory(), "mail.example.org", workers=workers, clock=self.loop),
             routes=Routes(),
             relay=self,
             deliver=workers.grouped(self.deliver_locally),

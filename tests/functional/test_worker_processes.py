@@ -138,7 +138,7 @@ def test_the_log_of_all_is_one_file(tmp_path: Path) -> None:
     server = RunningServer(tmp_path, workers=2, sections={"limits": {"errors": 1}})
     log = tmp_path / "twistd.log"
     twistd = Path(sys.executable).parent / "twistd"
-    command = [twistd, "-n", "--pidfile=", f"--logfile={log}", "mailserver", "--config", server.config]
+    command = [twistd, "-n", "--pidfile=", f"--logfile={log}", "mailserver", "--allow-root", "--config", server.config]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         wait_until(lambda: log.exists() and log.read_text().count("ready, as") == 2, 20, "two workers")
         process.terminate()
@@ -168,7 +168,7 @@ def test_a_certificate_that_cannot_serve_is_told_at_the_start(tmp_path: Path) ->
     server = RunningServer(tmp_path, workers=2)
     (tmp_path / "key.pem").write_text("no key")
     twistd = Path(sys.executable).parent / "twistd"
-    command = [twistd, "-n", "--pidfile=", "mailserver", "--config", server.config]
+    command = [twistd, "-n", "--pidfile=", "mailserver", "--allow-root", "--config", server.config]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
     assert "key.pem" in done.stderr

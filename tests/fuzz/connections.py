@@ -282,14 +282,16 @@ class House:
     def _smtp(self, kind: Callable[..., Any], *, tls: bool) -> Talk:
         self.queue = Queue(self.root / "queue")
         channel = self._channel(tls=tls)
+        router = Router(self.directory, HOSTNAME, workers=self.workers, clock=self.clock)
         rooms = smtp.SMTPRooms(
             hostname=HOSTNAME,
             limits=LIMITS,
             policy=SMTP(),
             spool=self.root,
-            router=Router(self.directory, HOSTNAME),
+            router=router,
             intake=Intake(
                 hostname=HOSTNAME,
+                router=router,
                 clock=self.clock,
                 deliver=self.workers.grouped(self.store.deliver),
                 enqueue=self.workers.grouped(self.queue.add),

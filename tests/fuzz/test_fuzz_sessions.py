@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from mailserver.accounts import Directory
+from mailserver.accounts import Directory, FileSource
 from tests.fuzz.connections import House, Troubles
 from tests.fuzz.dialogues import (
     IMAP,
@@ -40,7 +40,7 @@ SLOW = 5.0
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Directory:
     path = tmp_path_factory.mktemp("accounts") / "accounts.toml"
     path.write_text(ACCOUNTS)
-    return Directory(path)
+    return Directory(FileSource(path))
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import pytest
 from tests.support.clients import LARGE, SAMPLES
 from tests.support.server import ALICE, BOB, DOMAIN, RunningServer
 
-CAROL, DAVE = f"carol@{DOMAIN}", f"dave@{DOMAIN}"
+CAROL, DAVE, ERIN = f"carol@{DOMAIN}", f"dave@{DOMAIN}", f"erin@{DOMAIN}"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """Alice and Dave have no mail at first, Bob has the samples, Carol the large message."""
-    accounts = dict.fromkeys((ALICE, BOB, CAROL, DAVE), ())
+    """Alice, Dave and Erin have no mail at first, Bob has the samples, Carol the large message."""
+    accounts = dict.fromkeys((ALICE, BOB, CAROL, DAVE, ERIN), ())
     with RunningServer(tmp_path_factory.mktemp("server"), accounts=accounts) as running:
         with running.smtp() as client:
             for message in SAMPLES.values():

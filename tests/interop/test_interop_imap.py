@@ -18,17 +18,21 @@ from tests.support.clients import (
     SAMPLES,
     TRANSPORTS,
     fetchmail,
+    fetchmail_command,
+    files,
+    literals,
+    maildir,
     program,
     run,
     run_on_terminal,
+    running,
     unix,
     without_trace,
 )
 from tests.support.server import ALICE, BOB, DOMAIN, PASSWORD, RunningServer
 from tests.support.sink import wait_until
 
-CAROL, DAVE = f"carol@{DOMAIN}", f"dave@{DOMAIN}"
-TUID = rb"X-TUID: [^\r\n]*\r?\n"  # mbsync marks what it copies
+CAROL, DAVE, ERIN = f"carol@{DOMAIN}", f"dave@{DOMAIN}", f"erin@{DOMAIN}"
 ALL_UNIX = sorted(map(unix, SAMPLES.values()))
 
 
@@ -46,17 +50,6 @@ def connect(server: RunningServer, transport: str, user: str) -> imaplib.IMAP4:
         client.starttls(server.tls_context())
     client.login(user, PASSWORD)
     return client
-
-
-def literals(answer: tuple[str, list[object]]) -> list[bytes]:
-    assert answer[0] == "OK"
-    return [piece[1] for piece in answer[1] if isinstance(piece, tuple)]
-
-
-def maildir(folder: Path, added: bytes = b"") -> list[bytes]:
-    """The messages of a Maildir that a client has written, without trace fields and what the client has `added`."""
-    files = [f for sub in ("cur", "new") for f in (folder / sub).iterdir()]
-    return sorted(re.sub(added, b"", without_trace(f.read_bytes()), count=1) for f in files)
 
 
 # imaplib
@@ -154,87 +147,44 @@ def test_fetchmail_fetches_all_messages(server: RunningServer, home: Path, trans
     assert got == ALL_UNIX
 
 
-# mbsync
+def test_fetchmail_is_told_by_idle(server: RunningServer, home: Path) -> None:
+    where = {"ca": server.ca_file, "home": home}
+    got, command = fetchmail_command("imap", server.ports.imaps, "implicit", ERIN, options="no keep idle", **where)
+    with running(*command, "--verbose", home=home) as said, server.smtp() as smtp:
 
+        def idles(times: int) -> None:
+            wait_until(lambda: said.read_bytes().count(b"+ idling") == times, what="IDLE")
 
-def mbsync(server: RunningServer, home: Path, user: str, transport: str) -> Path:
-    """Synchronises all folders both ways; the directory of the local Maildirs."""
-    (home / "mail").mkdir(exist_ok=True)
-    tls = {"plain": "None", "starttls": "STARTTLS", "implicit": "IMAPS"}[transport]
-    (home / "mbsyncrc").write_text(
-        f"""\
-IMAPStore far
-Host localhost
-Port {port_of(server, transport)}
-User {user}
-Pass {PASSWORD}
-SSLType {tls}
-SystemCertificates no
-CertificateFile {server.ca_file}
-
-MaildirStore near
-Path {home}/mail/
-Inbox {home}/mail/INBOX
-SubFolders Verbatim
-
-Channel all
-Far :far:
-Near :near:
-Patterns *
-Create Both
-Expunge Both
-SyncState *
-"""
-    )
-    run(program("mbsync"), "--config", "mbsyncrc", "all", home=home)
-    return home / "mail"
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_mbsync_copies_all_messages(server: RunningServer, home: Path, transport: str) -> None:
-    mail = mbsync(server, home, BOB, transport)
-    assert maildir(mail / "INBOX", TUID) == ALL_UNIX
-    before = sorted(mail.rglob("*"))
-    mbsync(server, home, BOB, transport)
-    assert sorted(mail.rglob("*")) == before
-
-
-def test_mbsync_copies_ten_megabytes(server: RunningServer, home: Path) -> None:
-    mail = mbsync(server, home, CAROL, "implicit")
-    assert maildir(mail / "INBOX", TUID) == [unix(LARGE)]
-
-
-def test_mbsync_carries_changes_both_ways(server: RunningServer, home: Path) -> None:
-    user = f"sync@{DOMAIN}"
-    server.accounts[user] = []
-    server.write_accounts()
-    with server.smtp() as smtp:
-        smtp.ehlo()
-        smtp.mail("x@example.net")
-        wait_until(lambda: smtp.rcpt(user)[0] == 250, what="the new account")
-    client = connect(server, "plain", user)
-    for name in ("usual", "dots"):
-        client.append("INBOX", None, None, SAMPLES[name])
-    mail = mbsync(server, home, user, "plain")
-    first, second = sorted(
-        (f for sub in ("cur", "new") for f in (mail / "INBOX" / sub).iterdir()), key=lambda f: f.name
-    )
-    if first.read_bytes() != unix(SAMPLES["usual"]):
-        first, second = second, first
-    first.rename(mail / "INBOX" / "cur" / (first.name.partition(":")[0] + ":2,FS"))
-    second.rename(mail / "INBOX" / "cur" / (second.name.partition(":")[0] + ":2,T"))
-    for sub in ("cur", "new", "tmp"):
-        (mail / "Drafts" / sub).mkdir(parents=True)
-    (mail / "Drafts" / "new" / "1.local.host").write_bytes(unix(SAMPLES["from-lines"]))
-    mbsync(server, home, user, "plain")
-    assert client.select("INBOX") == ("OK", [b"1"])
-    flags = client.fetch("1", "(FLAGS)")[1][0]
-    assert b"\\Flagged" in flags
-    assert b"\\Seen" in flags
-    assert client.select("Drafts") == ("OK", [b"1"])
-    (stored,) = literals(client.fetch("1", "(BODY.PEEK[])"))
-    assert re.sub(TUID, b"", stored) == SAMPLES["from-lines"]
+        idles(1)
+        smtp.sendmail("sender@example.net", [ERIN], SAMPLES["usual"])
+        wait_until(lambda: len(files(got)) == 1, what="the first message")
+        idles(2)
+        smtp.sendmail("sender@example.net", [ERIN], SAMPLES["dots"])
+        wait_until(lambda: len(files(got)) == 2, what="the second message")
+        idles(3)
+    assert maildir(got) == sorted((unix(SAMPLES["usual"]), unix(SAMPLES["dots"])))
+    client = connect(server, "plain", ERIN)
+    assert client.select("INBOX") == ("OK", [b"0"])
     client.logout()
+
+
+def test_curl_sends_searches_and_files(server: RunningServer, home: Path) -> None:
+    def curl(path: str, *options: str | Path) -> bytes:
+        account = ("--cacert", server.ca_file, "--user", f"{ERIN}:{PASSWORD}")
+        url = f"imaps://localhost:{server.ports.imaps}/{path}"
+        return run(program("curl"), "--silent", "--show-error", *account, url, *options, home=home)
+
+    curl("", "--request", "CREATE curl")
+    for name, message in SAMPLES.items():
+        (home / name).write_bytes(message)
+        curl("curl", "--upload-file", home / name)
+    assert curl("curl;UID=2") == SAMPLES["dots"]
+    assert curl("curl;MAILINDEX=2;SECTION=TEXT") == SAMPLES["dots"].partition(b"\r\n\r\n")[2]
+    assert curl("curl?SUBJECT%20dots") == b"* SEARCH 2\r\n"
+    assert b"FETCH (FLAGS (\\Deleted" in curl("curl", "--request", "STORE 1 +FLAGS \\Deleted")
+    assert curl("curl", "--request", "EXPUNGE") == b"* 1 EXPUNGE\r\n"
+    assert b"EXISTS" in curl("", "--request", "EXAMINE curl")
+    curl("", "--request", "DELETE curl")
 
 
 # imaplib, with zlib below it

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tomlkit
 
-from tests.support.clients import SAMPLES, program, run
+from tests.support.clients import SAMPLES, imapflow, program, run
 from tests.support.server import ALICE, PASSWORD, RunningServer
 
 for _command in ("GETMETADATA", "SETMETADATA"):
@@ -47,6 +47,26 @@ def test_imaplib_reads_quotas(limited: RunningServer) -> None:
         [b'"Work" (DELETED 1 DELETED-STORAGE %d APPENDLIMIT %d)' % (octets, 50 * 2**20)],
     )
     client.logout()
+
+
+def test_imapclient_reads_quotas(limited: RunningServer) -> None:
+    imapclient = pytest.importorskip("imapclient", reason="imapclient is not installed; pip install imapclient")
+    with imapclient.IMAPClient("localhost", limited.ports.imap, ssl=False, timeout=30) as client:
+        client.login(ALICE, PASSWORD)
+        roots, quotas = client.get_quota_root("Work/2025")
+        assert (roots.mailbox, roots.quota_roots) == ("Work/2025", ["account"])
+        assert [(quota.resource, quota.usage, quota.limit) for quota in quotas] == [
+            ("STORAGE", 1, 2048),
+            ("MESSAGE", 1, 100),
+        ]
+        assert client.get_quota("Work") == quotas
+
+
+def test_imapflow_reads_quotas(limited: RunningServer) -> None:
+    quota = imapflow(limited, "quota")
+    assert quota["quotaRoot"] == "account"
+    assert quota["message"] == {"usage": 1, "limit": 100, "status": "1%"}
+    assert quota["storage"] == {"usage": 1024, "limit": 2 * 2**20, "status": "0%"}
 
 
 def test_imaplib_keeps_metadata(limited: RunningServer) -> None:

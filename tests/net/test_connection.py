@@ -59,6 +59,7 @@ class EchoSession:
     idle_timeout: float = 100.0
     deadline: float = math.inf
     awaits_login: bool = False
+    amid_message: bool = False
     gate: Deferred[None] | None = None
     events: list[bytes] = field(default_factory=list)
     lost_calls: int = 0
@@ -71,6 +72,8 @@ class EchoSession:
         if event == b"wait":
             self.gate = Deferred()
             await self.gate
+        elif event == b".":
+            self.amid_message = False
         elif event == b"drain":
             await self.channel.drain()
         elif event == b"crash":
@@ -352,6 +355,24 @@ def test_at_the_stop_the_command_at_work_is_answered_and_no_further_one_begun(se
     assert served.sent() == b"hello\nwait!\nno: STOPPING\n"
     assert served.session.events == [b"wait"]
     assert served.transport.disconnecting
+
+
+def test_at_the_stop_a_message_that_is_on_its_way_is_waited_for(served: Served) -> None:
+    served.session.amid_message = True
+    served.clock.call_later(1.0, lambda: served.connection.dataReceived(b"more\n"))
+    served.clock.call_later(2.0, lambda: served.connection.dataReceived(b".\nnext\n"))
+    stop(served)
+    assert served.session.events == [b"more", b"."]
+    assert served.sent() == b"hello\nmore!\n.!\nno: STOPPING\n"
+    assert served.transport.disconnecting
+
+
+def test_at_the_stop_a_message_that_does_not_end_is_not_waited_for_for_ever(served: Served) -> None:
+    served.session.amid_message = True
+    begun = served.clock.monotonic()
+    stop(served)
+    assert served.clock.monotonic() - begun < STOP_GRACE + STOP_FAREWELL + 1
+    assert served.transport.aborted
 
 
 def test_the_stop_does_not_wait_for_ever(served: Served) -> None:

@@ -32,6 +32,8 @@ TLS = TLSState("TLSv1.3", "TLS_AES_256_GCM_SHA384")
 
 
 class FakeDirectory(PasswordsOnly):
+    blocking = False
+
     broken = False
     quota = UNLIMITED
 
@@ -98,13 +100,21 @@ def setup(tmp_path: Path) -> Setup:
 
         return Ready(work)
 
+    router = Router(directory, "mx.example.org", workers=FakeWorkers(), clock=clock)
     rooms = smtp.SMTPRooms(
         hostname="mx.example.org",
         limits=Limits(errors=3, recipients=4, transactions=100),
         policy=SMTP(),
         spool=tmp_path,
-        router=Router(directory, "mx.example.org"),
-        intake=Intake(hostname="mx.example.org", clock=clock, deliver=deliver, enqueue=enqueue, queued=lambda: None),
+        router=router,
+        intake=Intake(
+            hostname="mx.example.org",
+            router=router,
+            clock=clock,
+            deliver=deliver,
+            enqueue=enqueue,
+            queued=lambda: None,
+        ),
         senders=directory,
         authenticator=Authenticator(directory, FakeWorkers(), clock, Failures()),
         flush=lambda domain, subdomains: Ready(lambda: 2 if domain == "example.net" else 0),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.server import PASSWORD
+from tests.support.server import ALICE, PASSWORD, ROOT, RunningServer
 
 TRANSPORTS = ("plain", "starttls", "implicit")
 TRACE_FIELDS = (b"return-path:", b"delivered-to:", b"received:", b" ", b"\t")
@@ -64,12 +67,36 @@ def run(
         capture_output=True,
         timeout=timeout,
         cwd=home,
-        env={"HOME": str(home), "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TMPDIR": str(home)},
+        env=_environment(home),
     )
     assert done.returncode in expect, (
         f"{command[0]}: {done.returncode}\n{done.stdout[-4000:]!r}\n{done.stderr[-4000:]!r}"
     )
     return done.stdout
+
+
+@contextmanager
+def running(*command: str | Path, home: Path) -> Iterator[Path]:
+    """The program runs until the block ends; the file holds what it says."""
+    said = home / "said"
+    with said.open("wb") as output:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=home,
+            env=_environment(home),
+        )
+    try:
+        yield said
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _environment(home: Path) -> dict[str, str]:
+    return {"HOME": str(home), "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TMPDIR": str(home)}
 
 
 def run_on_terminal(*command: str | Path, home: Path, timeout: float = 20) -> str:
@@ -122,13 +149,28 @@ def unix(message: bytes) -> bytes:
     return message.replace(b"\r\n", b"\n")
 
 
-def take(folder: Path, added: bytes = b"") -> list[bytes]:
-    """Empties a Maildir that a client has written: the messages in a sorted list, without trace fields and what the
-    client has `added`.
+def literals(answer: tuple[str, list[object]]) -> list[bytes]:
+    """Those of an answer to FETCH, as imaplib gives it."""
+    assert answer[0] == "OK"
+    return [piece[1] for piece in answer[1] if isinstance(piece, tuple)]
+
+
+def files(folder: Path) -> list[Path]:
+    """The messages of a Maildir."""
+    return [file for part in ("cur", "new") for file in (folder / part).iterdir()]
+
+
+def maildir(folder: Path, added: bytes = b"") -> list[bytes]:
+    """The messages of a Maildir that a client has written, in a sorted list, without trace fields and what the client
+    has `added`.
     """
-    files = [file for part in ("cur", "new") for file in (folder / part).iterdir()]
-    messages = sorted(re.sub(added, b"", without_trace(file.read_bytes()), count=1) for file in files)
-    for file in files:
+    return sorted(re.sub(added, b"", without_trace(file.read_bytes()), count=1) for file in files(folder))
+
+
+def take(folder: Path, added: bytes = b"") -> list[bytes]:
+    """As `maildir`; empties it."""
+    messages = maildir(folder, added)
+    for file in files(folder):
         file.unlink()
     return messages
 
@@ -142,24 +184,34 @@ def delivery(home: Path) -> tuple[Path, Path]:
     return home / "got", home / "deliver"
 
 
+def fetchmail_command(
+    protocol: str, port: int, transport: str, user: str, *, ca: Path, home: Path, options: str, server_options: str = ""
+) -> tuple[Path, list[str | Path]]:
+    """What runs fetchmail, and the Maildir that it fills."""
+    maildir, deliver = delivery(home)
+    tls = {"plain": "sslproto ''", "starttls": "sslproto 'tls1.2+'", "implicit": "ssl"}[transport]
+    (home / "fetchmailrc").write_text(
+        "set invisible\n"
+        "set no bouncemail\n"
+        f"poll localhost protocol {protocol} port {port} auth password {server_options}\n"
+        f'user "{user}" password "{PASSWORD}" {tls} sslcertck sslcertfile "{ca}"\n'
+        f'{options} no rewrite no mimedecode pass8bits mda "{deliver}"\n'
+    )
+    (home / "fetchmailrc").chmod(0o600)
+    return maildir, [program("fetchmail"), "--fetchmailrc", "fetchmailrc", "--pidfile", home / "pid", "--nosyslog"]
+
+
 def fetchmail(
     protocol: str, port: int, transport: str, user: str, *, ca: Path, home: Path, known: bool = False
 ) -> list[bytes]:
     """What one run of fetchmail hands to its delivery agent, in a sorted list, without trace fields; not what an
     earlier run took, where that is `known` by its unique-ids.
     """
-    maildir, deliver = delivery(home)
-    tls = {"plain": "sslproto ''", "starttls": "sslproto 'tls1.2+'", "implicit": "ssl"}[transport]
-    (home / "fetchmailrc").write_text(
-        "set invisible\n"
-        "set no bouncemail\n"
-        f"poll localhost protocol {protocol} port {port} auth password {'uidl' if known else ''}\n"
-        f'user "{user}" password "{PASSWORD}" {tls} sslcertck sslcertfile "{ca}"\n'
-        f'keep {"" if known else "fetchall"} no rewrite no mimedecode pass8bits mda "{deliver}"\n'
+    options, server_options = ("keep", "uidl") if known else ("keep fetchall", "")
+    maildir, command = fetchmail_command(
+        protocol, port, transport, user, ca=ca, home=home, options=options, server_options=server_options
     )
-    (home / "fetchmailrc").chmod(0o600)
-    command = ("--fetchmailrc", "fetchmailrc", "--pidfile", home / "pid", "--nosyslog")
-    run(program("fetchmail"), *command, home=home, expect=(0, 1) if known else (0,))  # 1: no mail
+    run(*command, home=home, expect=(0, 1) if known else (0,))  # 1: no mail
     return take(maildir)
 
 
@@ -229,3 +281,19 @@ def getmail(port: int, transport: str, user: str, *, ca: Path, home: Path) -> li
     )
     run(program("getmail"), "--getmaildir", home, "--rcfile", "getmailrc", home=home)
     return take(maildir)
+
+
+def imapflow(server: RunningServer, scenario: str) -> Any:
+    """What a scenario of tests/interop/imapflow.cjs tells of alice's account."""
+    node, directory = program("node"), ROOT / "tests/interop"
+    if not (directory / "node_modules/imapflow").exists():
+        pytest.skip("imapflow is not installed; npm install --no-package-lock --prefix tests/interop")
+    settings = {"PORT": str(server.ports.imaps), "CA": str(server.ca_file), "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [node, directory / "imapflow.cjs", scenario],
+        env=settings | {"IMAP_USER": ALICE, "IMAP_PASSWORD": PASSWORD},
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr[-4000:].decode(errors="replace")
+    return json.loads(done.stdout)

@@ -70,7 +70,8 @@ LISTENERS: Mapping[str, tuple[str, str]] = {
 class RunningServer:
     """`accounts` maps addresses to aliases. `sections` is merged into the configuration:
     `{"relay": {"port": 2525}, "limits": {...}}`; lists, as `{"route": [...]}`, come behind what is there. `wrapper`
-    goes before the command, as `["strace", "-f"]`. `scram`: the accounts have keys for SCRAM.
+    goes before the command, as `["strace", "-f"]`. `scram`: the accounts have keys for SCRAM. `twistd`: options for
+    it, as `["--uid", "nobody"]`.
     """
 
     def __init__(
@@ -84,6 +85,9 @@ class RunningServer:
         environment: Mapping[str, str] | None = None,
         wrapper: Sequence[str] = (),
         scram: bool = False,
+        twistd: Sequence[str] = (),
+        allow_root: bool = True,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.directory = directory
         self.hostname = hostname
@@ -97,6 +101,9 @@ class RunningServer:
         self._environment = dict(environment or {})
         self._wrapper = list(wrapper)
         self._scram = scram
+        self._twistd = list(twistd)
+        self._allow_root = allow_root
+        self._pass_fds = list(pass_fds)
         self._workers = workers
         directory.mkdir(parents=True, exist_ok=True)
         self._make_certificates()
@@ -169,18 +176,20 @@ class RunningServer:
     # The process
 
     def start(self) -> RunningServer:
-        command = [str(Path(sys.executable).parent / "twistd"), "-n", "--pidfile=", "mailserver", "--config"]
+        command = [str(Path(sys.executable).parent / "twistd"), "-n", "--pidfile=", *self._twistd, "mailserver"]
+        command += ["--allow-root"] if self._allow_root else []
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **self._environment}
         environment.pop("MAILSERVER_CONFIG", None)
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._wrapper, *command, str(self.config)],
+                [*self._wrapper, *command, "--config", str(self.config)],
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=self._pass_fds,
             )
         try:
             self._wait_until_ready(self.process)

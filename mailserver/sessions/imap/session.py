@@ -106,6 +106,10 @@ class IMAPSession(Core):
     def idle_timeout(self) -> float:
         return self.limits.login_timeout if self.awaits_login else self.limits.imap_timeout
 
+    @property
+    def amid_message(self) -> bool:
+        return isinstance(self._ongoing, append.Incoming)
+
     async def opened(self) -> None:
         self.engine.status("OK", f"{self.hostname} IMAP ready", login.capability_code(self))
 

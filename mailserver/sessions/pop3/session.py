@@ -50,6 +50,10 @@ class POP3Session:
     def awaits_login(self) -> bool:
         return self._maildrop is None
 
+    @property
+    def amid_message(self) -> bool:
+        return False
+
     async def opened(self) -> None:
         self.engine.greet(f"{self._core.rooms.hostname} POP3 ready")
 

@@ -5,11 +5,11 @@ Promises   No more than the limit of the header is looked at; what does not fit 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-from mailserver.delivery.router import Local, Refused, Route
-from mailserver.mail import Content, Reply
+from mailserver.delivery.router import Expanded, Leaf, Local, Refused, Route
+from mailserver.mail import Address, Content, Reply
 from mailserver.message.header import FIELD_LIMIT, Field, fields, header_end
 
 RECEIVED_LIMIT = 50  # RFC 5321 §6.3 asks for at least 100 hops in theory; loops show long before
@@ -53,9 +53,23 @@ class Head:
     def without_loops(self, routes: Sequence[Route]) -> list[Route | Refused]:
         """A message that was delivered to an address does not go there again; to others it may."""
         before = {field.value.strip().lower() for field in self.named(b"delivered-to")}
-        return [
-            Refused(DELIVERED_BEFORE)
-            if before and isinstance(route, Local) and str(route.recipient).lower().encode() in before
-            else route
-            for route in routes
-        ]
+        return [_without_loops(route, before) for route in routes] if before else list(routes)
+
+
+def _without_loops(route: Route, before: Container[bytes]) -> Route | Refused:
+    if isinstance(route, Expanded):
+        leaves = tuple(leaf for leaf in route.leaves if not _was_at(leaf, before))
+        return Expanded(leaves) if leaves else Refused(DELIVERED_BEFORE)
+    if isinstance(route, Local) and _is_among(route.recipient, before):
+        return Refused(DELIVERED_BEFORE)
+    return route
+
+
+def _was_at(leaf: Leaf, before: Container[bytes]) -> bool:
+    """In the mailbox, or at the address that leads elsewhere."""
+    passed = leaf.route.recipient if isinstance(leaf.route, Local) else leaf.forwarder
+    return passed is not None and _is_among(passed, before)
+
+
+def _is_among(address: Address, before: Container[bytes]) -> bool:
+    return str(address).lower().encode() in before

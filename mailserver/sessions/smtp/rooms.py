@@ -17,7 +17,10 @@ from mailserver.sessions.login import Authenticator
 
 
 class Senders(Protocol):
-    """The part of the directory that knows who may send as whom."""
+    """The part of the directory that knows who may send as whom. Raises SourceDown."""
+
+    @property
+    def blocking(self) -> bool: ...
 
     def may_send_as(self, account: Address, sender: Address) -> bool: ...
 

@@ -132,6 +132,10 @@ class SMTPSession:
     def awaits_login(self) -> bool:
         return self.submission and self._account is None
 
+    @property
+    def amid_message(self) -> bool:
+        return self._transaction is not None and self._transaction.content is not None
+
     async def opened(self) -> None:
         """Whoever speaks before the greeting is no mail server (RFC 5321 §4.3.1: the client waits for it)."""
         pause = self._rooms.policy.greeting_pause
@@ -166,7 +170,7 @@ class SMTPSession:
         return Reply(250, f"greets {event.domain}")
 
     async def _on_mail(self, event: events.Mail) -> Reply:
-        refusal = self._refuse_sender(event.sender)
+        refusal = await self._refuse_sender(event.sender)
         if refusal is not None:
             return refusal
         if not await self._disk_has(event.size or 0):
@@ -189,7 +193,7 @@ class SMTPSession:
         if transaction.attempts > self._rooms.limits.recipients:
             return self._patience.surplus(transaction.attempts, TOO_MANY_RECIPIENTS)
         may_relay, sender = self._account is not None, transaction.mail.sender
-        route = self._rooms.router.admit(event.address, may_relay=may_relay, sender=sender)
+        route = await self._rooms.router.admit(event.address, may_relay=may_relay, sender=sender)
         if isinstance(route, Refused):
             log.info("session=%s recipient=%r refused: %s", self._channel.id, str(event.address), route.reply)
             return await self._patience.refused(route.reply)
@@ -360,7 +364,7 @@ class SMTPSession:
 
     # The transaction
 
-    def _refuse_sender(self, sender: Address | None) -> Reply | None:
+    async def _refuse_sender(self, sender: Address | None) -> Reply | None:
         return None
 
     def _parameters(self, mail: events.Mail) -> MailParameters:
@@ -390,7 +394,7 @@ class SMTPSession:
 
     async def _accept(self, transaction: _Transaction, content: Content) -> Outcome:
         head = Head.of(content, self._rooms.limits.header)
-        refusal = head.refusal or self._refuse_header(head)
+        refusal = head.refusal or await self._refuse_header(head)
         if refusal is not None:
             return self._all(transaction, refusal)
         mail, asked = transaction.mail, transaction.parameters
@@ -415,7 +419,7 @@ class SMTPSession:
             if prepared is not content:
                 prepared.close()
 
-    def _refuse_header(self, head: Head) -> Reply | None:
+    async def _refuse_header(self, head: Head) -> Reply | None:
         return None
 
     def _prepared(self, head: Head, content: Content, sender: Address | None) -> tuple[bytes, Content]:

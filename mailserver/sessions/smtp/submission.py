@@ -7,9 +7,12 @@ Promises   A client logs in first, and sends as an address of its own account: i
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from mailserver.accounts import SourceDown
 from mailserver.mail import Address, Content, MailParameters, Reply, parse_mailbox
 from mailserver.mail.trace import date_time
 from mailserver.message.addresses import plain_mailboxes
@@ -17,6 +20,8 @@ from mailserver.message.header import Field
 from mailserver.sessions.smtp.head import Head
 from mailserver.sessions.smtp.session import SMTPSession
 from mailserver.smtp.events import Hello, Mail
+
+log = logging.getLogger(__name__)
 
 _BLIND = frozenset({b"bcc", b"resent-bcc"})
 
@@ -29,13 +34,16 @@ class SubmissionSession(SMTPSession):
     def _may_log_in(self) -> bool:
         return self._rooms.authenticator.offered(self._channel)
 
-    def _refuse_sender(self, sender: Address | None) -> Reply | None:
+    async def _refuse_sender(self, sender: Address | None) -> Reply | None:
         if self._account is None:
             if self._may_log_in():
                 return Reply.of(530, "5.7.0", "Authentication is required here")
             return Reply.of(530, "5.7.0", "Begin with STARTTLS, then authenticate")
-        if self._owns(sender or self._account):  # an account may end meanwhile
-            return None
+        try:
+            if await self._owns([sender or self._account]):  # an account may end meanwhile
+                return None
+        except SourceDown as error:
+            return self._not_known(error)
         return Reply.of(553, "5.7.1", f"The sender address does not belong to the account {self._account}")
 
     async def _on_hello(self, event: Hello) -> Reply:
@@ -62,10 +70,22 @@ class SubmissionSession(SMTPSession):
     def _highest_priority(self) -> int:
         return self._rooms.policy.highest_priority
 
-    def _owns(self, address: Address) -> bool:
-        return self._account is not None and self._rooms.senders.may_send_as(self._account, address)
+    async def _owns(self, addresses: Sequence[Address]) -> bool:
+        """Raises SourceDown."""
+        account, senders = self._account, self._rooms.senders
+        if account is None:
+            return False
 
-    def _refuse_header(self, head: Head) -> Reply | None:
+        def owns() -> bool:
+            return all(senders.may_send_as(account, address) for address in addresses)
+
+        return await self._rooms.workers.run(owns) if senders.blocking else owns()
+
+    def _not_known(self, error: SourceDown) -> Reply:
+        log.error("session=%s the sender cannot be looked up: %s", self._channel.id, error)
+        return Reply.of(451, "4.3.0", "Your addresses cannot be looked up now, try again later")
+
+    async def _refuse_header(self, head: Head) -> Reply | None:
         header = head.octets[: head.end]
         ends = header.count(b"\r\n")
         if b"\0" in header or not ends == header.count(b"\r") == header.count(b"\n"):
@@ -77,10 +97,14 @@ class SubmissionSession(SMTPSession):
             named = [address for field in authors for address in _mailboxes(field)]
         except ValueError:
             return Reply.of(550, "5.6.0", "The From field is no plain list of addresses, as: Name <user@example.org>")
-        if not all(map(self._owns, named)):
-            text = f"The From field names an address that does not belong to the account {self._account}"
-            return Reply.of(550, "5.7.1", text)
-        return None
+        try:
+            if await self._owns(named):
+                return None
+        except SourceDown as error:
+            return self._not_known(error)
+        return Reply.of(
+            550, "5.7.1", f"The From field names an address that does not belong to the account {self._account}"
+        )
 
     def _prepared(self, head: Head, content: Content, sender: Address | None) -> tuple[bytes, Content]:
         blind = [field for field in head.fields if field.name.lower() in _BLIND]

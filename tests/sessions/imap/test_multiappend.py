@@ -49,6 +49,11 @@ def test_the_transcript(client: Client) -> None:
     assert client.command("APPEND bogusname (\\Flagged) {1023}").startswith(b"t NO [TRYCREATE]")
 
 
+def test_imapclient_puts_two_spaces_between_messages(client: Client) -> None:
+    answer = client.command(b"APPEND INBOX" + message(FIRST) + b" " + message(SECOND))
+    assert b" 1:2] Appended" in answer
+
+
 def test_the_selected_mailbox_hears_of_all(client: Client) -> None:
     answer = client.command(b"APPEND INBOX" + message(FIRST) * 3)
     assert b"* 3 EXISTS\r\n" in answer
@@ -62,7 +67,7 @@ def test_the_selected_mailbox_hears_of_all(client: Client) -> None:
         (message(b"x\0y"), b"t NO "),
         (message(SECOND, b"(\\Recent) "), b"t BAD "),
         (message(SECOND, b"(" + b"k" * 200 + b") "), b"t NO [LIMIT]"),
-        (message(SECOND, b" "), b"t BAD "),
+        (message(SECOND, b"  "), b"t BAD "),
         (message(SECOND, b"x "), b"t BAD "),
         (message(SECOND)[1:], b"t BAD "),
         (b" {99999999999+}\r\n", b"* BYE "),
