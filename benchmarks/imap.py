@@ -45,6 +45,7 @@ SEARCHES = {
     "SEARCH TEXT, common": f"TEXT {COMMON}",
     "SEARCH TEXT, nowhere": f"TEXT {NOWHERE}",
 }
+ORDERS = ("SORT (SUBJECT)", "SORT (DATE)", "SORT (FROM)", "THREAD REFERENCES", "THREAD REFS", "THREAD ORDEREDSUBJECT")
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 COMPARED = 2000  # messages
 
@@ -113,6 +114,18 @@ class Bench:
         client = self._client(MAIN, select=True)
         figures = {(name, "ms"): client.milliseconds(f"UID SEARCH {key}") for name, key in SEARCHES.items()}
         client.close()
+        return figures
+
+    def ordering(self) -> Figures:
+        """Asked for the first time after a start, and again by another client."""
+        self.server.stop()
+        self.server.start()
+        figures = {}
+        for when in ("first after a restart", "again"):
+            client = self._client(MAIN, select=True)
+            for order in ORDERS:
+                figures[f"{order}, {when}", "ms"] = client.milliseconds(f"UID {order} UTF-8 ALL", found=self.messages)
+            client.close()
         return figures
 
     def flags(self) -> Figures:
@@ -237,6 +250,7 @@ WORKS: tuple[Callable[[Bench], Figures], ...] = (
     Bench.after_restart,
     Bench.reading,
     Bench.searching,
+    Bench.ordering,
     Bench.flags,
     Bench.copying,
     Bench.append,
