@@ -172,6 +172,7 @@ class _Fetching:
             self._columns.append((b"%b", self._news_of_seen))
             patterns += b"%b"
         self._row = b"* %d FETCH (" + patterns + b")\r\n"
+        self._asked = (frozenset(core.enabled), self._row, *items)  # what is enabled may change how things are written
         self._with_prepared = any(item in _FROM_INDEX for item in items)
         self._with_ids = any(item in _OF_IDS for item in items)
         self._from_index = self._with_prepared or self._with_ids
@@ -241,7 +242,7 @@ class _Fetching:
     async def _answer(self, numbers: Sequence[int]) -> int:
         """To how many of these messages."""
         known = self._known(numbers) if self._lasting and self._is_block(numbers) else None
-        name = Name(ref(self._mailbox), self._items, numbers[0])
+        name = Name(ref(self._mailbox), self._asked, numbers[0])
         if known is not None and (kept := answers.get(name, known)) is not None:
             self._core.engine.send(kept)
             await self._core.drain_if_much()
