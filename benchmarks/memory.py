@@ -115,6 +115,7 @@ def main() -> None:
         issued = authority.issue_cert("localhost")
         certificate, key = directory / "certificate.pem", directory / "key.pem"
         issued.cert_chain_pems[0].write_to_path(certificate)
+        key.touch(0o600)  # no other may read it
         issued.private_key_pem.write_to_path(key)
         tls = ssl.create_default_context()
         authority.configure_trust(tls)

@@ -139,6 +139,7 @@ class Mailserver(_Process):
         (directory / "mailserver.toml").write_text(
             f'hostname = "ms.bench.test"\ndata = "data"\nworkers = {workers}\n{listeners}'
             '[auth]\nwithout_tls = "loopback"\n'
+            "[abuse]\naccount_message_rate = 0\naccount_recipient_rate = 0\n"
             f"[limits]\nconnections = {max(2000, connections)}\nconnections_per_address = {connections}\n"
             "transactions = 1000000\n"
             "[relay]\n" + "".join(f"{line}\n" for line in relay)

@@ -33,6 +33,8 @@ class DataDirectory:
         self.secret = path / "secret"
         self.connections = path / "connections"
         self.failures = path / "failures"
+        self.rates = path / "rates"
+        self.bans = path / "bans.db"
         self._version = path / "version"
 
     def prepare(self) -> None:

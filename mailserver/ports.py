@@ -93,6 +93,19 @@ class TLSState:
         return f"{self.version} {self.cipher}"
 
 
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """What the client has proved to own, issued by one of the authorities of `tls.client_ca`.
+
+    `subject` as in RFC 4514; `addresses`: the mail addresses of its subjectAltName, as they stand there;
+    `fingerprint`: SHA-256 of the whole, in lower-case hexadecimal digits.
+    """
+
+    subject: str
+    addresses: tuple[str, ...]
+    fingerprint: str
+
+
 class Disconnected(Exception):
     """The client has gone. Sessions let it pass, after `finally`; whoever runs the session takes it for no fault."""
 
@@ -110,6 +123,10 @@ class Channel(Protocol):
 
     @property
     def tls(self) -> TLSState | None: ...
+
+    @property
+    def client_certificate(self) -> ClientCertificate | None:
+        """None: the client has shown none, or one that does not hold, or none was asked for."""
 
     @property
     def loopback(self) -> bool:

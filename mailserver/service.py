@@ -23,7 +23,7 @@ from twisted.internet.error import CannotListenError
 from twisted.python import usage
 
 from mailserver import demo
-from mailserver.accounts import Directory, FileSource, Mailbox, Tokens, TokensUnavailable, load_secret
+from mailserver.accounts import Directory, FileSource, Mailbox, Tokens, TokensUnavailable, load_secret, open_sources
 from mailserver.config.loader import ConfigurationError, load
 from mailserver.config.model import Configuration, Listener
 from mailserver.config.network import parse_endpoint
@@ -39,6 +39,8 @@ from mailserver.net.bells import Bells
 from mailserver.net.clock import ReactorClock, use_monotonic_time
 from mailserver.net.connection import Service, Session, stop_connections
 from mailserver.net.connector import ReactorConnector
+from mailserver.net.expiry import ExpiryWatch
+from mailserver.net.handshake import ALPN
 from mailserver.net.listeners import check_endpoint, listen
 from mailserver.net.logs import bridge
 from mailserver.net.own import LocalAddresses
@@ -47,9 +49,13 @@ from mailserver.net.shared import AdoptedSocket
 from mailserver.net.signals import on_hangup
 from mailserver.net.tls import CertificateError, CertificateStore
 from mailserver.net.workers import ThreadWorkers
-from mailserver.policy.connections import ConnectionLimits, Networks
+from mailserver.policy.connections import ConnectionLimits
 from mailserver.policy.failures import Failures
-from mailserver.policy.shared import SharedCounts, SharedFailures, SharedTable
+from mailserver.policy.guard import Guard
+from mailserver.policy.ledger import Ledger, LedgerError
+from mailserver.policy.networks import Networks
+from mailserver.policy.sending import SendingLimits
+from mailserver.policy.shared import SharedCounts, SharedFailures, SharedRates, SharedTable
 from mailserver.policy.space import FreeSpace
 from mailserver.ports import Channel
 from mailserver.queue import NO_HISTORY, History, Queue, QueueError
@@ -65,6 +71,7 @@ DELIVERY_THREADS = 4
 MAILBOX_THREADS = 8  # for POP3 and IMAP: however much they read, delivery does not wait for them
 PASSWORD_THREADS = 2  # argon2id takes 64 MiB for each
 DNS_THREADS = 20
+LOOKUP_THREADS = 8  # of addresses in databases; an answer may take seconds to fail
 RELEASE_GRACE = 10.0  # seconds, at the stop, for what sessions do when they have ended
 
 
@@ -141,6 +148,7 @@ def _check_files(configuration: Configuration) -> None:
     """What each worker reads at its start: a fault is told at once and once. Raises CertificateError and others."""
     if configuration.tls:
         CertificateStore(configuration.tls)
+    open_sources(configuration.directory)
     if configuration.auth.oauth:
         Tokens(configuration.auth.oauth)
 
@@ -148,11 +156,17 @@ def _check_files(configuration: Configuration) -> None:
 def _prepare(configuration: Configuration, count: int, guard: Callable[[], None]) -> None:
     """The data directory, before several processes use it."""
     guard()
+    try:
+        _check_files(configuration)  # again, as the user that the workers are
+    except (CertificateError, TokensUnavailable) as error:
+        _refuse(f"{error}; the workers, as user {os.geteuid()}, must read it")
     data = _prepared(configuration)
     _open_queue(data, NO_HISTORY).close()
+    _open_ledger(data).close()
     try:
         SharedTable.make(data.connections, count, SharedCounts.COLUMNS)
         SharedTable.make(data.failures, count, SharedFailures.COLUMNS)
+        SharedTable.make(data.rates, count, SharedRates.COLUMNS)
     except OSError as error:
         _refuse(unusable(error, data.path))
 
@@ -172,6 +186,13 @@ def _open_queue(data: DataDirectory, history: History) -> Queue:
     except OSError as error:
         _refuse(unusable(error, data.path))
     except QueueError as error:
+        _refuse(str(error))
+
+
+def _open_ledger(data: DataDirectory) -> Ledger:
+    try:
+        return Ledger(data.bans)
+    except LedgerError as error:
         _refuse(str(error))
 
 
@@ -223,18 +244,25 @@ class MailServer(MultiService):
         self._mailboxes = ThreadWorkers(reactor, MAILBOX_THREADS, "mailboxes")
         self._appends = Appends(self._mailboxes)
         self._passwords = ThreadWorkers(reactor, PASSWORD_THREADS, "passwords")
+        self._lookups = ThreadWorkers(reactor, LOOKUP_THREADS, "lookups", abandon=True)
         self._dns = ThreadWorkers(reactor, DNS_THREADS, "dns", abandon=True)
-        self._workers = (self._mailboxes, self._passwords, self._dns, self._delivery)
+        self._notes = ThreadWorkers(reactor, 1, "bans")  # of its own: guessing keeps the threads for passwords busy
+        self._workers = (self._mailboxes, self._passwords, self._dns, self._lookups, self._delivery, self._notes)
         limits = configuration.limits
         shared = None if number is None else SharedCounts(self._data.connections, number)
         failures = None if number is None else SharedFailures(self._data.failures, number)
-        self._connections = ConnectionLimits(limits.connections, limits.connections_per_address, shared)
+        rates = None if number is None else SharedRates(self._data.rates, number)
+        proxies = configuration.proxies.networks
+        self._gate = Guard(configuration.abuse, self._clock, self._notes, proxies=proxies, rates=rates)
+        self._sending = SendingLimits(configuration.abuse, self._clock, self._notes, self._gate, rates)
+        self._connections = ConnectionLimits(limits.connections, limits.connections_per_address, shared, self._gate)
         self._bells = None if number is None else Bells(reactor, self._data.bells)
         self._certificates = CertificateStore(configuration.tls) if configuration.tls else None
+        self._expiry = ExpiryWatch(self._certificates, self._clock, tells=not number) if self._certificates else None
         oauth = configuration.auth.oauth
-        self._accounts = FileSource(configuration.accounts)
         self._directory = Directory(
-            self._accounts,
+            FileSource(configuration.accounts, scram=configuration.auth.scram),
+            others=open_sources(configuration.directory),
             tokens=Tokens(oauth) if oauth else None,
             separator=configuration.smtp.subaddress,
         )
@@ -242,12 +270,13 @@ class MailServer(MultiService):
             self._directory,
             self._passwords,
             self._clock,
-            Failures(failures),
+            Failures(failures, self._gate.exempt),
             configuration.auth.without_tls,
             openid_configuration=oauth.configuration if oauth else None,
+            guard=self._gate,
         )
         self._store = Store(self._data.mail, hostname=configuration.hostname)
-        self._proxies = Networks(configuration.proxies.networks)
+        self._proxies = Networks(proxies)
         self._pop3_rooms = pop3.POP3Rooms(
             hostname=configuration.hostname,
             limits=configuration.limits,
@@ -279,6 +308,8 @@ class MailServer(MultiService):
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the usual 1024 is below what connections need
         self._guard()
+        if self._certificates is not None:
+            self._certificates.warn_of_unreadable()
         data = _prepared(self._configuration)
         self._history = History(data.history, self._configuration.relay.history)
         self._queue = _open_queue(data, self._history)
@@ -288,11 +319,16 @@ class MailServer(MultiService):
             _refuse(unusable(error, data.path))
         for workers in self._workers:
             workers.start()
+        ledger = _open_ledger(data)
+        self._gate.open(ledger)
+        self._sending.open(ledger)
         self._wire(self._queue, secret)
         super().startService()
         self._manager.start()
         if self._bells is not None:
             self._bells.hang_up(self._manager.wake)
+        if self._expiry is not None:
+            self._expiry.start()
         on_hangup(self._reactor, self.reload)
         log.info("ready, as %s", self._configuration.hostname)
 
@@ -306,9 +342,11 @@ class MailServer(MultiService):
             log.warning("%s was changed: that is taken over when the server is started again", self._path)
 
     async def _read_accounts(self) -> None:
-        await self._delivery.run(self._accounts.reload)
+        await self._delivery.run(self._directory.reload)
 
     async def _stop(self) -> None:
+        if self._expiry is not None:
+            self._expiry.stop()
         await MultiService.stopService(self)
         await stop_connections(self._services, self._clock)
         deadline = self._clock.monotonic() + RELEASE_GRACE
@@ -317,6 +355,7 @@ class MailServer(MultiService):
         await self._manager.stop()
         if self._bells is not None:
             self._bells.take_down()
+        self._gate.close()
         for workers in self._workers:
             workers.stop()
         self._queue.close()
@@ -335,7 +374,7 @@ class MailServer(MultiService):
             parse_mailbox(outbox) if outbox else None,
             routes=routes,
             srs=SRS(secret),
-            workers=self._delivery,
+            workers=self._lookups,
             clock=self._clock,
         )
         relay = Relay(
@@ -379,6 +418,8 @@ class MailServer(MultiService):
             senders=self._directory,
             authenticator=self._authenticator,
             proxies=self._proxies,
+            guard=self._gate,
+            sending=self._sending,
             flush=self._flush,
             has_room=self._store.has_room,
             space=FreeSpace(configuration.data),
@@ -418,6 +459,8 @@ class MailServer(MultiService):
             login_timeout=self._configuration.limits.login_timeout,
             certificates=self._certificates,
             implicit_tls=listener.tls == "implicit",
+            alpn=ALPN[listener.protocol],
+            asks_certificate=listener.protocol in ("submission", "pop3", "imap"),
             proxies=self._proxies if listener.proxy else None,
         )
 

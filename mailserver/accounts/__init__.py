@@ -27,6 +27,7 @@ from mailserver.accounts.passwords import (
     verify_password,
 )
 from mailserver.accounts.secret import load_secret
+from mailserver.accounts.sources import open_source, open_sources
 from mailserver.accounts.tokens import Tokens, TokensUnavailable
 
 __all__ = [
@@ -48,6 +49,8 @@ __all__ = [
     "generate_password",
     "hash_password",
     "load_secret",
+    "open_source",
+    "open_sources",
     "scram_keys",
     "verify_password",
 ]

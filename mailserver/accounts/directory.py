@@ -29,7 +29,7 @@ from mailserver.accounts.model import (
     Source,
     Unknown,
 )
-from mailserver.accounts.passwords import generate_password, hash_password, scram_keys, verify_password
+from mailserver.accounts.passwords import refuse_password, scram_keys
 from mailserver.accounts.tokens import Tokens
 from mailserver.mail import Address, AddressError, parse_mailbox
 from mailserver.sasl import ScramKeys
@@ -55,12 +55,16 @@ class Directory:
         self._sources: tuple[Source, ...] = (file, *others)
         self._separator = separator
         self._tokens = tokens
-        self._nobody = hash_password(generate_password())
 
     @property
     def blocking(self) -> bool:
         """A lookup may wait for a disk or another server."""
         return any(source.blocking for source in self._sources)
+
+    def reload(self) -> None:
+        """What changed in any source counts at once. Blocking."""
+        for source in self._sources:
+            source.reload()
 
     # Addresses
 
@@ -77,6 +81,12 @@ class Directory:
         if found is None and local in (POSTMASTER, ABUSE):
             return self._caretaker(source, domain, local)
         return _resolution(found)
+
+    def source_of(self, address: Address) -> str | None:
+        """The name of the source that has its domain."""
+        _, domain = key_of(address)
+        source, _ = self._of_domain(domain)
+        return source.name if source is not None else None
 
     def _of_domain(self, name: str) -> tuple[Source, Domain] | tuple[None, None]:
         """The source that it belongs to."""
@@ -140,9 +150,22 @@ class Directory:
         """The account's own address when the password is right; blocking, some 50 ms."""
         source, account = self._user(username)
         if source is None or account is None:
-            verify_password(self._nobody, password)
+            self._refuse(username, password)
             return None
         return account.address if source.verify(account, password) else None
+
+    def _refuse(self, username: str, password: str) -> None:
+        """As slowly as if there were such a user."""
+        try:
+            key = key_of(parse_mailbox(username))
+        except AddressError:
+            refuse_password(password)
+            return
+        source, _ = self._of_domain(key[1])
+        if source is None:
+            refuse_password(password)
+        else:
+            source.refuse(key, password)
 
     def account_of(self, username: str) -> Address | None:
         """The account that somebody of this name logs in to."""

@@ -97,6 +97,20 @@ class AccountsFile:
 
         self._change(edit)
 
+    def renew_password(self, address: Address, former: str, password: str) -> None:
+        """Another hash of the same password. Refused when the account has no longer the `former` one."""
+
+        def edit(data: Data) -> None:
+            _, section = _account(data, address)
+            if section["password"] != former:
+                raise EditError(f"{address} has another password meanwhile")
+            section["password"] = password
+
+        def on_text(text: str) -> str:  # at once, in a file of any size: a hash stands in one place only
+            return text.replace(json.dumps(former), json.dumps(password), 1)
+
+        self._change(edit, on_text)
+
     def set_forward(self, address: Address, targets: Sequence[Address], *, keep_copy: bool) -> None:
         """No targets: it ends."""
 

@@ -3,6 +3,7 @@
 Promises   Lookups never wait for the disk but to take over a changed file, within a second or two of the change.
 On failure ConfigurationError from the constructor. Later a file that is broken, gone or without a domain is logged,
            each problem on its line, and what was read before stays in force: an empty file would refuse all own mail.
+           Hashes that cannot be renewed in the file stay as they are.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from mailserver.accounts.editor import AccountsFile, EditError
 from mailserver.accounts.model import Account, Alias, Domain, Key, Sending
-from mailserver.accounts.passwords import scram_keys, verify_password
+from mailserver.accounts.passwords import Decoys, refuse_password, renewed, scram_keys, verify_password
+from mailserver.accounts.watched import Watched
 from mailserver.config.loader import ConfigurationError, load_accounts
 from mailserver.config.model import Account as Section
 from mailserver.config.model import Accounts
@@ -23,11 +26,8 @@ from mailserver.mail.address import domain_in_ascii
 
 log = logging.getLogger(__name__)
 
-CHECK_INTERVAL = 1.0
-"""Seconds between two looks at the file's modification time."""
-
-SETTLE_TIME = 1.0
-"""Seconds for which the file must lie still: an editor that writes in place is not caught in the middle."""
+RENEWAL_SHARE = 10
+"""One part in so many of the time, at most, goes into renewing hashes: a file of 10,000 accounts takes two seconds."""
 
 
 def key_of(address: Address) -> Key:
@@ -59,6 +59,7 @@ class Snapshot:
             for name, domain in accounts.domain.items()
         }
         keys = [scram_keys(each) for each in stored]
+        self.decoys = Decoys(stored)
         self.scram = bool(keys) and all(keys)
         self.iterations = sorted(each.iterations for each in keys if each is not None)
 
@@ -77,18 +78,19 @@ def _account(name: str, section: Section) -> Account:
 
 
 class FileSource:
-    """Raises ConfigurationError when the file cannot be used at first."""
+    """Raises ConfigurationError when the file cannot be used at first. `scram`: renewed passwords get its keys."""
 
     blocking = False
 
-    def __init__(self, path: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path, *, scram: bool = False, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.name = str(path)
         self._path = path
+        self._scram = scram
         self._monotonic = monotonic
-        self._lock = threading.Lock()  # held by the one that looks whether the file has changed
-        self._stamp = _stamp(path)
-        self._snapshot = Snapshot(load_accounts(path))
-        self._next_check = monotonic() + CHECK_INTERVAL
+        self._renewing = threading.Lock()
+        self._next_renewal = 0.0
+        self._writable = True
+        self._watched = Watched(path, self._read, monotonic=monotonic)
 
     def domain(self, name: str) -> Domain | None:
         return self.current().domains.get(name)
@@ -101,52 +103,47 @@ class FileSource:
         return caretakers.get(domain) or caretakers.get("")
 
     def verify(self, account: Account, password: str) -> bool:
-        return verify_password(account.password, password)
+        if not verify_password(account.password, password):
+            return False
+        # One at a time and not all the time, as the file is checked as a whole: the others wait for a later login.
+        begun = self._monotonic()
+        if self._writable and begun >= self._next_renewal and self._renewing.acquire(blocking=False):
+            try:
+                self._renew(account, password)
+                self._next_renewal = begun + (self._monotonic() - begun) * RENEWAL_SHARE
+            finally:
+                self._renewing.release()
+        return True
+
+    def refuse(self, key: Key, password: str) -> None:
+        refuse_password(password, self.current().decoys.of(key))
 
     def current(self) -> Snapshot:
         """What is in force now."""
-        if self._monotonic() >= self._next_check and self._lock.acquire(blocking=False):
-            try:
-                self._look()
-            finally:
-                self._lock.release()
-        return self._snapshot
+        return self._watched.current()
 
     def reload(self) -> None:
-        """Reads the file now, whether it seems to have changed or not."""
-        with self._lock:
-            self._stamp = _stamp(self._path)
-            self._take_over()
+        self._watched.reload()
 
-    def _look(self) -> None:
-        stamp = _stamp(self._path)
-        if stamp is not None and stamp != self._stamp and abs(time.time() - stamp[0] / 1e9) < SETTLE_TIME:
-            return  # to be looked at again at the next lookup
-        self._next_check = self._monotonic() + CHECK_INTERVAL
-        if stamp == self._stamp:
+    def _read(self, former: Snapshot | None) -> Snapshot:
+        accounts = load_accounts(self._path)
+        if former is not None and former.domains and not accounts.domain:
+            raise ConfigurationError(
+                [f"{self._path}: has no domain any more; if that is meant, start the server again"]
+            )
+        return Snapshot(accounts)
+
+    def _renew(self, account: Account, password: str) -> None:
+        """The login that is under way does not hang on it."""
+        stored = renewed(account.password, password, scram=self._scram)
+        if stored is None:
             return
-        self._stamp = stamp
-        self._take_over()
-
-    def _take_over(self) -> None:
         try:
-            accounts = load_accounts(self._path)
-            if self._snapshot.domains and not accounts.domain:
-                raise ConfigurationError(
-                    [f"{self._path}: has no domain any more; if that is meant, start the server again"]
-                )
-            self._snapshot = Snapshot(accounts)
-        except ConfigurationError as error:
-            for problem in error.problems:
-                log.error("accounts not taken over, the former ones stay: %s", problem)
+            AccountsFile(self._path).renew_password(account.address, account.password, stored)
+        except EditError as error:  # the account was changed meanwhile, or the file is broken
+            log.info("the password of %s is not renewed: %s", account.address, error)
+        except OSError as error:
+            self._writable = False
+            log.warning("%s cannot be written, so hashes of old schemes stay in it: %s", self._path, error)
         else:
-            log.info("accounts taken over from %s", self._path)
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Differs whenever the file was changed or replaced; None when it is not there."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return (status.st_mtime_ns, status.st_size, status.st_ino)
+            log.info("the password of %s is kept as argon2id now", account.address)

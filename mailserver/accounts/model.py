@@ -21,10 +21,14 @@ class SourceDown(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """A domain whose mail is taken here. `catch_all` gets what is for unknown local parts."""
+    """A domain whose mail is taken here. `catch_all` gets what is for unknown local parts.
+
+    `caretaker`: what is for the postmaster and the abuse desk, where a source tells it so.
+    """
 
     name: str
     catch_all: Address | None = None
+    caretaker: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,13 @@ class Source(Protocol):
         """Who has the mail for the postmaster of a domain that names none; "" asks for any domain's."""
 
     def verify(self, account: Account, password: str) -> bool:
-        """Is it the password of the account that `find` gave? Blocking; as long for a wrong one as for the right."""
+        """Is it the password of the account that `find` gave? Blocking. Its hash may be renewed when it is."""
+
+    def reload(self) -> None:
+        """What changed counts at once. Blocking."""
+
+    def refuse(self, key: Key, password: str) -> None:
+        """Nobody of this name logs in: takes as long as `verify` does with a wrong password. Blocking."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,32 @@
 """Passwords as they are kept: an argon2id hash (RFC 9106), and behind it, where that is wanted, keys for SCRAM-SHA-256.
 
 Both stand in one text, so that whoever replaces one replaces the other. The keys are of less strength than the hash
-against those who have got hold of the file, which is why they are made only where they are wanted.
+against those who have got hold of the file, which is why they are made only where they are wanted. Hashes of other
+servers, `{SCHEME}...`, are checked as well; they are to be renewed at the first login.
 
 Promises   The same text in another Unicode composition is the same password (NFC, as RFC 8265 §4.2 has it).
+           Refusing a password never takes less time than an argon2id hash does, whatever is kept, or nothing. Schemes
+           that cost more than that are told from unknown users by their time, until they are renewed.
 On failure PasswordError for one that nobody could type, that is too short or no password at all.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import logging
 import secrets
 import unicodedata
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.exceptions import VerificationError
 
-from mailserver.sasl import ScramKeys, saslprep
+from mailserver.sasl import Hash, SchemeError, ScramKeys, parse_hash, saslprep
+
+log = logging.getLogger(__name__)
 
 _HASHER = PasswordHasher()
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # without characters that look alike
@@ -38,26 +49,93 @@ def hash_password(password: str, *, scram: bool = False) -> str:
         raise PasswordError("the password has a control character")
     if len(_octets(password)) > _LIMIT:
         raise PasswordError(f"the password is longer than {_LIMIT} octets")
-    hashed = _HASHER.hash(_octets(password))
-    if not scram:
-        return hashed
     try:
-        return f"{hashed} {ScramKeys.of(saslprep(password).encode())}"
+        return _hash(password, scram=scram)
     except ValueError as error:
         raise PasswordError(f"the password cannot be used with SCRAM: {error}; take another one") from error
 
 
-def verify_password(stored: str, password: str) -> bool:
-    """Takes as long for a wrong password as for the right one."""
+def renewed(stored: str, password: str, *, default: str = "", scram: bool = False) -> str | None:
+    """What to keep in place of `stored`, which `password` fits; None: that is an argon2id hash already."""
+    if parse_hash(_without_keys(stored), default).scheme in ("", "ARGON2ID"):
+        return None
     try:
-        return _HASHER.verify(stored.partition(" ")[0], _octets(password))
-    except (VerificationError, InvalidHashError):
+        return _hash(password, scram=scram)
+    except ValueError:  # it is in use, so it is kept without the keys for SCRAM
+        return _hash(password)
+
+
+def _hash(password: str, *, scram: bool = False) -> str:
+    """Raises ValueError for what cannot be used with SCRAM."""
+    hashed = _HASHER.hash(_octets(password))
+    return f"{hashed} {ScramKeys.of(saslprep(password).encode())}" if scram else hashed
+
+
+def verify_password(stored: str, password: str, *, default: str = "") -> bool:
+    """`stored` may be empty: nothing fits. `default`: the scheme of a hash that names none."""
+    hashed = _usable(stored, default)
+    octets = _octets(password)
+    if hashed is None or len(octets) > _LIMIT:
+        refuse_password(password)
         return False
+    if not hashed.scheme:
+        return hashed.fits(octets)
+    # Other servers compare what was sent, without a look at Unicode.
+    if any(map(hashed.fits, dict.fromkeys((octets, password.encode("utf-8", "surrogatepass"))))):
+        return True
+    _refuse(octets)
+    return False
+
+
+def refuse_password(password: str, like: str = "", *, default: str = "") -> None:
+    """Takes as long as `verify_password` does with another password in place of `like`."""
+    hashed, octets = _usable(like, default), _octets(password)[:_LIMIT]
+    if hashed is not None:
+        hashed.fits(octets)
+    if hashed is None or hashed.scheme:
+        _refuse(octets)
+
+
+def _usable(stored: str, default: str) -> Hash | None:
+    if not stored:
+        return None
+    try:
+        return parse_hash(_without_keys(stored), default)
+    except SchemeError as error:
+        log.error("a password cannot be checked: its hash %s", error)
+        return None
+
+
+def _refuse(octets: bytes) -> None:
+    with suppress(VerificationError):
+        _HASHER.verify(_of_nobody(), octets)
+
+
+@cache
+def _of_nobody() -> str:
+    return _hash(generate_password())
+
+
+class Decoys:
+    """Hashes for users who do not exist, from among those of users who do: always the same one for a name."""
+
+    def __init__(self, stored: Sequence[str]) -> None:
+        self._stored = stored
+        self._secret = hashlib.sha256("\0".join(stored).encode("utf-8", "surrogatepass")).digest()
+
+    def of(self, key: tuple[str, str]) -> str:
+        """Empty when there are none."""
+        mac = hmac.digest(self._secret, "@".join(key).encode("utf-8", "surrogatepass"), "sha256")
+        return self._stored[int.from_bytes(mac[:8], "big") % len(self._stored)] if self._stored else ""
+
+
+def _without_keys(stored: str) -> str:
+    return stored if stored.startswith("{") else stored.partition(" ")[0]
 
 
 def scram_keys(stored: str) -> ScramKeys | None:
     """None: there are none."""
-    keys = stored.partition(" ")[2]
+    keys = stored.removeprefix(_without_keys(stored)).strip()
     return ScramKeys.parse(keys) if keys else None
 
 

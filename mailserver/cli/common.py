@@ -19,6 +19,7 @@ from mailserver.config.accounts import parse_account_address
 from mailserver.config.loader import ConfigurationError, read
 from mailserver.config.model import Configuration
 from mailserver.mail import Address, AddressError, parse_mailbox
+from mailserver.policy.ledger import LedgerError
 from mailserver.queue import QueueError
 from mailserver.store.model import StoreError
 
@@ -45,7 +46,7 @@ class Group(click.Group):
             return super().invoke(ctx)
         except ConfigurationError as error:
             raise Failure(*error.problems) from None
-        except (EditError, PasswordError, QueueError, StoreError) as error:
+        except (EditError, LedgerError, PasswordError, QueueError, StoreError) as error:
             raise Failure(str(error)) from None
         except OSError as error:
             if error.errno == errno.EPIPE:

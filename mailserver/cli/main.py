@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import click
 
 from mailserver import __version__
 from mailserver.cli.accounts import account, alias, domain
+from mailserver.cli.address import address
+from mailserver.cli.ban import ban
 from mailserver.cli.common import Context, Group
 from mailserver.cli.config import config
 from mailserver.cli.index import index
 from mailserver.cli.queue import queue
+from mailserver.cli.tls import tls
 from mailserver.cli.why import why
 
 DEFAULT_CONFIG = "/etc/mailserver/mailserver.toml"
@@ -32,8 +36,9 @@ DEFAULT_CONFIG = "/etc/mailserver/mailserver.toml"
 @click.pass_context
 def main(ctx: click.Context, path: Path) -> None:
     """Looks after a mail server: its accounts, its queue, its indexes and its configuration."""
+    logging.getLogger("mailserver").addHandler(logging.NullHandler())  # a command says itself what there is to say
     ctx.obj = Context(path)
 
 
-for command in (account, alias, config, domain, index, queue, why):
+for command in (account, address, alias, ban, config, domain, index, queue, tls, why):
     main.add_command(command)

@@ -14,14 +14,16 @@ from datetime import datetime
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from mailserver.config.accounts import account_faults
-from mailserver.config.certificates import expiry_fault, pair_fault
+from mailserver.config.certificates import CertificateFault, read_authorities, read_pair, validity_fault
+from mailserver.config.directory import DirectorySource
 from mailserver.config.fields import Section
 from mailserver.config.model import TLS, Accounts, Configuration, Listener, OAuth, Relay
-from mailserver.config.network import parse_endpoint
+from mailserver.config.network import is_loopback, parse_endpoint
 from mailserver.config.relay import RelayDomain, Route
 from mailserver.config.syntax import parse
 from mailserver.config.units import format_duration
@@ -63,7 +65,7 @@ class _Findings:
 def load(path: Path, *, check_endpoint: EndpointCheck | None = None, valid_at: datetime | None = None) -> Configuration:
     """The server's configuration; its accounts and all files that it names are checked as well.
 
-    With `valid_at` an expired certificate is a fault; the server starts with one rather than be silent.
+    With `valid_at` a certificate that is not valid then is a fault; the server starts with one rather than be silent.
     Raises ConfigurationError.
     """
     raw = _parse(_text(path), path)
@@ -73,6 +75,7 @@ def load(path: Path, *, check_endpoint: EndpointCheck | None = None, valid_at: d
     # The sections that are sound in themselves are checked against each other even if others are not.
     tls = _sound(TLS, raw.get("tls"), context)
     listeners = _sound_ones(Listener, raw.get("listener"))
+    directory = _sound_ones(DirectorySource, raw.get("directory"), context)
     routes = _sound_ones(Route, raw.get("route"), context)
     relay = _sound(Relay, raw.get("relay", {}), context)
     without_tls = raw["auth"].get("without_tls") if isinstance(raw.get("auth"), dict) else "never"
@@ -80,6 +83,7 @@ def load(path: Path, *, check_endpoint: EndpointCheck | None = None, valid_at: d
         _tls_faults(listeners, "tls" in raw, without_tls),
         _endpoint_faults(listeners, check_endpoint),
         _certificate_faults(tls, valid_at) if tls else (),
+        _directory_faults(directory),
         _relay_faults(relay) if relay else (),
         _route_faults(routes),
         _idle_smarthost_faults(routes, relay) if relay else (),
@@ -196,10 +200,58 @@ def _certificate_faults(tls: TLS, valid_at: datetime | None) -> Iterator[Fault]:
         yield from unreadable
         if unreadable:
             continue
-        if wrong := pair_fault(certificate, private_key):
-            yield (*location, wrong[0]), wrong[1]
-        elif valid_at and (fault := expiry_fault(certificate, valid_at)):
+        try:
+            pair = read_pair(certificate, private_key)
+        except CertificateFault as error:
+            yield (*location, error.key), str(error)
+            continue
+        if valid_at and (fault := validity_fault(certificate, pair.chain[0], valid_at)):
             yield (*location, "certificate"), fault
+    for (i, one), (j, other) in combinations(enumerate(tls.sni), 2):
+        for name in sorted({*one.names} & {*other.names}):
+            text = f'"{name}" stands in {key_path(("tls", "sni", i))} too; each name has one certificate'
+            yield ("tls", "sni", j, "names"), text
+    if tls.client_ca is not None:
+        if fault := _file_fault(tls.client_ca):
+            yield ("tls", "client_ca"), fault
+            return
+        try:
+            read_authorities(tls.client_ca)
+        except CertificateFault as error:
+            yield ("tls", error.key), str(error)
+
+
+def _directory_faults(directory: Mapping[int, DirectorySource]) -> Iterator[Fault]:
+    for i, source in directory.items():
+        if source.kind == "sql":
+            if (source.file is None) == (source.database is None):
+                what = "no database" if source.file is None else "two databases"
+                yield ("directory", i), f"names {what}; write file for SQLite, or database for PostgreSQL"
+            if source.password_file is not None and source.database is None:
+                yield ("directory", i, "password_file"), "says nothing without database; leave it out"
+            if source.domains is None and source.domain_query is None:
+                yield ("directory", i), "tells no domain; write domains, or domain_query"
+        if source.kind == "ldap":
+            yield from _ldap_faults(("directory", i), source)
+        if source.password_file and (fault := _file_fault(source.password_file)):
+            yield ("directory", i, "password_file"), fault
+        if source.file and (fault := _file_fault(source.file)):
+            yield ("directory", i, "file"), fault
+
+
+def _ldap_faults(location: Location, source: DirectorySource) -> Iterator[Fault]:
+    url = urlsplit(source.server or "")
+    if source.domains is None and source.domain_filter is None:
+        yield location, "tells no domain; write domains, or domain_filter"
+    if (source.bind_dn is None) != (source.password_file is None):
+        missing, other = ("bind_dn", "password_file") if source.bind_dn is None else ("password_file", "bind_dn")
+        yield (*location, other), f"is given without {missing}; give both or neither"
+    if source.starttls is not None and url.scheme == "ldaps":
+        yield (*location, "starttls"), "says nothing with ldaps:, which is encrypted from its beginning; leave it out"
+    if source.starttls is False and not is_loopback(url.hostname or ""):
+        yield (*location, "starttls"), "is false, and passwords would cross the network in clear; leave it out"
+    if source.ca_file and (fault := _file_fault(source.ca_file)):
+        yield (*location, "ca_file"), fault
 
 
 def _relay_faults(relay: Relay) -> Iterator[Fault]:

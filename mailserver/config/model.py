@@ -11,10 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from argon2 import extract_parameters
-from argon2.exceptions import InvalidHashError
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
+from mailserver.config.abuse import Abuse
+from mailserver.config.directory import DirectorySource
 from mailserver.config.fields import DAY, MIB, MINUTE, Count, Duration, FilePath, Section, Size, like
 from mailserver.config.network import (
     parse_domain_name,
@@ -26,7 +26,7 @@ from mailserver.config.network import (
 from mailserver.config.relay import Relay as Relay
 from mailserver.config.relay import Route
 from mailserver.mail import AddressError, Quota, UniqueIds, parse_mailbox
-from mailserver.sasl import ScramKeys
+from mailserver.sasl import CLEAR, SchemeError, ScramKeys, parse_hash
 
 T = TypeVar("T")
 
@@ -51,13 +51,14 @@ def _none_or_a_thousand(value: int) -> int:
 
 
 def _stored_password(text: str) -> str:
-    argon2id, _, scram = text.partition(" ")
+    hashed, _, scram = (text, "", "") if text.startswith("{") else text.partition(" ")
     try:
-        kind = extract_parameters(argon2id).type.name
-    except InvalidHashError:
-        kind = ""
-    if kind != "ID" or argon2id.count("$") != 5 or not all(argon2id.split("$")[4:]):
-        raise ValueError("is not an argon2id hash; let `mailserver account passwd ADDRESS` write it")
+        if parse_hash(hashed).scheme in CLEAR:
+            raise SchemeError("is a password in clear; let that be hashed")
+    except SchemeError as error:
+        if text.startswith("{"):
+            raise ValueError(f"{error} with `mailserver account passwd ADDRESS`") from None
+        raise ValueError("is not an argon2id hash; let `mailserver account passwd ADDRESS` write it") from None
     if scram:
         try:
             ScramKeys.parse(scram)
@@ -83,6 +84,11 @@ class TLS(Section):
 
     certificate: FilePath = Field(description="PEM file: the certificate and its chain")
     private_key: FilePath = Field(description="PEM file: the private key")
+    client_ca: FilePath | None = Field(
+        default=None,
+        description="PEM file: authorities whose certificates clients of submission, POP3 and IMAP may show; "
+        "absent: none are asked for",
+    )
     sni: tuple[ServerName, ...] = Field(default=(), description="further certificates, by the name the client asks for")
 
 
@@ -295,10 +301,12 @@ class Configuration(Section):
     tls: TLS | None = Field(default=None, description="needed by listeners with starttls or implicit TLS")
     listener: tuple[Listener, ...] = Field(min_length=1, description="one for each port")
     proxies: Proxies = Proxies()
+    directory: tuple[DirectorySource, ...] = ()
     auth: Auth = Auth()
     relay: Relay = Relay()
     route: tuple[Route, ...] = ()
     limits: Limits = Limits()
+    abuse: Abuse = Abuse()
     imap: IMAP = IMAP()
     smtp: SMTP = SMTP()
     pop3: POP3 = POP3()
@@ -326,7 +334,8 @@ class Account(Section):
     """A mailbox and who may open it."""
 
     password: Annotated[str, AfterValidator(_stored_password)] = Field(
-        description="an argon2id hash, perhaps with keys for SCRAM behind it; `mailserver account passwd` writes it"
+        description="an argon2id hash, perhaps with keys for SCRAM behind it; `mailserver account passwd` writes it. "
+        "A hash of another server, as `{SHA512-CRYPT}$6$...`, is taken as well and becomes argon2id at the next login"
     )
     aliases: tuple[str, ...] = Field(default=(), description="further addresses of the account")
     send_as: tuple[Annotated[str, AfterValidator(parse_allowance)], ...] = Field(

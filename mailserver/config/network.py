@@ -36,6 +36,14 @@ def parse_hostname(text: str) -> str:
     return name
 
 
+def is_loopback(host: str) -> bool:
+    """What never leaves this machine, as far as the text tells."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 def parse_server_name(text: str) -> str:
     """A host name, or `*.` and a host name for all names with one label more; in lower case."""
     wildcard = "*." if text.startswith("*.") else ""

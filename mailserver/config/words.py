@@ -86,8 +86,9 @@ def _text(details: ErrorDetails, model: type[Section]) -> str:
 
 
 def _shown(location: Location, value: object) -> str:
-    """The value with a space behind it, cut when it is long; empty for a password and for lists and sections."""
-    if "password" in str(location[-1]) or not isinstance(value, str | int | float):
+    """The value with a space behind it, cut when it is long; empty for what may be secret, for lists and sections."""
+    secret = "password" in str(location[-1]) or (location[-1] in ("database", "server") and "@" in str(value))
+    if secret or not isinstance(value, str | int | float):
         return ""
     text = json.dumps(value, ensure_ascii=False)
     return (text if len(text) <= VALUE_LIMIT else f"{text[: VALUE_LIMIT - 3]}...") + " "

@@ -282,7 +282,7 @@ class QueueManager:
             self._plan_all(round, due, self._lead(due))
 
     async def _plan_later(self, round: Round, due: Sequence[QueuedRecipient]) -> None:
-        routes = await self._workers.run(self._lead, due)
+        routes = await self._router.lookups.run(self._lead, due)
         if self._running:
             self._plan_all(round, due, routes)
             self._start_jobs()

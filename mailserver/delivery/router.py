@@ -100,7 +100,10 @@ class _Walk:
 
 
 class Router:
-    """`outbox`: the account that gets what would leave (demo mode). `srs`: lets reports on forwarded mail come back."""
+    """`outbox`: the account that gets what would leave (demo mode). `srs`: lets reports on forwarded mail come back.
+
+    `workers` look up in a directory that is `blocking`, and do nothing else, so that one which hangs holds up no mail.
+    """
 
     def __init__(
         self,
@@ -118,7 +121,7 @@ class Router:
         self._hostname = hostname.lower()
         self._outbox = outbox
         self._srs = srs
-        self._workers = workers
+        self.lookups = workers
         self._clock = clock
 
     @property
@@ -147,7 +150,7 @@ class Router:
         """As `route`, in a thread where that may wait."""
         if not self.blocking:
             return self.route(address, may_relay=may_relay, final=final)
-        return await self._workers.run(self.route, address, may_relay=may_relay, final=final)
+        return await self.lookups.run(self.route, address, may_relay=may_relay, final=final)
 
     async def admit(self, address: Address, *, may_relay: bool, sender: Address | None) -> Route | Refused:
         """As `find`, for a message that is about to be taken: what the routing table sends back is refused now."""
@@ -167,7 +170,7 @@ class Router:
         """
         if sender is None or self._srs is None:
             return sender
-        found = await self._workers.run(self._resolve, sender) if self.blocking else self._resolve(sender)
+        found = await self.lookups.run(self._resolve, sender) if self.blocking else self._resolve(sender)
         if not isinstance(found, NotLocal):
             return sender
         return self._srs.rewritten(sender, forwarder.domain or self._hostname, self._clock.wall())

@@ -29,9 +29,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mailserver.net.compression import Corrupt, Deflate
+from mailserver.net.handshake import Handshake
 from mailserver.net.tls import CertificateStore, channel_binding, tls_state
-from mailserver.policy.connections import ConnectionLimits, Networks, Refusal
-from mailserver.ports import Channel, Clock, Disconnected, Timer, TLSState
+from mailserver.policy.connections import ConnectionLimits, Refusal
+from mailserver.policy.networks import Networks
+from mailserver.ports import Channel, ClientCertificate, Clock, Disconnected, Timer, TLSState
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +106,9 @@ class Service:
     login_timeout: float
     certificates: CertificateStore | None
     implicit_tls: bool
+    alpn: Sequence[bytes] = ()
+    """What a client may call the protocol, if it names one."""
+    asks_certificate: bool = False
     proxies: Networks | None = None
     """Not None: each connection begins with a PROXY header, and comes from one of these."""
     open: set[ServedConnection] = field(default_factory=set)
@@ -123,6 +128,7 @@ class ServedConnection(protocol.Protocol):
         self.peer = peer
         self.id = secrets.token_hex(5)
         self.local_port = 0
+        self.client_certificate: ClientCertificate | None = None
         self._session: Session | None = None
         self.busy = False
         self._stopping = False
@@ -130,7 +136,7 @@ class ServedConnection(protocol.Protocol):
         self._connected = False
         self._reading = True
         self._writable = True
-        self._shaking_hands = False
+        self._handshake: Handshake | None = None
         self._end_of_input = False
         self._deflate: Deflate | None = None
         self._inflated = 0
@@ -157,9 +163,12 @@ class ServedConnection(protocol.Protocol):
             self._pump()
 
     def handshakeCompleted(self) -> None:
-        self._shaking_hands = False
-        state = self.tls
-        log.info("session=%s peer=%s tls=%s", self.id, self.peer, state)
+        if self._handshake is not None:
+            self.client_certificate = self._handshake.client_certificate(self.transport.getHandle())
+            self._handshake = None
+        log.info("session=%s peer=%s tls=%s", self.id, self.peer, self.tls)
+        if (shown := self.client_certificate) is not None:
+            log.info("session=%s peer=%s certificate=%s %s", self.id, self.peer, shown.fingerprint, shown.subject)
         if self._session is None:
             self._pump()
 
@@ -191,7 +200,7 @@ class ServedConnection(protocol.Protocol):
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         self._connected = False
-        if self._shaking_hands:
+        if self._handshake is not None:
             log.info("session=%s peer=%s service=%s no TLS: %s", self.id, self.peer, self._service.name, reason.value)
         log.info("session=%s peer=%s closed by %s", self.id, self.peer, "us" if self._closing else "the client")
         self._closing = True
@@ -246,7 +255,7 @@ class ServedConnection(protocol.Protocol):
             raise Disconnected
 
     def wake(self) -> None:
-        if self._connected and not self._closing and not self._shaking_hands and self._session is not None:
+        if self._connected and not self._closing and self._handshake is None and self._session is not None:
             self._pump()
 
     def start_tls(self) -> None:
@@ -378,8 +387,10 @@ class ServedConnection(protocol.Protocol):
         return session
 
     def _shake_hands(self) -> None:
-        self._shaking_hands = True
-        self.transport.startTLS(self._service.certificates)
+        service = self._service
+        assert service.certificates is not None
+        self._handshake = Handshake(service.certificates, service.alpn, asks=service.asks_certificate, session=self.id)
+        self.transport.startTLS(self._handshake)
 
     def _regulate_reading(self) -> None:
         if self._closing or self._session is None:
@@ -414,7 +425,7 @@ class ServedConnection(protocol.Protocol):
             self._timer = self._service.clock.call_later(deadline - now, self._look_at_time)
             return
         log.info("session=%s peer=%s timed out", self.id, self.peer)
-        if session is None or self._shaking_hands or not self._writable:
+        if session is None or self._handshake is not None or not self._writable:
             self._abort()
             return
         session.timed_out()

@@ -51,7 +51,8 @@ class ServiceFactory(protocol.Factory):
         refusal = self._service.connections.admit(peer)
         if refusal is None:
             return ServedConnection(self._service, peer)
-        log.warning("peer=%s service=%s refused: %s", peer, self._service.name, refusal.value)
+        if not refusal.counted:
+            log.warning("peer=%s service=%s refused: %s", peer, self._service.name, refusal.value)
         return RefusedConnection(b"" if self._service.implicit_tls else self._service.refuse(refusal))
 
 

@@ -1,35 +1,39 @@
 """Certificates: one store for every listener, for implicit TLS and STARTTLS alike; and TLS as a client.
 
-Promises   TLS 1.2 and up with Twisted's default ciphers, no compression, no renegotiation. A changed file is taken up
-           at the next handshake without dropping a connection; while new files do not fit together the old ones serve.
+Promises   A changed file is taken up at the next handshake without dropping a connection; while new files do not fit
+           together the old ones serve, and a pair of files that is broken holds up no other.
            The client's server name chooses among [[tls.sni]]; without a match the default certificate is shown.
+           Tickets are encrypted with keys that this process alone knows and that are replaced each day, and whenever a
+           certificate is: a client that comes with an older one, or to another process, shakes hands in full.
 On failure CertificateError at the start, with the file's name and the remedy.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from cryptography.x509 import Certificate, load_pem_x509_certificates
+from cryptography.x509 import Certificate
 from OpenSSL import SSL
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import CertificateOptions, TLSVersion, optionsForClientTLS
 from zope.interface import implementer
 
+from mailserver.config.certificates import CertificateFault, Pair, read_authorities, read_pair
 from mailserver.config.model import TLS
+from mailserver.net.handshake import make_context
 from mailserver.ports import TLSState
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 1.0  # seconds between two looks at the files
+TICKET_KEY_LIFE = 24 * 3600.0  # seconds
 
 _HOST_NAME = re.compile(r"(?=.{1,253}$)(?!.*\.[0-9]+$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*", re.IGNORECASE)
 """What may be asked for as a server's name: no address (RFC 6066 §3), nor the strange names that the DNS may hold."""
@@ -39,93 +43,181 @@ class CertificateError(Exception):
     """The files cannot serve; the text names them."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    certificate: Path
-    private_key: Path
+class _Source:
+    """Files that belong together, and what they held when they were last good."""
 
-    def options(self, **kwargs: Any) -> CertificateOptions:
-        """Raises CertificateError."""
-        try:
-            chain: list[Any] = load_pem_x509_certificates(self.certificate.read_bytes())
-        except (OSError, ValueError) as error:
-            raise CertificateError(f"{self.certificate}: no PEM certificate can be read: {error}") from error
-        try:
-            key: Any = load_pem_private_key(self.private_key.read_bytes(), None)
-        except (OSError, ValueError, TypeError) as error:
-            raise CertificateError(f"{self.private_key}: no PEM private key can be read: {error}") from error
-        options = CertificateOptions(
-            privateKey=key,
-            certificate=chain[0],
-            extraCertChain=chain[1:],
-            raiseMinimumTo=TLSVersion.TLSv1_2,
-            enableSessionTickets=True,
-            **kwargs,
-        )
-        try:
-            options.getContext().set_options(SSL.OP_NO_RENEGOTIATION)
-        except SSL.Error as error:
-            raise CertificateError(f"{self.private_key}: the key does not belong to {self.certificate}") from error
-        return options
+    def __init__(self, *files: Path) -> None:
+        self._files = files
+        self._stamp: Sequence[tuple[int, int, int] | None] = ()
+        self.fault: str | None = None
+        """What is wrong with what the files hold by now."""
 
-
-@implementer(IOpenSSLServerConnectionCreator)
-class CertificateStore:
-    """What Twisted asks for a server's side of each handshake."""
-
-    def __init__(self, tls: TLS) -> None:
-        self._default = _Pair(tls.certificate, tls.private_key)
-        self._by_name = {
-            name.lower().encode("idna"): _Pair(entry.certificate, entry.private_key)
-            for entry in tls.sni
-            for name in entry.names
-        }
-        self._stamps = self._look()
-        self._looked = time.monotonic()
-        self._load()
-
-    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
-        self._refresh()
-        return self._options.serverConnectionForTLS(protocol)
-
-    def reload(self) -> None:
-        """Reads the files now. What cannot serve is logged."""
-        self._stamps = self._look()
+    def read(self) -> None:
+        """Raises CertificateError; what was read before stays."""
+        self._stamp = self._look()  # before reading: what is written meanwhile is seen at the next look
+        self.fault = None
         try:
             self._load()
-            log.info("certificates were read again")
-        except CertificateError as error:
-            log.error("the old certificates stay in use: %s", error)
+        except OSError as error:
+            self.fault = f"{error.filename}: cannot be read: {error.strerror}"
+        except (CertificateFault, CertificateError) as error:
+            self.fault = str(error)
+        if self.fault is not None:
+            raise CertificateError(self.fault)
+
+    def unreadable(self) -> Iterator[Path]:
+        for file in self._files:
+            try:
+                os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC))
+            except PermissionError:
+                yield file
+            except OSError:
+                pass  # it is being replaced, and told when it stays away
+
+    def changed(self) -> bool:
+        return self._look() != self._stamp
+
+    def _look(self) -> Sequence[tuple[int, int, int] | None]:
+        return [_stamp(file) for file in self._files]
 
     def _load(self) -> None:
-        contexts = {name: pair.options().getContext() for name, pair in self._by_name.items()}
+        raise NotImplementedError
 
-        def choose(name: bytes | None) -> SSL.Context | None:
-            if name is None:
-                return None
-            name = name.lower()
-            return contexts.get(name) or contexts.get(b"*." + name.partition(b".")[2])
 
-        self._options = self._default.options(contextForServerName=choose)
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
-    def _look(self) -> Sequence[tuple[int, int] | None]:
-        stamps: list[tuple[int, int] | None] = []
-        for pair in (self._default, *self._by_name.values()):
-            for path in (pair.certificate, pair.private_key):
-                try:
-                    stat = path.stat()
-                    stamps.append((stat.st_mtime_ns, stat.st_ino))
-                except OSError:
-                    stamps.append(None)
-        return stamps
 
-    def _refresh(self) -> None:
-        now = time.monotonic()
+class _PairOfFiles(_Source):
+    """A certificate with its chain, and its key."""
+
+    content: Pair
+
+    def __init__(self, certificate: Path, private_key: Path) -> None:
+        super().__init__(certificate, private_key)
+        self.certificate, self._private_key = certificate, private_key
+
+    def _load(self) -> None:
+        pair = read_pair(self.certificate, self._private_key)
+        try:
+            make_context(pair)
+        except SSL.Error as error:
+            text = f"{self.certificate} cannot be used: {_reason(error)}; ask for one with a stronger key or signature"
+            raise CertificateError(text) from error
+        self.content = pair
+
+
+def _reason(error: SSL.Error) -> str:
+    return ", ".join(str(each[-1]) for each in error.args[0]) if error.args and error.args[0] else str(error)
+
+
+class _Authorities(_Source):
+    """Those whose certificates clients may show."""
+
+    certificates: Sequence[Certificate] = ()
+
+    def _load(self) -> None:
+        self.certificates = [each for file in self._files for each in read_authorities(file)]
+
+
+def _tell(source: _Source) -> None:
+    if source.fault is not None:
+        log.error("what was read before stays in use: %s", source.fault)
+
+
+class CertificateStore:
+    """The certificates of a server, as contexts for handshakes."""
+
+    def __init__(self, tls: TLS, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._default = _PairOfFiles(tls.certificate, tls.private_key)
+        pairs = [_PairOfFiles(entry.certificate, entry.private_key) for entry in tls.sni]
+        self._by_name = {
+            name.lower().encode("idna"): pair
+            for entry, pair in zip(tls.sni, pairs, strict=True)
+            for name in entry.names
+        }
+        self.asks_clients = tls.client_ca is not None
+        self._authorities = _Authorities(*([tls.client_ca] if tls.client_ca is not None else []))
+        self._pairs = [self._default, *pairs]
+        self._sources = [*self._pairs, self._authorities]
+        for source in self._sources:
+            source.read()
+        self._looked = monotonic()
+        self._make()
+
+    def context(self) -> SSL.Context:
+        """For the next handshake."""
+        self.refresh()
+        return self._context
+
+    def refresh(self) -> None:
+        """Takes up files that have changed, and new keys for tickets when it is time; looks once a second at most."""
+        now = self._monotonic()
         if now - self._looked < LOOK_EVERY:
             return
         self._looked = now
-        if self._look() != self._stamps:
-            self.reload()
+        if self._read([source for source in self._sources if source.changed()]):
+            log.info("certificates that changed were read")
+        elif now - self._made >= TICKET_KEY_LIFE:
+            self._make()
+
+    def reload(self) -> None:
+        """Reads all files now. What cannot serve is logged."""
+        if self._read(self._sources):
+            log.info("certificates were read again")
+
+    def tell_faults(self) -> None:
+        """Again: a renewal that came to nothing is easily overlooked."""
+        for source in self._sources:
+            _tell(source)
+
+    def leaves(self) -> Iterator[tuple[Path, Certificate]]:
+        """Each certificate that is in use, with its file."""
+        yield from {pair.certificate: pair.content.chain[0] for pair in self._pairs}.items()
+
+    def warn_of_unreadable(self) -> None:
+        """When privileges were dropped: what the server's user cannot read was read before, and will not be again."""
+        for file in (file for source in self._sources for file in source.unreadable()):
+            log.warning(
+                "%s: cannot be read by user %d, as which this serves: when it is renewed that is not taken over before "
+                "the next start; let the user's group read it: chgrp, and chmod 640",
+                file,
+                os.geteuid(),
+            )
+
+    def _read(self, sources: Sequence[_Source]) -> bool:
+        """Each by itself: what is wrong with one keeps no other one from being renewed. False: there is nothing new."""
+        good = False
+        for source in sources:
+            try:
+                source.read()
+                good = True
+            except CertificateError:
+                _tell(source)
+        if good:
+            self._make()
+        return good
+
+    def _make(self) -> None:
+        """New contexts: connections that are open keep theirs. Each has a new key for tickets (RFC 9325 §3.4)."""
+        self._made = self._monotonic()
+        authorities = self._authorities.certificates
+        made = {pair: make_context(pair.content, authorities) for pair in {*self._by_name.values()}}
+        by_name = {name: made[pair] for name, pair in self._by_name.items()}
+
+        def choose(connection: SSL.Connection) -> None:
+            name = (connection.get_servername() or b"").lower()
+            found = by_name.get(name) or by_name.get(b"*." + name.partition(b".")[2])
+            if found is not None:
+                connection.set_context(found)
+
+        self._context = make_context(self._default.content, authorities)
+        self._context.set_tlsext_servername_callback(choose)
 
 
 @implementer(IOpenSSLClientConnectionCreator)

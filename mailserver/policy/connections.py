@@ -1,4 +1,4 @@
-"""How many connections there may be, in all and from one network.
+"""How many connections there may be, in all and from one network, and who is let in at all.
 
 Promises   The counts are exact as long as every admitted connection is released once. Of several processes that admit
            at the same moment each may take one too many.
@@ -7,45 +7,52 @@ On failure Nothing here fails.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter
-from collections.abc import Iterable
-from enum import Enum
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
-from mailserver.policy.failures import network_of
+from mailserver.policy.networks import network_of
 from mailserver.policy.shared import SharedCounts
 
 
-class Networks:
-    """Some networks; `address in networks`. A UNIX socket's peer is in none."""
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a connection is not served; `value` may be shown to the client. `counted`: whoever refuses tells the log once
+    a minute how many there were, so that nobody fills the disk by coming again and again.
+    """
 
-    def __init__(self, networks: Iterable[str]) -> None:
-        """Raises ValueError."""
-        self._networks = [ipaddress.ip_network(network, strict=False) for network in networks]
+    name: str
+    value: str
+    counted: bool = False
 
-    def __contains__(self, address: object) -> bool:
-        try:
-            ip = ipaddress.ip_address(str(address))
-        except ValueError:
-            return False
-        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-            ip = ip.ipv4_mapped
-        return any(ip in network for network in self._networks)
+    TOTAL: ClassVar[Refusal]
+    ADDRESS: ClassVar[Refusal]
+    STOPPING: ClassVar[Refusal]
 
 
-class Refusal(Enum):
-    """Why a connection is not served; the value may be shown to the client."""
+Refusal.TOTAL = Refusal("TOTAL", "too many connections, try again later")
+Refusal.ADDRESS = Refusal("ADDRESS", "too many connections from your address, close some first")
+Refusal.STOPPING = Refusal("STOPPING", "the server stops, try again later")
 
-    TOTAL = "too many connections, try again later"
-    ADDRESS = "too many connections from your address, close some first"
-    STOPPING = "the server stops, try again later"
+
+class Gate(Protocol):
+    """Who else may not come in, and who always may. It is asked for each connection."""
+
+    def refusal(self, address: str) -> Refusal | None:
+        """A ban, or too many connections in a short time; what is not refused counts."""
+
+    def is_allowed(self, address: str) -> bool:
+        """No limit of its own holds for this address."""
 
 
 class ConnectionLimits:
     """One for each process, over all ports. `shared`: what other processes of the server serve counts as well."""
 
-    def __init__(self, total: int, per_address: int, shared: SharedCounts | None = None) -> None:
+    def __init__(
+        self, total: int, per_address: int, shared: SharedCounts | None = None, gate: Gate | None = None
+    ) -> None:
         self._shared = shared
+        self._gate = gate
         self._total = total
         self._per_address = per_address
         self._by_source: Counter[str] = Counter()
@@ -58,8 +65,10 @@ class ConnectionLimits:
         elsewhere, open_elsewhere = self._shared.others(source) if self._shared is not None else (0, 0)
         if open_here + open_elsewhere >= self._total:
             return Refusal.TOTAL
-        if here + elsewhere >= self._per_address:
+        if here + elsewhere >= self._per_address and not (self._gate and self._gate.is_allowed(address)):
             return Refusal.ADDRESS
+        if self._gate is not None and (refusal := self._gate.refusal(address)) is not None:
+            return refusal
         self._count(source, 1)
         return None
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROWS = 65536
 _KEY = 16  # octets at the beginning of the file
+_WORD = 2**32 - 1  # the largest number in a cell
 
 
 class SharedTable:
@@ -41,8 +42,12 @@ class SharedTable:
         made.replace(path)
 
     def row(self, source: str) -> int:
-        digest = hashlib.blake2b(source.encode(), digest_size=4, key=self._key).digest()
-        return int.from_bytes(digest, "little") % ROWS
+        return self.place(source)[0]
+
+    def place(self, source: str) -> tuple[int, int]:
+        """The row, and a number that tells those who share it apart."""
+        digest = hashlib.blake2b(source.encode(errors="surrogatepass"), digest_size=8, key=self._key).digest()
+        return int.from_bytes(digest[:4], "little") % ROWS, int.from_bytes(digest[4:], "little")
 
     def put(self, row: int, *values: int) -> None:
         start = self._own + row * self._columns
@@ -107,3 +112,31 @@ class SharedFailures:
         told = self._table.others(row)
         succeeded = max(success for _, _, success in (*told, self._table.own(row)))
         return sum(count for count, last, _ in told if last >= since and last > succeeded), float(succeeded)
+
+
+class SharedRates:
+    """How often something happened in a minute of the clock that all processes share, and in the one before.
+
+    Of two keys that share a row in one process the later one has it: a limit becomes looser by that, never tighter.
+    """
+
+    COLUMNS = 4
+
+    def __init__(self, path: Path, number: int) -> None:
+        self._table = SharedTable(path, number, self.COLUMNS)
+
+    def put(self, key: str, minute: int, count: int, before: int) -> None:
+        """This process counted so many."""
+        row, tag = self._table.place(key)
+        self._table.put(row, tag, minute & _WORD, min(count, _WORD), min(before, _WORD))
+
+    def others(self, key: str, minute: int) -> tuple[int, int]:
+        """How many the other processes counted in this minute and in the one before."""
+        row, tag = self._table.place(key)
+        here = before = 0
+        for other, last, count, earlier in self._table.others(row):
+            if other == tag and last == minute & _WORD:
+                here, before = here + count, before + earlier
+            elif other == tag and last == (minute - 1) & _WORD:
+                before += count
+        return here, before

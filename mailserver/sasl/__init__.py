@@ -10,12 +10,14 @@ from mailserver.sasl.base64 import decode_base64, encode_base64
 from mailserver.sasl.client import ClientMechanism, Login, Plain, choose
 from mailserver.sasl.oauth import OAUTHBEARER, XOAUTH2, OAuth
 from mailserver.sasl.prep import saslprep
+from mailserver.sasl.schemes import CLEAR, Hash, SchemeError, parse_hash
 from mailserver.sasl.scram import BINDINGS, SCRAM, SCRAM_PLUS, Binding, Scram, ScramKeys
 from mailserver.sasl.server import SERVER_MECHANISMS, Mechanism, mechanism
 from mailserver.sasl.steps import Challenge, Credentials, Failed, Lookup, Malformed, Proven, Step, Token
 
 __all__ = [
     "BINDINGS",
+    "CLEAR",
     "OAUTHBEARER",
     "SCRAM",
     "SCRAM_PLUS",
@@ -26,6 +28,7 @@ __all__ = [
     "ClientMechanism",
     "Credentials",
     "Failed",
+    "Hash",
     "Login",
     "Lookup",
     "Malformed",
@@ -33,6 +36,7 @@ __all__ = [
     "OAuth",
     "Plain",
     "Proven",
+    "SchemeError",
     "Scram",
     "ScramKeys",
     "Step",
@@ -41,5 +45,6 @@ __all__ = [
     "decode_base64",
     "encode_base64",
     "mechanism",
+    "parse_hash",
     "saslprep",
 ]

@@ -2,7 +2,8 @@
 
 Promises   A password is taken only on an encrypted channel, or from this machine where the configuration says so.
            Unknown and known users get the same answer in the same time. Hashing runs in a worker thread.
-           Each failure from one source makes its next answer slower; other sources are not touched.
+           Each failure from one source makes its next answer slower; other sources are not touched. Who is banned is
+           told so before the password is looked at, whether it is right or wrong.
 On failure `LoginRefused`: `temporary` when the directory cannot be asked now, `malformed` when the client does not
            speak the mechanism. Its text may be shown to the client.
 """
@@ -16,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
 
 from mailserver.mail import Address, AddressError, parse_mailbox
-from mailserver.policy.failures import Failures
+from mailserver.policy.failures import LONGEST_DELAY, Failures
+from mailserver.policy.guard import Guard
 from mailserver.ports import Channel, Clock, Workers
 from mailserver.sasl import (
     BINDINGS,
@@ -99,6 +101,7 @@ class Authenticator:
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     openid_configuration: str | None = None
     """Where clients whose token is refused learn how to get one."""
+    guard: Guard | None = None
 
     def offered(self, channel: Channel) -> bool:
         """May a client log in on this channel?"""
@@ -132,42 +135,79 @@ class Authenticator:
         """
         if not self.offered(channel):
             raise LoginRefused("encryption is required before a password is sent")
+        await self._let_in(channel, username, password)
         account = await self._ask(channel, lambda: self.directory.authenticate(username, password))
-        return await self.decide(channel, username, authorize_as, account)
+        return await self.decide(channel, username, authorize_as, account, password=password)
 
     async def keys(self, channel: Channel, username: str) -> tuple[Address | None, ScramKeys]:
         """Whom it would be, and the keys to prove it with; None, with keys that nothing fits, for unknown users."""
-        await self.clock.sleep(self.failures.delay(channel.peer, self.clock.monotonic()))
-        self.failures.note(channel.peer, self.clock.monotonic())  # also for those who ask and never come back
+        await self._let_in(channel, username)
+        name = _canonical(username)
+        await self.clock.sleep(self.failures.delay(channel.peer, self.clock.monotonic(), name))
+        self.failures.note(channel.peer, self.clock.monotonic(), name)  # also for those who ask and never come back
         found = await self._ask(channel, lambda: self.directory.scram_keys(username))
-        return found or (None, ScramKeys.decoy(self.secret, _canonical(username), self.directory.scram_iterations()))
+        return found or (None, ScramKeys.decoy(self.secret, name.encode(), self.directory.scram_iterations()))
 
     async def by_token(self, channel: Channel, claim: Token) -> Address | None:
         """Raises LoginRefused when it cannot be known now."""
-        return await self._ask(channel, lambda: self.directory.by_token(claim.user, claim.token))
+        account = await self._ask(channel, lambda: self.directory.by_token(claim.user, claim.token))
+        await self._let_in(channel, claim.user or str(account or ""), claim.token)  # a token may name the user alone
+        return account
+
+    async def _let_in(self, channel: Channel, username: str, password: str | None = None) -> None:
+        """Raises LoginRefused for those who are banned; unknown sources wait while many guess at the account."""
+        if self.guard is None:
+            return
+        if self.guard.watches(channel.peer):
+            name = await self._account_name(channel, username)
+            refusal = await self.guard.refuse_login(channel.peer, name, password)
+            if refusal is not None:
+                log.info("session=%s peer=%s login refused user=%r: banned", channel.id, channel.peer, username[:100])
+                await self.clock.sleep(LONGEST_DELAY)
+                raise LoginRefused(refusal.value, temporary=True)
+        siege = self.failures.siege(_canonical(username), self.clock.monotonic())
+        if siege and not await self.guard.is_known(channel.peer, await self._account_name(channel, username)):
+            await self.clock.sleep(siege)
+
+    async def _account_name(self, channel: Channel, username: str) -> str:
+        """Of the account that it leads to; else as it was written. Raises LoginRefused when it cannot be known now."""
+        account = await self.account_of(channel, username)
+        return _canonical(username) if account is None else _name(account)
 
     async def account_of(self, channel: Channel, username: str) -> Address | None:
         """As the directory's. Raises LoginRefused when it cannot be known now."""
         return await self._ask(channel, lambda: self.directory.account_of(username))
 
     async def decide(
-        self, channel: Channel, username: str, authorize_as: str, account: Address | None, *, noted: bool = False
+        self,
+        channel: Channel,
+        username: str,
+        authorize_as: str,
+        account: Address | None,
+        *,
+        noted: bool = False,
+        password: str | None = None,
     ) -> Address:
         """The account, if there is one and it is the one to act as. Raises LoginRefused, after a while.
 
-        `noted`: the attempt was counted when it began.
+        `noted`: the attempt was counted when it began. `password`: what was sent to prove it, if it was sent.
         """
+        name = _canonical(username)
         allowed = account
         if authorize_as and account is not None:
             other = await self.account_of(channel, authorize_as)
             allowed = account if other == account else None
         if allowed is None:
             if not noted:
-                self.failures.note(channel.peer, self.clock.monotonic())
+                self.failures.note(channel.peer, self.clock.monotonic(), name)
             log.warning("session=%s peer=%s login refused user=%r", channel.id, channel.peer, username[:100])
-            await self.clock.sleep(self.failures.delay(channel.peer, self.clock.monotonic()))
+            if self.guard is not None:
+                await self.guard.failed(channel.peer, await self._account_name(channel, username), password)
+            await self.clock.sleep(self.failures.delay(channel.peer, self.clock.monotonic(), name))
             raise LoginRefused("authentication failed", authorization=account is not None)
-        self.failures.forget(channel.peer, self.clock.monotonic())
+        self.failures.forget(channel.peer, self.clock.monotonic(), name)
+        if self.guard is not None:
+            await self.guard.succeeded(channel.peer, _name(allowed))
         log.info("session=%s peer=%s login user=%s", channel.id, channel.peer, allowed)
         return allowed
 
@@ -179,12 +219,16 @@ class Authenticator:
             raise LoginRefused("accounts cannot be looked up now", temporary=True) from error
 
 
-def _canonical(username: str) -> bytes:
+def _canonical(username: str) -> str:
     """The same for all spellings of a name that lead to the same account, if there is one."""
     try:
-        return "@".join(parse_mailbox(username).key).encode()
+        return _name(parse_mailbox(username))
     except AddressError:
-        return username.encode()
+        return username
+
+
+def _name(account: Address) -> str:
+    return "@".join(account.key)
 
 
 class Exchange:
@@ -195,6 +239,7 @@ class Exchange:
         self._channel = channel
         self._machine = machine
         self._claim = Lookup("", "")
+        self._token: str | None = None
         self._account: Address | None = None  # whom it will be when the claim is proven
 
     async def step(self, response: bytes | None) -> bytes | Address:
@@ -208,7 +253,7 @@ class Exchange:
             self._account, keys = await self._authenticator.keys(self._channel, outcome.user)
             outcome = self._machine.supply(keys)
         elif isinstance(outcome, Token) and isinstance(self._machine, OAuth):
-            self._claim = Lookup(outcome.user, "")
+            self._claim, self._token = Lookup(outcome.user, ""), outcome.token
             account = await self._authenticator.by_token(self._channel, outcome)
             if account is not None:
                 return await self._decide(account)
@@ -229,4 +274,6 @@ class Exchange:
     async def _decide(self, account: Address | None) -> Address:
         noted = isinstance(self._machine, Scram)
         claim = self._claim
-        return await self._authenticator.decide(self._channel, claim.user, claim.authorize_as, account, noted=noted)
+        return await self._authenticator.decide(
+            self._channel, claim.user, claim.authorize_as, account, noted=noted, password=self._token
+        )

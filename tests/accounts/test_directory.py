@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailserver.accounts import Directory, FileSource, Mailbox, NotLocal, Resolution, Unknown, hash_password
-from mailserver.accounts.file import CHECK_INTERVAL
+from mailserver.accounts.watched import CHECK_INTERVAL
 from mailserver.config.loader import ConfigurationError
 from mailserver.mail import UNLIMITED, Address, Quota, parse_mailbox
 from mailserver.sasl import ScramKeys

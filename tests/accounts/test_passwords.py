@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 
 from mailserver.accounts import PasswordError, generate_password, hash_password, scram_keys, verify_password
+from mailserver.accounts.passwords import Decoys, refuse_password, renewed
 from mailserver.sasl import ScramKeys
 from tests.support.configs import SECRET, SECRET_HASH
 
@@ -56,3 +62,56 @@ def test_keys_for_scram_are_of_the_password_as_clients_prepare_it() -> None:
     assert keys == ScramKeys.of(b"pass word-fi", salt=keys.salt)
     with pytest.raises(PasswordError, match="cannot be used with SCRAM"):
         hash_password("password\ue000", scram=True)
+
+
+SHA = "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="  # of SECRET
+
+
+def test_a_hash_of_another_server_is_checked_and_is_to_be_renewed() -> None:
+    assert verify_password(SHA, SECRET)
+    assert not verify_password(SHA, "other")
+    stored = renewed(SHA, SECRET)
+    assert stored is not None and stored.startswith("$argon2id$") and verify_password(stored, SECRET)
+    assert scram_keys(stored) is None
+    keys = renewed(SHA, SECRET, scram=True)
+    assert keys is not None and scram_keys(keys) is not None
+    assert renewed(SECRET_HASH, SECRET) is None
+    assert renewed("{ARGON2ID}" + SECRET_HASH, SECRET) is None
+    assert renewed(SHA.removeprefix("{SHA}"), SECRET, default="SHA") is not None
+
+
+def test_what_scram_does_not_take_is_renewed_without_its_keys() -> None:
+    stored = renewed("{PLAIN}pass\ue000", "pass\ue000", scram=True)
+    assert stored is not None and scram_keys(stored) is None and verify_password(stored, "pass\ue000")
+
+
+def test_other_servers_compare_the_octets_that_were_sent() -> None:
+    assert verify_password("{PLAIN}pa\u0308ss", "pa\u0308ss")
+    assert verify_password("{PLAIN}p\u00e4ss", "pa\u0308ss")
+    assert not verify_password("{PLAIN}pa\u0308ss", "p\u00e4ss")
+    assert verify_password("{PLAIN}with a space", "with a space")
+
+
+def test_refusing_costs_what_an_argon2id_hash_costs_whatever_is_kept() -> None:
+    def cost(act: Callable[[], object]) -> float:
+        times = []
+        for _ in range(5):
+            start = time.process_time()
+            act()
+            times.append(time.process_time() - start)
+        return statistics.median(times)
+
+    refuse_password("wrong")
+    usual = cost(lambda: verify_password(hash_password("the right one"), "wrong")) / 2  # with the hash made
+    for stored in (SHA, "", "damaged", "{NO-SUCH}x", "{PLAIN}x"):
+        assert 0.4 < cost(partial(verify_password, stored, "wrong")) / usual < 2.5
+        assert 0.4 < cost(partial(refuse_password, "wrong", stored)) / usual < 2.5
+    assert 0.4 < cost(partial(verify_password, SHA, "x" * 5000)) / usual < 2.5
+
+
+def test_a_decoy_is_always_the_same_for_a_name_and_as_frequent_as_its_kind() -> None:
+    decoys = Decoys([SHA] * 3 + [SECRET_HASH])
+    found = [decoys.of((f"user{n}", "example.org")) for n in range(400)]
+    assert found == [decoys.of((f"user{n}", "example.org")) for n in range(400)]
+    assert 200 < found.count(SHA) < 380
+    assert Decoys([]).of(("a", "b")) == ""

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -41,8 +41,21 @@ def test_config_check_warns_of_what_is_no_fault(command: Command) -> None:
     assert "`mailserver domain add NAME`" in lines[0]
 
 
+def test_config_check_warns_of_a_certificate_that_expires_soon(command: Command) -> None:
+    now = datetime.now(UTC)
+    ends = now + timedelta(days=5, hours=1)
+    issued = trustme.CA().issue_cert("mail.example.org", not_before=now - timedelta(days=85), not_after=ends)
+    (command.directory / "all.pem").touch(mode=0o600)
+    issued.private_key_and_cert_chain_pem.write_to_path(str(command.directory / "all.pem"))
+    write_configuration(command.directory, MINIMAL + '[tls]\ncertificate = "all.pem"\nprivate_key = "all.pem"\n')
+    done = command.run("config", "check")
+    assert "warning: " in done.stderr
+    assert f"all.pem expires on {ends:%Y-%m-%d %H:%M} UTC, in 5 d 0 h; renew it" in done.stderr
+
+
 def test_config_check_refuses_an_expired_certificate(command: Command) -> None:
     issued = trustme.CA().issue_cert("mail.example.org", not_after=datetime(2020, 1, 1, tzinfo=UTC))
+    (command.directory / "all.pem").touch(mode=0o600)
     issued.private_key_and_cert_chain_pem.write_to_path(str(command.directory / "all.pem"))
     tls = '[tls]\ncertificate = "all.pem"\nprivate_key = "all.pem"\n'
     write_configuration(command.directory, MINIMAL + tls)

@@ -172,7 +172,7 @@ def double(host: Host) -> None:
 def unpackable(host: Host) -> None:
     path = host.path / SEARCH_FILE
     octets = path.read_bytes()
-    path.write_bytes(octets.replace(b"needle", b"noodle"))
+    path.write_bytes(octets.replace(b"NEEDLE", b"NOODLE"))
 
 
 DAMAGES: list[tuple[str, Damage]] = [

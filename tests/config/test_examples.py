@@ -65,6 +65,7 @@ def test_the_example_is_a_good_configuration(tmp_path: Path) -> None:
         (tmp_path / file).write_text((ROOT / "etc" / file).read_text())
     (tmp_path / "tls").mkdir()
     certificate = trustme.CA().issue_cert("mail.example.org")
+    (tmp_path / "tls" / "privkey.pem").touch(mode=0o600)
     certificate.private_key_pem.write_to_path(str(tmp_path / "tls" / "privkey.pem"))
     certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "tls" / "fullchain.pem"))
     assert {listener.protocol for listener in load(tmp_path / "mailserver.toml").listener} == {

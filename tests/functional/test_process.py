@@ -99,6 +99,21 @@ def test_it_binds_as_root_and_serves_as_another(open_directory: Path, workers: i
         assert path.lstat().st_uid == NOBODY.pw_uid, path
 
 
+@as_root
+def test_a_key_that_only_root_can_read_is_told(open_directory: Path) -> None:
+    """One process has read it before it became somebody else; workers have not."""
+    dropped = ["--uid", str(NOBODY.pw_uid), "--gid", str(NOBODY.pw_gid)]
+    server = RunningServer(open_directory, twistd=dropped, allow_root=False)
+    server.data.mkdir()
+    os.chown(server.data, NOBODY.pw_uid, NOBODY.pw_gid)
+    with server:
+        assert f"key.pem: cannot be read by user {NOBODY.pw_uid}, as which this serves" in server.log()
+        assert "certificate.pem: cannot be read" not in server.log()
+    server = RunningServer(open_directory, twistd=dropped, allow_root=False, workers=2)
+    with pytest.raises(AssertionError, match=r"key\.pem: cannot be read: Permission denied; the workers, as user"):
+        server.start()
+
+
 def test_nobody_else_can_read_what_it_writes(tmp_path: Path) -> None:
     with RunningServer(tmp_path) as server:
         send(server)

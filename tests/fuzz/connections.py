@@ -11,13 +11,16 @@ from typing import Any
 
 from mailserver import imap
 from mailserver.accounts import Directory
+from mailserver.config.abuse import Abuse
 from mailserver.config.model import IMAP, POP3, SMTP, Limits
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.router import Router
 from mailserver.imap.commands import Authenticate, Enable, Idle, Unauthenticate
 from mailserver.mail import Address, Content
-from mailserver.policy.connections import Networks
 from mailserver.policy.failures import Failures
+from mailserver.policy.guard import Guard
+from mailserver.policy.networks import Networks
+from mailserver.policy.sending import SendingLimits
 from mailserver.pop3 import events as pop3
 from mailserver.ports import TLSState
 from mailserver.queue import Queue
@@ -316,6 +319,8 @@ class House:
             authenticator=self.authenticator,
             flush=lambda domain, subdomains: Ready(lambda: 2 if domain == "example.net" else 0),
             proxies=Networks([]),
+            guard=(guard := Guard(Abuse(), self.clock, self.workers)),
+            sending=SendingLimits(Abuse(), self.clock, self.workers, guard),
             has_room=self.store.has_room,
             space=Space(10**12),
             workers=self.workers,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import socket
 import ssl
@@ -13,28 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from cryptography.hazmat.primitives.hashes import SHA256
 from OpenSSL import SSL
-from twisted.internet import endpoints
-from twisted.internet.protocol import Factory, Protocol
 
 from mailserver.config.model import TLS, ServerName
 from mailserver.net import tls
 from mailserver.net.connector import ReactorConnector
+from mailserver.net.handshake import TICKET_LIFE
 from mailserver.net.tls import CertificateError, CertificateStore, channel_binding, client_tls
 from mailserver.ports import ConnectFailure
 from tests.support.reactor import in_reactor
-
-CA = trustme.CA()
-
-
-def write_certificate(directory: Path, *names: str) -> tuple[Path, Path]:
-    issued = CA.issue_cert(*names)
-    certificate, key = directory / f"{names[0]}.crt", directory / f"{names[0]}.key"
-    certificate.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
-    key.write_bytes(issued.private_key_pem.bytes())
-    return certificate, key
+from tests.support.tls import greeting, handshake, serving, trusting, write_certificate
 
 
 @pytest.fixture
@@ -48,40 +36,9 @@ def settings(tmp_path: Path) -> TLS:
 
 
 @pytest.fixture
-def serve(settings: TLS) -> Iterator[Callable[[], tuple[CertificateStore, int]]]:
-    ports: list[Any] = []
-
-    def start() -> tuple[CertificateStore, int]:
-        store = CertificateStore(settings)
-
-        class Greeter(Protocol):
-            def connectionMade(self) -> None:
-                self.transport.startTLS(store)  # type: ignore[union-attr]
-                self.transport.write(b"hello\n")  # type: ignore[union-attr]
-
-        async def listen(reactor: Any) -> Any:
-            return await endpoints.TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(
-                Factory.forProtocol(Greeter)
-            )
-
-        ports.append(in_reactor(listen))
-        return store, ports[-1].getHost().port
-
-    yield start
-
-    async def stop(_: Any) -> None:
-        for port in ports:
-            await port.stopListening()
-
-    in_reactor(stop)
-
-
-def handshake(port: int, name: str, **versions: Any) -> ssl.SSLSocket:
-    context = ssl.create_default_context()
-    CA.configure_trust(context)
-    for key, value in versions.items():
-        setattr(context, key, value)
-    return context.wrap_socket(socket.create_connection(("127.0.0.1", port), 5), server_hostname=name)
+def port(settings: TLS) -> Iterator[int]:
+    with serving(CertificateStore(settings)) as port:
+        yield port
 
 
 @pytest.mark.parametrize(
@@ -95,48 +52,113 @@ def handshake(port: int, name: str, **versions: Any) -> ssl.SSLSocket:
         "ANY.example.COM",
     ],
 )
-def test_the_certificate_is_chosen_by_name(name: str, serve: Callable[[], tuple[CertificateStore, int]]) -> None:
-    _, port = serve()
-    with handshake(port, name) as connection:
-        assert connection.recv(10) == b"hello\n"
+def test_the_certificate_is_chosen_by_name(name: str, port: int) -> None:
+    assert greeting(port, name) == "hello stranger"
 
 
 @pytest.mark.parametrize("name", ["other.example", "example.com", "too.deep.example.com"])
-def test_an_unknown_name_is_shown_the_default(name: str, serve: Callable[[], tuple[CertificateStore, int]]) -> None:
-    _, port = serve()
+def test_an_unknown_name_is_shown_the_default(name: str, port: int) -> None:
     with pytest.raises(ssl.SSLCertVerificationError, match=re.escape(name)) as caught:
         handshake(port, name)
     assert "Hostname mismatch" in str(caught.value)
 
 
-def test_old_versions_are_refused(serve: Callable[[], tuple[CertificateStore, int]]) -> None:
-    _, port = serve()
+def test_old_versions_are_refused(port: int) -> None:
     with pytest.warns(DeprecationWarning), pytest.raises((ssl.SSLError, ConnectionError)):
-        handshake(
-            port, "mail.example.org", minimum_version=ssl.TLSVersion.TLSv1, maximum_version=ssl.TLSVersion.TLSv1_1
-        )
+        handshake(port, context=trusting(minimum_version=ssl.TLSVersion.TLSv1, maximum_version=ssl.TLSVersion.TLSv1_1))
 
 
-def test_a_changed_file_is_taken_up_and_a_broken_one_is_not(
-    settings: TLS, serve: Callable[[], tuple[CertificateStore, int]], monkeypatch: pytest.MonkeyPatch
+def test_a_changed_file_is_taken_up_and_a_broken_one_is_not(settings: TLS) -> None:
+    with serving(CertificateStore(settings, Ticking())) as port:
+        first = serial(port)
+        settings.certificate.write_bytes(b"half a file")
+        assert serial(port) == first
+        write_certificate(settings.certificate.parent, "mail.example.org")
+        second = serial(port)
+        assert second != first
+        assert serial(port) == second
+
+
+def test_an_exact_name_goes_before_a_wildcard(settings: TLS, tmp_path: Path) -> None:
+    certificate, key = write_certificate(tmp_path, "mail.example.com", organization_name="exact")
+    exact = ServerName(names=("mail.example.com",), certificate=certificate, private_key=key)
+    with serving(CertificateStore(settings.model_copy(update={"sni": (*settings.sni, exact)}))) as port:
+        for name, wanted in (("mail.example.com", True), ("other.example.com", False)):
+            with handshake(port, name) as connection:
+                shown = connection.getpeercert() or {}
+                assert ("exact" in str(shown.get("subject"))) is wanted
+
+
+class Ticking:
+    """A clock on which each look is a second after the last one."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        self.now += tls.LOOK_EVERY
+        return self.now
+
+
+def serial(port: int, name: str = "mail.example.org") -> str:
+    with handshake(port, name) as connection:
+        return str((connection.getpeercert() or {})["serialNumber"])
+
+
+@pytest.mark.parametrize("first", ["private_key", "certificate"])
+def test_files_may_be_replaced_one_after_the_other(
+    first: str, settings: TLS, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(tls, "LOOK_EVERY", 0.0)
-    _, port = serve()
+    (tmp_path / "new").mkdir()
+    certificate, key = write_certificate(tmp_path / "new", "mail.example.org")
+    replacements = [(certificate, settings.certificate), (key, settings.private_key)]
+    if first == "private_key":
+        replacements.reverse()
+    with serving(CertificateStore(settings, Ticking())) as port:
+        before = serial(port)
+        replacements[0][0].rename(replacements[0][1])
+        assert [serial(port), serial(port)] == [before, before]
+        assert caplog.text.count("what was read before stays in use") == 1, "told once, not at each look"
+        replacements[1][0].rename(replacements[1][1])
+        after = serial(port)
+        assert after != before
+        assert serial(port) == after
 
-    def serial() -> str:
-        with handshake(port, "mail.example.org") as connection:
-            certificate = connection.getpeercert()
-            assert certificate is not None
-            return str(certificate["serialNumber"])
 
-    first = serial()
-    settings.certificate.write_bytes(b"half a file")
-    assert serial() == first
-    write_certificate(settings.certificate.parent, "mail.example.org")
-    os.utime(settings.certificate)
-    second = serial()
-    assert second != first
-    assert serial() == second
+def test_a_missing_file_leaves_the_old_certificate(settings: TLS, tmp_path: Path) -> None:
+    with serving(CertificateStore(settings, Ticking())) as port:
+        before = serial(port)
+        settings.certificate.unlink()
+        settings.private_key.unlink()
+        assert serial(port) == before
+        write_certificate(tmp_path, "mail.example.org")
+        assert serial(port) != before
+
+
+def test_a_broken_pair_holds_up_no_other(settings: TLS, tmp_path: Path) -> None:
+    with serving(CertificateStore(settings, Ticking())) as port:
+        org, net = serial(port), serial(port, "mail.example.net")
+        settings.private_key.write_text("broken")
+        write_certificate(tmp_path, "mail.example.net")
+        assert serial(port) == org
+        assert serial(port, "mail.example.net") != net
+
+
+def test_files_behind_symbolic_links_are_followed(settings: TLS, tmp_path: Path) -> None:
+    """As certbot has them: only where the links lead changes."""
+    links = {}
+    for number in (1, 2):
+        (tmp_path / str(number)).mkdir()
+        write_certificate(tmp_path / str(number), "mail.example.org")
+    for name, path in (("certificate", "mail.example.org.crt"), ("private_key", "mail.example.org.key")):
+        links[name] = tmp_path / name
+        links[name].symlink_to(tmp_path / "1" / path)
+    with serving(CertificateStore(settings.model_copy(update=links), Ticking())) as port:
+        before = serial(port)
+        for link in links.values():
+            target = tmp_path / "2" / link.readlink().name
+            link.unlink()
+            link.symlink_to(target)
+        assert serial(port) != before
 
 
 def test_files_that_do_not_fit_stop_the_start(settings: TLS, tmp_path: Path) -> None:
@@ -145,8 +167,101 @@ def test_files_that_do_not_fit_stop_the_start(settings: TLS, tmp_path: Path) -> 
     _, foreign_key = write_certificate(other, "mail.example.org")
     with pytest.raises(CertificateError, match="does not belong"):
         CertificateStore(settings.model_copy(update={"private_key": foreign_key}))
-    with pytest.raises(CertificateError, match="no PEM certificate"):
+    with pytest.raises(CertificateError, match=r"missing\.pem: cannot be read: No such file"):
         CertificateStore(settings.model_copy(update={"certificate": tmp_path / "missing.pem"}))
+
+
+def test_a_key_that_others_can_read_stops_the_start_and_is_not_taken_up_later(
+    settings: TLS, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = CertificateStore(settings)
+    before = store.context()
+    write_certificate(settings.certificate.parent, "mail.example.org")
+    settings.private_key.chmod(0o644)
+    store.reload()
+    assert "what was read before stays in use" in caplog.text
+    assert "is a private key that other users can read (mode 0644); chmod 640" in caplog.text
+    with serving(store) as port:
+        assert greeting(port) == "hello stranger"
+    assert store.context() is not before  # others were read again
+    with pytest.raises(CertificateError, match=r"other users can read \(mode 0644\)"):
+        CertificateStore(settings)
+
+
+# Tickets
+
+
+class Hours:
+    """A clock that tests set."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def resumed(port: int, context: ssl.SSLContext, session: ssl.SSLSession | None) -> tuple[bool, ssl.SSLSession]:
+    with handshake(port, context=context, session=session) as connection:
+        connection.recv(100)  # tickets of TLS 1.3 come behind the handshake
+        assert connection.session is not None
+        return bool(connection.session_reused), connection.session
+
+
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_session_is_resumed(version: ssl.TLSVersion, port: int) -> None:
+    context = trusting(maximum_version=version)
+    reused, session = resumed(port, context, None)
+    assert not reused and session.has_ticket
+    assert session.ticket_lifetime_hint == TICKET_LIFE
+    reused, session = resumed(port, context, session)
+    assert reused
+    assert resumed(port, context, session)[0]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_keys_of_tickets_are_replaced_each_day(version: ssl.TLSVersion, settings: TLS) -> None:
+    context, hours = trusting(maximum_version=version), Hours()
+    with serving(CertificateStore(settings, hours)) as port:
+        _, session = resumed(port, context, None)
+        hours.now = tls.TICKET_KEY_LIFE - 1
+        reused, session = resumed(port, context, session)
+        assert reused
+        hours.now += 2
+        reused, session = resumed(port, context, session)
+        assert not reused, "a full handshake, and no failure"
+        assert resumed(port, context, session)[0]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_ticket_of_another_process_costs_a_full_handshake(version: ssl.TLSVersion, settings: TLS) -> None:
+    context = trusting(maximum_version=version)
+    with serving(CertificateStore(settings)) as one, serving(CertificateStore(settings)) as other:
+        _, session = resumed(one, context, None)
+        assert not resumed(other, context, session)[0]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_session_is_not_resumed_under_another_certificate(version: ssl.TLSVersion, settings: TLS) -> None:
+    """A new certificate is shown at once, to those who come back as well."""
+    context, store = trusting(maximum_version=version), CertificateStore(settings)
+    with serving(store) as port:
+        _, session = resumed(port, context, None)
+        store.reload()
+        assert not resumed(port, context, session)[0]
+
+
+def test_the_server_holds_no_sessions(settings: TLS) -> None:
+    """Whoever comes often would fill its memory; a client without tickets shakes hands in full."""
+    context = trusting(maximum_version=ssl.TLSVersion.TLSv1_2)
+    context.options |= ssl.OP_NO_TICKET
+    store = CertificateStore(settings)
+    assert store.context().get_session_cache_mode() == SSL.SESS_CACHE_OFF
+    with serving(store) as port:
+        _, session = resumed(port, context, None)
+        assert not resumed(port, context, session)[0]
 
 
 class Remote:
@@ -279,7 +394,7 @@ class _Pair:
     """Both ends of a TLS connection in memory, after the handshake."""
 
     def __init__(self, settings: TLS, version: int) -> None:
-        self.server = SSL.Connection(CertificateStore(settings)._options.getContext(), None)
+        self.server = SSL.Connection(CertificateStore(settings).context(), None)
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(version)
         context.set_max_proto_version(version)

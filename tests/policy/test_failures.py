@@ -1,6 +1,7 @@
 """Failed logins slow their source, and no one else."""
 
-from mailserver.policy.failures import FORGET_AFTER, LONGEST_DELAY, SOURCES, Failures, network_of
+from mailserver.policy.failures import FORGET_AFTER, LONGEST_DELAY, SOURCES, Failures
+from mailserver.policy.networks import network_of
 
 
 def test_delay_grows_with_each_failure_up_to_a_limit() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mailserver.config.abuse import Abuse
 from mailserver.mail import Address
-from mailserver.policy.failures import Failures
+from mailserver.policy.failures import SIEGE, Failures
+from mailserver.policy.guard import Guard
+from mailserver.policy.ledger import Ledger
 from mailserver.ports import TLSState
 from mailserver.sasl import ScramKeys
 from mailserver.sessions.login import Authenticator, LoginRefused
@@ -26,7 +30,7 @@ class Directory(PasswordsOnly):
     broken = False
 
     def authenticate(self, username: str, password: str) -> Address | None:
-        return ALICE if (username, password) == (str(ALICE), "secret") else None
+        return self.account_of(username) if password == "secret" else None
 
     def offers_scram(self) -> bool:
         return self.scram
@@ -41,6 +45,14 @@ class Directory(PasswordsOnly):
         if self.broken:
             raise OSError("the disk is gone")
         return (ALICE, KEYS) if username == str(ALICE) else None
+
+
+def guarded(path: Path, **rules: int) -> Authenticator:
+    """Who has failed twice at an account is banned there."""
+    asked = authenticator()
+    asked.guard = Guard(Abuse(**({"failures": 4, "failures_per_account": 2} | rules)), asked.clock, FakeWorkers())
+    asked.guard.open(Ledger(path / "bans.db"))
+    return asked
 
 
 def authenticator(**directory: bool) -> Authenticator:
@@ -175,3 +187,117 @@ def test_what_is_not_scram_is_malformed() -> None:
     with pytest.raises(LoginRefused) as refused:
         run(exchange.step(b"\0alice\0secret"))
     assert refused.value.malformed
+
+
+# Bans
+
+
+def outcome(asked: Authenticator, password: str, *, user: str = str(ALICE), peer: str = "192.0.2.1") -> str:
+    channel = FakeChannel(tls=TLS, peer=peer)
+    try:
+        return str(run(asked.login(channel, user, password)))
+    except LoginRefused as refused:
+        return f"{'temporary: ' if refused.temporary else ''}{refused}"
+
+
+BANNED = "temporary: too many failed logins from your address, try again in 10 min"
+
+
+@pytest.mark.parametrize("user", [str(ALICE), "nobody@example.test"])
+def test_who_is_banned_hears_so_whether_the_password_is_right_or_the_user_exists(tmp_path: Path, user: str) -> None:
+    asked = guarded(tmp_path)
+    assert [outcome(asked, each, user=user) for each in ("a", "b")] == ["authentication failed"] * 2
+    before = asked.clock.monotonic()
+    assert outcome(asked, "secret", user=user) == BANNED
+    assert asked.clock.monotonic() - before == 10, "and waits for it"
+    assert outcome(asked, "secret", peer="192.0.2.2") == str(ALICE)
+    assert outcome(asked, "c", user="bob@example.test") == "authentication failed"
+
+
+def test_an_alias_is_no_second_way_to_guess(tmp_path: Path) -> None:
+    asked = guarded(tmp_path)
+    outcome(asked, "a")
+    outcome(asked, "b", user=ALIAS)
+    assert outcome(asked, "secret") == outcome(asked, "secret", user=ALIAS) == BANNED
+
+
+def test_guesses_by_scram_lead_to_a_ban_and_those_who_only_begin_do_not(tmp_path: Path) -> None:
+    asked = guarded(tmp_path)
+    channel = FakeChannel(tls=TLS, peer="192.0.2.1", bindings=BINDINGS)
+    for _ in range(5):  # as a client that opens many connections at once
+        begun = asked.begin(channel, "SCRAM-SHA-256")
+        assert begun is not None
+        run(begun.step(ScramClient(str(ALICE), "secret").first))
+    for _ in range(2):
+        exchange, client = asked.begin(channel, "SCRAM-SHA-256"), ScramClient(str(ALICE), "guess")
+        assert exchange is not None
+        first = run(exchange.step(client.first))
+        assert isinstance(first, bytes)
+        with pytest.raises(LoginRefused, match="authentication failed"):
+            run(exchange.step(client.final(first)))
+    last = asked.begin(channel, "SCRAM-SHA-256")
+    assert last is not None
+    with pytest.raises(LoginRefused, match="too many failed logins"):
+        run(last.step(ScramClient(str(ALICE), "secret").first))
+
+
+def test_who_was_here_before_gets_in_whatever_is_guessed_beside_him(tmp_path: Path) -> None:
+    asked = guarded(tmp_path)
+    assert outcome(asked, "secret") == str(ALICE)
+    for n in range(20):
+        outcome(asked, f"guess {n}")
+    for n in range(4):
+        outcome(asked, "x", user=f"u{n}@example.test")
+    assert outcome(asked, "secret", user=ALIAS) == str(ALICE), "by an alias too"
+    assert outcome(asked, "secret", user="bob@example.test") == BANNED
+
+
+def test_many_sources_that_guess_at_one_account_make_unknown_ones_wait(tmp_path: Path) -> None:
+    asked = guarded(tmp_path)
+    assert outcome(asked, "secret", peer="198.51.100.1") == str(ALICE)
+    for n in range(SIEGE + 10):
+        outcome(asked, "x", peer=f"10.0.0.{n}")
+    before = asked.clock.monotonic()
+    assert outcome(asked, "secret", peer="198.51.100.1") == str(ALICE)
+    assert asked.clock.monotonic() == before, "where he was before the owner does not wait"
+    assert outcome(asked, "secret", peer="198.51.100.2") == str(ALICE)
+    assert asked.clock.monotonic() - before == 10, "from elsewhere he waits, and gets in"
+
+
+class Tokens(Directory):
+    offers_tokens = True
+
+    def by_token(self, username: str, token: str) -> Address | None:  # type: ignore[override]
+        return ALICE if token == "good" and username in ("", str(ALICE)) else None
+
+
+def by_token(asked: Authenticator, token: str, user: str = "") -> str:
+    exchange = asked.begin(FakeChannel(tls=TLS, peer="192.0.2.1"), "OAUTHBEARER")
+    assert exchange is not None
+    name = f"a={user}," if user else ","
+    try:
+        outcome = run(exchange.step(f"n,{name}\1auth=Bearer {token}\1\1".encode()))
+        return str(run(exchange.step(b"\1")) if isinstance(outcome, bytes) else outcome)
+    except LoginRefused as refused:
+        return str(refused)
+
+
+def test_a_program_whose_token_has_expired_bans_nobody_and_who_was_here_gets_in_by_token(tmp_path: Path) -> None:
+    asked = guarded(tmp_path)
+    asked.directory = Tokens()
+    for _ in range(50):
+        assert by_token(asked, "expired", str(ALICE)) == "authentication failed"
+    assert by_token(asked, "good") == str(ALICE)
+    for n in range(4):
+        outcome(asked, "x", user=f"u{n}@example.test")
+    assert outcome(asked, "x", user="bob@example.test") == BANNED
+    assert by_token(asked, "good") == by_token(asked, "good", str(ALICE)) == str(ALICE), "named by the token alone"
+    assert by_token(asked, "bad").startswith("too many failed logins")
+
+
+def test_the_users_of_an_exempt_source_are_slowed_each_for_himself() -> None:
+    failures = Failures(exempt=("192.0.2.1",))
+    for _ in range(5):
+        failures.note("192.0.2.1", 0.0, "alice@example.test")
+    assert failures.delay("192.0.2.1", 0.0, "alice@example.test") == 10
+    assert failures.delay("192.0.2.1", 0.0, "bob@example.test") == 0

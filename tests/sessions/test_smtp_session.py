@@ -11,14 +11,19 @@ from typing import Any
 
 import pytest
 
-from mailserver.accounts import Mailbox, NotLocal, Resolution, Unknown
+from mailserver.accounts import Mailbox, NotLocal, Resolution, Sending, Unknown
+from mailserver.config.abuse import Abuse
 from mailserver.config.model import SMTP, Limits
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.router import Router
 from mailserver.mail import UNLIMITED, Address, DeliverBy, MailParameters, Quota, Reply
 from mailserver.mail.trace import Arrival
-from mailserver.policy.connections import Networks, Refusal
+from mailserver.policy.connections import Refusal
 from mailserver.policy.failures import Failures
+from mailserver.policy.guard import Guard
+from mailserver.policy.ledger import Ledger
+from mailserver.policy.networks import Networks
+from mailserver.policy.sending import SendingLimits
 from mailserver.ports import TLSState
 from mailserver.queue import QueueError
 from mailserver.sessions import smtp
@@ -29,10 +34,13 @@ from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, PasswordsOn
 
 ALICE, BOB = Address("alice", "example.org"), Address("bob", "example.org")
 TLS = TLSState("TLSv1.3", "TLS_AES_256_GCM_SHA384")
+RULES = Abuse()
 
 
 class FakeDirectory(PasswordsOnly):
     blocking = False
+
+    allowed = Sending()
 
     broken = False
     quota = UNLIMITED
@@ -45,6 +53,9 @@ class FakeDirectory(PasswordsOnly):
 
     def may_send_as(self, account: Address, sender: Address) -> bool:
         return account.key == sender.key
+
+    def sending(self, account: Address) -> Sending:
+        return self.allowed
 
     def authenticate(self, username: str, password: str) -> Address | None:
         if self.broken:
@@ -101,6 +112,7 @@ def setup(tmp_path: Path) -> Setup:
         return Ready(work)
 
     router = Router(directory, "mx.example.org", workers=FakeWorkers(), clock=clock)
+    guard = Guard(RULES, clock, FakeWorkers())
     rooms = smtp.SMTPRooms(
         hostname="mx.example.org",
         limits=Limits(errors=3, recipients=4, transactions=100),
@@ -119,6 +131,8 @@ def setup(tmp_path: Path) -> Setup:
         authenticator=Authenticator(directory, FakeWorkers(), clock, Failures()),
         flush=lambda domain, subdomains: Ready(lambda: 2 if domain == "example.net" else 0),
         proxies=Networks(["198.51.100.0/24"]),
+        guard=guard,
+        sending=SendingLimits(RULES, clock, FakeWorkers(), guard),
         has_room=lambda account, quota, octets: made.room >= octets,
         space=Space(10**12),
         workers=FakeWorkers(),
@@ -844,3 +858,101 @@ def test_etrn_when_the_queue_cannot_be_started(setup: Setup) -> None:
     say, _, _ = setup.open()
     say(b"EHLO c\r\n")
     assert say(b"ETRN example.net\r\n").startswith(b"458 4.3.0 ")
+
+
+# Bans, rates, and how much an account may send
+
+
+def restrict(setup: Setup, path: Path, **rules: int) -> Guard:
+    made = Abuse(**rules)
+    guard, ledger = Guard(made, setup.clock, FakeWorkers()), Ledger(path / "bans.db")
+    guard.open(ledger)
+    sending = SendingLimits(made, setup.clock, FakeWorkers(), guard)
+    sending.open(ledger)
+    setup.rooms = replace(setup.rooms, guard=guard, sending=sending)
+    return guard
+
+
+def test_a_proxy_that_speaks_for_a_banned_client_is_told(setup: Setup, tmp_path: Path) -> None:
+    guard = restrict(setup, tmp_path, failures=1)
+    run(guard.failed("192.0.2.66", "alice@example.org"))
+    for address, answer in (("192.0.2.66", [421]), ("192.0.2.67", [220, 250])):
+        channel = FakeChannel(peer="198.51.100.7")
+        session = smtp.SMTPSession(channel, setup.rooms, tls_available=False)
+        channel.engine = session.engine
+        run(session.opened())
+        converse(session, channel, b"EHLO proxy\r\n")
+        told = converse(session, channel, b"XCLIENT ADDR=" + address.encode() + b"\r\nEHLO c\r\n")
+        assert codes(told) == answer
+        assert channel.closed == (answer == [421])
+        assert channel.closed == (b"too many failed logins from your address, try again in 10 min" in told)
+
+
+def test_strangers_bring_as_many_messages_a_minute_as_they_may(setup: Setup, tmp_path: Path) -> None:
+    restrict(setup, tmp_path, message_rate=2, recipient_rate=3)
+    transaction = b"RSET\r\nMAIL FROM:<x@example.net>\r\nRCPT TO:<alice@example.org>\r\n"
+    say, _, _ = setup.open()
+    say(b"EHLO c\r\n")
+    assert codes(say(transaction * 2)) == [250] * 6
+    answer = say(transaction)
+    assert codes(answer) == [250, 450, 503]
+    assert re.search(rb"450 4\.7\.1 Your address sends too many messages a minute, try again in \d+ s\r\n", answer)
+    say, _, _ = setup.open()
+    assert codes(say(b"EHLO c\r\n" + transaction)) == [220, 250, 250, 450, 503], "in a new connection too"
+    setup.clock.advance(120)
+    assert codes(say(b"RSET\r\n" + transaction + b"RCPT TO:<bob@example.org>\r\n" * 3)) == [250] * 6 + [452]
+    assert codes(say(b"DATA\r\n")) == [354], "those that were taken get it"
+
+
+def test_lmtp_is_of_one_who_is_trusted(setup: Setup, tmp_path: Path) -> None:
+    restrict(setup, tmp_path, message_rate=1, recipient_rate=1)
+    say, _, _ = setup.open(lmtp=True)
+    say(b"LHLO c\r\n")
+    assert codes(say(b"RSET\r\nMAIL FROM:<x@example.net>\r\nRCPT TO:<alice@example.org>\r\n" * 3)) == [250] * 9
+
+
+MAIL = b"MAIL FROM:<alice@example.org>\r\n"
+WHOLE = MAIL + b"RCPT TO:<bob@example.org>\r\nDATA\r\n"
+
+
+def test_an_account_sends_as_many_messages_a_day_as_it_may(setup: Setup, tmp_path: Path) -> None:
+    restrict(setup, tmp_path)
+    setup.directory.allowed = Sending(messages_per_day=2)
+    say, _, _ = log_in(setup)
+    say(MAIL + b"RSET\r\n" * 5)
+    for _ in range(2):
+        assert codes(say(WHOLE) + say(b"Subject: x\r\n\r\nx\r\n.\r\n")) == [250, 250, 354, 250]
+    told = b"450 4.7.1 Your account has sent as many messages as it may in a day (2), try again in 24 h\r\n"
+    assert say(MAIL) == told
+    assert log_in(setup)[0](MAIL) == told
+    setup.directory.allowed = Sending()
+    assert codes(say(MAIL)) == [250], "the directory is asked again"
+
+
+def test_messages_that_are_not_taken_do_not_count_and_parallel_ones_do(setup: Setup, tmp_path: Path) -> None:
+    restrict(setup, tmp_path)
+    setup.directory.allowed = Sending(messages_per_day=1)
+    say, _, _ = log_in(setup)
+    setup.disk_error = DeliveryError(Reply.of(452, "4.3.1", "No room"))
+    assert codes(say(WHOLE) + say(b"Subject: x\r\n\r\nx\r\n.\r\n")) == [250, 250, 354, 452]
+    assert codes(say(WHOLE) + say(b"From: x@example.net\r\n\r\nx\r\n.\r\n")) == [250, 250, 354, 550]
+    setup.disk_error = None
+    other, _, _ = log_in(setup)
+    assert codes(say(WHOLE) + other(WHOLE)) == [250, 250, 354] * 2
+    assert say(b"Subject: x\r\n\r\nx\r\n.\r\n").startswith(b"250 ")
+    assert other(b"Subject: x\r\n\r\nx\r\n.\r\n").startswith(
+        b"450 4.7.1 Your account has sent as many messages as it may in a day (1)"
+    )
+    assert len(setup.delivered) == 1
+
+
+def test_an_account_has_as_many_recipients_as_it_may(setup: Setup) -> None:
+    setup.directory.allowed = Sending(recipients=2)
+    say, _, _ = log_in(setup)
+    recipients = b"".join(b"RCPT TO:<u%d@example.net>\r\n" % n for n in range(3))
+    answer = say(MAIL + recipients + b"DATA\r\n")
+    assert codes(answer) == [250, 250, 250, 452, 354]
+    assert b"452 4.5.3 Too many recipients" in answer
+    setup.directory.allowed = Sending(recipients=1000)
+    say, _, _ = log_in(setup)
+    assert codes(say(MAIL + b"RCPT TO:<u@example.net>\r\n" * 5)) == [250] * 5 + [452], "no more than anybody"

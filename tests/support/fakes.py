@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mailserver.mail import Address, AddressError, parse_mailbox
-from mailserver.ports import TLSState
+from mailserver.ports import ClientCertificate, TLSState
 
 T = TypeVar("T")
 
@@ -110,6 +110,7 @@ class FakeChannel:
     peer: str = "127.0.0.1"
     local_port: int = 25
     tls: TLSState | None = None
+    client_certificate: ClientCertificate | None = None
     loopback: bool = True
     bindings: Mapping[str, bytes] = field(default_factory=dict)
     sent: bytes = b""

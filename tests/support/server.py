@@ -120,6 +120,7 @@ class RunningServer:
         ca.cert_pem.write_to_path(str(self.ca_file))
         for number, pem in enumerate(certificate.cert_chain_pems):
             pem.write_to_path(str(self.directory / "certificate.pem"), append=number > 0)
+        (self.directory / "key.pem").touch(mode=0o600)
         certificate.private_key_pem.write_to_path(str(self.directory / "key.pem"))
 
     def write_accounts(self) -> None:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from mailserver.accounts import Sending
 from mailserver.config.model import SMTP, Limits
 from mailserver.delivery.intake import Intake
 from mailserver.delivery.router import Router
 from mailserver.mail import Address, Quota
-from mailserver.policy.connections import Networks
+from mailserver.policy.guard import Guard
+from mailserver.policy.networks import Networks
+from mailserver.policy.sending import SendingLimits
 from mailserver.ports import Clock, Workers
 from mailserver.sessions.login import Authenticator
 
@@ -23,6 +26,8 @@ class Senders(Protocol):
     def blocking(self) -> bool: ...
 
     def may_send_as(self, account: Address, sender: Address) -> bool: ...
+
+    def sending(self, account: Address) -> Sending: ...
 
 
 class Space(Protocol):
@@ -49,6 +54,8 @@ class SMTPRooms:
     senders: Senders
     authenticator: Authenticator
     proxies: Networks
+    guard: Guard
+    sending: SendingLimits
     flush: Callable[[str, bool], Awaitable[int]]
     has_room: Callable[[Address, Quota, int], bool]
     space: Space

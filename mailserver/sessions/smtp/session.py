@@ -179,6 +179,8 @@ class SMTPSession:
             parameters = self._parameters(event)
         except ValueError as error:
             return Reply.of(501, "5.5.4", str(error))
+        if (too_much := await self._refuse_message()) is not None:
+            return too_much
         if (farewell := self._patience.begun()) is not None:
             return farewell
         self._transaction = _Transaction(event, [], [], parameters)
@@ -192,6 +194,11 @@ class SMTPSession:
         transaction.attempts += 1
         if transaction.attempts > self._rooms.limits.recipients:
             return self._patience.surplus(transaction.attempts, TOO_MANY_RECIPIENTS)
+        if not self.lmtp:
+            if len(transaction.recipients) >= self._most_recipients:
+                return TOO_MANY_RECIPIENTS
+            if (too_much := self._rooms.sending.recipient(self._channel.peer, self._account)) is not None:
+                return too_much
         may_relay, sender = self._account is not None, transaction.mail.sender
         route = await self._rooms.router.admit(event.address, may_relay=may_relay, sender=sender)
         if isinstance(route, Refused):
@@ -323,6 +330,8 @@ class SMTPSession:
             if ip is None or "%" in str(ip):  # any text may stand in a zone
                 return Reply.of(501, "5.5.4", "ADDR is no address")
             self._channel.speak_for(str(ip))
+            if (ban := self._rooms.guard.ban_refusal(str(ip))) is not None:
+                return Reply.of(421, "4.7.0", f"{self._rooms.hostname} {ban.value}")
         self._end_transaction()
         self._hello = self._account = self._exchange = None
         self.engine.auth = ()
@@ -367,6 +376,14 @@ class SMTPSession:
     async def _refuse_sender(self, sender: Address | None) -> Reply | None:
         return None
 
+    async def _refuse_message(self) -> Reply | None:
+        """There were enough of them."""
+        return None if self.lmtp else self._rooms.sending.message(self._channel.peer, self._account)
+
+    @property
+    def _most_recipients(self) -> int:
+        return self._rooms.limits.recipients
+
     def _parameters(self, mail: events.Mail) -> MailParameters:
         """What is asked for the message, as far as it is granted. Raises ValueError: it cannot be."""
         now = self._rooms.clock.wall()
@@ -407,7 +424,9 @@ class SMTPSession:
             log.error("session=%s the message cannot be spooled: %s", self._channel.id, error)
             return self._all(transaction, NO_ROOM)
         try:
-            return await self._rooms.intake.accept(
+            if (too_much := await self._count_message()) is not None:
+                return self._all(transaction, too_much)
+            outcome = await self._rooms.intake.accept(
                 envelope,
                 prepared,
                 self._arrival(smtputf8=mail.smtputf8),
@@ -415,12 +434,22 @@ class SMTPSession:
                 prepend=prepend,
                 each=self.lmtp or mail.prdr,
             )
+            if not outcome.reply.positive:
+                await self._take_back_message()
+            return outcome
         finally:
             if prepared is not content:
                 prepared.close()
 
     async def _refuse_header(self, head: Head) -> Reply | None:
         return None
+
+    async def _count_message(self) -> Reply | None:
+        """Just before it is taken in; why it may not be."""
+        return None
+
+    async def _take_back_message(self) -> None:
+        """It could not be taken in."""
 
     def _prepared(self, head: Head, content: Content, sender: Address | None) -> tuple[bytes, Content]:
         """Header fields to put on top, in CRLF form, and the content to go on with. Raises OSError."""

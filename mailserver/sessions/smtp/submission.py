@@ -8,11 +8,13 @@ Promises   A client logs in first, and sends as an address of its own account: i
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
 
-from mailserver.accounts import SourceDown
+from mailserver.accounts import Sending, SourceDown
 from mailserver.mail import Address, Content, MailParameters, Reply, parse_mailbox
 from mailserver.mail.trace import date_time
 from mailserver.message.addresses import plain_mailboxes
@@ -23,6 +25,8 @@ from mailserver.smtp.events import Hello, Mail
 
 log = logging.getLogger(__name__)
 
+R = TypeVar("R")
+
 _BLIND = frozenset({b"bcc", b"resent-bcc"})
 
 
@@ -30,6 +34,7 @@ class SubmissionSession(SMTPSession):
     """One connection."""
 
     submission = True
+    _allowed = Sending()
 
     def _may_log_in(self) -> bool:
         return self._rooms.authenticator.offered(self._channel)
@@ -41,6 +46,7 @@ class SubmissionSession(SMTPSession):
             return Reply.of(530, "5.7.0", "Begin with STARTTLS, then authenticate")
         try:
             if await self._owns([sender or self._account]):  # an account may end meanwhile
+                self._allowed = await self._ask(partial(self._rooms.senders.sending, self._account))
                 return None
         except SourceDown as error:
             return self._not_known(error)
@@ -75,11 +81,35 @@ class SubmissionSession(SMTPSession):
         account, senders = self._account, self._rooms.senders
         if account is None:
             return False
+        return await self._ask(lambda: all(senders.may_send_as(account, address) for address in addresses))
 
-        def owns() -> bool:
-            return all(senders.may_send_as(account, address) for address in addresses)
+    async def _ask(self, question: Callable[[], R]) -> R:
+        """Of the directory. Raises SourceDown."""
+        return await self._rooms.router.lookups.run(question) if self._rooms.senders.blocking else question()
 
-        return await self._rooms.workers.run(owns) if senders.blocking else owns()
+    # How much it may send
+
+    async def _refuse_message(self) -> Reply | None:
+        most = self._allowed.messages_per_day
+        refusal = None
+        if self._account is not None and most is not None:
+            refusal = await self._rooms.sending.ask(self._account, most)
+        return refusal or await super()._refuse_message()
+
+    @property
+    def _most_recipients(self) -> int:
+        return min(super()._most_recipients, self._allowed.recipients or super()._most_recipients)
+
+    async def _count_message(self) -> Reply | None:
+        most = self._allowed.messages_per_day
+        if self._account is None or most is None:
+            return None
+        return await self._rooms.sending.count(self._account, most)
+
+    async def _take_back_message(self) -> None:
+        most = self._allowed.messages_per_day
+        if self._account is not None and most is not None:
+            await self._rooms.sending.take_back(self._account, most)
 
     def _not_known(self, error: SourceDown) -> Reply:
         log.error("session=%s the sender cannot be looked up: %s", self._channel.id, error)
