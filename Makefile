@@ -35,6 +35,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.smtp
 	$(BIN)/python -m benchmarks.relay
 	$(BIN)/python -m benchmarks.imap
+	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.pop3
 	$(BIN)/python -m benchmarks.store
 	$(BIN)/python -m benchmarks.queue
