@@ -10,7 +10,7 @@ run: $(READY)
 	$(BIN)/twistd -n --pidfile= mailserver --demo var/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: check-code test
 
