@@ -10,7 +10,7 @@ run: $(READY)
 	$(BIN)/twistd -n --pidfile= mailserver --demo var/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: check-code test
 
@@ -35,6 +35,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.smtp
 	$(BIN)/python -m benchmarks.relay
 	$(BIN)/python -m benchmarks.imap
+	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.pop3
 	$(BIN)/python -m benchmarks.store
 	$(BIN)/python -m benchmarks.queue

@@ -49,13 +49,18 @@ class Client:
             raise RuntimeError(f"{command!r} was answered {bytes(pieces[last:])!r}")
         return bytes(pieces)
 
-    def milliseconds(self, command: str | bytes, *, messages: int | None = None) -> float:
-        """How long the answer takes. Raises RuntimeError unless it is about so many `messages`."""
+    def milliseconds(self, command: str | bytes, *, messages: int | None = None, found: int | None = None) -> float:
+        """How long the answer takes. Raises RuntimeError unless it is about so many `messages`, in lines of their own,
+        or names so many that were `found`, in one line.
+        """
         begin = time.perf_counter()
         answer = self.ask(command)
         taken = (time.perf_counter() - begin) * 1000
-        if messages is not None and (found := len(re.findall(rb"^\* \d+ FETCH \(", answer, re.MULTILINE))) != messages:
-            raise RuntimeError(f"{command!r} was answered with {found} messages, not {messages}")
+        if messages is not None and (count := len(re.findall(rb"^\* \d+ FETCH \(", answer, re.MULTILINE))) != messages:
+            raise RuntimeError(f"{command!r} was answered with {count} messages, not {messages}")
+        named = len(re.findall(rb"\d+", answer[: answer.index(b"\r\n")])) if found is not None else None
+        if named != found:
+            raise RuntimeError(f"{command!r} was answered with {named} numbers, not {found}")
         return taken
 
     def line(self) -> bytes:

@@ -45,6 +45,7 @@ SEARCHES = {
     "SEARCH TEXT, common": f"TEXT {COMMON}",
     "SEARCH TEXT, nowhere": f"TEXT {NOWHERE}",
 }
+ORDERS = ("SORT (SUBJECT)", "SORT (DATE)", "SORT (FROM)", "THREAD REFERENCES", "THREAD REFS", "THREAD ORDEREDSUBJECT")
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 COMPARED = 2000  # messages
 
@@ -113,6 +114,18 @@ class Bench:
         client = self._client(MAIN, select=True)
         figures = {(name, "ms"): client.milliseconds(f"UID SEARCH {key}") for name, key in SEARCHES.items()}
         client.close()
+        return figures
+
+    def ordering(self) -> Figures:
+        """Asked for the first time after a start, and again by another client."""
+        self.server.stop()
+        self.server.start()
+        figures = {}
+        for when in ("first after a restart", "again"):
+            client = self._client(MAIN, select=True)
+            for order in ORDERS:
+                figures[f"{order}, {when}", "ms"] = client.milliseconds(f"UID {order} UTF-8 ALL", found=self.messages)
+            client.close()
         return figures
 
     def flags(self) -> Figures:
@@ -237,6 +250,7 @@ WORKS: tuple[Callable[[Bench], Figures], ...] = (
     Bench.after_restart,
     Bench.reading,
     Bench.searching,
+    Bench.ordering,
     Bench.flags,
     Bench.copying,
     Bench.append,
@@ -279,7 +293,7 @@ def compare_answers(ours: Answers, theirs: Answers) -> None:
         raise RuntimeError(f"{command} is answered differently: {detail}")
 
 
-def prepare(servers: list[Server], messages: int, rounds: int) -> None:
+def prepare(servers: list[Server], messages: int, opened: list[str]) -> None:
     """One Maildir for each account of each server, all of the same messages and UIDs."""
     first = servers[-1].maildir(ORIGINAL)  # Dovecot's, where there is one: it gives the UIDs
     corpus.maildir(first, messages, MAIL_OWNER)
@@ -287,14 +301,15 @@ def prepare(servers: list[Server], messages: int, rounds: int) -> None:
     client.ask("SELECT INBOX")
     client.close()
     for server in servers:
-        for account in (MAIN, *accounts(rounds)):
+        for account in (MAIN, *opened):
             corpus.twin(first, server.maildir(account), MAIL_OWNER, bare=account.startswith("bare"))
         corpus.maildir(server.maildir(WRITER), 1, MAIL_OWNER)
 
 
-def accounts(rounds: int) -> list[str]:
+def accounts(works: list[Callable[[Bench], Figures]], rounds: int) -> list[str]:
     """Those that are opened for the first time while it is timed."""
-    return [f"{kind}{number}@bench.test" for kind in ("first", "cold", "bare") for number in range(rounds)]
+    kinds = {Bench.first_open: "first", Bench.first_open_cold: "cold", Bench.first_open_bare: "bare"}
+    return [f"{kinds[work]}{number}@bench.test" for work in works if work in kinds for number in range(rounds)]
 
 
 def main() -> None:
@@ -308,19 +323,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary, ExitStack() as stack:
         directory = Path(temporary)
         directory.chmod(0o755)
-        everybody = (MAIN, WRITER, ORIGINAL, *accounts(options.rounds))
+        works = [work for work in WORKS if not options.only or work.__name__ in options.only]
+        if Bench.first_open_cold in works and not os.access(DROP_CACHES, os.W_OK):
+            works.remove(Bench.first_open_cold)
+            print("left out: first open, disk cold: only root may drop the kernel's caches")
+        opened = accounts(works, options.rounds)
+        everybody = (MAIN, WRITER, ORIGINAL, *opened)
         servers: list[Server] = [Mailserver(directory / "ms", everybody)]
         try:
             servers.append(Dovecot(directory / "dv"))
         except Missing as missing:
             print(f"left out: {missing}")
-        works = [work for work in WORKS if not options.only or work.__name__ in options.only]
-        if Bench.first_open_cold in works and not os.access(DROP_CACHES, os.W_OK):
-            works.remove(Bench.first_open_cold)
-            print("left out: first open, disk cold: only root may drop the kernel's caches")
         for server in servers:
             stack.enter_context(server)
-        prepare(servers, options.messages, options.rounds)
+        prepare(servers, options.messages, opened)
         ours, *others = (answers(server, options.messages) for server in servers)
         for theirs in others:
             compare_answers(ours, theirs)

@@ -97,17 +97,26 @@ class _Process(Peer):
 
 
 class Mailserver(_Process):
-    """This project's. `relay`: lines of its section of that name."""
+    """This project's. `relay`: lines of its section of that name. `certificate`: files of a certificate and its key,
+    with which there is a port `imaps`, too.
+    """
 
     name = "mailserver"
     greeting = b"220"
     login = ACCOUNT
 
     def __init__(
-        self, directory: Path, accounts: tuple[str, ...] = (ACCOUNT,), *, relay: Sequence[str] = (), workers: int = 1
+        self,
+        directory: Path,
+        accounts: tuple[str, ...] = (ACCOUNT,),
+        *,
+        relay: Sequence[str] = (),
+        workers: int = 1,
+        certificate: tuple[Path, Path] | None = None,
+        connections: int = 1000,
     ) -> None:
         super().__init__(directory)
-        self.smtp, self.submission, self.imap, self.pop3 = (free_port() for _ in range(4))
+        self.smtp, self.submission, self.imap, self.pop3, self.imaps = (free_port() for _ in range(5))
         password = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
         (directory / "accounts.toml").write_text(
             '[domain."bench.test"]\n' + "".join(f'[account."{each}"]\npassword = "{password}"\n' for each in accounts)
@@ -121,11 +130,18 @@ class Mailserver(_Process):
                 ("pop3", self.pop3),
             )
         )
+        if certificate is not None:
+            file, key = certificate
+            listeners += (
+                f'[[listener]]\nprotocol = "imap"\nendpoint = "tcp:{self.imaps}:interface=127.0.0.1"\n'
+                f'tls = "implicit"\n[tls]\ncertificate = "{file}"\nprivate_key = "{key}"\n'
+            )
         (directory / "mailserver.toml").write_text(
             f'hostname = "ms.bench.test"\ndata = "data"\nworkers = {workers}\n{listeners}'
             '[auth]\nwithout_tls = "loopback"\n'
             "[abuse]\naccount_message_rate = 0\naccount_recipient_rate = 0\n"
-            "[limits]\nconnections_per_address = 1000\ntransactions = 1000000\n"
+            f"[limits]\nconnections = {max(2000, connections)}\nconnections_per_address = {connections}\n"
+            "transactions = 1000000\n"
             "[relay]\n" + "".join(f"{line}\n" for line in relay)
         )
 

@@ -88,10 +88,14 @@ class Columns:
         place = bisect_left(self.uids, uid)
         return place if place < len(self.uids) and self.uids[place] == uid else None
 
-    def places(self, uids: Iterable[int]) -> list[int]:
-        """Of those that exist, ascending."""
+    def places(self, uids: Iterable[int]) -> Sequence[int]:
+        """Of those that exist, ascending; a range where they lie in a row."""
         known, count = self.uids, len(self.uids)
-        found = ((bisect_left(known, uid), uid) for uid in sorted(set(uids)))
+        wanted = sorted(set(uids))
+        start = bisect_left(known, wanted[0]) if wanted else 0
+        if known[start : start + len(wanted)].tolist() == wanted:
+            return range(start, start + len(wanted))
+        found = ((bisect_left(known, uid), uid) for uid in wanted)
         return [place for place, uid in found if place < count and known[place] == uid]
 
     def above(self, uid: int) -> int:
@@ -114,14 +118,17 @@ class Columns:
         start = self._starts[place]
         return self._heap[start : self._heap.index(_END, start)].decode("ascii")
 
-    def bases(self) -> list[str]:
-        """Of all messages."""
-        return list(filter(None, self._heap.decode("ascii").split("/")))
+    def bases(self, start: int = 0, stop: int | None = None) -> list[str]:
+        """Of all messages, or of those in these places."""
+        if start >= len(self):
+            return []
+        end = self._starts[stop] if stop is not None and stop < len(self) else None
+        return list(filter(None, self._heap[self._starts[start] : end].decode("ascii").split("/")))
 
-    def names(self) -> list[str]:
-        """Of the files of all messages."""
+    def names(self, start: int = 0, stop: int | None = None) -> list[str]:
+        """As `bases`, of the files."""
         infos = [state.info for state in self.states]
-        return list(map(add, self.bases(), map(infos.__getitem__, self.numbers)))
+        return list(map(add, self.bases(start, stop), map(infos.__getitem__, self.numbers[start:stop])))
 
     def name(self, place: int) -> str:
         return self.base(place) + self.state(place).info

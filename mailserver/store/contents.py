@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -60,6 +60,7 @@ class Contents:
         self.columns = Columns()
         self._flags: list[frozenset[str]] = []  # by the number of a state
         self._decode: Decode = lambda state: frozenset()
+        self._listed: tuple[list[frozenset[str]], frozenset[frozenset[str]]] | None = None  # until something changes
         self._changed = Journal(0)
         self._vanished = Journal(0)
         self.modseq = 0
@@ -70,6 +71,7 @@ class Contents:
         """Begins with these; `decode` gives the flags of a state."""
         with self._lock:
             self.columns = columns
+            self._listed = None
             self._decode = decode
             self._flags = [decode(state) for state in columns.states]
             self._changed, self._vanished = Journal(modseq), Journal(modseq)
@@ -101,6 +103,7 @@ class Contents:
         columns = self.columns
         numbers = [self.number(row.state) for row in added]
         with self._lock:
+            self._listed = None
             flagged, words = self._restate(restated, modseq)
             if vanished:
                 columns.remove(columns.places(vanished))
@@ -143,6 +146,7 @@ class Contents:
         """Letters mean something else now: `interpret` gives the new state for an old one and what that meant."""
         columns = self.columns
         with self._lock:
+            self._listed = None
             before = columns.states
             columns.restate([interpret(state, flags) for state, flags in zip(before, self._flags, strict=True)])
             flags = [self._decode(state) for state in columns.states]
@@ -196,18 +200,27 @@ class Contents:
         """Those that exist, ascending."""
         with self._lock:
             places = self.columns.places(uids)
-            if len(places) == len(self.columns):
-                return self._messages()
+            if isinstance(places, range):
+                return self._messages(places.start, places.stop)
             return [self._message(place) for place in places]
+
+    def existing(self, uids: Iterable[int]) -> list[int]:
+        """Ascending."""
+        with self._lock:
+            known = self.columns.uids
+            return [known[place] for place in self.columns.places(uids)]
 
     def all(self) -> list[Message]:
         with self._lock:
-            return self._messages()
+            return self._messages(0, len(self.columns))
 
     def listing(self) -> Listing:
         with self._lock:
-            flags = list(map(self._flags.__getitem__, self.columns.numbers))
-            return Listing(self.columns.uids[:], flags, self.columns.modseqs[:], self.modseq)
+            if self._listed is None:
+                flags = list(map(self._flags.__getitem__, self.columns.numbers))
+                self._listed = flags, frozenset(flags)
+            flags, kinds = self._listed
+            return Listing(self.columns.uids[:], flags[:], self.columns.modseqs[:], self.modseq, kinds)
 
     def drop(self, *, named: bool) -> Drop:
         with self._lock:
@@ -217,6 +230,18 @@ class Contents:
     def measured(self) -> Measured:
         with self._lock:
             return Measured(self.columns.uids[:], self.columns.sizes[:], self.columns.dates[:])
+
+    def fixed(self, uids: array[int]) -> bytes | None:
+        """What never changes of these messages, which ascend, in some form; None unless they are all there, and none
+        between them.
+        """
+        with self._lock:
+            columns = self.columns
+            start = bisect_left(columns.uids, uids[0])
+            place = slice(start, start + len(uids))
+            if columns.uids[place] != uids:
+                return None
+            return b"".join(column[place].tobytes() for column in (columns.dates, columns.sizes, columns.born))
 
     def above(self, uid: int) -> set[int]:
         """UIDs greater than this one."""
@@ -265,6 +290,7 @@ class Contents:
         """Messages that appeared, and that changed; UIDs that vanished, None when too long ago; the MODSEQ now."""
         with self._lock:
             uids = self._changed.since(modseq)
+            places: Sequence[int]
             if uids is None:
                 places = [place for place, when in enumerate(self.columns.modseqs) if when > modseq]
             else:
@@ -275,7 +301,7 @@ class Contents:
             vanished = self._vanished.since(modseq)
             return self._flagged(appeared), self._flagged(changed), vanished, self.modseq
 
-    def _flagged(self, places: list[int]) -> list[Flagged]:
+    def _flagged(self, places: Sequence[int]) -> list[Flagged]:
         columns, flags = self.columns, self._flags
         rows = zip(
             map(columns.uids.__getitem__, places),
@@ -297,12 +323,10 @@ class Contents:
             columns.name(place),
         )
 
-    def _messages(self) -> list[Message]:
-        """All of them, much faster than one by one."""
-        columns = self.columns
-        flags = map(self._flags.__getitem__, columns.numbers)
-        rows = zip(
-            columns.uids, flags, columns.modseqs, columns.dates, columns.sizes, columns.born, columns.names(),
-            strict=True,
-        )  # fmt: skip
+    def _messages(self, start: int, stop: int) -> list[Message]:
+        """Of those in a row, much faster than one by one."""
+        columns, places = self.columns, slice(start, stop)
+        flags = map(self._flags.__getitem__, columns.numbers[places])
+        fixed = (column[places] for column in (columns.modseqs, columns.dates, columns.sizes, columns.born))
+        rows = zip(columns.uids[places], flags, *fixed, columns.names(start, stop), strict=True)
         return list(map(Message._make, rows))

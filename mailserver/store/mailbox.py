@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -36,6 +37,7 @@ from mailserver.store.model import (
     FlagAction,
     Flagged,
     Listing,
+    Measured,
     Message,
     MessageGone,
     NoSuchMailbox,
@@ -176,6 +178,14 @@ class Mailbox:
     def get(self, uids: Iterable[int]) -> list[Message]:
         """Those that exist, ascending by UID."""
         return self._contents.select(uids)
+
+    def fixed(self, uids: array[int]) -> bytes | None:
+        """What memory has of these messages in a row that never changes, in some form; None when one is gone."""
+        return self._contents.fixed(uids)
+
+    def measured(self) -> Measured:
+        """UIDs, sizes and dates of all messages, as they are at one moment."""
+        return self._contents.measured()
 
     def changes(self, since_modseq: int) -> Changes:
         """What is different since. Asks the index only for expunges of long ago."""
@@ -350,15 +360,15 @@ class Mailbox:
 
         `ready`: none are made, and what is missing is left out.
         """
-        return self._preparation.prepared(self._existing(uids), ready=ready)
+        return self._preparation.prepared(self._contents.existing(uids), ready=ready)
 
     def sort_keys(self, uids: Iterable[int]) -> dict[int, SortKeys]:
         """What messages are sorted and threaded by, of those that exist."""
-        return self._preparation.sort_keys(self._existing(uids))
+        return self._preparation.sort_keys(self._contents.existing(uids))
 
     def headers(self, uids: Iterable[int]) -> dict[int, bytes]:
         """The header summaries (CRLF form, with the final empty line), of those that exist."""
-        return self._preparation.headers(self._existing(uids))
+        return self._preparation.headers(self._contents.existing(uids))
 
     def object_ids(self, uids: Iterable[int]) -> dict[int, ObjectIds]:
         """EMAILID and THREADID, of those that exist."""
@@ -368,25 +378,25 @@ class Mailbox:
 
     def prepare(self, limit: int) -> int:
         """Makes the pieces of up to `limit` messages that have none, the newest first; how many remain."""
-        return self._preparation.fill(self._contents.uids(), limit)
+        return self._preparation.fill(self._contents.above(self._preparation.looked_up), limit)
 
     def search_text(self, uids: Iterable[int], phrase: Phrase) -> Found:
         """Those of these messages that have a text. What was not packed is read, and packed. Raises Unavailable."""
         wanted = set(uids)
-        here = wanted & self._contents.uids()
+        here = set(self._contents.existing(wanted))
         found, gone = self._text.find(here, phrase)
         return Found(found, gone | (wanted - here))
 
     def rate_text(self, uids: Iterable[int], phrase: Fuzzy) -> Rated:
         """As `search_text`, by what is near to a text."""
         wanted = set(uids)
-        here = wanted & self._contents.uids()
+        here = set(self._contents.existing(wanted))
         scores, gone = self._text.rate(here, phrase)
         return Rated(scores, gone | (wanted - here))
 
     def pack(self, limit: int) -> int:
         """Packs the text of up to `limit` messages, so that they are searched fast; how many remain to be packed."""
-        return self._text.pack(self._contents.uids(), limit)
+        return self._text.pack(self._contents.above, limit)
 
     # Inside the store
 
@@ -442,9 +452,6 @@ class Mailbox:
                     yield message.uid, error
                 else:
                     yield message.uid, here
-
-    def _existing(self, uids: Iterable[int]) -> list[int]:
-        return [message.uid for message in self.get(uids)]
 
     @contextmanager
     def _work(self) -> Iterator[None]:

@@ -177,6 +177,8 @@ class Listing:
     flags: list[frozenset[str]]
     modseqs: array[int]
     modseq: int
+    kinds: frozenset[frozenset[str]]
+    """The different ones of `flags`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What a message's content decides, made ready: pieces of FETCH answers, sort keys, header summary.
 
-Layout     What was used last lies in memory, bounded in octets for the whole process; all of it in the index. What is
-           in neither is made of the message, and kept in both.
+Layout     All of it lies in the index. What is not there is made of the message, and kept there; what the index does
+           not take, in memory, as much as was used last, bounded in octets for the whole process.
 Promises   Any thread may call anything. The same message gives the same pieces.
 On failure A message that is gone is left out. An index that cannot keep the pieces costs time, nothing else.
            Unavailable when the disk refuses to read a message.
@@ -101,8 +101,9 @@ class Preparation:
         self._owner = memory.owner()
         self._filling = threading.Lock()
         self._missing: list[int] = []
-        """What is to be filled yet of the messages up to the UID `_looked_up`."""
-        self._looked_up = 0
+        """What is to be filled yet of the messages up to the UID `looked_up`."""
+        self.looked_up = 0
+        """Up to this UID it is known what is to be filled."""
 
     def prepared(self, uids: Sequence[int], *, ready: bool = False) -> dict[int, Prepared]:
         """`ready`: only those that are made."""
@@ -127,9 +128,9 @@ class Preparation:
             return 0  # who is at it goes on
         try:
             if not self._missing:
-                newer = [uid for uid in uids if uid > self._looked_up]
+                newer = [uid for uid in uids if uid > self.looked_up]
                 self._missing = self._index.missing(self._key, newer)
-                self._looked_up = max(newer, default=self._looked_up)
+                self.looked_up = max(newer, default=self.looked_up)
             batch, self._missing = self._missing[:limit], self._missing[limit:]
             for made in self._made(self._index.missing(self._key, batch), readable_only=True):
                 if not self._index.store(self._key, made):
@@ -148,16 +149,17 @@ class Preparation:
         *,
         ready: bool = False,
     ) -> dict[int, P]:
-        found = self._memory.get(self._owner, kind, uids)
-        if len(found) == len(uids):
-            return found
-        fresh = load(self._key, [uid for uid in uids if uid not in found])
-        missing = [] if ready else [uid for uid in uids if uid not in found and uid not in fresh]
+        found = load(self._key, uids)
+        missing = [uid for uid in uids if uid not in found] if len(found) < len(uids) else []
+        if missing:
+            found |= self._memory.get(self._owner, kind, missing)
+            missing = [] if ready else [uid for uid in missing if uid not in found]
         for made in self._made(missing):
-            self._index.store(self._key, made)
-            fresh |= {uid: of(pieces) for uid, pieces in made.items()}
-        self._memory.put(self._owner, kind, fresh)
-        return found | fresh
+            fresh = {uid: of(pieces) for uid, pieces in made.items()}
+            if not self._index.store(self._key, made):
+                self._memory.put(self._owner, kind, fresh)
+            found |= fresh
+        return found
 
     def _made(self, uids: Iterable[int], *, readable_only: bool = False) -> Iterator[dict[int, Pieces]]:
         """The pieces, out of the messages, in batches."""

@@ -2,7 +2,8 @@
 
 Theory     What is packed (`searchfile`) is read in large pieces and searched with `bytes.find`; each hit is then put
            down to its message; a `Fuzzy` one rates one text after the other. The rest is read from the messages, and
-           packed by the way, so that it is read once.
+           packed by the way, so that it is read once. What a field says that was searched in is held in memory, as it
+           is short, and the next search is in that.
 Promises   The answer is the same whatever is packed. Text is searched only after its checksum was found right, in this
            process and in the very state of the file: when others wrote anything there, all is checked once more.
            Thread-safe. 29 octets a message are held once a mailbox was searched or packed.
@@ -17,17 +18,21 @@ import threading
 import time
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Set
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Set
+from typing import NamedTuple, TypeVar
 
 from mailserver.message.fuzzy import FULL, Fuzzy
 from mailserver.message.searchable import BORDER, Phrase, Searchable
 from mailserver.store.index import Index, Packed
 from mailserver.store.model import MessageGone, StoreError
+from mailserver.store.searchfields import FieldTexts, field_text, shelf
 from mailserver.store.searchfile import Opened, SearchFile
 from mailserver.store.searchtable import HEADER_SOUND, SOUND, Table
+from mailserver.store.shelf import Shelf
 
 log = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 CHUNK = 2**20  # octets that are read or written at once, unless one text is longer
 COMPACTION_INTERVAL = 60.0  # seconds
@@ -60,8 +65,12 @@ class Rated(NamedTuple):
 class SearchText:
     """One for each `Mailbox`."""
 
-    def __init__(self, file: SearchFile, index: Index, key: int, make: Make) -> None:
+    def __init__(
+        self, file: SearchFile, index: Index, key: int, make: Make, *, shelf: Shelf[FieldTexts] = shelf
+    ) -> None:
         """`key` is what the index knows the mailbox by."""
+        self._shelf = shelf
+        self._owner = shelf.owner()
         self._file = file
         self._index = index
         self._key = key
@@ -70,6 +79,9 @@ class SearchText:
         self._filling = threading.Lock()
         self._table = Table(0)
         self._unreadable: set[int] = set()
+        self._last = FieldTexts(), b"", set[int]()
+        self._complete = (0, 0)
+        """A file's name, and the UID up to which all messages were found packed in it."""
         self._compaction_due = time.monotonic()
 
     def find(self, uids: Set[int], phrase: Phrase) -> Found:
@@ -87,15 +99,19 @@ class SearchText:
             rest, gone = self._fill(sorted(uids - done - done_now), phrase)
         return Rated(found | more | rest, gone)
 
-    def pack(self, uids: Set[int], limit: int) -> int:
-        """Packs up to `limit` of these messages; how many remain. Zero too when the disk refuses."""
+    def pack(self, above: Callable[[int], Set[int]], limit: int) -> int:
+        """Packs up to `limit` messages; how many remain. Zero too when the disk refuses. `above` gives the UIDs of
+        messages that are greater than one.
+        """
         if not self._filling.acquire(blocking=False):
             return 0  # who is at it goes on
         try:
             with self._file.reading() as opened:
+                mark, upto = self._complete
+                uids = above(upto if opened is not None and opened.mark == mark else 0)
                 if opened is not None and opened.mark != self._table.mark:
                     self._look_up(opened, uids)
-                known = set(self._table.uids) if opened is not None else set()
+                known = set(self._table.uids) if opened is not None and uids else set()
                 missing = sorted(uids - known - self._unreadable)
                 found = self._look_up(opened, missing[:limit]) if opened is not None else []  # by other processes
             packed = {each.uid for each in found}
@@ -103,9 +119,11 @@ class SearchText:
             tried, texts = self._readable(unpacked)
             if texts and not self._keep(texts):
                 return 0
+            remaining = len(missing) - len(packed) - tried
+            if not remaining and (opened is None or opened.mark == self._table.mark):
+                self._complete = self._table.mark, max(uids, default=upto)
         finally:
             self._filling.release()
-        remaining = len(missing) - len(packed) - tried
         if not remaining and time.monotonic() >= self._compaction_due:
             self._file.compact()
             self._compaction_due = time.monotonic() + COMPACTION_INTERVAL
@@ -115,17 +133,45 @@ class SearchText:
 
     def _scan(self, wanted: Set[int], phrase: Wanted) -> tuple[Scores, set[int]]:
         """Those of the packed messages that have the phrase, and those that were searched."""
+        if isinstance(phrase, Phrase) and phrase.anchor is not None and phrase.octets:
+            texts = self._field_texts(phrase.anchor, wanted)
+            return dict.fromkeys(self._having(texts, phrase.octets) & wanted, FULL), set(wanted & texts.known)
         with self._file.reading() as opened:
             if opened is None:
                 return {}, set()
-            table = self._known(opened, wanted)
-            while True:
-                found, bad = _search(opened, table, wanted, phrase)
-                if not bad:
-                    return found, set(table.uids) & wanted
-                log.warning("store=search damaged=%d", len(bad))
-                self._forget(table, bad)
-                table = table.without(bad)  # which may have hidden another, where both seemed to lie
+            found, table = self._sound(opened, wanted, lambda table: _search(opened, table, wanted, phrase))
+            return found, set(table.uids) & wanted
+
+    def _field_texts(self, anchor: bytes, wanted: Set[int]) -> FieldTexts:
+        """What fields say in those of these messages that are packed, and in others."""
+        texts = self._shelf.get(self._owner, anchor) or FieldTexts()
+        missing = wanted - texts.known
+        if missing:
+            with self._file.reading() as opened:
+                if opened is not None:
+                    more, _ = self._sound(opened, missing, lambda table: _fields(opened, table, missing, anchor))
+                    texts = texts.added(more)
+                    self._shelf.put(self._owner, anchor, texts)
+        return texts
+
+    def _having(self, texts: FieldTexts, octets: bytes) -> set[int]:
+        """As the texts say; kept for the next call, since a search comes in batches of messages."""
+        last_texts, last_octets, found = self._last
+        if texts is not last_texts or octets != last_octets:
+            found = texts.having(octets)
+            self._last = texts, octets, found
+        return found
+
+    def _sound(self, opened: Opened, wanted: Set[int], look: Callable[[Table], tuple[R, set[int]]]) -> tuple[R, Table]:
+        """What `look` finds, once it tells of no messages that are damaged; and where it looked in the end."""
+        table = self._known(opened, wanted)
+        while True:
+            found, bad = look(table)
+            if not bad:
+                return found, table
+            log.warning("store=search damaged=%d", len(bad))
+            self._forget(table, bad)
+            table = table.without(bad)  # which may have hidden another, where both seemed to lie
 
     def _known(self, opened: Opened, wanted: Set[int]) -> Table:
         """All that is known of these messages in this file."""
@@ -154,6 +200,7 @@ class SearchText:
 
     def _forget(self, table: Table, uids: set[int]) -> None:
         self._index.packed.forget(self._key, table.mark, uids)
+        self._complete = (0, 0)
         with self._lock:
             if self._table.mark == table.mark:
                 self._table = self._table.without(uids)
@@ -213,14 +260,28 @@ class SearchText:
 
 
 def _search(opened: Opened, table: Table, wanted: Set[int], phrase: Wanted) -> tuple[Scores, set[int]]:
-    """The UIDs of the messages that have the phrase, and of those whose text is damaged."""
+    """How well messages have the phrase, and the UIDs of those whose text is damaged."""
     found: Scores = {}
     bad: set[int] = set()
     reader = _Reader(opened, table)
     for run in table.runs(wanted, CHUNK):
-        hits, wrong = reader.search(run, phrase)
-        found |= hits
+        length, wrong = reader.load(run, header_only=_header_only(phrase))
         bad |= wrong
+        if not wrong:
+            found |= reader.rate(run, length, phrase)
+    return found, bad
+
+
+def _fields(opened: Opened, table: Table, wanted: Set[int], anchor: bytes) -> tuple[dict[int, bytes], set[int]]:
+    """As `_search`, what fields say in each message."""
+    found: dict[int, bytes] = {}
+    bad: set[int] = set()
+    reader = _Reader(opened, table)
+    for run in table.runs(wanted, CHUNK):
+        _, wrong = reader.load(run, header_only=True)
+        bad |= wrong
+        if not wrong:
+            found |= reader.fields(run, anchor)
     return found, bad
 
 
@@ -232,31 +293,13 @@ class _Reader:
         self._table = table
         self._buffer = bytearray()
 
-    def search(self, run: range, phrase: Wanted) -> tuple[Scores, set[int]]:
-        """The UIDs of the messages that have the phrase, and of those whose text is damaged; one of them is empty."""
+    def load(self, run: range, *, header_only: bool) -> tuple[int, set[int]]:
+        """How many octets are in the buffer, and the UIDs of the messages whose text is damaged."""
         table = self._table
-        header_only = _header_only(phrase)
         sizes = table.headers if header_only else table.lengths
         base, stop = table.starts[run.start], table.starts[run[-1]] + sizes[run[-1]]
         length = self._read(base, min(stop, self._opened.size) - base)
-        bad = self._check(run, length, header_only=header_only)
-        if bad:
-            return {}, bad
-        if isinstance(phrase, Fuzzy):
-            return self._rated(run, phrase, header_only=header_only), bad
-        return dict.fromkeys(self._headers(run, phrase) if header_only else self._texts(run, length, phrase), FULL), bad
-
-    def _rated(self, run: range, phrase: Fuzzy, *, header_only: bool) -> Scores:
-        table = self._table
-        base, octets = table.starts[run.start], memoryview(self._buffer)
-        found = {}
-        for place in run:
-            start = table.starts[place] - base
-            body = start + table.headers[place]
-            stop = body if header_only else start + table.lengths[place]
-            if score := phrase.rate(bytes(octets[start:body]), bytes(octets[body:stop])):
-                found[table.uids[place]] = score
-        return found
+        return length, self._check(run, length, header_only=header_only)
 
     def _read(self, start: int, size: int) -> int:
         """How many octets are in the buffer."""
@@ -292,16 +335,43 @@ class _Reader:
                     bad.add(uid)
         return bad
 
-    def _headers(self, run: range, phrase: Phrase) -> set[int]:
-        table, base, buffer = self._table, self._table.starts[run.start], self._buffer
-        columns = (column[run.start : run.stop] for column in (table.uids, table.starts, table.headers))
-        return {
-            uid
-            for uid, start, octets in zip(*columns, strict=True)
-            if _in_header(buffer, start - base, start - base + octets, phrase)
-        }
+    def rate(self, run: range, length: int, phrase: Wanted) -> Scores:
+        """How well messages have the phrase."""
+        if isinstance(phrase, Fuzzy):
+            return self._rated(run, phrase)
+        return dict.fromkeys(
+            self._with_header(run, phrase) if _header_only(phrase) else self._with_text(run, length, phrase), FULL
+        )
 
-    def _texts(self, run: range, length: int, phrase: Phrase) -> set[int]:
+    def _rated(self, run: range, phrase: Fuzzy) -> Scores:
+        table = self._table
+        base, octets = table.starts[run.start], memoryview(self._buffer)
+        header_only = _header_only(phrase)
+        found = {}
+        for place in run:
+            start = table.starts[place] - base
+            body = start + table.headers[place]
+            stop = body if header_only else start + table.lengths[place]
+            if score := phrase.rate(bytes(octets[start:body]), bytes(octets[body:stop])):
+                found[table.uids[place]] = score
+        return found
+
+    def _with_header(self, run: range, phrase: Phrase) -> set[int]:
+        buffer = self._buffer
+        return {uid for uid, start, stop in self._headers(run) if _in_header(buffer, start, stop, phrase)}
+
+    def fields(self, run: range, anchor: bytes) -> dict[int, bytes]:
+        """What fields say, by UID."""
+        buffer = self._buffer
+        return {uid: field_text(buffer, start, stop, anchor) for uid, start, stop in self._headers(run)}
+
+    def _headers(self, run: range) -> Iterator[tuple[int, int, int]]:
+        """UIDs, and where the headers lie in the buffer."""
+        table, base = self._table, self._table.starts[run.start]
+        columns = (column[run.start : run.stop] for column in (table.uids, table.starts, table.headers))
+        return ((uid, start - base, start - base + octets) for uid, start, octets in zip(*columns, strict=True))
+
+    def _with_text(self, run: range, length: int, phrase: Phrase) -> set[int]:
         table = self._table
         base = table.starts[run.start]
         found: set[int] = set()

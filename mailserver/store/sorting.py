@@ -9,14 +9,13 @@ On failure Unavailable when a message must be read and the disk refuses.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count
 from typing import Literal, NamedTuple, TypeAlias
 
 from mailserver.store.contents import Contents
 from mailserver.store.index import PieceTables
 from mailserver.store.model import SortKeys
+from mailserver.store.shelf import Shelf
 from mailserver.store.sortcolumns import ABSENT, Column, Dates, Links, Row, Texts
 
 MEMORY_LIMIT = 64 * 2**20  # octets
@@ -34,42 +33,7 @@ _SUBJECT: ColumnName = "subject"
 THREADING: tuple[ColumnName, ...] = (_SUBJECT, _SENT, _LINKS)
 
 
-class Shelf:
-    """The columns that were used last, up to `limit` octets; thread-safe."""
-
-    def __init__(self, limit: int = MEMORY_LIMIT) -> None:
-        self.limit = limit
-        self.octets = 0
-        self._owners = count()
-        self._columns: OrderedDict[tuple[int, ColumnName], Column] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def owner(self) -> int:
-        """A number that nobody else has, to keep one's columns under."""
-        return next(self._owners)
-
-    def get(self, owner: int, name: ColumnName) -> Column | None:
-        with self._lock:
-            column = self._columns.get((owner, name))
-            if column is not None:
-                self._columns.move_to_end((owner, name))
-            return column
-
-    def put(self, owner: int, name: ColumnName, column: Column) -> None:
-        """What is larger than all that may be held is not kept."""
-        with self._lock:
-            before = self._columns.pop((owner, name), None)
-            self.octets -= before.octets if before is not None else 0
-            if column.octets > self.limit:
-                return
-            self._columns[owner, name] = column
-            self.octets += column.octets
-            while self.octets > self.limit:
-                _, oldest = self._columns.popitem(last=False)
-                self.octets -= oldest.octets
-
-
-shelf = Shelf()
+shelf: Shelf[Column] = Shelf(MEMORY_LIMIT)
 """That of the process."""
 
 
@@ -98,7 +62,7 @@ class Sorting:
         pieces: PieceTables,
         make: Callable[[Sequence[int]], dict[int, SortKeys]],
         *,
-        shelf: Shelf = shelf,
+        shelf: Shelf[Column] = shelf,
     ) -> None:
         """`make` gives what the index does not have, of the messages that exist, and keeps it there."""
         self._key = key

@@ -148,3 +148,9 @@ def test_a_ratio_above_one_is_better_whatever_the_unit() -> None:
     for server, milliseconds, rate in (("ours", 2.0, 300.0), ("theirs", 4.0, 100.0)):
         report.add(server, {("open", "ms"): milliseconds, ("append", "/s"): rate})
     assert [line.split("|")[-2].strip() for line in report.table().splitlines()] == ["ratio", "---", "2.00", "3.00"]
+
+
+def test_memory_benchmark_prints_a_row_for_each_step(tmp_path: Path) -> None:
+    rows = _run("memory", tmp_path, connections=10, users=2)
+    assert len(rows) == 8
+    assert [row[0] for row in rows[::4]] == ["a connection in clear, connected", "a connection with TLS, connected"]

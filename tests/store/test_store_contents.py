@@ -67,6 +67,7 @@ def test_contents_are_what_a_dictionary_would_be(data):
         assert contents.select([*known, 999]) == found == [contents.get(uid) for uid in known]
         listing = contents.listing()
         assert (list(listing.uids), listing.flags, listing.modseq) == (list(known), [m.flags for m in found], modseq)
+        assert listing.kinds == set(listing.flags)
         assert contents.uids() == set(known)
         assert contents.above(last - 2) == {uid for uid in known if uid > last - 2}
         counted, size = contents.tally()

@@ -150,6 +150,24 @@ def test_an_index_that_keeps_nothing_costs_only_time(
     assert sorted(preparation.headers([1, 2])) == [1, 2]
 
 
+def test_what_the_index_does_not_keep_is_held_in_memory(
+    again: Callable[[], Preparation], messages: Messages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailserver.store.index.PieceTables.store", lambda *_: False)
+    preparation = again()
+    made = preparation.prepared([1, 2, 13])
+    assert preparation.prepared([1, 2]) == preparation.prepared([1, 2], ready=True) == made
+    assert messages.reads == [1, 2, 13]
+
+
+@pytest.mark.parametrize("uids", [[2, 3, 4], [2, 4], [1, 2, 90], [90], [], [4, 3, 2, 3]])
+def test_only_those_are_given_that_were_asked_for(again: Callable[[], Preparation], uids: list[int]) -> None:
+    preparation = again()
+    preparation.prepared([1, 2, 3, 4, 5, 90, 91])
+    for kind in (preparation.prepared, preparation.sort_keys, preparation.headers, preparation.identities):
+        assert sorted(kind(uids)) == sorted(set(uids))
+
+
 DAMAGE = [
     ("prepared", "envelope", b'("cut'),
     ("prepared", "envelope", "(text)"),

@@ -196,14 +196,20 @@ class Core:
         selected.view.uid_only = "UIDONLY" in self.enabled
         self._index(selected)
 
-    async def release(self) -> None:
-        """Lets the selected mailbox go, if there is one."""
+    def leave(self) -> Selected | None:
+        """The mailbox that was selected, which is so no longer; the caller closes it."""
         previous, self._selected = self._selected, None
         if previous is not None:
             if previous.watch is not None:
                 previous.watch.close()
             if self.notices is not None:
                 self.notices.left(previous)
+        return previous
+
+    async def release(self) -> None:
+        """Lets the selected mailbox go, if there is one."""
+        previous = self.leave()
+        if previous is not None:
             await self.workers.run(previous.close)
 
     # waking

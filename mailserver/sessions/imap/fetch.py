@@ -6,6 +6,7 @@ Theory     An item is a column: a pattern, and a value for each message of a bat
            UIDs and flags come from the view, dates and sizes from the mailbox's memory, envelopes, structures and most
            header fields from the index. Contents are read by a worker, as many at a time as make about a megabyte. Of a
            large message only the places of its sections are kept; they are streamed as fast as the client reads.
+           Answers that need no message to be read are kept when they were told (`answers`), and told again.
 Promises   Memory stays at one batch, or one piece of a large message, whatever is asked for and how slow the client is.
            A literal has exactly the octets announced, or the connection breaks.
 On failure A message that another session expunged is left out, and EXPUNGEISSUED says so (RFC 5530).
@@ -17,13 +18,15 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from operator import attrgetter
+from weakref import ref
 
 from mailserver.imap import responses
 from mailserver.imap.commands import Attribute, Fetch, Item, Section, Text
 from mailserver.sessions.imap import messagelimit
+from mailserver.sessions.imap.answers import LARGEST, Known, Name, answers
 from mailserver.sessions.imap.binary import Decoded
 from mailserver.sessions.imap.core import Core
-from mailserver.sessions.imap.reading import HEADERS, header_batches, octets_at, read_header, without_nul
+from mailserver.sessions.imap.reading import HEADERS, header_batches, measure, octets_at, read_header, without_nul
 from mailserver.sessions.imap.refusals import Refused
 from mailserver.sessions.imap.resync import tell_vanished
 from mailserver.sessions.imap.sections import BINARY, Source, Span, clipped, in_summary, is_span, needs_header_only
@@ -39,6 +42,7 @@ ROWS = 50
 """Answers that are joined before they are sent."""
 
 _SEEN = "\\Seen"
+_TURN = 0.005  # seconds after which others have their turn
 
 
 async def fetch(core: Core, tag: str, command: Fetch) -> None:
@@ -66,13 +70,13 @@ async def fetch(core: Core, tag: str, command: Fetch) -> None:
     messagelimit.done(core, tag, "Fetched", "EXPUNGEISSUED" if fetching.missed else None, cut)
 
 
-def _items(command: Fetch, view: View) -> Sequence[Item]:
+def _items(command: Fetch, view: View) -> tuple[Item, ...]:
     """What each answer has. Where the UID is the name of the answer it is an item only if that was asked for."""
     named = not command.by_uid or view.uid_only or Attribute.UID in command.items
     return command.items if named else (Attribute.UID, *command.items)
 
 
-async def tell(core: Core, selected: Selected, items: Sequence[Item], numbers: Sequence[int]) -> None:
+async def tell(core: Core, selected: Selected, items: tuple[Item, ...], numbers: Sequence[int]) -> None:
     """What is told of messages unasked."""
     await _Fetching(core, selected, items, newest_first=False).run(numbers)
 
@@ -173,7 +177,7 @@ class BrokenOff(Exception):
 class _Fetching:
     """One FETCH command."""
 
-    def __init__(self, core: Core, selected: Selected, items: Sequence[Item], *, newest_first: bool) -> None:
+    def __init__(self, core: Core, selected: Selected, items: tuple[Item, ...], *, newest_first: bool) -> None:
         """`newest_first`: the messages are picked in descending order."""
         self.missed = False
         """Some messages were gone."""
@@ -191,6 +195,7 @@ class _Fetching:
             patterns += b"%b"
         self._head = b"* %d UIDFETCH (" if self._view.uid_only else b"* %d FETCH ("
         self._row = self._head + patterns + b")\r\n"
+        self._asked = (frozenset(core.enabled), self._row, *items)  # what is enabled may change how things are written
         self._with_prepared = any(item in _FROM_INDEX for item in items)
         self._with_ids = any(item in _OF_IDS for item in items)
         self._from_index = self._with_prepared or self._with_ids
@@ -198,6 +203,8 @@ class _Fetching:
         self._from_memory = bool(self._sections) or any(item in _FROM_MEMORY for item in items)
         self._from_summaries = all(map(in_summary, self._sections))
         self._header_only = all(map(needs_header_only, self._sections))
+        self._whole_only = all(not section.part and section.text is Text.ALL for section in self._sections)
+        self._lasting = self._from_summaries and not (self._marks_seen or self._if_ready or newest_first)
 
     def _column(self, item: Item) -> Column:
         if isinstance(item, Section):
@@ -240,26 +247,76 @@ class _Fetching:
 
     async def run(self, picked: Sequence[int]) -> None:
         position = 0
+        clock = self._core.clock
+        began = clock.monotonic()
         while position < len(picked):
-            numbers = picked[position : position + self._size]
-            batch = _Batch(numbers, self._view.uids_of(numbers))
-            if self._waits:
-                position += await self._core.workers.run(self._load, batch)
-            else:
-                position += self._load(batch)
-            self._view.told(batch.seen)
-            await self._answer(batch)
-            await self._core.clock.sleep(0)  # others have their turn
+            position += await self._answer(self._next(picked, position))
+            if clock.monotonic() - began >= _TURN:
+                await clock.sleep(0)  # others have their turn
+                began = clock.monotonic()
 
-    async def _answer(self, batch: _Batch) -> None:
+    def _next(self, picked: Sequence[int], position: int) -> Sequence[int]:
+        """What is answered together; of messages in a row so that the next time it is the same ones."""
+        size = self._size
+        if self._lasting:
+            numbers = picked[position : position + size - (picked[position] - 1) % size]
+            if _in_a_row(numbers):
+                return numbers
+        return picked[position : position + size]
+
+    async def _answer(self, numbers: Sequence[int]) -> int:
+        """To how many of these messages."""
+        known = self._known(numbers) if self._lasting and self._is_block(numbers) else None
+        name = Name(ref(self._mailbox), self._asked, numbers[0])
+        if known is not None and (kept := answers.get(name, known)) is not None:
+            self._core.engine.send(kept)
+            await self._core.drain_if_much()
+            return len(numbers)
+        batch = _Batch(numbers, self._view.uids_of(numbers))
+        count = await self._core.workers.run(self._load, batch) if self._waits else self._load(batch)
+        self._view.told(batch.seen)
+        lasts = known is not None and len(batch.uids) == len(numbers) and known == self._known(numbers)
+        answer = await self._tell(batch, keep=lasts)
+        if known is not None and answer is not None:
+            answers.put(name, known, answer)
+        return count
+
+    def _is_block(self, numbers: Sequence[int]) -> bool:
+        """They are in a row, and begin and end where others that are answered together do."""
+        whole = len(numbers) == self._size or numbers[-1] == len(self._view)
+        return whole and (numbers[0] - 1) % self._size == 0 and _in_a_row(numbers)
+
+    def _known(self, numbers: Sequence[int]) -> Known | None:
+        """What is known of messages in a row that the answer follows from; None: one of them is gone."""
+        view, place = self._view, slice(numbers[0] - 1, numbers[-1])
+        uids = view.uids[place]
+        fixed = self._mailbox.fixed(uids) if self._from_index or self._from_memory else b""
+        if fixed is None:
+            return None
+        columns = [uids.tobytes(), fixed]
+        if Attribute.MODSEQ in self._items:
+            columns.append(view.modseqs[place].tobytes())
+        if Attribute.FLAGS not in self._items:
+            return Known(columns)
+        return Known([*columns, view.recent_among(uids).tobytes()], view.flags[place])
+
+    async def _tell(self, batch: _Batch, *, keep: bool) -> bytes | None:
+        """The answer as it was told, if it is to be kept."""
         large = batch.split_last() if batch.uids and batch.uids[-1] in batch.places else None
         columns = (values(batch) for _, values in self._columns)
-        answers = map(self._row.__mod__, zip(self._names(batch), *columns, strict=True))
-        while joined := b"".join(islice(answers, ROWS)):
+        rows = map(self._row.__mod__, zip(self._names(batch), *columns, strict=True))
+        kept: list[bytes] = []
+        octets = 0
+        while joined := b"".join(islice(rows, ROWS)):
             self._core.engine.send(joined)
+            octets += len(joined)
+            keep = keep and octets <= LARGEST
+            if keep:
+                kept.append(joined)
             await self._core.drain_if_much()
         if large is not None:
             await self._stream(large)
+        return b"".join(kept) if keep and large is None else None
 
     def _names(self, batch: _Batch) -> Sequence[int]:
         """What the answers call the messages."""
@@ -345,9 +402,19 @@ class _Fetching:
             return
         for uid, message in batch.messages.items():
             try:
+                if self._whole_only and message.size > BATCH_OCTETS:
+                    self._place_whole(batch, uid)
+                    return
                 yield uid, read_header(self._mailbox, message) if self._header_only else self._mailbox.read(uid)
             except MessageGone:
                 continue
+
+    def _place_whole(self, batch: _Batch, uid: int) -> None:
+        """A large message of which no section needs to be looked for is never held as a whole."""
+        span = (0, measure(self._mailbox, uid))
+        batch.sections[uid] = [b""] * len(self._sections)
+        batch.places[uid] = {section: Place(clipped(span, section.partial)) for section in self._sections}
+        batch.end_with(uid)
 
     def _cut_up(self, batch: _Batch, uid: int, content: bytes) -> int:
         """Returns how many octets are held."""
@@ -393,6 +460,10 @@ class _Fetching:
             return Place(decoded=decoded)
         octets = b"".join(decoded.octets.chunks())
         return section.label + (b" " + decoded.announcement + octets if octets else b' ""')
+
+
+def _in_a_row(numbers: Sequence[int]) -> bool:
+    return numbers[-1] - numbers[0] + 1 == len(numbers)
 
 
 def _labelled(label: bytes, octets: bytes | None) -> bytes:

@@ -26,6 +26,7 @@ async def index(
 ) -> None:
     """As long as it is `wanted`."""
     try:
+        await clock.sleep(PAUSE)  # the first commands come first
         mailbox = await workers.run(account.open, name)  # a use of its own, whatever the session does meanwhile
         try:
             for work, make in (("prepare", mailbox.prepare), ("pack", mailbox.pack)):

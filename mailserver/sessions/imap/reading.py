@@ -34,23 +34,32 @@ def read_header(mailbox: Mailbox, message: Message) -> bytes:
         return mailbox.read(message.uid)
     pieces = []
     tail = b"\n"  # the blank line may be the first
-    try:
-        for chunk in mailbox.chunks(message.uid):
-            pieces.append(chunk)
-            joint = tail + chunk
-            if b"\n\r\n" in joint or b"\n\n" in joint:
-                break
-            tail = joint[-2:]
-    except OSError as error:
-        raise Unavailable("The message cannot be read now", error.errno) from error
+    for chunk in _chunks(mailbox, message.uid):
+        pieces.append(chunk)
+        joint = tail + chunk
+        if b"\n\r\n" in joint or b"\n\n" in joint:
+            break
+        tail = joint[-2:]
     return b"".join(pieces)
 
 
+def measure(mailbox: Mailbox, uid: int) -> int:
+    """Octets that the message really has. Blocking. Raises MessageGone, Unavailable."""
+    return sum(map(len, _chunks(mailbox, uid)))
+
+
+def _chunks(mailbox: Mailbox, uid: int) -> Iterator[bytes]:
+    try:
+        yield from mailbox.chunks(uid)
+    except OSError as error:
+        raise Unavailable("The message cannot be read now", error.errno) from error
+
+
 def octets_at(mailbox: Mailbox, uid: int, place: tuple[int, int]) -> Iterator[bytes]:
-    """The octets in a place of the message, in pieces. Each step blocks. Raises MessageGone, OSError."""
+    """The octets in a place of the message, in pieces. Each step blocks. Raises MessageGone, Unavailable."""
     start, end = place
     position = 0
-    for chunk in mailbox.chunks(uid):
+    for chunk in _chunks(mailbox, uid):
         piece = chunk[max(start - position, 0) : max(end - position, 0)]
         position += len(chunk)
         if piece:

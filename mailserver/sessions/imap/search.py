@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime
 import math
 import operator
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ from mailserver.imap.sequence import Range
 from mailserver.message import Fuzzy as Words
 from mailserver.message import Phrase, fields, first, fuzzy
 from mailserver.sessions.imap import contexts, messagelimit
+from mailserver.sessions.imap.answers import Known
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.progress import Progress
 from mailserver.sessions.imap.reading import header_batches
@@ -296,10 +298,16 @@ class Matches(NamedTuple):
     `scores`: how relevant it is, by UID, from 1 to 100; of what passed a fuzzy test (RFC 6203).
     """
 
-    numbers: list[int]
+    numbers: Sequence[int]
     uids: list[int]
     complete: bool
     scores: Mapping[int, int]
+
+    def known(self, mailbox: Mailbox) -> Known:
+        """What follows of what is found, and of the mailbox."""
+        of_all = mailbox.measured()
+        columns = (array("I", self.numbers), array("I", self.uids), of_all.uids, of_all.sizes, of_all.dates)
+        return Known([column.tobytes() for column in columns])
 
 
 async def search(core: Core, tag: str, command: Search) -> None:
@@ -364,6 +372,9 @@ async def matches(
     view = at.view
     if among is None:
         among = messagelimit.scope(key, view)
+    if _is_all(key):
+        progress.done = len(among)
+        return Matches(among, view.uids_of(among), True, {})
     test = compiled(key, view, core.clock.wall())
     batch = Batch(view, at.mailbox)
     found: list[int] = []
@@ -382,6 +393,10 @@ async def matches(
         found, uids = [found[place] for place in here], [uids[place] for place in here]
     scores = {uid: round(sum(each) / len(each)) for uid, each in batch.scores.items()}
     return Matches(found, uids, not batch.gone, scores)
+
+
+def _is_all(key: Key) -> bool:
+    return isinstance(key, And) and all(map(_is_all, key.keys))
 
 
 def next_size(size: int, seconds: float) -> int:

@@ -8,6 +8,7 @@ On failure `Refused` for numbers of no message; `StoreError` where the mailbox c
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -64,7 +65,7 @@ class Selected:
     def __post_init__(self) -> None:
         self.key_changes = self.mailbox.key_changes
 
-    def pick(self, messages: SequenceSet, *, by_uid: bool) -> array[int]:
+    def pick(self, messages: SequenceSet, *, by_uid: bool) -> Sequence[int]:
         """The sequence numbers of the messages that a command means, ascending. Raises Refused.
 
         RFC 3501 §9: a number that is not in the mailbox is an error of the client, a UID that is not is none.
@@ -73,6 +74,9 @@ class Selected:
         if not by_uid and (messages.highest > len(view) or (messages.uses_star and not len(view))):
             raise Refused("there is no message with that number", status="BAD")
         ranges = view.ranges(messages, by_uid=by_uid)
+        if len(ranges) == 1:
+            ((first, last),) = ranges
+            return range(first, last + 1)
         return array("I", chain.from_iterable(range(first, last + 1) for first, last in ranges))
 
     def take_changes(self, *, new: bool) -> None:

@@ -20,9 +20,15 @@ from mailserver.sessions.imap.view import View
 from mailserver.store import AccountStore, Mailbox
 
 
-def opened(account: AccountStore, name: str, read_only: bool, *, rev2: bool) -> tuple[Mailbox, View]:
-    """The caller closes the mailbox. Blocking."""
-    mailbox = account.open(name)
+def opened(
+    account: AccountStore, name: str, read_only: bool, *, rev2: bool, previous: Selected | None = None
+) -> tuple[Mailbox, View]:
+    """The caller closes the mailbox. `previous` is closed, also when this fails (§6.3.1). Blocking."""
+    try:
+        mailbox = account.open(name)
+    finally:
+        if previous is not None:
+            previous.close()
     try:
         view = View(mailbox.listing())
         if rev2:
@@ -36,15 +42,16 @@ def opened(account: AccountStore, name: str, read_only: bool, *, rev2: bool) -> 
 
 
 async def select(core: Core, tag: str, command: Select) -> None:
-    if core.has_selected:
-        await core.release()  # also when this fails (§6.3.1)
+    previous = core.leave()
+    if previous is not None:
         core.engine.status("OK", "The mailbox from before is closed", "CLOSED")
-    if command.resync is not None:
-        core.require_qresync()
-    if command.condstore:
-        core.enable_condstore()
-    listed = await announcement(core, command.mailbox, spelled(command.mailbox)) if core.rev2 else None
-    work = core.workers.run(opened, core.account, command.mailbox, command.read_only, rev2=core.rev2)
+    try:
+        listed = await _begun(core, command)
+    except BaseException:
+        if previous is not None:
+            await core.workers.run(previous.close)
+        raise
+    work = core.workers.run(opened, core.account, command.mailbox, command.read_only, rev2=core.rev2, previous=previous)
     mailbox, view = await Progress(core, tag).during(work)  # one that was not opened before is read as a whole
     selected = Selected(mailbox, view, command.read_only)
     core.select(selected)
@@ -69,6 +76,15 @@ async def select(core: Core, tag: str, command: Select) -> None:
         engine.done(tag, "OK", "Examined", "READ-ONLY")
     else:
         engine.done(tag, "OK", "Selected", "READ-WRITE")
+
+
+async def _begun(core: Core, command: Select) -> bytes | None:
+    """What is told of the mailbox's name. Raises Refused, StoreError."""
+    if command.resync is not None:
+        core.require_qresync()
+    if command.condstore:
+        core.enable_condstore()
+    return await announcement(core, command.mailbox, spelled(command.mailbox)) if core.rev2 else None
 
 
 async def check(core: Core, tag: str, _command: Check) -> None:

@@ -9,15 +9,18 @@ On failure As SEARCH.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
+from weakref import ref
 
 from mailserver.imap.commands import Criterion, Sort
 from mailserver.imap.commands.sort import By
 from mailserver.sessions.imap import contexts, messagelimit
+from mailserver.sessions.imap.answers import Name, answers
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.progress import Progress
 from mailserver.sessions.imap.results import answer, relevancies, saving
-from mailserver.sessions.imap.search import FIRST_BATCH, asks_of, matches, next_size, only_utf8
+from mailserver.sessions.imap.search import FIRST_BATCH, Matches, asks_of, matches, next_size, only_utf8
 from mailserver.store import ColumnName, Mailbox, SortName
 
 _NAMES: Mapping[By, SortName] = {
@@ -42,7 +45,7 @@ async def sort(core: Core, tag: str, command: Sort) -> None:
         among = messagelimit.scope(key, core.selected.view)
         progress = Progress(core, tag, len(among) + len(core.selected.view) * len(_learned(command.criteria)))
         found = await matches(core, key, among, progress=progress)
-        uids = await sorted_by(core, found.uids, command.criteria, found.scores, progress)
+        uids = await _sorted(core, found, command.criteria, progress)
     numbers = dict(zip(found.uids, found.numbers, strict=True))
     places = [numbers[uid] for uid in uids]
     answer(
@@ -65,6 +68,21 @@ async def sort(core: Core, tag: str, command: Sort) -> None:
 
 def _learned(criteria: Sequence[Criterion]) -> list[SortName]:
     return [_NAMES[criterion.by] for criterion in criteria if criterion.by in _NAMES]
+
+
+async def _sorted(core: Core, found: Matches, criteria: tuple[Criterion, ...], progress: Progress) -> list[int]:
+    """As `sorted_by`; what was sorted before is kept, but for relevancy, which no `Known` tells."""
+    if any(criterion.by == "RELEVANCY" for criterion in criteria):
+        return await sorted_by(core, found.uids, criteria, found.scores, progress)
+    mailbox = core.selected.mailbox
+    name, known = Name(ref(mailbox), ("SORT", criteria)), found.known(mailbox)
+    kept = answers.get(name, known)
+    if kept is not None:
+        return memoryview(kept).cast("I").tolist()
+    uids = await sorted_by(core, found.uids, criteria, found.scores, progress)
+    if known == found.known(mailbox):
+        answers.put(name, known, array("I", uids).tobytes())
+    return uids
 
 
 async def sorted_by(

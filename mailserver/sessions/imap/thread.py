@@ -7,11 +7,13 @@ On failure As SEARCH.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from weakref import ref
 
 from mailserver.imap.commands import Thread
 from mailserver.imap.commands.sort import Algorithm
 from mailserver.message import Forest, ordered_subject, references, refs
 from mailserver.sessions.imap import messagelimit
+from mailserver.sessions.imap.answers import Name, answers
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.progress import Progress
 from mailserver.sessions.imap.search import asks_of, matches, only_utf8
@@ -31,14 +33,23 @@ async def thread(core: Core, tag: str, command: Thread) -> None:
     names = THREADING if command.algorithm != "ORDEREDSUBJECT" else ("subject", "sent")
     progress = Progress(core, tag, len(among) + len(selected.view) * len(names))
     found = await matches(core, command.key, among, progress=progress)
-    await learn(core, names, found.uids, progress)
-    work = core.workers.run(threaded, selected.mailbox, found.uids, command.algorithm)
-    uids, forest = await progress.during(work)
-    numbers = dict(zip(found.uids, found.numbers, strict=True))
-    answer = uids if command.by_uid else [numbers[uid] for uid in uids]
-    core.engine.untagged(b" ".join(filter(None, [b"THREAD", written(forest, answer)])))
+    name = Name(ref(selected.mailbox), ("THREAD", command.algorithm, command.by_uid))
+    known = found.known(selected.mailbox)
+    answer = answers.get(name, known)
+    complete = found.complete
+    if answer is None:
+        await learn(core, names, found.uids, progress)
+        work = core.workers.run(threaded, selected.mailbox, found.uids, command.algorithm)
+        uids, forest = await progress.during(work)
+        numbers = dict(zip(found.uids, found.numbers, strict=True))
+        threads = written(forest, uids if command.by_uid else [numbers[uid] for uid in uids])
+        answer = b" ".join(filter(None, [b"THREAD", threads]))
+        if len(uids) < len(found.uids):
+            complete = False
+        elif known == found.known(selected.mailbox):
+            answers.put(name, known, answer)
+    core.engine.untagged(answer)
     core.tell_news(expunges=command.by_uid and not by_number)
-    complete = found.complete and len(uids) == len(found.uids)
     core.engine.done(tag, "OK", "Threaded", None if complete else "EXPUNGEISSUED")
 
 

@@ -12,9 +12,9 @@ On failure Nothing here fails.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Sequence
-from itertools import chain, compress
+from itertools import chain, compress, count
 
 from mailserver.imap import responses
 from mailserver.imap.sequence import Range, SequenceSet, merge
@@ -61,7 +61,8 @@ class View:
         self._exists_told = len(self.uids)
         self._recent_told = 0
         self._saved = array("I")
-        self.keywords = _keywords(self.flags)
+        self._kinds = listing.kinds  # at the beginning
+        self.keywords = _keywords(self._kinds)
         """Those that the client knows."""
 
     # finding messages
@@ -98,14 +99,20 @@ class View:
 
     def uids_of(self, numbers: Iterable[int]) -> list[int]:
         uids = self.uids
+        if (place := _run(numbers)) is not None:
+            return uids[place].tolist()
         return [uids[number - 1] for number in numbers]
 
     def flags_of(self, numbers: Iterable[int]) -> list[Flags]:
         flags = self.flags
+        if (place := _run(numbers)) is not None:
+            return flags[place]
         return [flags[number - 1] for number in numbers]
 
     def modseqs_of(self, numbers: Iterable[int]) -> list[int]:
         modseqs = self.modseqs
+        if (place := _run(numbers)) is not None:
+            return modseqs[place].tolist()
         return [modseqs[number - 1] for number in numbers]
 
     def newer(self, numbers: Iterable[int], modseq: int) -> array[int]:
@@ -213,6 +220,10 @@ class View:
         place = bisect_left(self._recent, uid)
         return place < len(self._recent) and self._recent[place] == uid
 
+    def recent_among(self, uids: Sequence[int]) -> array[int]:
+        """Those of these that are, and of those between them."""
+        return self._recent[bisect_left(self._recent, uids[0]) : bisect_right(self._recent, uids[-1])]
+
     def add_recent(self, uids: Collection[int]) -> None:
         r"""UIDs that are \Recent in this session; they may be of messages that the view has not taken in yet."""
         assert not self.rev2
@@ -234,7 +245,9 @@ class View:
         return self._recent_count
 
     def first_unseen(self) -> int | None:
-        return next((number for number, flags in enumerate(self.flags, 1) if "\\Seen" not in flags), None)
+        """Before anything else was taken in."""
+        unseen = {flags for flags in self._kinds if "\\Seen" not in flags}
+        return next(compress(count(1), map(unseen.__contains__, self.flags)), None) if unseen else None
 
     def flag_lists(self, numbers: Sequence[int]) -> list[bytes]:
         """The flags of these messages as they are sent; rendered once for each set of flags, as there are few."""
@@ -335,6 +348,11 @@ class View:
 
     def _known_flags(self) -> bytes:
         return b"FLAGS " + responses.flag_list(frozenset(responses.SYSTEM_FLAGS) | self.keywords)
+
+
+def _run(numbers: Iterable[int]) -> slice | None:
+    """The places of messages of which it is plain that they are in a row, and ascend."""
+    return slice(numbers.start - 1, numbers.stop - 1) if isinstance(numbers, range) and numbers.step == 1 else None
 
 
 def _keywords(sets: Iterable[Flags]) -> frozenset[str]:

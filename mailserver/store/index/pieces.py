@@ -14,20 +14,13 @@ from typing import Any
 from mailserver.store.index.file import IndexFile
 from mailserver.store.model import Identity, Pieces, Prepared, SortKeys
 
-_PREPARED = """
-SELECT uid, envelope, body, bodystructure, preview FROM prepared
-WHERE key = ? AND uid IN (SELECT value FROM json_each(?))
-"""
+_PREPARED = "SELECT uid, envelope, body, bodystructure, preview FROM prepared"
 _KNOWN = "SELECT uid FROM prepared WHERE key = ? AND uid IN (SELECT value FROM json_each(?))"
-_SORTING = """
-SELECT uid, sent, subject, reply, sender, "to", cc, display_from, display_to, message_id, "references" FROM sorting
-WHERE key = ? AND uid IN (SELECT value FROM json_each(?))
-"""
-_RANGE = "FROM sorting WHERE key = ? AND uid BETWEEN ? AND ?"
+_SORTED = "sent", "subject", "reply", "sender", "to", "cc", "display_from", "display_to", "message_id", "references"
 _KINDS: dict[str, Any] = {"sent": int | None, "reply": int}
-_HEADERS = "SELECT uid, header FROM headers WHERE key = ? AND uid IN (SELECT value FROM json_each(?))"
-
-_IDENTITIES = "SELECT uid, content, thread FROM identities WHERE key = ? AND uid IN (SELECT value FROM json_each(?))"
+_HEADERS = "SELECT uid, header FROM headers"
+_IDENTITIES = "SELECT uid, content, thread FROM identities"
+_DENSE = 4  # as many UIDs for each that is wanted are rather passed over than looked up one by one
 _DIGEST = 32  # octets
 
 
@@ -38,54 +31,42 @@ class PieceTables:
         self._file = file
 
     def prepared(self, key: int, uids: Iterable[int]) -> dict[int, Prepared]:
-        wanted = json.dumps(list(uids))
-
-        def work(db: sqlite3.Connection) -> dict[int, Prepared]:
-            rows = db.execute(_PREPARED, (key, wanted))
-            return {uid: Prepared(*pieces) for uid, *pieces in rows if _are_pieces(pieces)}
-
-        return self._file.run(work, {})
+        rows = self._rows(_PREPARED, key, uids)
+        return {row[0]: Prepared(*row[1:]) for row in rows if _are_pieces(row)}
 
     def sort_keys(self, key: int, uids: Iterable[int]) -> dict[int, SortKeys]:
-        wanted = json.dumps(list(uids))
+        rows = self._rows(_sorting(_SORTED), key, uids)
+        return {uid: _sort_keys(row) for uid, *row in rows if _are_sort_keys(row)}
 
-        def work(db: sqlite3.Connection) -> dict[int, SortKeys]:
-            rows = db.execute(_SORTING, (key, wanted))
-            return {uid: _sort_keys(row) for uid, *row in rows if _are_sort_keys(row)}
-
-        return self._file.run(work, {})
-
-    def sort_columns(self, key: int, names: Sequence[str], uids: Sequence[int]) -> list[Sequence[object]]:
+    def sort_columns(self, key: int, names: Sequence[str], uids: Sequence[int]) -> list[Sequence[Any]]:
         """Of each message its UID and the fields of `SortKeys` with these names, as they lie here."""
-        wanted = set(uids)
-        query = " ".join(["SELECT", ", ".join(["uid", *(f'"{name}"' for name in names)]), _RANGE])
         kinds = [(place, _KINDS.get(name, str)) for place, name in enumerate(names, 1)]
-
-        def sound(row: Sequence[object]) -> bool:
-            return row[0] in wanted and all(isinstance(row[place], kind) for place, kind in kinds)
-
-        def work(db: sqlite3.Connection) -> list[Sequence[object]]:
-            return list(filter(sound, db.execute(query, (key, min(wanted), max(wanted)))))
-
-        return self._file.run(work, []) if wanted else []
+        rows = self._rows(_sorting(names), key, uids)
+        return [row for row in rows if all(isinstance(row[place], kind) for place, kind in kinds)]
 
     def headers(self, key: int, uids: Iterable[int]) -> dict[int, bytes]:
-        wanted = json.dumps(list(uids))
-
-        def work(db: sqlite3.Connection) -> dict[int, bytes]:
-            rows = db.execute(_HEADERS, (key, wanted))
-            return {uid: header for uid, header in rows if _is_header(header)}
-
-        return self._file.run(work, {})
+        return {uid: header for uid, header in self._rows(_HEADERS, key, uids) if _is_header(header)}
 
     def identities(self, key: int, uids: Iterable[int]) -> dict[int, Identity]:
-        wanted = json.dumps(list(uids))
+        rows = self._rows(_IDENTITIES, key, uids)
+        return {uid: Identity(*digests) for uid, *digests in rows if all(map(_is_digest, digests))}
 
-        def work(db: sqlite3.Connection) -> dict[int, Identity]:
-            rows = db.execute(_IDENTITIES, (key, wanted))
-            return {uid: Identity(*digests) for uid, *digests in rows if all(map(_is_digest, digests))}
+    def _rows(self, query: str, key: int, uids: Iterable[int]) -> list[Sequence[Any]]:
+        """What the table has of these messages, the UID first."""
+        wanted = set(uids)
+        if not wanted:
+            return []
+        first, last = min(wanted), max(wanted)
+        if last - first < _DENSE * len(wanted):
+            query += " WHERE key = ? AND uid BETWEEN ? AND ?"
+            found = self._selected(query, (key, first, last))
+            return found if last - first + 1 == len(wanted) else [row for row in found if row[0] in wanted]
+        query += " WHERE key = ? AND uid IN (SELECT value FROM json_each(?))"
+        return self._selected(query, (key, json.dumps(list(wanted))))
 
-        return self._file.run(work, {})
+    def _selected(self, query: str, parameters: tuple[int | str, ...]) -> list[Sequence[Any]]:
+        nothing: list[Sequence[Any]] = []
+        return self._file.run(lambda db: db.execute(query, parameters).fetchall(), nothing)
 
     def store(self, key: int, made: Mapping[int, Pieces]) -> bool:
         """False: they were not stored."""
@@ -116,11 +97,17 @@ class PieceTables:
         return sorted(set(asked) - self._file.run(work, nothing), reverse=True) if asked else []
 
 
+def _sorting(names: Iterable[str]) -> str:
+    return " ".join(["SELECT", ", ".join(["uid", *(f'"{name}"' for name in names)]), "FROM sorting"])
+
+
 def _are_pieces(row: Sequence[object]) -> bool:
-    *lists, preview = row
-    return isinstance(preview, str) and all(
-        isinstance(octets, bytes) and octets.startswith(b"(") and octets.endswith(b")") for octets in lists
-    )
+    _, envelope, body, structure, preview = row
+    return isinstance(preview, str) and _is_list(envelope) and _is_list(body) and _is_list(structure)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, bytes) and value[:1] == b"(" and value[-1:] == b")"
 
 
 def _are_sort_keys(row: Sequence[object]) -> bool:

@@ -259,9 +259,22 @@ def test_a_message_that_goes_away_while_it_is_streamed_breaks_the_connection(tmp
     server.deliver(BIG)
     client = server.login(select="INBOX")
     mailbox = client.session.selected.mailbox
-    mailbox.chunks = lambda _uid: iter([BIG[:1000]])  # type: ignore[method-assign]
+    lengths = iter([len(BIG), 1000])  # it is measured first
+    mailbox.chunks = lambda _uid: iter([BIG[: next(lengths)]])  # type: ignore[method-assign]
     with pytest.raises(fetch.BrokenOff):
         client.command("FETCH 1 BODY.PEEK[]")
+
+
+def test_a_large_message_is_not_held_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(tmp_path)
+    server.deliver(BIG)
+    client = server.login(select="INBOX")
+    monkeypatch.setattr(client.session.selected.mailbox, "read", None)
+    answer = fetched(client.command("FETCH 1 (BODY.PEEK[] BODY.PEEK[]<5.10> RFC822.SIZE BODY.PEEK[]<99999999.9>)"))[1]
+    told = BIG.replace(b"\0", b"\x80")
+    assert answer[b"BODY[]"] == told
+    assert answer[b"BODY[]<5>"] == told[5:15]
+    assert answer[b"BODY[]<99999999>"] == b""
 
 
 def test_only_the_header_of_a_large_message_is_read(tmp_path: Path) -> None:

@@ -35,6 +35,25 @@ def test_select_tells_everything(server: Server) -> None:
     assert any(line.startswith(lasting) for line in lines)
 
 
+@pytest.mark.parametrize("enabled", ["CONDSTORE", "IMAP4rev2"])
+@pytest.mark.parametrize("command", ["SELECT none", "EXAMINE none", "SELECT INBOX (QRESYNC (1 1))", "SELECT twin"])
+def test_the_mailbox_from_before_is_let_go_however_it_ends(server: Server, enabled: str, command: str) -> None:
+    other = server.login()
+    other.command("CREATE twin")
+    client = server.login()
+    client.command(f"ENABLE {enabled}")
+    client.command("NOTIFY SET (selected (MessageNew MessageExpunge)) (mailboxes INBOX (MessageNew MessageExpunge))")
+    client.command("SELECT INBOX")
+    before = client.session.selected
+    assert before.watch is not None
+    assert client.command(command).startswith(b"* OK [CLOSED]")
+    assert before.mailbox not in server.account._users and not before.mailbox.recent._sessions
+    assert client.session.has_selected == (command == "SELECT twin")
+    assert b'STATUS "INBOX"' in client.pushed(lambda: server.deliver(MESSAGE)), "of what is not selected"
+    assert b"* %d RECENT" % (5 if enabled == "IMAP4rev2" else 1) in other.command("EXAMINE INBOX")
+    assert b'STATUS "INBOX"' not in client.command("SELECT INBOX")
+
+
 def test_examine_changes_nothing(server: Server) -> None:
     client = server.login()
     answer = client.command("EXAMINE INBOX")

@@ -27,6 +27,7 @@ def listing(messages: Iterable[Flagged], modseq: int = 1) -> Listing:
         [each.flags for each in found],
         array("Q", [each.modseq for each in found]),
         modseq,
+        frozenset(each.flags for each in found),
     )
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mailserver.sessions.imap import sort
 from mailserver.store.index import INDEX_FILE
-from mailserver.store.sorting import Shelf
+from mailserver.store.shelf import Shelf
 from tests.support.imap import Client, Server
 
 
