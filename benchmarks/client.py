@@ -58,7 +58,8 @@ class Client:
         taken = (time.perf_counter() - begin) * 1000
         if messages is not None and (count := len(re.findall(rb"^\* \d+ FETCH \(", answer, re.MULTILINE))) != messages:
             raise RuntimeError(f"{command!r} was answered with {count} messages, not {messages}")
-        named = len(re.findall(rb"\d+", answer[: answer.index(b"\r\n")])) if found is not None else None
+        line = re.search(rb"^\* (?!OK ).*", answer, re.MULTILINE)  # the server may have said before how far it is
+        named = len(re.findall(rb"\d+", line[0])) if found is not None and line is not None else None
         if named != found:
             raise RuntimeError(f"{command!r} was answered with {named} numbers, not {found}")
         return taken
