@@ -60,7 +60,7 @@ from mailserver.net.own import LocalAddresses
 from mailserver.net.repeating import Repeating
 from mailserver.net.resolver import ThreadResolver
 from mailserver.net.shared import AdoptedSocket
-from mailserver.net.signals import on_hangup
+from mailserver.net.signals import ignore_hangup, on_hangup
 from mailserver.net.tls import CertificateError, CertificateStore
 from mailserver.net.versions import versions
 from mailserver.net.workers import ThreadWorkers
@@ -109,6 +109,7 @@ def makeService(options: Options) -> MultiService:
     """The whole server as one Twisted service."""
     from twisted.internet import reactor
 
+    ignore_hangup()
     use_monotonic_time(reactor)
     bridge()
     path = _configuration_path(options)

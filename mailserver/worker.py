@@ -22,6 +22,7 @@ from mailserver.config.loader import ConfigurationError, load
 from mailserver.net.clock import use_monotonic_time
 from mailserver.net.jsonlog import JSONObserver
 from mailserver.net.logs import bridge, hand_up
+from mailserver.net.signals import ignore_hangup
 from mailserver.net.tls import CertificateError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
+    ignore_hangup()
     parser = argparse.ArgumentParser()
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--number", type=int, required=True, help="which of the workers this is, from 0")

@@ -30,6 +30,7 @@ from mailserver.accounts.model import (
     Resolution,
     Sending,
     Source,
+    SourceDown,
     Unknown,
     Visit,
 )
@@ -86,7 +87,7 @@ class Directory:
         source, ours = self._of_domain(domain)
         if source is None or ours is None:
             return NotLocal()
-        found = source.find((local, domain)) or self._find_without_detail(source, local, domain)
+        found = self._ask(source, (local, domain)) or self._find_without_detail(source, local, domain)
         if found is None and ours.catch_all is not None:
             found = self._find(key_of(ours.catch_all))
         if found is None and local in (POSTMASTER, ABUSE):
@@ -106,17 +107,26 @@ class Directory:
                 return source, domain
         return None, None
 
+    def _ask(self, source: Source, key: Key) -> Account | Alias | None:
+        """Raises SourceDown for an account in a domain of another source: that one alone says whose account it is."""
+        found = source.find(key)
+        if isinstance(found, Account) and source is not self._file:
+            owner, _ = self._of_domain(key_of(found.address)[1])
+            if owner is not source:
+                raise SourceDown(f"{source.name} has {found.address} at {'@'.join(key)}, and not that domain")
+        return found
+
     def _find(self, key: Key) -> Account | Alias | None:
         source, _ = self._of_domain(key[1])
-        return source.find(key) if source is not None else None
+        return self._ask(source, key) if source is not None else None
 
     def _find_without_detail(self, source: Source, local: str, domain: str) -> Account | Alias | None:
         user, found, _ = local.partition(self._separator) if self._separator else ("", "", "")
-        return source.find((user, domain)) if found else None
+        return self._ask(source, (user, domain)) if found else None
 
     def _caretaker(self, source: Source, domain: str, local: str) -> Resolution:
         """The abuse desk is the postmaster's, where there is one by name."""
-        if local == ABUSE and (named := source.find((POSTMASTER, domain))) is not None:
+        if local == ABUSE and (named := self._ask(source, (POSTMASTER, domain))) is not None:
             return _resolution(named)
         for each in (source, *self._sources):
             if (address := each.caretaker(domain)) is not None:
@@ -202,7 +212,7 @@ class Directory:
         if key is None:
             return None, None
         source, _ = self._of_domain(key[1])
-        found = source.find(key) if source is not None else None
+        found = self._ask(source, key) if source is not None else None
         if source is None or not isinstance(found, Account) or found.disabled is not None:
             return None, None
         return source, found

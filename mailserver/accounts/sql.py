@@ -68,14 +68,13 @@ class SQLSource:
 
     def verify(self, account: Account, password: str) -> bool:
         row = self._account(account.address.key)
-        stored = password_of(row) if row is not None else ""
+        name = str(account.address)
+        stored = self._sensible(name, lambda: password_of(row)) if row is not None else ""
         if stored:
             self._seen.append(stored)
         if row is None or not verify_password(stored, password, default=self._scheme):
             return False
-        current = self._sensible(
-            str(account.address), lambda: account_of(row, account.address.key, self._settings.default_domain)
-        )
+        current = self._sensible(name, lambda: account_of(row, account.address.key, self._settings.default_domain))
         if current.disabled is not None or current.address.key != account.address.key:
             return False
         if self._settings.renew_query is not None and self._renewing.acquire(blocking=False):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -459,15 +460,18 @@ class QueueManager:
 
     async def _pass_on(self, entry: Entry, recipient: Recipient, route: Expanded, content: Content) -> DeliveryStatus:
         """Others are queued in the place of this recipient."""
-        envelope = Envelope(entry.sender, (recipient,), entry.parameters)
+        envelope = Envelope(entry.sender, (recipient,), replace(entry.parameters, release=None))  # its time has come
         made = copies([recipient], [route])
         try:
             queued = await entries(self._router, envelope, made, content, entry.header, self._clock.wall())
             for new, _ in queued:
                 id = await self.enqueue(new)
                 log.info("queue=%s to=<%s> goes on next=%s", entry.id, recipient.address, id)
-        except (QueueError, SourceDown) as error:
-            log.error("queue=%s to=<%s> not passed on now: %s", entry.id, recipient.address, error)
+        except Exception as error:  # others of this job were served, which is to be recorded
+            foreseen = isinstance(error, QueueError | SourceDown)
+            log.error(
+                "queue=%s to=<%s> not passed on now: %s", entry.id, recipient.address, error, exc_info=not foreseen
+            )
             return DeliveryStatus(recipient.address, Action.DELAYED, INTERNAL_ERROR)
         self.wake()
         return DeliveryStatus(recipient.address, Action.EXPANDED, EXPANDED, passed_on=not is_told(recipient, route))

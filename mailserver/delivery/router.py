@@ -92,11 +92,34 @@ class _Walk:
     leaves: dict[tuple[str, str], Leaf] = field(default_factory=dict)
     passed: list[Leaf] = field(default_factory=list)
     """Mailboxes that forward all they get."""
+    leads: dict[tuple[str, str], list[tuple[str, str]]] = field(default_factory=dict)
+    """From an address to the next ones."""
+    ends: set[tuple[str, str]] = field(default_factory=set)
+    """Addresses of leaves."""
     disabled: bool = False
 
     def add(self, leaf: Leaf) -> None:
         end = leaf.route.account if isinstance(leaf.route, Local) else leaf.address
         self.leaves.setdefault(end.key, leaf)
+        self.ends.add(leaf.address.key)
+
+    def keep_what_leads_nowhere(self) -> None:
+        """Mail that no forwarding brings to any leaf stays in the mailbox that it came through."""
+        for leaf in self.passed:
+            if not self._leads_to_a_leaf(leaf.address.key):
+                self.add(leaf)
+
+    def _leads_to_a_leaf(self, key: tuple[str, str]) -> bool:
+        seen: set[tuple[str, str]] = set()
+        waiting = [key]
+        while waiting:
+            at = waiting.pop()
+            if at in self.ends:
+                return True
+            if at not in seen:
+                seen.add(at)
+                waiting += self.leads.get(at, ())
+        return False
 
 
 class Router:
@@ -144,7 +167,9 @@ class Router:
             return Refused(MAILBOX_DISABLED) if isinstance(found, Disabled) else self._expanded(address)
         except SourceDown as error:
             log.error("<%s> cannot be looked up: %s", address, error)
-            return Refused(NOT_KNOWN_NOW)
+        except Exception:
+            log.exception("<%s> cannot be looked up", address)
+        return Refused(NOT_KNOWN_NOW)
 
     async def find(self, address: Address, *, may_relay: bool, final: bool = False) -> Route | Refused:
         """As `route`, in a thread where that may wait."""
@@ -204,8 +229,10 @@ class Router:
                 log.error("<%s> leads to more than %d addresses", start, EXPANSION_LIMIT)
                 return Refused(TOO_MANY)
             targets = self._step(walk, address, forwarder)
+            walk.leads[address.key] = [target.key for target in targets]
             waiting += [(target, address) for target in reversed(targets)]
-        leaves = tuple(walk.leaves.values()) or tuple(walk.passed[:1])
+        walk.keep_what_leads_nowhere()
+        leaves = tuple(walk.leaves.values())
         if not leaves:
             return Refused(MAILBOX_DISABLED if walk.disabled else NO_SUCH_MAILBOX)
         if len(leaves) == 1 and isinstance(only := leaves[0].route, Local):

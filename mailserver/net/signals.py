@@ -10,6 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 
+def ignore_hangup() -> None:
+    """Until `on_hangup`: whoever starts reads all files anyway."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def on_hangup(reactor: Any, call: Callable[[], object]) -> None:
     """From the main thread."""
     signal.signal(signal.SIGHUP, lambda _number, _frame: reactor.callFromThread(call))

@@ -70,9 +70,12 @@ class Failures:
         return f"{source} {name}" if address in self._exempt else source
 
     def note(self, address: str, now: float, name: str = "") -> None:
+        """Against the source alone."""
         self._sources.note(self._source(address, name), now)
-        if name:
-            self._accounts.note(f"to {name}", now)
+
+    def note_account(self, name: str, now: float) -> None:
+        """Somebody did not know its password."""
+        self._accounts.note(f"to {name}", now)
 
     def forget(self, address: str, now: float, name: str = "") -> None:
         """A login succeeded. What others failed at the account stays."""

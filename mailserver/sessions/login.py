@@ -226,10 +226,16 @@ class Authenticator:
         if allowed is None:
             if not noted:
                 self.failures.note(channel.peer, self.clock.monotonic(), name)
+            if name:
+                self.failures.note_account(name, self.clock.monotonic())
             metrics.LOGINS.add(channel.protocol, "refused")
             log.warning("session=%s peer=%s login refused user=%r", channel.id, channel.peer, username[:100])
             if self.guard is not None:
-                await self.guard.failed(channel.peer, await self._account_name(channel, username), password)
+                try:
+                    name_of_account = await self._account_name(channel, username)
+                except LoginRefused:  # who failed is noted, whatever the directory does meanwhile
+                    name_of_account = name
+                await self.guard.failed(channel.peer, name_of_account, password)
             await self.clock.sleep(self.failures.delay(channel.peer, self.clock.monotonic(), name))
             raise LoginRefused("authentication failed", authorization=account is not None)
         self.failures.forget(channel.peer, self.clock.monotonic(), name)
@@ -249,6 +255,10 @@ class Authenticator:
         except OSError as error:
             metrics.LOGINS.add(channel.protocol, "failed")
             log.error("session=%s login: the directory cannot be read: %s", channel.id, error)
+            raise LoginRefused("accounts cannot be looked up now", temporary=True) from error
+        except Exception as error:
+            metrics.LOGINS.add(channel.protocol, "failed")
+            log.exception("session=%s login: the directory failed", channel.id)
             raise LoginRefused("accounts cannot be looked up now", temporary=True) from error
 
 

@@ -187,10 +187,10 @@ class Mailbox:
         """UIDs, sizes and dates of all messages, as they are at one moment."""
         return self._contents.measured()
 
-    def changes(self, since_modseq: int) -> Changes:
-        """What is different since. Asks the index only for expunges of long ago."""
+    def changes(self, since_modseq: int, *, at_hand: bool = False) -> Changes:
+        """What is different since. Asks the index for expunges of long ago, unless only what is `at_hand` counts."""
         appeared, changed, vanished, modseq = self._contents.changed_since(since_modseq)
-        if vanished is None:
+        if vanished is None and not at_hand:
             vanished = self._vanished_long_ago(since_modseq)
         return Changes(appeared, changed, sorted(vanished or ()), modseq, vanished is not None)
 

@@ -305,3 +305,34 @@ def test_mail_that_was_at_a_forwarding_address_does_not_go_on_from_there_again()
     assert again(b"team@example.org") == [Expanded(TWO.leaves[:1]), ONE]
     assert again(b"alice@example.org") == [Expanded(TWO.leaves[1:]), ONE]
     assert again(b"alice@example.org", b"team@example.org") == [Refused(DELIVERED_BEFORE), ONE]
+
+
+def test_a_member_whose_forwarding_leads_nowhere_keeps_its_copy():
+    known = Directory(
+        team=members("a@example.org", "c@example.org"),
+        a=box("a", "b@example.org", keep_copy=False),
+        b=box("b", "a@example.org", keep_copy=False),
+        c=box("c"),
+        other=members("d@example.org", "c@example.org"),
+        d=box("d", "off@example.org", keep_copy=False),
+        off=Disabled(),
+        fine=members("e@example.org", "c@example.org"),
+        e=box("e", "c@example.org", keep_copy=False),
+    )
+    assert ends(router(known).route(at("team"), may_relay=False)) == [
+        ("c@example.org", "team"),
+        ("a@example.org", "team"),
+    ]
+    assert ends(router(known).route(at("other"), may_relay=False)) == [
+        ("c@example.org", "other"),
+        ("d@example.org", "other"),
+    ]
+    assert router(known).route(at("fine"), may_relay=False) == Local(at("c"), at("fine"))
+
+
+def test_a_directory_that_fails_in_an_unforeseen_way_is_a_temporary_failure_too():
+    class Broken(Directory):
+        def resolve(self, address):
+            raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+    assert router(Broken()).route(at("alice"), may_relay=False) == Refused(NOT_KNOWN_NOW)

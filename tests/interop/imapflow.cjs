@@ -47,7 +47,7 @@ const SCENARIOS = {
     const lock = await client.getMailboxLock("Büro");
     const found = {
       unseen: await client.search({ seen: false }, { uid: true }),
-      text: await client.search({ body: "GRÖSSE" }, { uid: true }),
+      text: await client.search({ body: "GRÖßE" }, { uid: true }),
       either: await client.search({ or: [{ subject: "first" }, { larger: 100000 }], not: { deleted: true } }, { uid: true }),
       keyword: await client.search({ keyword: "$Label1", before: new Date("2024-03-01T00:00:00Z") }, { uid: true }),
     };

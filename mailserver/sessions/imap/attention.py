@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from mailserver.imap.commands import Item
 from mailserver.sessions.imap import fetch
 from mailserver.sessions.imap.core import Core
+from mailserver.sessions.imap.refusals import Refused
 from mailserver.sessions.imap.selected import Selected
 from mailserver.sessions.imap.updates import update
 from mailserver.store import StoreError
@@ -82,4 +83,16 @@ async def _fetch(core: Core, selected: Selected, wanted: Mapping[int, tuple[Item
         if number is not None:
             alike.setdefault(wanted[uid], []).append(number)
     for items, numbers in alike.items():
-        await fetch.tell(core, selected, items, numbers)
+        try:
+            await fetch.tell(core, selected, items, numbers)
+        except Refused:
+            await _fetch_each(core, selected, items, numbers)
+
+
+async def _fetch_each(core: Core, selected: Selected, items: tuple[Item, ...], numbers: list[int]) -> None:
+    """Leaves out messages of which the items cannot be told, as parts in an unknown encoding."""
+    for number in numbers:
+        try:
+            await fetch.tell(core, selected, items, [number])
+        except Refused as refused:
+            log.info("session=%s a new message cannot be fetched: %s", core.channel.id, refused.text)

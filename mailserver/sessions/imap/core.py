@@ -388,6 +388,7 @@ class Core:
         self.engine.utf8 = True
         if self._selected is not None:
             self._selected.speak_rev2()
+            self.untagged(self._selected.view.known_flags())
 
     def enable_utf8(self) -> None:
         """Mailbox names and quoted strings are in UTF-8 from now on (RFC 6855, RFC 9755)."""

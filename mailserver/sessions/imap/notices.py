@@ -254,14 +254,23 @@ class Watching:
         return self._core.has_selected and self._core.selected.mailbox.name == name
 
     async def _tell_of_folders(self) -> None:
-        core, run = self._core, self._core.workers.run
+        run = self._core.workers.run
         notes = await run(self._noted_of_server)
         self._tell_metadata("", self._server_notes, notes)
         self._server_notes = notes
-        before, self._scene = self._scene, await run(self._account.scene)
+        own, self._own = self._own, set()  # what changed nothing is forgotten too
+        before = self._scene
+        try:
+            self._scene = await run(self._account.scene)
+            await self._tell_changes(before, own)
+        except StoreError:
+            self._scene, self._own = before, self._own | own  # the next look finds the difference again
+            raise
+
+    async def _tell_changes(self, before: Scene, own: set[tuple[str, ...]]) -> None:
+        core, run = self._core, self._core.workers.run
         if self._scene is before:
             return
-        own, self._own = self._own, set()
         found = [change for change in changes(before, self._scene) if not _is_own(change, own)]
         answers = list(self._answers(found, before))
         if answers:

@@ -83,7 +83,7 @@ class Selected:
         """Takes into the view what is known in memory; not `new`: without messages that are new."""
         view = self.view
         before = len(view)
-        changes = self.mailbox.changes(view.modseq)
+        changes = self.mailbox.changes(view.modseq, at_hand=True)
         if changes.complete and not (new and view.behind):
             view.take(changes, new=new)
         else:

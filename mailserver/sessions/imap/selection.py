@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from mailserver.imap.commands import Check, Close, Expunge, Select, Unselect
 from mailserver.sessions.imap import messagelimit
 from mailserver.sessions.imap.core import MECHANISMS, Core
-from mailserver.sessions.imap.names import announcement, spelled
+from mailserver.sessions.imap.names import announcement, meant, spelled
 from mailserver.sessions.imap.progress import Progress
 from mailserver.sessions.imap.resync import resynchronize
 from mailserver.sessions.imap.selected import Selected
@@ -46,6 +46,7 @@ async def select(core: Core, tag: str, command: Select) -> None:
     if previous is not None:
         core.engine.status("OK", "The mailbox from before is closed", "CLOSED")
     try:
+        command = await meant(core, command)
         listed = await _begun(core, command)
     except BaseException:
         if previous is not None:

@@ -162,7 +162,9 @@ class IMAPSession(Core):
         try:
             match event:
                 case Request(tag, command):
-                    await HANDLERS[type(command)](self, tag, await meant(self, command))
+                    # SELECT leaves the former mailbox before it looks for the next one
+                    named = command if isinstance(command, commands.Select) else await meant(self, command)
+                    await HANDLERS[type(command)](self, tag, named)
                     if not self.awaits_login:
                         self.errors = 0  # a client may try now and then what this server does not know
                 case AppendStarted(tag, command):

@@ -80,7 +80,7 @@ async def _sorted(core: Core, found: Matches, criteria: tuple[Criterion, ...], p
     if kept is not None:
         return memoryview(kept).cast("I").tolist()
     uids = await sorted_by(core, found.uids, criteria, found.scores, progress)
-    if known == found.known(mailbox):
+    if len(uids) == len(found.uids) and known == found.known(mailbox):
         answers.put(name, known, array("I", uids).tobytes())
     return uids
 

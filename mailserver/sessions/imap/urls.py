@@ -66,6 +66,8 @@ def opened(account: AccountStore, url: MessageURL) -> Iterator[Mailbox]:
         if not mailbox.get([url.uid]):
             raise BadURL("there is no such message")
         yield mailbox
+    except NoSuchMailbox:
+        raise BadURL("there is no such mailbox any more") from None
     finally:
         mailbox.close()
 

@@ -289,6 +289,10 @@ class View:
         greeting = [self._known_flags(), b"%d EXISTS" % len(self)]
         return greeting if self.rev2 else [*greeting, b"%d RECENT" % self._recent_told]
 
+    def known_flags(self) -> list[bytes]:
+        """FLAGS, when the client is to know keywords before they are told of a message."""
+        return [self._known_flags()]
+
     def lasting_code(self, *, new: bool) -> str:
         r"""PERMANENTFLAGS. `new`: there may be more keywords, by `\*`."""
         flags = frozenset(responses.SYSTEM_FLAGS) | self.keywords | ({"\\*"} if new else set())

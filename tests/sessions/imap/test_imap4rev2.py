@@ -546,3 +546,11 @@ def test_a_flood_of_literals_before_login(tmp_path: Path) -> None:
     assert client.command(b"LOGIN " + b"{1+}\r\nx" * 5000 + b" y").startswith(b"t BAD")
     answer = client.command(b"LOGIN {2000000+}\r\n")
     assert answer.startswith(b"* BYE [TOOBIG]")
+
+
+def test_a_name_that_cannot_be_meant_leaves_no_mailbox_selected(tmp_path: Path) -> None:
+    client = enabled(Server(tmp_path))
+    client.command("SELECT INBOX")
+    answer = client.say('a SELECT "e\u0301//x"\r\n'.encode())
+    assert b"[CLOSED]" in answer and b"a NO [CANNOT]" in answer
+    assert b"EXISTS" not in client.say(b"b NOOP\r\n")

@@ -569,3 +569,19 @@ def test_nothing_is_left_behind(server: Server, folders: Client) -> None:
     assert not surroundings._listeners
     assert not surroundings._attended
     assert live_timers(server) == 0
+
+
+def test_a_message_that_cannot_be_decoded_is_left_out_and_the_others_are_told(server: Server, client: Client) -> None:
+    client.command("NOTIFY SET (selected (MessageNew (UID BINARY.PEEK[1]) MessageExpunge))")
+    odd = b"Subject: x\r\nContent-Transfer-Encoding: x-foo\r\n\r\nodd\r\n"
+    assert b"odd" not in client.pushed(lambda: server.deliver(odd))
+    assert b"plain" in client.pushed(lambda: server.deliver(b"Subject: y\r\n\r\nplain\r\n"))
+    assert b"OK" in client.command("NOOP")
+
+
+def test_what_changed_nothing_is_not_kept(client: Client) -> None:
+    client.command("NOTIFY SET (personal (MailboxName SubscriptionChange))")
+    for number in range(20):
+        client.command(f"UNSUBSCRIBE never{number}")
+    kept = client.session.notices._own
+    assert len(kept) <= 1, kept
