@@ -1,11 +1,11 @@
 """Taking responsibility for a message (RFC 5321 §6.1): the step between the end of the data and its reply.
 
 Promises   A positive reply means that every recipient's copy is durable, in the mailbox or in the queue. What is for
-           elsewhere is queued before the mailboxes are written: when that fails, nothing has happened yet.
+           elsewhere is queued before the mailboxes are written: when that fails, no mailbox has a copy yet.
            A mailbox that cannot be written for now sends its copy to the queue, not back to the sender.
 On failure 4xx when nothing was accepted and trying again may help, 5xx when no mailbox will ever take it. When only a
-           follow-up cannot be queued, 451: a copy may come twice then, but none is lost; a report of success is
-           then left out. `accept` never raises.
+           follow-up cannot be queued, or only some of the entries that a message becomes by forwarding, 451: a copy
+           may come twice then, but none is lost; a report of success is then left out. `accept` never raises.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ find the way back to the first sender.
 Addresses are of the known form, so that other forwarders shorten them: `SRS0=hash=day=domain=local@forwarder`, and for
 what another forwarder has rewritten `SRS1=hash=that forwarder=its own SRS0 part@forwarder`.
 
-Promises   Only what was rewritten with the same secret leads back, for `VALID_DAYS`: nobody relays through it. Case
+Promises   Only what was rewritten with the same secret leads back: nobody relays through it. SRS0 does so for
+           `VALID_DAYS`; SRS1 has no day of its own, but what it leads to has one, which its forwarder looks at. Case
            does not count, as some servers change it.
 On failure `SRSError` from `original`.
 """

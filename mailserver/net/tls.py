@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ class CertificateError(Exception):
     """The files cannot serve; the text names them."""
 
 
-class _Source:
+class _Source(ABC):
     """Files that belong together, and what they held when they were last good."""
 
     def __init__(self, *files: Path) -> None:
@@ -80,8 +81,9 @@ class _Source:
     def _look(self) -> Sequence[tuple[int, int, int] | None]:
         return [_stamp(file) for file in self._files]
 
+    @abstractmethod
     def _load(self) -> None:
-        raise NotImplementedError
+        """Raises CertificateFault, CertificateError, OSError."""
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:

@@ -11,7 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.accounts import Directory, FileSource, Mailbox, NotLocal, Resolution, Unknown, hash_password
+from mailserver.accounts import (
+    Directory,
+    FileSource,
+    Mailbox,
+    NotLocal,
+    Resolution,
+    SourceDown,
+    Unknown,
+    hash_password,
+    verify_password,
+)
+from mailserver.accounts.model import Account, Domain
 from mailserver.accounts.watched import CHECK_INTERVAL
 from mailserver.config.loader import ConfigurationError
 from mailserver.mail import UNLIMITED, Address, Quota, parse_mailbox
@@ -351,3 +362,30 @@ def test_an_allowance_holds_for_both_forms_of_a_domain(tmp_path: Path, written: 
     directory, _, _ = make(tmp_path, ACCOUNTS.replace("aliases", f'send_as = ["{written}"]\naliases', 1))
     for domain in ("b\u00fccher.example", "xn--bcher-kva.example"):
         assert directory.may_send_as(ALICE, Address("x", domain))
+
+
+def test_a_source_speaks_only_for_accounts_of_its_own_domains(tmp_path: Path) -> None:
+    class Other:
+        name, blocking = "other", False
+
+        def domain(self, name: str) -> Domain | None:
+            return Domain(name) if name == "other.example" else None
+
+        def find(self, key: tuple[str, str]) -> Account:
+            return Account(ALICE if key[0] == "x" else Address(*key), SECRET_HASH)
+
+        def verify(self, account: Account, password: str) -> bool:
+            return verify_password(account.password, password)
+
+        def refuse(self, key: object, password: str) -> None: ...
+
+    (tmp_path / "accounts.toml").write_text(ACCOUNTS)
+    directory = Directory(FileSource(tmp_path / "accounts.toml"), others=[Other()])  # type: ignore[list-item]
+    mine = parse_mailbox("y@other.example")
+    assert directory.resolve(mine) == Mailbox(mine, UNLIMITED) and directory.authenticate(str(mine), SECRET) == mine
+    for ask in (
+        lambda: directory.resolve(parse_mailbox("x@other.example")),
+        lambda: directory.authenticate("x@other.example", SECRET),
+    ):
+        with pytest.raises(SourceDown, match=r"alice@example\.org at x@other\.example"):
+            ask()

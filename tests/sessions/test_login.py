@@ -343,3 +343,43 @@ def test_the_users_of_an_exempt_source_are_slowed_each_for_himself() -> None:
         failures.note("192.0.2.1", 0.0, "alice@example.test")
     assert failures.delay("192.0.2.1", 0.0, "alice@example.test") == 10
     assert failures.delay("192.0.2.1", 0.0, "bob@example.test") == 0
+
+
+def test_logins_by_scram_that_succeed_besiege_no_account() -> None:
+    asked = authenticator()
+    for _ in range(40):
+        assert prove(asked, ScramClient(str(ALICE), "secret"))[0] == ALICE
+    assert asked.failures.siege(str(ALICE), asked.clock.monotonic()) == 0
+
+
+def test_who_fails_is_noted_though_the_directory_cannot_be_asked_a_moment_later(tmp_path: Path) -> None:
+    asked = guarded(tmp_path)
+
+    class Flapping(Directory):
+        def authenticate(self, username: str, password: str, visit: Visit | None = None) -> Address | None:
+            self.broken = True
+            return None
+
+        def account_of(self, username: str) -> Address | None:
+            if self.broken:
+                raise OSError("gone")
+            return super().account_of(username)
+
+    asked.directory = Flapping()
+    for number in range(2):
+        asked.directory.broken = False
+        assert "authentication failed" in outcome(asked, f"guess {number}")
+    asked.directory = Directory()
+    assert "too many failed logins" in outcome(asked, "secret")
+
+
+def test_what_no_directory_should_do_is_temporary() -> None:
+    class Odd(Directory):
+        def authenticate(self, username: str, password: str, visit: Visit | None = None) -> Address | None:
+            raise ValueError("no such row")
+
+    asked = authenticator()
+    asked.directory = Odd()
+    with pytest.raises(LoginRefused) as refused:
+        run(asked.login(FakeChannel(tls=TLS), str(ALICE), "secret", "imap"))
+    assert refused.value.temporary

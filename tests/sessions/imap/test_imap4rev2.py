@@ -554,3 +554,10 @@ def test_a_name_that_cannot_be_meant_leaves_no_mailbox_selected(tmp_path: Path) 
     answer = client.say('a SELECT "e\u0301//x"\r\n'.encode())
     assert b"[CLOSED]" in answer and b"a NO [CANNOT]" in answer
     assert b"EXISTS" not in client.say(b"b NOOP\r\n")
+
+
+def test_keywords_are_made_known_when_rev2_is_enabled_in_a_selected_mailbox(tmp_path: Path) -> None:
+    client = Server(tmp_path).login()
+    client.command("SELECT INBOX")
+    told = client.say(b"a ENABLE IMAP4rev2\r\n")
+    assert told.index(b"* FLAGS (") < told.index(b"* ENABLED") and b"$Junk" in told

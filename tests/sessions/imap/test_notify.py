@@ -585,3 +585,13 @@ def test_what_changed_nothing_is_not_kept(client: Client) -> None:
         client.command(f"UNSUBSCRIBE never{number}")
     kept = client.session.notices._own
     assert len(kept) <= 1, kept
+
+
+def test_folders_are_told_at_the_next_look_when_the_disk_refused_once(
+    server: Server, folders: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders.command("NOTIFY SET (personal (MailboxName MessageNew MessageExpunge))")
+    with monkeypatch.context() as patched:
+        patched.setattr(type(folders.session.account), "folders", _broken)
+        assert b"LIST" not in folders.pushed(lambda: server.account.create("later"))
+    assert b"later" in folders.pushed(lambda: server.clock.advance(3 * POLL))
