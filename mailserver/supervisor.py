@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 GRACE = 60.0  # seconds until a worker that does not stop is killed
 DELAY_FIRST, DELAY_LONGEST = 1.0, 60.0
+READY_BY = 5.0  # seconds until a worker surely listens to signals
 LONG_ENOUGH = 60.0  # a worker that ran so long did not fail at its start
 
 FIRST_SOCKET = 10  # descriptors in the worker
@@ -103,7 +104,7 @@ class Supervisor(MultiService):
     def _hang_up(self) -> None:
         """SIGHUP is for all."""
         for worker in self._workers:
-            worker.signal("HUP")
+            worker.hang_up()
 
     def spawn(self, number: int, protocol: ProcessProtocol) -> Any:
         handed = [bound.of(number) for bound in self._sockets]
@@ -167,6 +168,16 @@ class _Worker:
             self.signal("TERM")
             self._supervisor.later(GRACE, lambda: self.signal("KILL"))
         return self._ended
+
+    def hang_up(self) -> None:
+        """One that has just begun would end by it: until it listens it reads the files, and is told a little later."""
+        if self._process is None:
+            return
+        young = READY_BY - (time.monotonic() - self._begun)
+        if young > 0:
+            self._supervisor.later(young, self.hang_up)
+        else:
+            self.signal("HUP")
 
     def signal(self, name: str) -> None:
         if self._process is not None:

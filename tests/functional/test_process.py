@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,6 +168,22 @@ def test_sighup_reads_accounts_and_certificates_in_all_processes(tmp_path: Path,
                 client.sendmail("x@example.com", ["zoe@example.test"], MESSAGE)
         assert kept.noop()[0] == "OK", "nobody is sent away for it"
         kept.logout()
+
+
+def test_sighup_while_workers_begin_ends_none(tmp_path: Path) -> None:
+    server = RunningServer(tmp_path, workers=2)
+
+    def hang_up() -> None:
+        wait_until(lambda: "worker=1 pid=" in server.log(), 30, "the workers")
+        assert server.process is not None
+        server.process.send_signal(signal.SIGHUP)
+
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(hang_up)
+        with server:
+            sent.result()
+            wait_until(lambda: server.log().count("accounts taken over") >= 2, 20, "the accounts to be read")
+            assert "ended:" not in server.log()
 
 
 def test_sigterm_lets_a_message_that_is_on_its_way_arrive(tmp_path: Path) -> None:
