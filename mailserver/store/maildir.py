@@ -6,7 +6,8 @@ brought from elsewhere) gets one as it is renamed into its place in cur/.
 
 Promises   A message's UID never changes, and stands in its file's name. UIDs appear in ascending order, also those that
            other processes give: giving, and reading what others gave, happen under the folder's UID lock.
-           A change is never missed for good. The index only saves work: everything here comes from the files but
+           A change is never missed for good, and new mail never at all: when a change of ours may hide one of others,
+           the UIDs given tell of it. The index only saves work: everything here comes from the files but
            keywords without a letter, MODSEQ and the expunges of the past.
 On failure OSError; NoSuchMailbox when the folder is gone. What is known is then still true, if not new.
 """
@@ -168,7 +169,8 @@ class Maildir:
         began = time.time_ns()
         new_stamp, cur_stamp = self._stamp(self._new), self._stamp(self.cur)
         read_new = anyway or not self._new.unchanged(new_stamp)
-        read_cur = anyway or not self.cur.unchanged(cur_stamp)
+        given = self._given_by_others() if self.cur.doubtful else 0
+        read_cur = anyway or given > 0 or not self.cur.unchanged(cur_stamp)
         if not (read_new or read_cur):
             return
         self.flags.refresh()
@@ -188,7 +190,7 @@ class Maildir:
                 seen = seen.then(again)
             self.cur.was_read(cur_stamp, began)
         newcomers = examine(self._new.path, found, self.host)
-        if found or seen.fresh or seen.strays or self.last < self._floor:
+        if found or seen.fresh or seen.strays or self.last < max(given, self._floor):
             try:
                 with self._granting() as grants, self.changing():
                     strays = self._take_over(grants.last, seen, put, modseq)
@@ -203,6 +205,11 @@ class Maildir:
         if read_new and len(newcomers) == len(found):
             self._new.was_read(new_stamp, began)
         self.commit(put, self._renamed(seen.renamed), missing, modseq)
+
+    def _given_by_others(self) -> int:
+        """The highest UID that was given and is not known here; 0: there is none. Costs a look into a small file."""
+        known = uids.peek(Path(self.directory))
+        return known[1] if known is not None and known[1] > max(self.last, self._floor) else 0
 
     def _stamp(self, watch: Watch) -> int:
         try:

@@ -63,6 +63,11 @@ class Watch:
         self.trusted = None
 
     @property
+    def doubtful(self) -> bool:
+        """Something of others may have hidden in a change of ours."""
+        return self._recheck is not None
+
+    @property
     def certain(self) -> int | None:
         """The time that may be relied upon by another process, later."""
         return self.trusted if self._recheck is None else None

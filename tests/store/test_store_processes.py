@@ -13,6 +13,7 @@ import pytest
 
 from mailserver.mail import Address, Content
 from mailserver.store import Delivery, Mailbox, Store, Unavailable, maildir, watch
+from mailserver.store.syncing import Directory
 
 ALICE = Address("alice", "example.test")
 
@@ -235,6 +236,33 @@ def test_what_another_process_moves_to_cur_in_the_middle_of_a_look_is_seen(tmp_p
         one.sync()
         assert maildir.regular_files is look
         assert one.message_count == expected, moment
+
+
+@pytest.mark.parametrize("change", ["flags", "expunge"])
+def test_new_mail_that_another_process_takes_in_during_a_change_of_ours_is_seen_at_once(tmp_path, monkeypatch, change):
+    """The directory's time tells of both changes as if they were one."""
+    store, one, other = two_inboxes(tmp_path)
+    deliver(store, 2)
+    for mailbox in (one, other):
+        mailbox.sync()
+    time.sleep(2 * watch.GRAIN / 1e9)
+    one.sync()
+    deliver(store, 1)
+    sync = Directory.sync
+
+    def meddled(directory: Directory) -> None:
+        monkeypatch.setattr(Directory, "sync", sync)
+        other.sync()
+        sync(directory)
+
+    monkeypatch.setattr(Directory, "sync", meddled)
+    if change == "flags":
+        one.update_flags([1], "add", frozenset({"\\Seen"}))
+    else:
+        one.expunge([2])
+    assert Directory.sync is sync
+    one.sync()
+    assert [message.uid for message in one.messages()] == ([1, 2, 3] if change == "flags" else [1, 3])
 
 
 FLAG = """
