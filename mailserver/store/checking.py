@@ -299,9 +299,9 @@ class _Check:
             self._report.waiting = max(self._report.waiting, waited)
 
     def _is_sound(self, packed: Packed) -> bool:
-        """Whether the text lies there that was packed."""
+        """Whether the text lies there that was packed. More may have been, since the file was opened."""
         length, opened = packed.stop - packed.start, self._opened
-        if opened is None or length > opened.size:
+        if opened is None or packed.stop > os.fstat(opened.fd).st_size:
             return False
         return is_sound(packed, os.pread(opened.fd, length, packed.start))
 

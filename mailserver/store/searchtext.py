@@ -291,6 +291,7 @@ class _Reader:
     def __init__(self, opened: Opened, table: Table) -> None:
         self._opened = opened
         self._table = table
+        self._size = os.fstat(opened.fd).st_size  # others may have packed what the table knows after it was opened
         self._buffer = bytearray()
 
     def load(self, run: range, *, header_only: bool) -> tuple[int, set[int]]:
@@ -298,7 +299,7 @@ class _Reader:
         table = self._table
         sizes = table.headers if header_only else table.lengths
         base, stop = table.starts[run.start], table.starts[run[-1]] + sizes[run[-1]]
-        length = self._read(base, min(stop, self._opened.size) - base)
+        length = self._read(base, min(stop, self._size) - base)
         return length, self._check(run, length, header_only=header_only)
 
     def _read(self, start: int, size: int) -> int:
