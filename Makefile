@@ -29,7 +29,8 @@ faults: $(READY)
 
 fuzz: $(READY)
 	MAILSERVER_LONG=1 $(BIN)/python -m pytest tests/fuzz tests/sessions/imap/test_imap_whole_sessions.py \
-	  tests/sessions/imap/test_imap_search_model.py tests/sessions/imap/test_imap_fetch_model.py
+	  tests/sessions/imap/test_imap_search_model.py tests/sessions/imap/test_imap_fetch_model.py \
+	  tests/sessions/imap/test_contexts.py tests/store/test_store_stateful.py tests/store/test_store_columns.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.smtp

@@ -1,6 +1,6 @@
 """What a connection that idles costs the server: octets of memory (PSS) for each.
 
-    python -m benchmarks.memory [--connections N] [--rounds N] [--results DIR]
+    python -m benchmarks.memory [--connections N] [--first N] [--settle SECONDS] [--rounds N] [--results DIR]
 
 The connections are opened one after another, by as many users as `--users`; each logs in, selects its mailbox, and
 idles. Of each step the memory is measured when all have done it. Others came before that stay open, so that what the
@@ -23,7 +23,6 @@ from benchmarks import corpus
 from benchmarks.peers import MAIL_OWNER, PASSWORD, Mailserver
 from benchmarks.report import RESULTS, Report
 
-FIRST = 500
 MESSAGES = 20
 
 
@@ -75,17 +74,23 @@ STEPS = (
 )
 
 
-def measure(server: Mailserver, users: list[str], tls: ssl.SSLContext | None, count: int, report: Report) -> None:
+def measure(
+    server: Mailserver, users: list[str], tls: ssl.SSLContext | None, options: argparse.Namespace, report: Report
+) -> None:
+    def settled() -> int:
+        time.sleep(options.settle)
+        return server.memory()
+
     name = "in clear" if tls is None else "with TLS"
     first, others = Connections(server, users, tls), Connections(server, users, tls)
-    for connections, opened in ((first, FIRST), (others, count)):
-        before = _settled(server)
+    for connections, opened in ((first, options.first), (others, options.connections)):
+        before = settled()
         connections.open(opened)
         for step, command in STEPS:
             if command is not None:
                 connections.ask(*command)
             if connections is others:
-                each = (_settled(server) - before) / count
+                each = (settled() - before) / opened
                 report.add(server.name, {(f"a connection {name}, {step}", "octets"): each})
     others.close()
     first.close()
@@ -93,14 +98,11 @@ def measure(server: Mailserver, users: list[str], tls: ssl.SSLContext | None, co
     server.start()
 
 
-def _settled(server: Mailserver) -> int:
-    time.sleep(2)
-    return server.memory()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--connections", type=int, default=2000)
+    parser.add_argument("--first", type=int, default=500, help="connections that are open before")
+    parser.add_argument("--settle", type=float, default=2.0, help="seconds of rest before memory is measured")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--users", type=int, default=20)
     parser.add_argument("--results", type=Path, default=RESULTS, help="where to keep them")
@@ -123,12 +125,12 @@ def main() -> None:
             directory / "ms",
             tuple(users),
             certificate=(certificate, key),
-            connections=2 * (options.connections + FIRST),
+            connections=2 * (options.connections + options.first),
         ) as server:
             for user in users:
                 corpus.maildir(server.maildir(user), MESSAGES, MAIL_OWNER)
             for context in (None, tls) * options.rounds:
-                measure(server, users, context, options.connections, report)
+                measure(server, users, context, options, report)
     print(report.table())
     report.save(options.results, "memory", connections=options.connections, users=options.users)
 

@@ -151,6 +151,6 @@ def test_a_ratio_above_one_is_better_whatever_the_unit() -> None:
 
 
 def test_memory_benchmark_prints_a_row_for_each_step(tmp_path: Path) -> None:
-    rows = _run("memory", tmp_path, connections=10, users=2)
+    rows = _run("memory", tmp_path, connections=10, users=2, first=10, settle=0)
     assert len(rows) == 8
     assert [row[0] for row in rows[::4]] == ["a connection in clear, connected", "a connection with TLS, connected"]
