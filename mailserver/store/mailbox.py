@@ -25,6 +25,7 @@ from mailserver.mail import Content
 from mailserver.message.fuzzy import Fuzzy
 from mailserver.message.searchable import Phrase
 from mailserver.store import content
+from mailserver.store.accesskeys import Renewals
 from mailserver.store.adding import Adding, unavailable, usage
 from mailserver.store.digest import PIECES, TEXT, Digest
 from mailserver.store.helpers import helpers
@@ -98,8 +99,7 @@ class Mailbox:
         self._disk = threading.RLock()
         self.alive = True
         """False: the folder was deleted."""
-        self.key_changes = 0
-        """How many times this process gave it another access key."""
+        self._renewals = Renewals()
         self._subscribers: dict[int, Callable[[], None]] = {}
         self._numbers = count()
         self._subscribing = threading.Lock()
@@ -126,6 +126,11 @@ class Mailbox:
     @property
     def highest_modseq(self) -> int:
         return self._contents.modseq
+
+    @property
+    def key_changes(self) -> int:
+        """How many times it got another access key, as far as that was seen."""
+        return self._renewals.count
 
     @property
     def message_count(self) -> int:
@@ -228,6 +233,8 @@ class Mailbox:
         """Finds what others did and gives UIDs to new mail. Cheap when nothing happened."""
         with self._work():
             self._maildir.refresh()
+        if self._renewals.look(self._maildir.directory):
+            self.notify()
 
     def update_flags(
         self, uids: Iterable[int], action: FlagAction, flags: frozenset[str], unchanged_since: int | None = None
@@ -412,8 +419,8 @@ class Mailbox:
         self.notify()
 
     def key_changed(self) -> None:
-        """It has another access key."""
-        self.key_changes += 1
+        """This process has given it another access key."""
+        self._renewals.renewed(self._maildir.directory)
         self.notify()
 
     def save(self) -> None:

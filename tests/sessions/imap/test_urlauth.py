@@ -195,6 +195,25 @@ def test_who_has_the_mailbox_selected_hears_of_a_new_key(server: Server, alice: 
     assert selected.command("NOOP") == b"t OK Done\r\n", "it was told by the answer"
 
 
+def test_who_has_the_mailbox_selected_hears_of_a_new_key_from_another_process(server: Server, alice: Client) -> None:
+    selected, idling = server.login(select="INBOX"), server.login(select="INBOX")
+    elsewhere = Store(server.root, hostname="x").account(Address("alice", "example.test"))
+    elsewhere.make_access_key("INBOX")
+    assert selected.command("NOOP") == b"t OK Done\r\n", "the first one ends nothing"
+    idling.command("IDLE")
+    elsewhere.renew_access_key("INBOX")
+    heard = idling.pushed(lambda: selected.command("NOOP"))
+    assert heard == b"* OK [URLMECH INTERNAL] The mailbox has a new key for URLs\r\n"
+    assert selected.command("NOOP") == b"t OK Done\r\n", "once"
+    elsewhere.remove_access_keys()
+    assert selected.command("NOOP") == b"t OK Done\r\n"
+    elsewhere.make_access_key("INBOX")
+    assert selected.command("NOOP").startswith(b"* OK [URLMECH INTERNAL] ")
+    assert alice.command("RESETKEY INBOX").count(b"URLMECH") == 1
+    assert selected.command("NOOP").count(b"URLMECH") == 1
+    assert selected.command("NOOP") == b"t OK Done\r\n"
+
+
 def test_a_deleted_mailbox_takes_its_key_along(alice: Client, bob: Client) -> None:
     alice.command("CREATE Work")
     alice.append("Work", b"first")
