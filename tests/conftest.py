@@ -19,7 +19,7 @@ settings.load_profile("default")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """What `-n auto` means. Many tests wait, for servers and for times to pass: as many as processors leave some idle."""
+    """What `-n auto` means. Many tests wait, for servers and for times to pass, and leave a processor to others."""
     return max(len(os.sched_getaffinity(0)) * 3 // 2, 1)
 
 

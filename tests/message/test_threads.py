@@ -223,10 +223,10 @@ def test_each_message_is_in_one_place(mails: list[Mail]) -> None:
 
 
 def in_time(mails: list[Mail], seconds: float = 10.0) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     by_references(mails)
     by_refs(mails)
-    assert time.perf_counter() - began < seconds
+    assert time.process_time() - began < seconds
 
 
 COUNT = 20_000
