@@ -194,9 +194,7 @@ class Authenticator:
     async def _account_name(self, channel: Channel, username: str) -> str:
         """Of the account that it leads to; else as it was written. Raises LoginRefused when it cannot be known now."""
         account = await self.account_of(channel, username)
-        if account is not None:
-            return _name(account)
-        return _canonical(username) if _is_address(username) else NO_NAME
+        return _noted(username) if account is None else _name(account)
 
     async def account_of(self, channel: Channel, username: str) -> Address | None:
         """As the directory's. Raises LoginRefused when it cannot be known now."""
@@ -244,7 +242,7 @@ class Authenticator:
                 try:
                     name_of_account = await self._account_name(channel, username)
                 except LoginRefused:  # who failed is noted, whatever the directory does meanwhile
-                    name_of_account = name
+                    name_of_account = _noted(username)
                 await self.guard.failed(channel.peer, name_of_account, password)
             await self.clock.sleep(self.failures.delay(channel.peer, self.clock.monotonic(), name))
             raise LoginRefused("authentication failed", authorization=account is not None)
@@ -292,6 +290,11 @@ def _is_address(username: str) -> bool:
 def _shown(username: str) -> str:
     """As it may stand in the log."""
     return username[:100] if _is_address(username) else NO_NAME
+
+
+def _noted(username: str) -> str:
+    """As it may stand in the file of bans."""
+    return _canonical(username) if _is_address(username) else NO_NAME
 
 
 class Exchange:

@@ -393,6 +393,9 @@ def test_who_fails_is_noted_though_the_directory_cannot_be_asked_a_moment_later(
     for number in range(2):
         asked.directory.broken = False
         assert "authentication failed" in outcome(asked, f"guess {number}")
+    asked.directory.broken = False
+    outcome(asked, "guess", user="Tr0ub4dor&3")
+    assert b"Tr0ub4dor" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
     asked.directory = Directory()
     assert "too many failed logins" in outcome(asked, "secret")
 
