@@ -65,7 +65,8 @@ class Watched:
         return json.loads(done.stdout)
 
     def workers(self) -> dict[str, int]:
-        return {each["name"]: each["pid"] for each in self.status()["processes"] if each["name"].isdecimal()}
+        processes = json.loads(self.command("--json").stdout).get("processes", [])  # none, before the first one tells
+        return {each["name"]: each["pid"] for each in processes if each["name"].isdecimal()}
 
 
 @pytest.fixture(params=[1, 2])
@@ -156,6 +157,7 @@ def test_status_tells_in_words_and_in_json(watched: Watched) -> None:
     imap = server.imap()
     wait_until(lambda: (watched.status()["queue"] or {}).get("deferred", {}).get("entries") == 1, 20, "the queue")
     wait_until(lambda: watched.status()["connections"]["imap"]["open"] == 1, 20, "the connection")
+    wait_until(lambda: watched.status()["logins"]["ok"] == 2, 20, "the logins")
     told = watched.status()
     names = [each["name"] for each in told["processes"]]
     assert names in (["server"], ["0", "1", "supervisor"])
@@ -183,6 +185,7 @@ def test_status_tells_in_words_and_in_json(watched: Watched) -> None:
     done = watched.command("--json")
     assert (done.exit_code, json.loads(done.stdout)) == (1, {"running": False})
     server.start()
+    wait_until(lambda: watched.command().exit_code == 0, 20, "the next one")
     assert watched.status()["logins"]["ok"] == 0, "counts begin anew"
 
 
