@@ -17,8 +17,8 @@ from tests.support.server import ALICE, PASSWORD, RunningServer
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="proc(5)")
 
 MIB = 2**20
-COUNT = 50
-SIZE = 10 * MIB  # so that all are 500 MiB
+COUNT = 20
+SIZE = 10 * MIB  # so that all are 200 MiB
 SMALL = 8_000
 BOUND = 24 * MIB
 """What one client may make the server hold at most: a batch, what is compressed or encrypted of it, its copies."""
