@@ -43,6 +43,7 @@ from mailserver.delivery.manager import QueueManager
 from mailserver.delivery.relay import Relay
 from mailserver.delivery.router import Router
 from mailserver.delivery.routes import Routes
+from mailserver.garbage import look_rarely
 from mailserver.mail import UNLIMITED, Address, parse_mailbox
 from mailserver.mail.srs import SRS
 from mailserver.net.bells import Bells
@@ -345,6 +346,7 @@ class MailServer(MultiService):
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the usual 1024 is below what connections need
         self._guard()
+        look_rarely()
         if self._certificates is not None:
             self._certificates.warn_of_unreadable()
         data = _prepared(self._configuration)

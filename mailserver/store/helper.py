@@ -12,6 +12,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
+from mailserver.garbage import look_rarely
 from mailserver.store import content
 from mailserver.store.digest import DIGESTS
 
@@ -34,6 +35,7 @@ def made(name: str, path: str) -> Any:
 
 def main() -> None:
     os.nice(NICENESS)
+    look_rarely()
     with Connection(int(sys.argv[1])) as pipe, suppress(EOFError, ConnectionError):
         while True:
             name, paths = pipe.recv()
