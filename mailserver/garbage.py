@@ -1,8 +1,9 @@
 """How often Python looks for garbage that refers to itself.
 
-Theory     By default it looks after every 700 objects that are made and not yet dropped. Listing, changing and describing
-           thousands of messages makes a multiple of that in one breath, none of it garbage, and each look goes through
-           what is there: a third of the time of a large STORE. Reference counts free nearly all that this program drops.
+Theory     By default it looks after every 700 objects that are made and not yet dropped. Listing, changing and
+           describing thousands of messages makes many times that in one breath, none of it garbage, and each look goes
+           through what is there: a third of Python's time in a large STORE. Reference counts free nearly all that this
+           program drops.
 Promises   Memory for what is left over between two looks is bounded: some 10,000 objects, 1 to 2 MB.
 """
 

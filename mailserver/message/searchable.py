@@ -132,7 +132,7 @@ def _folded(text: str) -> bytes:
 
 
 def _casemapped(text: str, table: bytes) -> bytes | None:
-    """In UTF-8, ASCII by the table; None: it is not as simple as that. Most texts are ASCII but for a few characters."""
+    """In UTF-8, ASCII by the table; None: it is not as simple as that. Most are ASCII but for a few characters."""
     octets = _encoded(text)
     if not text.isascii():
         others = set(octets.translate(None, _ASCII).decode("utf-8", "surrogatepass"))

@@ -243,6 +243,12 @@ class Contents:
                 return None
             return b"".join(column[place].tobytes() for column in (columns.dates, columns.sizes, columns.born))
 
+    def following(self, uid: int, count: int) -> list[int]:
+        """From this UID on, as many as that, ascending."""
+        with self._lock:
+            start = self.columns.above(uid - 1)
+            return self.columns.uids[start : start + count].tolist()
+
     def above(self, uid: int) -> set[int]:
         """UIDs greater than this one."""
         with self._lock:

@@ -15,9 +15,9 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
-from itertools import count
+from itertools import compress, count
 from typing import TypeVar
 
 from mailserver import metrics
@@ -27,7 +27,7 @@ from mailserver.message.searchable import Phrase
 from mailserver.store import content
 from mailserver.store.adding import Adding, unavailable, usage
 from mailserver.store.digest import PIECES, TEXT, Digest
-from mailserver.store.helpers import helpers
+from mailserver.store.helpers import PORTION, helpers
 from mailserver.store.index import Index
 from mailserver.store.maildir import Maildir
 from mailserver.store.model import (
@@ -88,7 +88,9 @@ class Mailbox:
         self._contents = maildir.contents
         self._index = index
         self._text = SearchText(search, index, maildir.key, partial(self._made, TEXT))
-        self._preparation = Preparation(maildir.key, index.pieces, partial(self._made, PIECES))
+        self._preparation = Preparation(
+            maildir.key, index.pieces, partial(self._made, PIECES), follow=self._contents.following
+        )
         self.sorting = Sorting(maildir.key, maildir.contents, index.pieces, self._preparation.sort_keys)
         self._space = space
         self._adding = Adding(maildir, space)
@@ -438,10 +440,7 @@ class Mailbox:
 
     def _made(self, digest: Digest[T], uids: Iterable[int]) -> Iterator[tuple[int, T | StoreError]]:
         """What is made of these messages, those that exist, in order. Helpers make it where they are many."""
-        for portion in _portions(self.get(uids)):
-            made: list[T | None] = [None] * len(portion)
-            if len(portion) >= FEW:
-                made = helpers.made(digest.name, [self._maildir.path(message) for message in portion])
+        for portion, made in self._helped(digest, self.get(uids)):
             for message, each in zip(portion, made, strict=True):
                 if each is not None:
                     yield message.uid, each
@@ -452,6 +451,17 @@ class Mailbox:
                     yield message.uid, error
                 else:
                     yield message.uid, here
+
+    def _helped(
+        self, digest: Digest[T], messages: Sequence[Message]
+    ) -> Iterator[tuple[list[Message], Sequence[T | None]]]:
+        """In portions, each with what helpers made of it: many messages, none of them large."""
+        portions = list(_portions(messages))
+        fit = [len(messages) >= FEW and _octets(portion) <= PORTION_OCTETS for portion in portions]
+        paths = ([self._maildir.path(message) for message in portion] for portion in compress(portions, fit))
+        with closing(helpers.made(digest.name, paths)) as made:
+            for portion, helped in zip(portions, fit, strict=True):
+                yield portion, next(made) if helped else [None] * len(portion)
 
     @contextmanager
     def _work(self) -> Iterator[None]:
@@ -505,9 +515,13 @@ def _portions(messages: Iterable[Message]) -> Iterator[list[Message]]:
     octets = 0
     for message in messages:
         octets += message.size
-        if portion and octets > PORTION_OCTETS:
+        if portion and (octets > PORTION_OCTETS or len(portion) == PORTION):
             yield portion
             portion, octets = [], message.size
         portion.append(message)
     if portion:
         yield portion
+
+
+def _octets(messages: Iterable[Message]) -> int:
+    return sum(message.size for message in messages)

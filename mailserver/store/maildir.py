@@ -449,7 +449,7 @@ class Maildir:
         return None
 
     def _give(self, grants: uids.Grants, newcomers: list[Newcomer], put: dict[int, Row], modseq: int) -> None:
-        """Renames each file into cur/ under a UID; one that somebody else took away is passed over."""
+        """Brings each file into cur/ under a UID; one that somebody else took away is passed over."""
         if not newcomers:
             return
         uid = grants.take(len(newcomers))
@@ -458,7 +458,7 @@ class Maildir:
             for newcomer in newcomers:
                 name = names.with_uid(newcomer.base, uid, newcomer.letters, newcomer.sizes)
                 try:
-                    cur.take(newcomer.path, name)
+                    (cur.link if newcomer.stays else cur.take)(newcomer.path, name)
                 except FileNotFoundError:
                     continue
                 put[uid] = self._row(uid, newcomer, name, modseq)

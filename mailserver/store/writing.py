@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 TMP = "tmp"
 TMP_LIFETIME = 36 * 3600
 
-_NO_LINKS = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP)
+NO_LINKS = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP)
 
 
 @dataclass(slots=True, eq=False)
@@ -84,7 +84,7 @@ def link(source: str, target: str) -> bool:
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
         return False
     return True
