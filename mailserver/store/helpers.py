@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from multiprocessing import Pipe
 from typing import Any
@@ -90,29 +90,24 @@ class Helpers:
         while some := list(islice(left, TURN)):
             yield from self._made(name, some)
 
-    def _made(self, name: str, portions: Sequence[Sequence[str]]) -> Generator[list[Any], None, None]:
+    def _made(self, name: str, portions: Sequence[Sequence[str]]) -> Iterator[list[Any]]:
         helpers = self._take(min(len(portions), self._limit))
-        asked: deque[_Helper] = deque()
+        asked: deque[_Helper] = deque()  # whose answers were not taken yet
         done = 0
-        broken = True  # unless all that they were asked for was taken
         try:
-            for portion in portions if helpers else ():
+            for number, portion in enumerate(portions if helpers else ()):
                 if len(asked) == DEPTH * len(helpers):
-                    answer = asked.popleft().answer(len(portions[done]))
+                    yield _answer(asked, portions[done])
                     done += 1
-                    yield answer
-                helper = helpers[(done + len(asked)) % len(helpers)]
-                helper.ask(name, portion)
-                asked.append(helper)
+                asked.append(helpers[number % len(helpers)])
+                asked[-1].ask(name, portion)
             while asked:
-                answer = asked.popleft().answer(len(portions[done]))
+                yield _answer(asked, portions[done])
                 done += 1
-                yield answer
-            broken = False
         except Exception as error:  # noqa: BLE001 - whatever it is, a helper does not do what it should
             log.error("store=helpers error=%r", error)
         finally:
-            self._give_back(helpers, broken=broken)
+            self._give_back(helpers, broken=bool(asked))
         yield from ([None] * len(portion) for portion in portions[done:])
 
     def close(self) -> None:
@@ -170,6 +165,12 @@ class Helpers:
                 return
             self._closing = None
         self.close()
+
+
+def _answer(asked: deque[_Helper], portion: Sequence[str]) -> list[Any]:
+    made = asked[0].answer(len(portion))
+    asked.popleft()
+    return made
 
 
 helpers = Helpers(max(1, min(os.cpu_count() or 1, HELPERS)))

@@ -159,7 +159,10 @@ def test_a_mailbox_with_many_messages_has_help_and_the_same_answers(
     with monkeypatch.context() as patch:
         patch.setattr(many, "read", None)  # helpers do it all
         prepared, keys = many.prepared(uids), many.sort_keys(uids)
+        serving = {helper._process.pid for helper in helpers.helpers._free}
         found = many.search_text(uids, Phrase("and 17"))
+    assert serving
+    assert serving == {helper._process.pid for helper in helpers.helpers._free}
     assert found.uids == {18}
     assert len(prepared) == len(keys) == len(uids)
     monkeypatch.setattr(mailbox, "FEW", 10**9)
