@@ -349,7 +349,7 @@ class Maildir:
     # Giving UIDs
 
     def add(self, newcomers: list[Newcomer]) -> list[int]:
-        """Files from tmp/ become messages: all of them, durably, or none. Their UIDs. Raises OSError, NoSuchMailbox."""
+        """Files become messages here: all of them, durably, or none. Their UIDs. Raises OSError, NoSuchMailbox."""
         modseq = self.contents.next_modseq()
         others: dict[int, Row] = {}
         put: dict[int, Row] = {}
