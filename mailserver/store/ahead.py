@@ -43,12 +43,22 @@ class Ahead:
             return False
         with self._changed:
             if not self._running:
-                self._running, self._first, self._done = True, uids[0], uids[0] - 1
-                threading.Thread(target=self._run, name="ahead", daemon=True).start()
+                self._first, self._done = uids[0], uids[0] - 1
+                if not self._begin():
+                    return False
             elif uids[0] < self._first or uids[-1] > max(self._follow(self._done + 1, AHEAD), default=0):
                 return False  # it is at work elsewhere
             self._left = AHEAD
             self._changed.wait_for(lambda: self._done >= uids[-1] or not self._running)
+        return True
+
+    def _begin(self) -> bool:
+        try:
+            threading.Thread(target=self._run, name="ahead", daemon=True).start()
+        except RuntimeError as error:  # there can be no more threads
+            log.error("store=ahead error=%r", error)
+            return False
+        self._running = True
         return True
 
     def _run(self) -> None:

@@ -100,3 +100,17 @@ def test_an_error_lets_everybody_go(ahead: Ahead, work: Work, caplog: pytest.Log
     assert ahead.wait_for(uids(1))
     assert work.made[:WORTH] == uids(1)
     ended()
+
+
+def test_without_threads_it_is_done_without(
+    ahead: Ahead, work: Work, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        assert not ahead.wait_for(uids(1))
+    assert "can't start" in caplog.text
+    assert ahead.wait_for(uids(1))
+    ended()
