@@ -81,10 +81,6 @@ class Helpers:
         self._barred = 0.0  # nothing is started before this moment
         self._closing: threading.Timer | None = None
 
-    def start(self) -> None:
-        """They will be needed soon: until then they have begun. Does not wait."""
-        self._give_back(self._take(self._limit, wait=False))
-
     def made(self, name: str, portions: Iterable[Sequence[str]]) -> Generator[list[Any], None, None]:
         """What the digest of that name makes of the files of each portion, in order; None: it was not made.
 
@@ -121,10 +117,11 @@ class Helpers:
         for helper in free:
             helper.close()
 
-    def _take(self, wanted: int, *, wait: bool = True) -> list[_Helper]:
+    def _take(self, wanted: int) -> list[_Helper]:
         """Waits for one, and has more of those that nobody uses. None when no process can be started."""
-        if time.monotonic() < self._barred or not self._slots.acquire(blocking=wait):
+        if time.monotonic() < self._barred:
             return []
+        self._slots.acquire()
         slots = 1
         while slots < wanted and self._slots.acquire(blocking=False):
             slots += 1

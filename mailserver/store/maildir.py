@@ -28,7 +28,6 @@ from mailserver.store.adoption import adopt
 from mailserver.store.columns import Change, Columns, Row, State
 from mailserver.store.contents import Contents
 from mailserver.store.flags import Flags
-from mailserver.store.helpers import helpers
 from mailserver.store.index import Header, Index
 from mailserver.store.model import FlagAction, Message, NoSuchMailbox
 from mailserver.store.newcomers import Newcomer, examine
@@ -40,7 +39,6 @@ from mailserver.store.writing import discard
 _LOOKS = 5  # at a directory in which others rename
 _SNAPSHOT_MINIMUM = 1000  # messages
 _SNAPSHOT_SHARE = 16  # of the messages, one changed: worth a new snapshot
-_MANY = 500  # messages of another server
 _NOTHING = Change()
 
 
@@ -413,8 +411,6 @@ class Maildir:
         key = uids.make_key(listed.validity, zlib.crc32(self.folder.encode()) >> 1 | 1)
         self.flags.refresh()
         modseq = self.contents.next_modseq()
-        if len(listed.uids) >= _MANY:
-            helpers.start()  # whoever opens it will want to see what is in it
         adopted = adopt(listed, self.directory, self.flags, self.host)
         rows = [self._row(each.uid, each.newcomer, each.name, modseq) for each in adopted]
         self._note_validity(listed.validity)

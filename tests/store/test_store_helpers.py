@@ -265,14 +265,3 @@ def test_who_goes_away_in_the_middle_leaves_no_answers_to_others(pool: Helpers, 
     assert made(pool, PIECES.name, files) == [
         DIGESTS[PIECES.name].make(text_of(number)) for number in range(len(files))
     ]
-
-
-def test_they_start_before_they_are_needed_without_anybody_waiting(pool: Helpers, files: list[str]) -> None:
-    pool.start()
-    started = {helper._process.pid for helper in pool._free}
-    assert len(started) == 2
-    begun = pool.made(TEXT.name, [[file] for file in files])
-    next(begun)
-    pool.start()  # all are at work
-    assert len([*begun]) == len(files) - 1
-    assert {helper._process.pid for helper in pool._free} == started
