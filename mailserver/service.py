@@ -61,6 +61,7 @@ from mailserver.net.repeating import Repeating
 from mailserver.net.resolver import ThreadResolver
 from mailserver.net.shared import AdoptedSocket
 from mailserver.net.signals import ignore_hangup, on_hangup
+from mailserver.net.textlog import TextObserver
 from mailserver.net.tls import CertificateError, CertificateStore
 from mailserver.net.versions import versions
 from mailserver.net.workers import ThreadWorkers
@@ -131,7 +132,10 @@ def makeService(options: Options) -> MultiService:
                 json_log=json_log,
                 prepare=partial(_prepare, configuration, count, guard),
             )
-        return Observed(server, JSONObserver(output(reactor, _log_file(options)))) if json_log else server
+        if _logs_elsewhere(options):
+            return server
+        out = output(reactor, _log_file(options))
+        return Observed(server, JSONObserver(out) if json_log else TextObserver(out))
     except ConfigurationError as error:
         _refuse(*error.problems)
     except (CertificateError, ExporterUnavailable, TokensUnavailable) as error:
