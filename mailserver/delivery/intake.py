@@ -235,8 +235,9 @@ class Intake:
             for recipient, status in local
             if status.action is Action.FAILED and recipient.wants(Notify.FAILURE)
         ]
-        again = replace(envelope, recipients=tuple(later))
-        left = [NewEntry(again, taking.content, taking.header, now)] if later else []
+        left: list[NewEntry] = []
+        if later:
+            left.append(NewEntry(replace(envelope, recipients=tuple(later)), taking.content, taking.header, now))
         if failed and envelope.sender is not None:
             left.append(failure_report(taking.subject(envelope.sender), failed, hostname=self._hostname, now=now))
         return left

@@ -30,6 +30,7 @@ from zope.interface import implementer
 
 from mailserver import metrics
 from mailserver.net.compression import Corrupt, Deflate
+from mailserver.net.driving import drive
 from mailserver.net.handshake import Handshake
 from mailserver.net.tls import CertificateStore, channel_binding, tls_state
 from mailserver.policy.connections import ConnectionLimits, Refusal
@@ -339,7 +340,7 @@ class ServedConnection(protocol.Protocol):
     def _pump(self) -> None:
         if not self.busy:
             self.busy = True
-            Deferred.fromCoroutine(self._run()).addErrback(self._failed).addCallback(self._rest)
+            drive(self._run(), self._rest, self._failed)
         self._regulate_reading()
 
     async def _run(self) -> None:
@@ -354,7 +355,8 @@ class ServedConnection(protocol.Protocol):
                     continue
                 await session.handle(event)
                 self._active = self._service.clock.monotonic()
-                self._regulate_reading()
+                if not self._reading or self._deflate is not None:  # else there is no more than before
+                    self._regulate_reading()
                 if self._known is session.awaits_login:  # it has logged in, or out
                     self._known = not self._known
                     self._stranger_since = self._active
@@ -382,7 +384,7 @@ class ServedConnection(protocol.Protocol):
             await self._service.clock.sleep(0)
         return bool(data)
 
-    def _rest(self, _: object) -> None:
+    def _rest(self) -> None:
         self.busy = False
         if not self._connected:
             self._end()
@@ -418,6 +420,7 @@ class ServedConnection(protocol.Protocol):
     def _failed(self, failure: Failure) -> None:
         log.critical("session=%s peer=%s failed: %s", self.id, self.peer, failure.getTraceback())
         self._abort()
+        self._rest()
 
     def _look_at_time(self) -> None:
         """Comes when a deadline may have passed; sets itself again for the next one."""

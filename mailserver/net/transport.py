@@ -1,10 +1,10 @@
 """TCP connections that write at once.
 
 Twisted's own keep what is written until the reactor's next turn: it asks the system to be told when the socket takes
-octets, is told, writes, and asks not to be told any more. For an answer of a few octets that costs more than to make it.
+octets, is told, writes, and asks not to be told any more. For a short answer that costs more than to make it.
 
-Promises   What the socket does not take at once, and all with TLS, goes the way of Twisted. A connection that is broken is
-           found there too, and told as ever.
+Promises   What the socket does not take at once, and all with TLS, goes the way of Twisted. A connection that is broken
+           is found there too, and told as ever.
 """
 
 from __future__ import annotations

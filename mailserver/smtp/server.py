@@ -48,8 +48,10 @@ from mailserver.smtp.events import (
     Event,
     Hello,
     Mail,
+    Noop,
     Rcpt,
     Rejected,
+    Reset,
     StartTLS,
     XClient,
 )
@@ -87,6 +89,8 @@ TOO_LONG = Reply.of(500, "5.5.2", "The line is too long")
 AUTH_TOO_LONG = Reply.of(500, "5.5.6", "The line is too long for an authentication exchange")
 DISCARDED = 4
 """Times the largest message, that a chunk which nobody wants may have: it is read to its end. A larger one ends all."""
+PLAIN: frozenset[type[Event]] = frozenset({Rcpt, BodyEnd, Reset, Noop})
+"""After these only the state is another one."""
 CANCELLED = Reply.of(501, "5.7.0", "Authentication cancelled")
 
 
@@ -145,7 +149,7 @@ class ServerConnection:
     @property
     def buffered(self) -> int:
         """Octets received and not yet given out in an event."""
-        return len(self._input) + (self._body.held if self._body else 0)
+        return len(self._input) + (self._body.held if self._body is not None else 0)
 
     @property
     def closed(self) -> bool:
@@ -217,8 +221,11 @@ class ServerConnection:
         self._state = State.AUTH
 
     def _commit(self, event: Event, reply: Reply) -> None:
-        state = TRANSITIONS.get((self._state, type(event)), self._state)
+        kind = type(event)
+        state = TRANSITIONS.get((self._state, kind), self._state)
         match event:
+            case _ if kind in PLAIN:
+                pass
             case Mail():
                 self._mail = event
             case Data(chunked=False):
@@ -311,9 +318,10 @@ class ServerConnection:
 
     def _read_line(self) -> Event | None:
         exchange = self._state is State.AUTH
-        with_secret = exchange or self._input.begins_with(b"AUTH ")  # RFC 4954 §4: the initial response counts
+        beginning = self._input.beginning
+        with_secret = exchange or beginning == b"AUTH "  # RFC 4954 §4: the initial response counts
         if not self._input.within_line:
-            self._chunk_announced = not exchange and self._input.begins_with(b"BDAT")
+            self._chunk_announced = not exchange and beginning.startswith(b"BDAT")
         line = self._input.line(self.limits.auth_line if with_secret else self.limits.command_line)
         if line is None:
             return None
