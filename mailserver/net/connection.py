@@ -33,6 +33,7 @@ from mailserver.net.compression import Corrupt, Deflate
 from mailserver.net.driving import drive
 from mailserver.net.handshake import Handshake
 from mailserver.net.tls import CertificateStore, channel_binding, tls_state
+from mailserver.net.transport import write
 from mailserver.policy.connections import ConnectionLimits, Refusal
 from mailserver.policy.networks import Networks
 from mailserver.ports import Channel, ClientCertificate, Clock, Disconnected, Timer, TLSState
@@ -446,7 +447,7 @@ class ServedConnection(protocol.Protocol):
         self.close()
 
     def _write(self, data: bytes) -> None:
-        self.transport.write(data if self._deflate is None else self._deflate.compress(data))
+        write(self.transport, data if self._deflate is None else self._deflate.compress(data))
 
     def _release_drain(self) -> None:
         draining, self._draining = self._draining, []

@@ -13,14 +13,11 @@ from twisted.internet import endpoints
 
 from mailserver.net.connection import Service
 from mailserver.net.factory import ServiceFactory
-from mailserver.net.transport import PromptEndpoint
 
 
 def listen(reactor: Any, endpoint: str, service: Service) -> StreamServerEndpointService:
     """A Twisted service that binds when it is started, before privileges are dropped."""
-    served = strports.service(endpoint, ServiceFactory(service), reactor=reactor)
-    served.endpoint = PromptEndpoint(served.endpoint)
-    return served
+    return strports.service(endpoint, ServiceFactory(service), reactor=reactor)
 
 
 def check_endpoint(endpoint: str) -> str | None:

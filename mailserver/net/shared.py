@@ -20,7 +20,6 @@ from twisted.python.failure import Failure
 from mailserver.config.network import Endpoint, parse_endpoint
 from mailserver.net.connection import Service
 from mailserver.net.factory import ServiceFactory
-from mailserver.net.transport import prompt
 
 BACKLOG = 128
 
@@ -87,7 +86,7 @@ class AdoptedSocket(TwistedService):
         super().startService()
         with socket.socket(fileno=self._fd) as adopted:
             adopted.setblocking(False)
-            self._port = prompt(self._reactor.adoptStreamPort(adopted.fileno(), self._family, self._factory))
+            self._port = self._reactor.adoptStreamPort(adopted.fileno(), self._family, self._factory)
 
     def stopService(self) -> Deferred[None] | None:
         super().stopService()

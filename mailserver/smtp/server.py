@@ -294,7 +294,10 @@ class ServerConnection:
         """What the client did next. None: more octets are needed, or the last event awaits its answer."""
         if self._pending is not None or self._state in (State.CONNECTED, State.CLOSED):
             return None
-        event = self._read_body() if self._state is State.BODY else self._read_line()
+        if self._state is State.BODY:
+            event: Event | None = self._read_body()
+        else:
+            event = self._read_line() if len(self._input) else None
         if not isinstance(event, BodyChunk):
             self._pending = event
         return event
