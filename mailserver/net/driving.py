@@ -17,10 +17,13 @@ from twisted.python.failure import Failure
 def drive(
     coroutine: Coroutine[Deferred[Any], None, None], ended: Callable[[], None], failed: Callable[[Failure], None]
 ) -> None:
-    def step(_: object = None) -> None:
-        """What a Deferred came to the coroutine asks of it itself."""
+    def step(result: object = None) -> None:
+        """What a Deferred gave the coroutine takes from it itself; a failure is thrown into it."""
         try:
-            awaited = coroutine.send(None)
+            if isinstance(result, Failure):
+                awaited = result.throwExceptionIntoGenerator(coroutine)
+            else:
+                awaited = coroutine.send(None)
         except StopIteration:
             pass
         except BaseException:  # noqa: BLE001 - as a Deferred has it
