@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import math
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -152,6 +153,7 @@ class ServedConnection(protocol.Protocol):
         self._known = False  # the client is logged in
         self._draining: list[Deferred[None]] = []
         self._timer: Timer | None = None
+        self._rings = math.inf  # when the timer does, in monotonic time
         self._active = self._stranger_since = service.clock.monotonic()
 
     # The transport's side
@@ -166,7 +168,7 @@ class ServedConnection(protocol.Protocol):
         if hasattr(self.transport, "setTcpNoDelay"):
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
-        self._timer = self._service.clock.call_later(self._service.login_timeout, self._look_at_time)
+        self._look_at_time()
         if self._service.implicit_tls:
             self._shake_hands()
         else:
@@ -424,9 +426,7 @@ class ServedConnection(protocol.Protocol):
         self._rest()
 
     def _look_at_time(self) -> None:
-        """Comes when a deadline may have passed; sets itself again for the next one."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """Comes when a deadline may have passed or come nearer. A timer that rings too early is set again then."""
         if self._closing:
             return
         now = self._service.clock.monotonic()
@@ -437,7 +437,11 @@ class ServedConnection(protocol.Protocol):
             idle = (now if working else self._active) + session.idle_timeout
             deadline = idle if working else min(idle, session.deadline)
         if now < deadline:
-            self._timer = self._service.clock.call_later(deadline - now, self._look_at_time)
+            if deadline < self._rings:
+                if self._timer is not None:
+                    self._timer.cancel()
+                self._rings = deadline
+                self._timer = self._service.clock.call_later(deadline - now, self._ring)
             return
         log.info("session=%s peer=%s timed out", self.id, self.peer)
         if session is None or self._handshake is not None or not self._writable:
@@ -445,6 +449,10 @@ class ServedConnection(protocol.Protocol):
             return
         session.timed_out()
         self.close()
+
+    def _ring(self) -> None:
+        self._rings = math.inf
+        self._look_at_time()
 
     def _write(self, data: bytes) -> None:
         write(self.transport, data if self._deflate is None else self._deflate.compress(data))

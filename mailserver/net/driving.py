@@ -10,13 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 
-def drive(
-    coroutine: Coroutine[Deferred[Any], None, None], ended: Callable[[], None], failed: Callable[[Failure], None]
-) -> None:
+def drive(coroutine: Coroutine[Any, Any, object], ended: Callable[[], None], failed: Callable[[Failure], None]) -> None:
     def step(result: object = None) -> None:
         """What a Deferred gave the coroutine takes from it itself; a failure is thrown into it."""
         try:

@@ -17,6 +17,8 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from mailserver.net.driving import drive
+
 log = logging.getLogger(__name__)
 
 BATCH = 200  # jobs done together: each may hold a file open
@@ -56,10 +58,14 @@ class ThreadWorkers:
 
     def spawn(self, task: Coroutine[Any, Any, object]) -> None:
         self.spawned += 1
-        Deferred.fromCoroutine(task).addErrback(_log_failure).addBoth(self._ended)
+        drive(task, self._ended, self._failed)
 
-    def _ended(self, _: object) -> None:
+    def _ended(self) -> None:
         self.spawned -= 1
+
+    def _failed(self, failure: Failure) -> None:
+        log.critical("a task failed: %s", failure.getTraceback())
+        self._ended()
 
 
 class _AbandonedThread(Thread):
@@ -67,10 +73,6 @@ class _AbandonedThread(Thread):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs, daemon=True)
-
-
-def _log_failure(failure: Failure) -> None:
-    log.critical("a task failed: %s", failure.getTraceback())
 
 
 class _Group(Generic[J, R]):
