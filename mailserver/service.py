@@ -144,9 +144,10 @@ def makeService(options: Options) -> MultiService:
 
 
 def _logs_elsewhere(options: Options) -> bool:
-    """twistd was asked for a log that is none of lines in a file."""
+    """twistd was asked for a log that is none of lines in a file, or refuses to have it: on a daemon's output."""
     asked: Mapping[str, Any] = options.parent or {}
-    return any(asked.get(name) for name in ("syslog", "logger"))
+    refused = asked.get("logfile") == "-" and not asked.get("nodaemon")
+    return refused or any(asked.get(name) for name in ("syslog", "logger"))
 
 
 def _log_file(options: Options) -> str | None:
