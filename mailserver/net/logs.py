@@ -66,7 +66,7 @@ def take_up(line: bytes) -> None:
         level = LogLevel.levelWithName(name)
     except InvalidLogLevelError:
         level, namespace, text = LogLevel.info, "worker", f"{name} {rest}"
-    _logger(namespace).emit(level, "{text}", text=text.replace("\r", "\n"))
+    _logger(namespace).emit(level, "{text}", text=text.replace("\r", "\n"), record=None)  # one of the program's, too
 
 
 def bridge() -> None:

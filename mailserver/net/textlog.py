@@ -23,7 +23,7 @@ class TextObserver:
         self._out = out
 
     def __call__(self, event: LogEvent) -> None:
-        if "record" in event:
+        if "record" in event:  # `logs` made it of one, here or in a worker
             text = event["text"]
             if "\n" in text:
                 text = text.replace("\n", "\n\t")

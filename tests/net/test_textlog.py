@@ -70,6 +70,11 @@ def test_what_others_log(both: Both) -> None:
     assert "[twisted.some#info] it began\n\tagain\n" in both.line()
 
 
+def test_what_a_worker_handed_up(both: Both) -> None:
+    logs.take_up(b"warn mailserver.net.tls a {certificate}\rends soon")
+    assert both.line().endswith(" [mailserver.net.tls#warn] a {certificate}\n\tends soon\n")
+
+
 def test_the_time_is_that_of_the_event(both: Both) -> None:
     for second in (0.0, 1.9, 1769846400.999, 1785488400.0):
         record = logging.LogRecord("mailserver.test", logging.INFO, "", 0, "at %s", (second,), None)
