@@ -85,7 +85,10 @@ class ThreadWorkers:
                 result = work()
             except BaseException:  # noqa: BLE001 - it comes out of the await
                 result = Failure()
-            self._reactor.callFromThread(self._end, done, result)
+            try:
+                self._reactor.callFromThread(self._end, done, result)
+            except OSError as error:  # it knows of the call, and makes it when something else wakes it
+                log.error("the reactor cannot be woken: %s", error)
             del asked, work, done, result
 
     def _end(self, done: Deferred[Any], result: object) -> None:

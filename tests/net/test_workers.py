@@ -158,3 +158,21 @@ def test_a_stop_waits_for_what_was_asked_for_before() -> None:
 
     in_reactor(use)
     assert done == [0, 1, 2, 3, 4]
+
+
+def test_a_reactor_that_cannot_be_woken_ends_no_thread() -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    class Deaf:
+        def callFromThread(self, *call: Any) -> None:
+            calls.append(call)
+            raise OSError(28, "No space left on device")
+
+    workers, got = ThreadWorkers(Deaf(), 1, "test"), list[int]()
+    workers.start()
+    for text in ("1", "2"):
+        workers.run(int, text).addCallback(got.append)
+    workers.stop()
+    for call, *arguments in calls:
+        call(*arguments)
+    assert got == [1, 2]
