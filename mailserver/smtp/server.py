@@ -308,7 +308,11 @@ class ServerConnection:
             if content := body.feed(self._input.take(body.remaining)):
                 return BodyChunk(content)
             if body.ended():
-                return BodyEnd(body.size, body.fault) if body.last else ChunkEnd(self._chunk[0], body.fault)
+                return (
+                    BodyEnd(body.size, body.fault, body.line_ends)
+                    if body.last
+                    else ChunkEnd(self._chunk[0], body.fault)
+                )
         elif body is not None:
             if not body.ended():
                 content = body.feed(self._input.take_all())
@@ -316,7 +320,7 @@ class ServerConnection:
                 if content:
                     return BodyChunk(content)
             if body.ended():
-                return BodyEnd(body.size, body.fault)
+                return BodyEnd(body.size, body.fault, body.line_ends)
         return None
 
     def _read_line(self) -> Event | None:

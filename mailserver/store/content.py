@@ -40,6 +40,10 @@ class Plan:
     size: int
     wire_size: int
 
+    def followed_by(self, octets: int, line_ends: int) -> Plan:
+        """With more behind it whose CRs and LFs all are line ends."""
+        return Plan(self.form, self.size + octets - line_ends, self.wire_size + octets)
+
 
 def plan(chunks: Iterable[bytes]) -> Plan:
     """Reads a message once to see how it can be stored."""

@@ -267,6 +267,7 @@ class SMTPSession:
     async def _on_end(self, event: events.BodyEnd) -> Reply | None:
         transaction = self._transaction
         assert transaction is not None and transaction.content is not None, "the end comes after DATA"
+        transaction.content.line_ends = event.line_ends
         try:
             fault = event.fault or self._spool_fault(transaction)
             outcome = self._all(transaction, fault) if fault else await self._accept(transaction, transaction.content)
