@@ -340,6 +340,12 @@ class Mailbox:
         finally:
             os.close(fd)
 
+    @contextmanager
+    def reading(self) -> Iterator[Callable[[Message], bytes]]:
+        """What reads as `read`, but quicker where many are small."""
+        with content.SmallMessages(self._maildir.cur.path) as small:
+            yield lambda message: small.read(message.name, message.size) or self.read(message.uid)
+
     def chunks(self, uid: int) -> Iterator[bytes]:
         """The message in CRLF form, in pieces. Raises MessageGone at once; an expunge meanwhile does no harm."""
         fd = self._open(uid)

@@ -71,6 +71,23 @@ def test_new_mail_gets_its_uid_and_moves_to_cur(inbox, post, maildir):
     assert inbox.messages()[0].size == len(inbox.read(1))
 
 
+def test_many_are_read_as_one_is(inbox, post, maildir):
+    post(4)
+    inbox.sync()
+    known = inbox.messages()
+    first, second, third, _ = in_cur(maildir)
+    first.rename(first.with_name(f"{first.name}S"))  # another program sets a flag
+    with second.open("ab") as file:
+        file.write(b"more\n")  # its size is not what the name tells
+    third.unlink()
+    with inbox.reading() as read:
+        for place in (0, 1, 3):
+            assert read(known[place]) == inbox.read(place + 1)
+        assert read(known[1]).endswith(b"body\r\nmore\r\n")
+        with pytest.raises(MessageGone):
+            read(known[2])
+
+
 def test_flags_are_letters_of_the_file_name(inbox, post, maildir):
     post(2)
     inbox.sync()
