@@ -60,7 +60,7 @@ class Contents:
         self.columns = Columns()
         self._flags: list[frozenset[str]] = []  # by the number of a state
         self._decode: Decode = lambda state: frozenset()
-        self._listed: tuple[list[frozenset[str]], frozenset[frozenset[str]]] | None = None  # until something changes
+        self._listed: Listing | None = None  # until something changes
         self._changed = Journal(0)
         self._vanished = Journal(0)
         self.modseq = 0
@@ -217,10 +217,10 @@ class Contents:
     def listing(self) -> Listing:
         with self._lock:
             if self._listed is None:
-                flags = list(map(self._flags.__getitem__, self.columns.numbers))
-                self._listed = flags, frozenset(flags)
-            flags, kinds = self._listed
-            return Listing(self.columns.uids[:], flags[:], self.columns.modseqs[:], self.modseq, kinds)
+                columns = self.columns
+                flags = list(map(self._flags.__getitem__, columns.numbers))
+                self._listed = Listing(columns.uids[:], flags, columns.modseqs[:], self.modseq, frozenset(flags))
+            return self._listed
 
     def drop(self, *, named: bool) -> Drop:
         with self._lock:
