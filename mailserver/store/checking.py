@@ -36,8 +36,7 @@ BATCH = 200  # messages that are prepared and packed at once
 
 _WORDS = {
     2: "SELECT validity, uid, extra FROM messages WHERE extra <> ''",
-    3: "SELECT key, uid, words FROM keywords",
-    4: "SELECT key, uid, words FROM keywords",
+    **dict.fromkeys(range(3, VERSION + 1), "SELECT key, uid, words FROM keywords"),
 }
 """Where the keywords without a letter stand, by the version of the file."""
 

@@ -210,6 +210,15 @@ class Contents:
             known = self.columns.uids
             return [known[place] for place in self.columns.places(uids)]
 
+    def having(self, uids: Sequence[int]) -> Sequence[int]:
+        """Those of these messages that exist, as they stand."""
+        wanted = array("I", uids)
+        with self._lock:
+            if wanted == self.columns.uids:
+                return uids
+            known = set(self.columns.uids)
+        return [uid for uid in uids if uid in known]
+
     def all(self) -> list[Message]:
         with self._lock:
             return self._messages(0, len(self.columns))

@@ -89,7 +89,7 @@ class Mailbox:
         self._index = index
         self._text = SearchText(search, index, maildir.key, partial(self._made, TEXT))
         self._preparation = Preparation(maildir.key, index.pieces, partial(self._made, PIECES))
-        self.sorting = Sorting(maildir.key, maildir.contents, index.pieces, self._preparation.sort_keys)
+        self.sorting = Sorting(maildir.key, maildir.contents, index, self._preparation.sort_keys)
         self._space = space
         self._adding = Adding(maildir, space)
         self.recent = Recent(maildir, index.mailboxes)
@@ -420,6 +420,7 @@ class Mailbox:
         """Leaves to the index what the next start can use."""
         with self._disk:
             self._maildir.rest()
+        self.sorting.save()
 
     def _open(self, uid: int) -> int:
         for last_try in (False, True):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mailserver.message.threads import Forest, ordered_subject, references, refs
+from mailserver.message.threads import Forest, ordered_subject, parents, references, refs
 
 
 @dataclass(frozen=True)
@@ -176,18 +176,17 @@ def trees(forest: Forest) -> list[Tree]:
     return [below(root) for root in forest.roots]
 
 
+def parents_of(mails: list[Mail]) -> list[int]:
+    return parents([mail.own for mail in mails], [mail.refers for mail in mails])
+
+
 def by_references(mails: list[Mail]) -> Forest:
-    return references(
-        [mail.own for mail in mails],
-        [mail.refers for mail in mails],
-        [mail.sent for mail in mails],
-        [mail.subject for mail in mails],
-        [mail.reply for mail in mails],
-    )
+    subjects, replies = [mail.subject for mail in mails], [mail.reply for mail in mails]
+    return references(parents_of(mails), [mail.sent for mail in mails], subjects, replies)
 
 
 def by_refs(mails: list[Mail]) -> Forest:
-    return refs([mail.own for mail in mails], [mail.refers for mail in mails], [mail.sent for mail in mails])
+    return refs(parents_of(mails), [mail.sent for mail in mails])
 
 
 @settings(max_examples=500)

@@ -20,6 +20,7 @@ from mailserver.store.index.file import INDEX_FILE, VERSION, IndexFile
 from mailserver.store.index.mailboxes import Header, Loaded, Mailboxes
 from mailserver.store.index.packed import Packed, PackedTexts
 from mailserver.store.index.pieces import PieceTables
+from mailserver.store.index.sorted import SortedTable
 
 __all__ = [
     "INDEX_FILE",
@@ -31,6 +32,7 @@ __all__ = [
     "Packed",
     "PackedTexts",
     "PieceTables",
+    "SortedTable",
     "Words",
 ]
 
@@ -46,6 +48,7 @@ _EMPTY = (
     "DELETE FROM headers",
     "DELETE FROM identities",
     "DELETE FROM packed",
+    "DELETE FROM sorted",
 )
 _FORGET = tuple(f"{statement} WHERE key = ?" for statement in (*_EMPTY, _KEYWORDS))
 
@@ -61,6 +64,7 @@ class Index:
         self.mailboxes = Mailboxes(self.file)
         self.pieces = PieceTables(self.file)
         self.packed = PackedTexts(self.file)
+        self.sorted = SortedTable(self.file)
 
     @property
     def generation(self) -> int:
