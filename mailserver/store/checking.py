@@ -287,7 +287,9 @@ class _Check:
 
     def _packed(self, name: str, key: int, columns: Columns) -> None:
         """The search text: what is damaged, and what is still to be packed."""
-        packed = self._index.packed.find(key, self._opened.mark, columns.uids) if self._opened is not None else []
+        opened = self._opened
+        places = self._index.packed.find(key, opened.mark, columns.uids) if opened is not None else []
+        packed = list(map(Packed._make, places))
         damaged = [each.uid for each in packed if not self._is_sound(each)]
         self._tell(name, damaged, "with damaged search text; a search packs it again")
         known = {each.uid for each in packed}

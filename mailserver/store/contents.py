@@ -214,10 +214,18 @@ class Contents:
         """Those of these messages that exist, as they stand."""
         wanted = array("I", uids)
         with self._lock:
-            if wanted == self.columns.uids:
+            known = self.columns.uids
+            start = bisect_left(known, wanted[0]) if wanted else 0
+            if known[start : start + len(wanted)] == wanted:
                 return uids
-            known = set(self.columns.uids)
-        return [uid for uid in uids if uid in known]
+            here = set(known)
+        return [uid for uid in uids if uid in here]
+
+    def parted(self, uids: Iterable[int]) -> tuple[set[int], set[int]]:
+        """Those of these messages that exist, and the others."""
+        wanted = list(uids)
+        here = self.having(wanted)
+        return set(here), set(wanted).difference(here) if len(here) < len(wanted) else set()
 
     def all(self) -> list[Message]:
         with self._lock:

@@ -382,17 +382,15 @@ class Mailbox:
 
     def search_text(self, uids: Iterable[int], phrase: Phrase) -> Found:
         """Those of these messages that have a text. What was not packed is read, and packed. Raises Unavailable."""
-        wanted = set(uids)
-        here = set(self._contents.existing(wanted))
+        here, gone_before = self._contents.parted(uids)
         found, gone = self._text.find(here, phrase)
-        return Found(found, gone | (wanted - here))
+        return Found(found, gone | gone_before)
 
     def rate_text(self, uids: Iterable[int], phrase: Fuzzy) -> Rated:
         """As `search_text`, by what is near to a text."""
-        wanted = set(uids)
-        here = set(self._contents.existing(wanted))
+        here, gone_before = self._contents.parted(uids)
         scores, gone = self._text.rate(here, phrase)
-        return Rated(scores, gone | (wanted - here))
+        return Rated(scores, gone | gone_before)
 
     def pack(self, limit: int) -> int:
         """Packs the text of up to `limit` messages, so that they are searched fast; how many remain to be packed."""

@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeVar
 
 from mailserver.message.fuzzy import FULL, Fuzzy
 from mailserver.message.searchable import BORDER, Phrase, Searchable
-from mailserver.store.index import Index, Packed
+from mailserver.store.index import Index, Place
 from mailserver.store.model import MessageGone, StoreError
 from mailserver.store.searchfields import FieldTexts, field_text, shelf
 from mailserver.store.searchfile import Opened, SearchFile
@@ -114,7 +114,7 @@ class SearchText:
                 known = set(self._table.uids) if opened is not None and uids else set()
                 missing = sorted(uids - known - self._unreadable)
                 found = self._look_up(opened, missing[:limit]) if opened is not None else []  # by other processes
-            packed = {each.uid for each in found}
+            packed = {each[0] for each in found}
             unpacked = [uid for uid in missing[:limit] if uid not in packed]
             tried, texts = self._readable(unpacked)
             if texts and not self._keep(texts):
@@ -131,11 +131,12 @@ class SearchText:
 
     # What is packed
 
-    def _scan(self, wanted: Set[int], phrase: Wanted) -> tuple[Scores, set[int]]:
+    def _scan(self, wanted: Set[int], phrase: Wanted) -> tuple[Scores, Set[int]]:
         """Those of the packed messages that have the phrase, and those that were searched."""
         if isinstance(phrase, Phrase) and phrase.anchor is not None and phrase.octets:
             texts = self._field_texts(phrase.anchor, wanted)
-            return dict.fromkeys(self._having(texts, phrase.octets) & wanted, FULL), set(wanted & texts.known)
+            done = wanted if wanted <= texts.known else wanted & texts.known
+            return dict.fromkeys(self._having(texts, phrase.octets) & wanted, FULL), done
         with self._file.reading() as opened:
             if opened is None:
                 return {}, set()
@@ -189,7 +190,7 @@ class SearchText:
             self._table = self._table.seen(opened.stamp)
             return self._table
 
-    def _look_up(self, opened: Opened, uids: Iterable[int]) -> list[Packed]:
+    def _look_up(self, opened: Opened, uids: Iterable[int]) -> list[Place]:
         """What the index knows of them."""
         rows = self._index.packed.find(self._key, opened.mark, uids)
         with self._lock:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mailserver.store.index.file import INDEX_FILE, VERSION, IndexFile
 from mailserver.store.index.mailboxes import Header, Loaded, Mailboxes
-from mailserver.store.index.packed import Packed, PackedTexts
+from mailserver.store.index.packed import Packed, PackedTexts, Place
 from mailserver.store.index.pieces import PieceTables
 from mailserver.store.index.sorted import SortedTable
 
@@ -32,6 +32,7 @@ __all__ = [
     "Packed",
     "PackedTexts",
     "PieceTables",
+    "Place",
     "SortedTable",
     "Words",
 ]
