@@ -53,6 +53,7 @@ from mailserver.net.expiry import ExpiryWatch
 from mailserver.net.exporter import Exporter, ExporterUnavailable, serve
 from mailserver.net.fairness import FairThreads
 from mailserver.net.handshake import ALPN
+from mailserver.net.indexing import Indexing
 from mailserver.net.jsonlog import JSONObserver, Observed, output
 from mailserver.net.listeners import check_endpoint, listen
 from mailserver.net.logs import bridge
@@ -78,6 +79,7 @@ from mailserver.sessions import imap, pop3, smtp
 from mailserver.sessions.imap.appends import Appends
 from mailserver.sessions.login import Authenticator
 from mailserver.store import AccountStore, Store
+from mailserver.store.arrivals import Arrivals
 from mailserver.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -308,7 +310,8 @@ class MailServer(MultiService):
             openid_configuration=oauth.configuration if oauth else None,
             guard=self._gate,
         )
-        self._store = Store(self._data.mail, hostname=configuration.hostname)
+        arrivals = Arrivals(self._data.indexing) if configuration.indexing.background else None
+        self._store = Store(self._data.mail, hostname=configuration.hostname, arrivals=arrivals)
         self._proxies = Networks(proxies)
         self._pop3_rooms = pop3.POP3Rooms(
             hostname=configuration.hostname,
@@ -360,9 +363,12 @@ class MailServer(MultiService):
         self._gate.open(ledger)
         self._sending.open(ledger)
         self._wire(self._queue, secret)
+        self._indexing = self._background()
         super().startService()
         self._manager.start()
         self._observe(data)
+        if self._indexing is not None:
+            self._indexing.start()
         if self._bells is not None:
             self._bells.hang_up(self._manager.wake)
         if self._expiry is not None:
@@ -412,6 +418,8 @@ class MailServer(MultiService):
         while self._mailboxes.spawned and self._clock.monotonic() < deadline:
             await self._clock.sleep(0.02)  # flags that sessions set at their end
         await self._manager.stop()
+        if self._indexing is not None:
+            await self._indexing.stop()
         for each in self._repeating:
             await each.stop()
         await self._tell()
@@ -485,6 +493,20 @@ class MailServer(MultiService):
             flush=self._flush,
             has_room=self._store.has_room,
             space=FreeSpace(configuration.data),
+            workers=self._delivery,
+            clock=self._clock,
+        )
+
+    def _background(self) -> Indexing | None:
+        settings = self._configuration.indexing
+        if not settings.background:
+            return None
+        return Indexing(
+            self._reactor,
+            mail=self._data.mail,
+            directory=self._data.indexing,
+            hostname=self._configuration.hostname,
+            round_every=settings.round,
             workers=self._delivery,
             clock=self._clock,
         )

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from mailserver.config.abuse import Abuse
 from mailserver.config.apppasswords import AppPassword
 from mailserver.config.directory import DirectorySource
-from mailserver.config.fields import DAY, MIB, MINUTE, Count, Duration, FilePath, Section, Size, like
+from mailserver.config.fields import DAY, HOUR, MIB, MINUTE, Count, Duration, FilePath, Section, Size, like
 from mailserver.config.network import (
     parse_domain_name,
     parse_endpoint,
@@ -280,6 +280,20 @@ class POP3(Section):
     )
 
 
+class Indexing(Section):
+    """Mail is made ready for FETCH and SEARCH by one process, at low priority, before anybody opens its mailbox."""
+
+    background: bool = Field(
+        default=True,
+        strict=True,
+        description="`false`: mail is made ready when its mailbox is opened, which takes seconds for a large one",
+    )
+    round: Duration = Field(
+        default=6 * HOUR,
+        description="how often all mailboxes are looked through, as at each start, for what other programs put there",
+    )
+
+
 class Metrics(Section):
     """Counts for Prometheus, of all processes together. Needs `pip install 'mailserver[metrics]'`."""
 
@@ -329,6 +343,7 @@ class Configuration(Section):
     imap: IMAP = IMAP()
     smtp: SMTP = SMTP()
     pop3: POP3 = POP3()
+    indexing: Indexing = Indexing()
     metrics: Metrics | None = None
     log: Log = Log()
     demo: Demo | None = None

@@ -10,6 +10,7 @@ On failure Logged. What helpers did not make is None; the caller makes it by its
 from __future__ import annotations
 
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -101,6 +102,10 @@ class Helpers:
         else:
             self._give_back(helpers)
         return [each for portion in results for each in portion]
+
+    def do_without(self) -> None:
+        """From now on none is started."""
+        self._barred = math.inf
 
     def close(self) -> None:
         """Those that nobody uses end."""

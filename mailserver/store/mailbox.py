@@ -81,8 +81,11 @@ class Mailbox:
         space: Space,
         release: Callable[[Mailbox], None],
         changed: Callable[[str], None],
+        arrived: Callable[[str], None],
     ) -> None:
-        """`space` is the account's; `release` is called at `close`, `changed` with the name as subscribers are."""
+        """`space` is the account's; `release` is called at `close`, `changed` with the name as subscribers are,
+        `arrived` with the folder's directory when messages were added.
+        """
         self.name = name
         self._maildir = maildir
         self._contents = maildir.contents
@@ -95,6 +98,7 @@ class Mailbox:
         self.recent = Recent(maildir, index.mailboxes)
         self._release = release
         self._changed = changed
+        self._arrived = arrived
         self._disk = threading.RLock()
         self.alive = True
         """False: the folder was deleted."""
@@ -289,9 +293,11 @@ class Mailbox:
         with self._work():
             begun = time.perf_counter()
             try:
-                return self._adding.append(jobs)
+                added = self._adding.append(jobs)
             finally:
                 metrics.STORE_TIMES.observe(time.perf_counter() - begun, "append")
+        self._arrived(self._maildir.folder)
+        return added
 
     def replace(self, uid: int, addition: Addition, target: Mailbox) -> int:
         """The message goes when the other one is there (RFC 8508). A crash in between leaves both, never none.
@@ -303,6 +309,7 @@ class Mailbox:
             raise MessageGone("The message no longer exists")
         with target._work():
             (added,) = target._adding.append([[addition]], freeing=usage(replaced))
+        target._arrived(target._maildir.folder)
         if isinstance(added, StoreError):
             raise added
         try:
@@ -397,6 +404,11 @@ class Mailbox:
     def pack(self, limit: int) -> int:
         """Packs the text of up to `limit` messages, so that they are searched fast; how many remain to be packed."""
         return self._text.pack(self._contents.above, limit)
+
+    @property
+    def overtaken(self) -> bool:
+        """Another process made a part of what `prepare` or `pack` was to make the last time."""
+        return self._preparation.overtaken or self._text.overtaken
 
     # Inside the store
 
@@ -493,6 +505,7 @@ class Mailbox:
             with target._work():
                 added = target._adding.copies(chosen, self._maildir.path)
             if added is not None:
+                target._arrived(target._maildir.folder)
                 return list(zip((message.uid for message in chosen), added, strict=True))
             with self._work():
                 self._maildir.refresh(anyway=True)

@@ -104,6 +104,8 @@ class Preparation:
         """What is to be filled yet of the messages up to the UID `looked_up`."""
         self.looked_up = 0
         """Up to this UID it is known what is to be filled."""
+        self.overtaken = False
+        """Another process made a part of what `fill` was to make the last time."""
 
     def prepared(self, uids: Sequence[int], *, ready: bool = False) -> dict[int, Prepared]:
         """`ready`: only those that are made."""
@@ -132,7 +134,9 @@ class Preparation:
                 self._missing = self._index.missing(self._key, newer)
                 self.looked_up = max(newer, default=self.looked_up)
             batch, self._missing = self._missing[:limit], self._missing[limit:]
-            for made in self._made(self._index.missing(self._key, batch), readable_only=True):
+            still = self._index.missing(self._key, batch)
+            self.overtaken = len(still) < len(batch)
+            for made in self._made(still, readable_only=True):
                 if not self._index.store(self._key, made):
                     self._missing = []
                     break

@@ -83,6 +83,8 @@ class SearchText:
         self._complete = (0, 0)
         """A file's name, and the UID up to which all messages were found packed in it."""
         self._compaction_due = time.monotonic()
+        self.overtaken = False
+        """Another process packed a part of what `pack` was to pack the last time."""
 
     def find(self, uids: Set[int], phrase: Phrase) -> Found:
         """Of these messages, those that have the phrase."""
@@ -115,6 +117,7 @@ class SearchText:
                 missing = sorted(uids - known - self._unreadable)
                 found = self._look_up(opened, missing[:limit]) if opened is not None else []  # by other processes
             packed = {each.uid for each in found}
+            self.overtaken = bool(packed)
             unpacked = [uid for uid in missing[:limit] if uid not in packed]
             tried, texts = self._readable(unpacked)
             if texts and not self._keep(texts):
