@@ -329,7 +329,7 @@ def main() -> None:
             print("left out: first open, disk cold: only root may drop the kernel's caches")
         opened = accounts(works, options.rounds)
         everybody = (MAIN, WRITER, ORIGINAL, *opened)
-        servers: list[Server] = [Mailserver(directory / "ms", everybody)]
+        servers: list[Server] = [Mailserver(directory / "ms", everybody, indexing=False)]
         try:
             servers.append(Dovecot(directory / "dv"))
         except Missing as missing:

@@ -98,7 +98,7 @@ class _Process(Peer):
 
 class Mailserver(_Process):
     """This project's. `relay`: lines of its section of that name. `certificate`: files of a certificate and its key,
-    with which there is a port `imaps`, too.
+    with which there is a port `imaps`, too. `indexing`: in the background.
     """
 
     name = "mailserver"
@@ -114,6 +114,7 @@ class Mailserver(_Process):
         workers: int = 1,
         certificate: tuple[Path, Path] | None = None,
         connections: int = 1000,
+        indexing: bool = True,
     ) -> None:
         super().__init__(directory)
         self.smtp, self.submission, self.imap, self.pop3, self.imaps = (free_port() for _ in range(5))
@@ -142,6 +143,7 @@ class Mailserver(_Process):
             "[abuse]\naccount_message_rate = 0\naccount_recipient_rate = 0\n"
             f"[limits]\nconnections = {max(2000, connections)}\nconnections_per_address = {connections}\n"
             "transactions = 1000000\n"
+            f"[indexing]\nbackground = {str(indexing).lower()}\n"
             "[relay]\n" + "".join(f"{line}\n" for line in relay)
         )
 

@@ -80,6 +80,14 @@ class Reader:
         """There may be something to read, for whoever has not read yet. Cheap."""
         return any(_size(path) for path in (self._arrived, self._passed, self._left))
 
+    @property
+    def stirs(self) -> bool:
+        """Mail is being stored at this time."""
+        try:
+            return time.time() - self._arrived.stat().st_mtime < 2 * AGAIN
+        except FileNotFoundError:
+            return False
+
     def read(self) -> list[Place]:
         """What was told since the last time; at first also what an earlier reader left."""
         before = [] if self._begun else [*_read(self._left, 0)[0], *_read(self._passed, 0)[0]]

@@ -5,7 +5,7 @@ Theory     What arrived comes first, as processes tell of it (`arrivals`); then,
            gives UIDs and makes pieces by itself, with less work. All that is known of what was done stands in the
            indexes, so whoever takes over goes on where this one ended.
 Promises   Portions of `PORTION` messages, and after each a rest: as long as the portion took, longer by as much as
-           others held it up. No folder keeps others waiting for longer than `TURN` and one portion. One mailbox is held
+           others held it up, and while mail arrives. No folder keeps others waiting for longer than `TURN` and one portion. One mailbox is held
            at a time. Where another process makes the same just then, it is left to that one for a while.
            Nothing is claimed for a session: what nobody was told of is \\Recent to the first that selects.
 On failure A folder that cannot be indexed is logged once and tried again, later each time; the others go on.
@@ -39,6 +39,7 @@ LATER = 30.0  # seconds; the same for others
 AFTER_ANOTHER = 10.0  # seconds
 LOOKED = 0.05  # seconds that are spent on looking at accounts before there is a rest
 REST = 5.0  # seconds, the longest
+AMID_MAIL = 0.25  # seconds, the shortest while mail arrives: the disk is for that
 IDLE = 0.5  # seconds between looks for something to do
 
 
@@ -215,7 +216,7 @@ class Indexer:
         """`used`: of the processor, by this process, when it began."""
         took = time.monotonic() - begun
         worked = max(time.process_time() - used, 0.001)
-        self._rest(min(REST, took * max(1.0, took / worked)))
+        self._rest(min(REST, max(took * max(1.0, took / worked), AMID_MAIL if self._reader.stirs else 0.0)))
 
 
 def _accounts(root: Path) -> Iterator[Path]:
