@@ -52,6 +52,12 @@ def _none_or_a_thousand(value: int) -> int:
     return value
 
 
+def _seldom(seconds: float) -> float:
+    if seconds < MINUTE:
+        raise ValueError('is too often to look through all mailboxes; write "1 min" or more')
+    return seconds
+
+
 def _stored_password(text: str) -> str:
     hashed, _, scram = (text, "", "") if text.startswith("{") else text.partition(" ")
     try:
@@ -288,7 +294,7 @@ class Indexing(Section):
         strict=True,
         description="`false`: mail is made ready when its mailbox is opened, which takes seconds for a large one",
     )
-    round: Duration = Field(
+    round: Annotated[Duration, AfterValidator(_seldom)] = Field(
         default=6 * HOUR,
         description="how often all mailboxes are looked through, as at each start, for what other programs put there",
     )

@@ -27,6 +27,7 @@ ARRIVED, PASSED, LEFT = "arrived", "passed", "left"
 
 AGAIN = 1.0  # seconds; whoever reads of a folder looks at it later than that
 REMEMBERED = 10_000
+STIRS = 2.0  # seconds
 LARGEST = 16 * 2**20  # octets; nobody reads, and the rest is left to the round
 REPLACED = 2**20  # octets
 
@@ -84,7 +85,7 @@ class Reader:
     def stirs(self) -> bool:
         """Mail is being stored at this time."""
         try:
-            return time.time() - self._arrived.stat().st_mtime < 2 * AGAIN
+            return time.time() - self._arrived.stat().st_mtime < STIRS
         except FileNotFoundError:
             return False
 

@@ -1,13 +1,14 @@
-"""Mail is made ready before anybody opens its mailbox: it gets its UID, its pieces of FETCH, its packed text.
+r"""Mail is made ready before anybody opens its mailbox: it gets its UID, its pieces of FETCH, its packed text.
 
 Theory     What arrived comes first, as processes tell of it (`arrivals`); then, where a round was asked for, what else
            is outstanding in all accounts. A folder that somebody has opened before waits longer: who has it selected
            gives UIDs and makes pieces by itself, with less work. All that is known of what was done stands in the
            indexes, so whoever takes over goes on where this one ended.
 Promises   Portions of `PORTION` messages, and after each a rest: as long as the portion took, longer by as much as
-           others held it up, and while mail arrives. No folder keeps others waiting for longer than `TURN` and one portion. One mailbox is held
-           at a time. Where another process makes the same just then, it is left to that one for a while.
-           Nothing is claimed for a session: what nobody was told of is \\Recent to the first that selects.
+           others held it up, and while mail arrives. No folder keeps others waiting for longer than `TURN` and one
+           portion. One mailbox is held at a time. Where another process makes the same just then, it is left to that
+           one for a while. Nothing is claimed for a session: what nobody was told of is \Recent to the first that
+           selects.
 On failure A folder that cannot be indexed is logged once and tried again, later each time; the others go on.
 """
 
@@ -26,7 +27,7 @@ from mailserver.store.arrivals import Place, Reader
 from mailserver.store.backlog import Backlog
 from mailserver.store.lag import directories
 from mailserver.store.mailbox import Mailbox
-from mailserver.store.model import NoSuchMailbox
+from mailserver.store.model import NoSuchMailbox, Unavailable
 from mailserver.store.outstanding import QUIET, outstanding
 from mailserver.store.warm import Warm
 
@@ -37,6 +38,7 @@ TURN = 5.0  # seconds
 SOON = 2.0  # seconds until a folder is looked at that nobody has opened; longer than `arrivals.AGAIN`
 LATER = 30.0  # seconds; the same for others
 AFTER_ANOTHER = 10.0  # seconds
+AFTER_FAILURE = 1.0  # seconds: perhaps the disk fails, and the next one will as well
 LOOKED = 0.05  # seconds that are spent on looking at accounts before there is a rest
 REST = 5.0  # seconds, the longest
 AMID_MAIL = 0.25  # seconds, the shortest while mail arrives: the disk is for that
@@ -165,6 +167,7 @@ class Indexer:
                 log.warning(
                     "indexing: account=%r folder=%r is tried again later: %r", place.account, place.folder, error
                 )
+            self._rest(AFTER_FAILURE)
             return
         self._backlog.succeeded(place)
         if again is not None:
@@ -191,7 +194,7 @@ class Indexer:
         return again
 
     def _fill(self, mailbox: Mailbox) -> float | None:
-        """As `_index`."""
+        """As `_index`, of a mailbox that is open."""
         until = time.monotonic() + TURN
         for work, make in (("prepare", mailbox.prepare), ("pack", mailbox.pack)):
             remaining = 1
@@ -200,6 +203,8 @@ class Indexer:
                 self.state.messages = remaining = make(PORTION)
                 metrics.INDEX_TIMES.observe(time.monotonic() - begun, work)
                 self._rest_after(begun, used)
+                if mailbox.refused:
+                    raise Unavailable("The index does not take what was made")
                 if not self._wanted():
                     return 0.0
                 if remaining and mailbox.overtaken:

@@ -410,6 +410,11 @@ class Mailbox:
         """Another process made a part of what `prepare` or `pack` was to make the last time."""
         return self._preparation.overtaken or self._text.overtaken
 
+    @property
+    def refused(self) -> bool:
+        """The disk did not keep what `prepare` or `pack` made the last time."""
+        return self._preparation.refused or self._text.refused
+
     # Inside the store
 
     def moved(self, name: str, folder: str) -> None:

@@ -106,6 +106,8 @@ class Preparation:
         """Up to this UID it is known what is to be filled."""
         self.overtaken = False
         """Another process made a part of what `fill` was to make the last time."""
+        self.refused = False
+        """The index did not keep what `fill` made the last time."""
 
     def prepared(self, uids: Sequence[int], *, ready: bool = False) -> dict[int, Prepared]:
         """`ready`: only those that are made."""
@@ -135,10 +137,10 @@ class Preparation:
                 self.looked_up = max(newer, default=self.looked_up)
             batch, self._missing = self._missing[:limit], self._missing[limit:]
             still = self._index.missing(self._key, batch)
-            self.overtaken = len(still) < len(batch)
+            self.overtaken, self.refused = len(still) < len(batch), False
             for made in self._made(still, readable_only=True):
                 if not self._index.store(self._key, made):
-                    self._missing = []
+                    self._missing, self.refused = [], True
                     break
             return len(self._missing)
         finally:

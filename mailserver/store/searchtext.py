@@ -85,6 +85,8 @@ class SearchText:
         self._compaction_due = time.monotonic()
         self.overtaken = False
         """Another process packed a part of what `pack` was to pack the last time."""
+        self.refused = False
+        """The disk did not keep what `pack` packed the last time."""
 
     def find(self, uids: Set[int], phrase: Phrase) -> Found:
         """Of these messages, those that have the phrase."""
@@ -120,7 +122,8 @@ class SearchText:
             self.overtaken = bool(packed)
             unpacked = [uid for uid in missing[:limit] if uid not in packed]
             tried, texts = self._readable(unpacked)
-            if texts and not self._keep(texts):
+            self.refused = bool(texts) and not self._keep(texts)
+            if self.refused:
                 return 0
             remaining = len(missing) - len(packed) - tried
             if not remaining and (opened is None or opened.mark == self._table.mark):

@@ -14,6 +14,7 @@ from mailserver.mail import Address, Content
 from mailserver.message import Phrase
 from mailserver.store import Addition, Delivery, Mailbox, Store, arrivals, indexing, outstanding
 from mailserver.store.arrivals import Arrivals, Reader
+from mailserver.store.index import PieceTables
 from mailserver.store.indexing import Indexer
 from mailserver.store.lag import reading
 from mailserver.store.outstanding import outstanding as outstanding_in
@@ -218,6 +219,28 @@ def test_one_that_fails_does_not_hold_up_the_others_and_is_told_once(
     again = Background(root.parent)
     again.run()
     assert ready(root / "example.test/alice")[".Broken"] == (4, 4, 4), "whoever comes next finds it"
+
+
+def test_a_disk_that_refuses_is_tried_again_later(
+    store: Store,
+    root: Path,
+    background: Background,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    deliver(store, count=150)
+    deliver(store, BOB)
+    full = PieceTables.store
+    monkeypatch.setattr(PieceTables, "store", lambda *_: False)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(10):
+            background.indexer.step()
+    assert [record.getMessage().count("does not take what was made") for record in caplog.records] == [1, 1]
+    assert len(background.indexer._backlog) == 2
+    monkeypatch.setattr(PieceTables, "store", full)
+    Background(root.parent).run()
+    assert ready(root / "example.test/alice") == {"": (150, 150, 150)}
+    assert ready(root / "example.test/bob") == {"": (1, 1, 1)}
 
 
 def test_an_account_that_was_removed_is_not_made_again(store: Store, root: Path, background: Background) -> None:
