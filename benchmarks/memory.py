@@ -124,6 +124,7 @@ def main() -> None:
             tuple(users),
             certificate=(certificate, key),
             connections=2 * (options.connections + FIRST),
+            indexing=False,
         ) as server:
             for user in users:
                 corpus.maildir(server.maildir(user), MESSAGES, MAIL_OWNER)

@@ -136,7 +136,7 @@ def main() -> None:
     report = Report()
     with tempfile.TemporaryDirectory(prefix="bench-") as directory, ExitStack() as stack:
         Path(directory).chmod(0o755)
-        ours = Mailserver(Path(directory) / "ms", (ACCOUNT,))
+        ours = Mailserver(Path(directory) / "ms", (ACCOUNT,), indexing=False)
         servers: list[Server] = [ours]
         try:
             theirs = Dovecot(Path(directory) / "dc")
