@@ -33,7 +33,8 @@ def made(name: str, path: str) -> Any:
 
 
 def main() -> None:
-    os.nice(NICENESS)
+    with suppress(OSError):  # where that is not allowed it helps all the same
+        os.nice(NICENESS)
     with Connection(int(sys.argv[1])) as pipe, suppress(EOFError, ConnectionError):
         while True:
             name, paths = pipe.recv()

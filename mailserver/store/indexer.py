@@ -19,6 +19,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -70,7 +71,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGHUP):  # those at a terminal, and of the group, are for who started this
         signal.signal(number, signal.SIG_IGN)
     os.umask(0o077)
-    os.nice(NICENESS)
+    with suppress(OSError):  # where that is not allowed its rests must do
+        os.nice(NICENESS)
     root = logging.getLogger("mailserver")
     root.addHandler(_Handler())
     root.setLevel(logging.INFO)
