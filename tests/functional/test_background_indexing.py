@@ -93,6 +93,7 @@ def indexers(server: RunningServer) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_mail_and_maildirs_that_nobody_opened_are_made_ready_whoever_is_killed(server: RunningServer) -> None:
     deliver(server, BOB)
     wait_until(lambda: ready(server.maildir(BOB)) == {"": 1}, WITHIN, "what was delivered")
