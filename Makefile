@@ -32,13 +32,7 @@ fuzz: $(READY)
 	  tests/sessions/imap/test_imap_search_model.py tests/sessions/imap/test_imap_fetch_model.py
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks.smtp
-	$(BIN)/python -m benchmarks.relay
-	$(BIN)/python -m benchmarks.imap
-	$(BIN)/python -m benchmarks.memory
-	$(BIN)/python -m benchmarks.pop3
-	$(BIN)/python -m benchmarks.store
-	$(BIN)/python -m benchmarks.queue
+	$(BIN)/python -m benchmarks
 
 $(READY): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -72,12 +73,13 @@ class Benchmark:
         return parser.parse_args(arguments)
 
     def main(self) -> None:
+        stop_on_sigterm()
         options = self.parse()
         kept = {name: value for name, value in vars(options).items() if name not in ("results", "directory")}
         report = Report(self.name, self.title, {**machine.about(), "options": kept})
         try:
-            with _directory(options.directory) as directory:
-                self.measure(report, directory, options)
+            with directory(options.directory) as there:
+                self.measure(report, there, options)
         except Missing as missing:
             print(missing, file=sys.stderr)
             sys.exit(os.EX_UNAVAILABLE)
@@ -96,8 +98,19 @@ def shared(parser: argparse.ArgumentParser, *, by_workers: bool) -> None:
         parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help=text)
 
 
+def stop_on_sigterm() -> None:
+    """So that servers are stopped, and directories removed, as on SIGINT."""
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, stop)
+
+
 @contextmanager
-def _directory(wanted: Path | None) -> Iterator[Path]:
+def directory(wanted: Path | None) -> Iterator[Path]:
+    """To work in: the wanted one, made and kept, or one that is removed at the end."""
     if wanted is not None:
         wanted.mkdir(parents=True)
         wanted.chmod(0o755)
@@ -117,9 +130,9 @@ def sizes(largest: int, smallest: int) -> list[int]:
     return [*found, largest]
 
 
-def ours(directory: Path, workers: Sequence[int], *more: Any, **options: Any) -> list[Mailserver]:
+def ours(root: Path, workers: Sequence[int], *more: Any, **options: Any) -> list[Mailserver]:
     """This server with each number of processes, in directories of their own."""
-    return [Mailserver(directory / f"ms{count}", *more, workers=count, **options) for count in workers]
+    return [Mailserver(root / f"ms{count}", *more, workers=count, **options) for count in workers]
 
 
 def installed(make: Callable[[], P]) -> list[P]:
