@@ -6,8 +6,8 @@
 Each runs as `python -m benchmarks.NAME` does, which has options of its own. What is missing is told first, with how to
 install it. `report` makes the page and its plots again from the figures that are there.
 
-On failure of one the others run, and the exit code is 1. One that cannot measure anything, since all it needs is missing,
-has not failed.
+On failure of one the others run, and the exit code is 1. One that measures nothing, since all it needs is missing, has
+not failed.
 """
 
 from __future__ import annotations

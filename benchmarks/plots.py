@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.report import Report, Row
+from benchmarks.report import Report, Row, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,7 +79,7 @@ def _bars(compared: Bars, peer: str) -> Figure:
         # Each bar begins at 1, where both are as good: to its right this server is better.
         axes.barh(at, [ratio - 1 for _, ratio in pairs], height, left=1, label=server, color=COLOURS[number])
         for y, (_, ratio) in zip(at, pairs, strict=True):
-            axes.annotate(f" {ratio:.2g} ", (ratio, y), ha="left" if ratio >= 1 else "right", va="center", fontsize=6)
+            axes.annotate(f" {short(ratio)} ", (ratio, y), ha="left" if ratio >= 1 else "right", va="center", fontsize=6)
     axes.set_xscale("log")
     axes.minorticks_off()
     axes.axvline(1, color="black", linewidth=0.8)
@@ -94,7 +94,9 @@ def _bars(compared: Bars, peer: str) -> Figure:
 def _curves(grown: Curves) -> Figure:
     """One small plot for each work, all with the same sizes."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
+    sizes = sorted({size for by_server in grown.values() for points in by_server.values() for size, _ in points})
     lines = -(-len(grown) // COLUMNS)
     figure = Figure(figsize=(3.4 * COLUMNS, 2.5 * lines), layout="constrained")
     for number, ((work, unit), by_server) in enumerate(grown.items(), 1):
@@ -104,6 +106,10 @@ def _curves(grown: Curves) -> Figure:
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.minorticks_off()
+        axes.set_xticks(sizes, [_thousands(size) for size in sizes])
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.margins(y=0.2)
         axes.set_title(work, fontsize=8)
         axes.set_ylabel("a second" if unit == "/s" else unit)
         axes.grid(alpha=0.3)
@@ -111,3 +117,7 @@ def _curves(grown: Curves) -> Figure:
             axes.legend(fontsize=7)
     figure.supxlabel("messages", fontsize=8)
     return figure
+
+
+def _thousands(size: int) -> str:
+    return f"{size // 1_000_000}M" if size % 1_000_000 == 0 else f"{size // 1000}k" if size % 1000 == 0 else str(size)
