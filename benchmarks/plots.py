@@ -79,7 +79,8 @@ def _bars(compared: Bars, peer: str) -> Figure:
         # Each bar begins at 1, where both are as good: to its right this server is better.
         axes.barh(at, [ratio - 1 for _, ratio in pairs], height, left=1, label=server, color=COLOURS[number])
         for y, (_, ratio) in zip(at, pairs, strict=True):
-            axes.annotate(f" {short(ratio)} ", (ratio, y), ha="left" if ratio >= 1 else "right", va="center", fontsize=6)
+            side = "left" if ratio >= 1 else "right"
+            axes.annotate(f" {short(ratio)} ", (ratio, y), ha=side, va="center", fontsize=6)
     axes.set_xscale("log")
     axes.minorticks_off()
     axes.axvline(1, color="black", linewidth=0.8)
@@ -109,7 +110,7 @@ def _curves(grown: Curves) -> Figure:
         axes.set_xticks(sizes, [_thousands(size) for size in sizes])
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.margins(y=0.2)
+        axes.set_ylim(*_limits([each for points in by_server.values() for _, each in points]))
         axes.set_title(work, fontsize=8)
         axes.set_ylabel("a second" if unit == "/s" else unit)
         axes.grid(alpha=0.3)
@@ -117,6 +118,13 @@ def _curves(grown: Curves) -> Figure:
             axes.legend(fontsize=7)
     figure.supxlabel("messages", fontsize=8)
     return figure
+
+
+def _limits(figures: list[float]) -> tuple[float, float]:
+    """At least two powers of ten, so that what hardly changes looks like it."""
+    low, high = min(figures), max(figures)
+    room = max(1.5, 10 / (high / low) ** 0.5)
+    return low / room, high * room
 
 
 def _thousands(size: int) -> str:
