@@ -69,7 +69,6 @@ def _gone(data: bytes) -> bytes:
 
 
 STEPS = (
-    ("connected", None),
     ("logged in", ('a LOGIN "{user}" "' + PASSWORD + '"', b"a OK")),
     ("a mailbox selected", ("b SELECT INBOX", b"b OK")),
     ("idling", ("c IDLE", b"+ ")),
@@ -82,14 +81,15 @@ def figures(server: Server, users: list[str], tls: ssl.SSLContext | None, count:
     found = {}
     with server:
         first, others = Connections(server, users, tls), Connections(server, users, tls)
-        for connections, opened in ((first, max(1, count // 4)), (others, count)):
-            before = server.memory()
-            connections.open(opened)
-            for step, command in STEPS:
-                if command is not None:
-                    connections.ask(*command)
-                if connections is others:
-                    found[f"a connection {name}, {step}", "octets"] = (server.memory() - before) / count
+        first.open(max(1, count // 4))
+        for _, command in STEPS:
+            first.ask(*command)
+        before = server.memory()
+        others.open(count)
+        found[f"a connection {name}, connected", "octets"] = (server.memory() - before) / count
+        for step, command in STEPS:
+            others.ask(*command)
+            found[f"a connection {name}, {step}", "octets"] = (server.memory() - before) / count
         others.close()
         first.close()
     return found

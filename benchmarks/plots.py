@@ -40,12 +40,12 @@ def bars(report: Report) -> Bars:
 
 
 def curves(report: Report) -> Curves:
-    """Empty where no size was varied."""
+    """Empty where no size was varied. What is not above zero has no place on a logarithmic scale."""
     found: dict[tuple[str, str], dict[str, list[tuple[int, float]]]] = {}
     for work, unit in report.works if report.sizes else ():
         for server in report.servers:
             medians = [(size, report.median(Row(work, unit, size), server)) for size in report.sizes]
-            points = [(size, median) for size, median in medians if median is not None]
+            points = [(size, median) for size, median in medians if median is not None and median > 0]
             if points:
                 found.setdefault((work, unit), {})[server] = points
     return found

@@ -72,9 +72,9 @@ class Benchmark:
         parser.set_defaults(rounds=1 if quick else self.rounds, **(short if quick else {}))
         return parser.parse_args(arguments)
 
-    def main(self) -> None:
+    def main(self, arguments: Sequence[str] | None = None) -> None:
+        options = self.parse(arguments)
         stop_on_sigterm()
-        options = self.parse()
         kept = {name: value for name, value in vars(options).items() if name not in ("results", "directory")}
         report = Report(self.name, self.title, {**machine.about(), "options": kept})
         try:
