@@ -29,6 +29,7 @@ Server = Mailserver | Dovecot
 SMALLEST = 1000
 NEWEST = 100  # messages, as many as a program shows at first
 REPEATED = 5
+COMPARED = 5000  # messages
 MARK = "quarterly figures"
 MARKED = 500
 """One message in so many has the mark in its subject."""
@@ -69,11 +70,13 @@ class Mailbox:
         return f"FETCH {max(1, self.messages - NEWEST + 1)}:{self.messages} ENVELOPE"
 
     def answers(self) -> Answers:
+        """UIDs and flags of all, for which searches are enough, and more of some."""
         client = self.client()
         if (found := exists(client.ask("SELECT INBOX"))) != self.messages:
             raise RuntimeError(f"{self.server.name} has {found} messages of {self.messages}")
-        commands = ("FETCH 1:* (UID FLAGS RFC822.SIZE)", self.envelopes)
-        found_in = {MARK: searched(client.ask(f'UID SEARCH SUBJECT "{MARK}"'))}
+        keys = ("ALL", "SEEN", "FLAGGED", "ANSWERED", f'SUBJECT "{MARK}"')
+        commands = (f"FETCH 1:{min(COMPARED, self.messages)} (UID FLAGS RFC822.SIZE)", self.envelopes)
+        found_in = {key: searched(client.ask(f"UID SEARCH {key}")) for key in keys}
         said = {command: fetched(client.ask(command)) for command in commands}
         client.close()
         return {**found_in, **said}
