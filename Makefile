@@ -29,16 +29,11 @@ faults: $(READY)
 
 fuzz: $(READY)
 	MAILSERVER_LONG=1 $(BIN)/python -m pytest tests/fuzz tests/sessions/imap/test_imap_whole_sessions.py \
-	  tests/sessions/imap/test_imap_search_model.py tests/sessions/imap/test_imap_fetch_model.py
+	  tests/sessions/imap/test_imap_search_model.py tests/sessions/imap/test_imap_fetch_model.py \
+	  tests/sessions/imap/test_contexts.py tests/store/test_store_stateful.py tests/store/test_store_columns.py
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks.smtp
-	$(BIN)/python -m benchmarks.relay
-	$(BIN)/python -m benchmarks.imap
-	$(BIN)/python -m benchmarks.memory
-	$(BIN)/python -m benchmarks.pop3
-	$(BIN)/python -m benchmarks.store
-	$(BIN)/python -m benchmarks.queue
+	$(BIN)/python -m benchmarks
 
 $(READY): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

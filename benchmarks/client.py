@@ -8,9 +8,12 @@ from __future__ import annotations
 import re
 import socket
 import time
+from collections.abc import Mapping
 from typing import TypeAlias
 
 Value: TypeAlias = "bytes | list[Value] | None"
+Answers = Mapping[str, "list[int] | list[Value] | dict[int, dict[bytes, Value]]"]
+"""By command."""
 
 _CHUNK = 1024 * 1024
 _TOKEN = re.compile(
@@ -86,9 +89,19 @@ def exists(answer: bytes) -> int:
 
 
 def searched(answer: bytes) -> list[int]:
-    """The numbers of a SEARCH answer."""
-    found = re.search(rb"^\* SEARCH([ \d]*)", answer, re.MULTILINE)
+    """The numbers of a SEARCH or SORT answer."""
+    found = re.search(rb"^\* (?:SEARCH|SORT)([ \d]*)", answer, re.MULTILINE)
     return [int(number) for number in found[1].split()] if found else []
+
+
+def threads(answer: bytes) -> list[Value]:
+    """The threads of a THREAD answer, in their order."""
+    found = re.search(rb"^\* THREAD *([^\r\n]*)", answer, re.MULTILINE)
+    text, position, said = (found[1] if found else b""), 0, []
+    while position < len(text):
+        thread, position = _value(text, position)
+        said.append(thread)
+    return said
 
 
 def fetched(answer: bytes) -> dict[int, dict[bytes, Value]]:
@@ -104,6 +117,20 @@ def fetched(answer: bytes) -> dict[int, dict[bytes, Value]]:
             message[name.upper()] = _meaning(name.upper(), value)
         position = answer.index(b"\n", position) + 1
     return messages
+
+
+def compare_answers(ours: Answers, theirs: Answers) -> None:
+    """Raises RuntimeError at the first command that two servers do not answer in the same sense."""
+    for command, our in ours.items():
+        their = theirs[command]
+        if our == their:
+            continue
+        detail = f"{str(our)[:500]}\n{str(their)[:500]}"
+        if isinstance(our, dict) and isinstance(their, dict):
+            different = [number for number in our.keys() | their.keys() if our.get(number) != their.get(number)]
+            first = min(different)
+            detail = f"{len(different)} messages, as {first}:\n{our.get(first)}\n{their.get(first)}"
+        raise RuntimeError(f"{command} is answered differently: {detail}")
 
 
 def _value(answer: bytes, position: int) -> tuple[Value, int]:

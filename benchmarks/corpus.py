@@ -65,17 +65,18 @@ def message(number: int, marked: bool = False) -> bytes:
     return _header(rng, number).encode() + mime
 
 
-def maildir(directory: Path, count: int, owner: int) -> None:
+def maildir(directory: Path, count: int, owner: int, make: Callable[[int], bytes] | None = None) -> None:
     """Makes a Maildir of `count` messages in cur/, the oldest first by name, for the user id `owner`.
 
-    The names are as Dovecot writes them, with the sizes on disk and in CRLF form.
+    The names are as Dovecot writes them, with the sizes on disk and in CRLF form. `make`: other messages than those
+    of this module, by number.
     """
     for part in PARTS:
         (directory / part).mkdir(parents=True)
     marked = {count // 7, count // 3, count - 2}
     rng = random.Random(count)
     for number in range(count):
-        octets = message(number, number in marked)
+        octets = make(number) if make is not None else message(number, number in marked)
         date = FIRST_DATE + 600 * number
         sizes = f",S={len(octets)},W={len(octets) + octets.count(10)}"
         seen = rng.choice(("S", "S", "S", "RS", "FS", ""))
@@ -87,6 +88,15 @@ def maildir(directory: Path, count: int, owner: int) -> None:
     _own(directory, owner)
 
 
+def part_of(source: Path, target: Path, count: int, owner: int) -> None:
+    """A Maildir of the oldest `count` messages of another, linked."""
+    for part in PARTS:
+        (target / part).mkdir(parents=True)
+    for name in sorted(entry.name for entry in os.scandir(source / "cur"))[:count]:
+        os.link(source / "cur" / name, target / "cur" / name)
+    _own(target, owner)
+
+
 def twin(source: Path, target: Path, owner: int, *, bare: bool = False) -> None:
     """The same Maildir once more, the messages linked: whoever reads them reads the same blocks of the disk.
 
@@ -94,8 +104,8 @@ def twin(source: Path, target: Path, owner: int, *, bare: bool = False) -> None:
     """
     for part in PARTS:
         (target / part).mkdir(parents=True)
-    for file in (source / "cur").iterdir():
-        (target / "cur" / (_SIZES.sub("", file.name) if bare else file.name)).hardlink_to(file)
+    for entry in os.scandir(source / "cur"):
+        os.link(entry.path, target / "cur" / (_SIZES.sub("", entry.name) if bare else entry.name))
     uids = source / "dovecot-uidlist"
     if uids.exists() and not bare:
         shutil.copy2(uids, target)

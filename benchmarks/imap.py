@@ -1,6 +1,6 @@
 """IMAP on one large mailbox, beside Dovecot: milliseconds, messages a second, octets of memory.
 
-    python -m benchmarks.imap [--messages N] [--rounds N] [--results DIR] [--only WORK ...]
+    python -m benchmarks.imap [--messages N] [--rounds N] [--workers N ...] [--results DIR] [--only WORK ...]
 
 Both serve the same Maildir, written by Dovecot and linked, and get the same commands in turn, A B A B; the table shows
 medians. Before anything is timed the answers of both are compared in their meaning. "First open" is of a Maildir that
@@ -13,25 +13,22 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from benchmarks import corpus
-from benchmarks.client import Client, Value, exists, fetched, searched
+from benchmarks.client import Answers, Client, Value, compare_answers, exists, fetched, searched, threads
 from benchmarks.corpus import COMMON, NOWHERE, RARE
-from benchmarks.peers import MAIL_OWNER, PASSWORD, Dovecot, Mailserver, Missing
-from benchmarks.report import RESULTS, Report
+from benchmarks.peers import MAIL_OWNER, PASSWORD, Dovecot, Mailserver
+from benchmarks.report import Figures, Report
+from benchmarks.run import Benchmark, Option, installed, ours
 
 Server = Mailserver | Dovecot
-Figures = Mapping[tuple[str, str], float]
-Answers = Mapping[str, list[int] | dict[int, dict[bytes, Value]]]
-"""By command."""
 
 MAIN = "main@bench.test"
 WRITER = "writer@bench.test"
@@ -195,12 +192,12 @@ class Bench:
         client = self._client(WRITER, select=True)  # what any mailbox takes
         client.close()
         client = self._client(MAIN)
-        before = self._settled_memory()
+        before = self.server.memory()
         client.ask("SELECT INBOX")
         client.ask("FETCH 1:* (UID FLAGS)")
-        opened = self._settled_memory()
+        opened = self.server.memory()
         client.ask(f"FETCH 1:* {STRUCTURE}")
-        used = self._settled_memory()
+        used = self.server.memory()
         client.close()
         return {
             ("memory of an open mailbox, a message (PSS)", "octets"): (opened - before) / self.messages,
@@ -238,10 +235,6 @@ class Bench:
             client.ask("SELECT INBOX")
         return client
 
-    def _settled_memory(self) -> int:
-        time.sleep(0.3)
-        return self.server.memory()
-
 
 WORKS: tuple[Callable[[Bench], Figures], ...] = (
     Bench.first_open,
@@ -273,24 +266,18 @@ def answers(server: Server, messages: int) -> Answers:
     )
     found_in = {key: searched(client.ask(f"UID SEARCH {key}")) for key in SEARCHES.values()}
     said = {command: fetched(client.ask(command)) for command in commands}
+    in_order = {order: _in_order(order, client.ask(f"UID {order} UTF-8 ALL")) for order in ORDERS}
     for items in (STRUCTURE, HEADERS):  # of all, so that both know them when they are asked again
         client.ask(f"FETCH 1:* {items}")
     client.close()
-    return {**found_in, **said}
+    return {**found_in, **said, **in_order}
 
 
-def compare_answers(ours: Answers, theirs: Answers) -> None:
-    """Raises RuntimeError at the first command that two servers do not answer in the same sense."""
-    for command, our in ours.items():
-        their = theirs[command]
-        if our == their:
-            continue
-        detail = f"{str(our)[:500]}\n{str(their)[:500]}"
-        if isinstance(our, dict) and isinstance(their, dict):
-            different = [number for number in our.keys() | their.keys() if our.get(number) != their.get(number)]
-            first = min(different)
-            detail = f"{len(different)} messages, as {first}:\n{our.get(first)}\n{their.get(first)}"
-        raise RuntimeError(f"{command} is answered differently: {detail}")
+def _in_order(order: str, answer: bytes) -> list[int] | list[Value]:
+    """Threads by REFS that are as old come in an order that each server may choose."""
+    if order.startswith("SORT"):
+        return searched(answer)
+    return sorted(threads(answer), key=repr) if order == "THREAD REFS" else threads(answer)
 
 
 def prepare(servers: list[Server], messages: int, opened: list[str]) -> None:
@@ -312,42 +299,38 @@ def accounts(works: list[Callable[[Bench], Figures]], rounds: int) -> list[str]:
     return [f"{kinds[work]}{number}@bench.test" for work in works if work in kinds for number in range(rounds)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--messages", type=int, default=50_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where to keep them")
-    parser.add_argument("--only", nargs="+", choices=[work.__name__ for work in WORKS], help="these works")
-    options = parser.parse_args()
-    report = Report()
-    with tempfile.TemporaryDirectory(prefix="bench-") as temporary, ExitStack() as stack:
-        directory = Path(temporary)
-        directory.chmod(0o755)
-        works = [work for work in WORKS if not options.only or work.__name__ in options.only]
-        if Bench.first_open_cold in works and not os.access(DROP_CACHES, os.W_OK):
-            works.remove(Bench.first_open_cold)
-            print("left out: first open, disk cold: only root may drop the kernel's caches")
-        opened = accounts(works, options.rounds)
-        everybody = (MAIN, WRITER, ORIGINAL, *opened)
-        servers: list[Server] = [Mailserver(directory / "ms", everybody)]
-        try:
-            servers.append(Dovecot(directory / "dv"))
-        except Missing as missing:
-            print(f"left out: {missing}")
+def measure(report: Report, directory: Path, options: argparse.Namespace) -> None:
+    works = [work for work in WORKS if not options.only or work.__name__ in options.only]
+    if Bench.first_open_cold in works and not os.access(DROP_CACHES, os.W_OK):
+        works.remove(Bench.first_open_cold)
+        print("left out: first open, disk cold: only root may drop the kernel's caches", file=sys.stderr)
+    opened = accounts(works, options.rounds)
+    with ExitStack() as stack:
+        servers: list[Server] = [*ours(directory, options.workers, (MAIN, WRITER, ORIGINAL, *opened), indexing=False)]
+        servers += installed(lambda: Dovecot(directory / "dv"))
         for server in servers:
             stack.enter_context(server)
         prepare(servers, options.messages, opened)
-        ours, *others = (answers(server, options.messages) for server in servers)
-        for theirs in others:
-            compare_answers(ours, theirs)
+        first, *others = (answers(server, options.messages) for server in servers)
+        for other in others:
+            compare_answers(first, other)
         for work in works:
             for number in range(options.rounds):
                 for server in servers:
                     report.add(server.name, work(Bench(server, options.messages, number)))
             print(f"{work.__name__}: done", file=sys.stderr)
-    print(report.table())
-    report.save(options.results, "imap", messages=options.messages, rounds=options.rounds)
 
+
+BENCHMARK = Benchmark(
+    "imap",
+    __doc__,
+    measure,
+    [
+        Option("messages", 50_000, quick=1000),
+        Option("only", (), help="these works", choices=[work.__name__ for work in WORKS]),
+    ],
+    by_workers=True,
+)
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.main()

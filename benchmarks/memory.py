@@ -1,10 +1,11 @@
-"""What a connection that idles costs the server: octets of memory (PSS) for each.
+"""What an IMAP connection that idles costs the server, beside Dovecot: octets of memory (PSS) for each.
 
-    python -m benchmarks.memory [--connections N] [--rounds N] [--results DIR]
+    python -m benchmarks.memory [--connections N] [--users N] [--rounds N] [--workers N ...] [--results DIR]
 
 The connections are opened one after another, by as many users as `--users`; each logs in, selects its mailbox, and
-idles. Of each step the memory is measured when all have done it. Others came before that stay open, so that what the
-server needs only once does not count. In clear and with TLS, the server being started anew.
+idles. Of each step the memory of all processes of the server is measured when all have done it. Others came before,
+a quarter as many, and stay open, so that what the server needs only once does not count. In clear and with TLS, each
+server being started anew, while the others do not run.
 """
 
 from __future__ import annotations
@@ -13,24 +14,24 @@ import argparse
 import resource
 import socket
 import ssl
-import tempfile
-import time
 from pathlib import Path
 
 import trustme
 
 from benchmarks import corpus
-from benchmarks.peers import MAIL_OWNER, PASSWORD, Mailserver
-from benchmarks.report import RESULTS, Report
+from benchmarks.peers import MAIL_OWNER, PASSWORD, Dovecot, Mailserver
+from benchmarks.report import Figures, Report
+from benchmarks.run import Benchmark, Option, installed, ours
 
-FIRST = 500
+Server = Mailserver | Dovecot
+
 MESSAGES = 20
 
 
 class Connections:
     """All that are open, in step."""
 
-    def __init__(self, server: Mailserver, users: list[str], tls: ssl.SSLContext | None) -> None:
+    def __init__(self, server: Server, users: list[str], tls: ssl.SSLContext | None) -> None:
         self._server = server
         self._users = users
         self._tls = tls
@@ -68,70 +69,70 @@ def _gone(data: bytes) -> bytes:
 
 
 STEPS = (
-    ("connected", None),
     ("logged in", ('a LOGIN "{user}" "' + PASSWORD + '"', b"a OK")),
     ("a mailbox selected", ("b SELECT INBOX", b"b OK")),
     ("idling", ("c IDLE", b"+ ")),
 )
 
 
-def measure(server: Mailserver, users: list[str], tls: ssl.SSLContext | None, count: int, report: Report) -> None:
+def figures(server: Server, users: list[str], tls: ssl.SSLContext | None, count: int) -> Figures:
+    """One round on one server."""
     name = "in clear" if tls is None else "with TLS"
-    first, others = Connections(server, users, tls), Connections(server, users, tls)
-    for connections, opened in ((first, FIRST), (others, count)):
-        before = _settled(server)
-        connections.open(opened)
+    found = {}
+    with server:
+        first, others = Connections(server, users, tls), Connections(server, users, tls)
+        first.open(max(1, count // 4))
+        for _, command in STEPS:
+            first.ask(*command)
+        before = server.memory()
+        others.open(count)
+        found[f"a connection {name}, connected", "octets"] = (server.memory() - before) / count
         for step, command in STEPS:
-            if command is not None:
-                connections.ask(*command)
-            if connections is others:
-                each = (_settled(server) - before) / count
-                report.add(server.name, {(f"a connection {name}, {step}", "octets"): each})
-    others.close()
-    first.close()
-    server.stop()
-    server.start()
+            others.ask(*command)
+            found[f"a connection {name}, {step}", "octets"] = (server.memory() - before) / count
+        others.close()
+        first.close()
+    return found
 
 
-def _settled(server: Mailserver) -> int:
-    time.sleep(2)
-    return server.memory()
+def certificate(directory: Path) -> tuple[Path, Path, ssl.SSLContext]:
+    """The files of one and of its key, and a client's context that trusts it."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    file, key = directory / "certificate.pem", directory / "key.pem"
+    issued.cert_chain_pems[0].write_to_path(file)
+    key.touch(0o600)  # no other may read it
+    issued.private_key_pem.write_to_path(key)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return file, key, context
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--connections", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--users", type=int, default=20)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where to keep them")
-    options = parser.parse_args()
+def measure(report: Report, directory: Path, options: argparse.Namespace) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    report = Report()
     users = [f"u{number}@bench.test" for number in range(options.users)]
-    with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
-        directory = Path(temporary)
-        authority = trustme.CA()
-        issued = authority.issue_cert("localhost")
-        certificate, key = directory / "certificate.pem", directory / "key.pem"
-        issued.cert_chain_pems[0].write_to_path(certificate)
-        key.touch(0o600)  # no other may read it
-        issued.private_key_pem.write_to_path(key)
-        tls = ssl.create_default_context()
-        authority.configure_trust(tls)
-        with Mailserver(
-            directory / "ms",
-            tuple(users),
-            certificate=(certificate, key),
-            connections=2 * (options.connections + FIRST),
-        ) as server:
-            for user in users:
-                corpus.maildir(server.maildir(user), MESSAGES, MAIL_OWNER)
-            for context in (None, tls) * options.rounds:
-                measure(server, users, context, options.connections, report)
-    print(report.table())
-    report.save(options.results, "memory", connections=options.connections, users=options.users)
+    file, key, context = certificate(directory)
+    settings = {"certificate": (file, key), "connections": 2 * options.connections + 100}
+    servers: list[Server] = [*ours(directory, options.workers, tuple(users), indexing=False, **settings)]
+    servers += installed(lambda: Dovecot(directory / "dv", **settings))
+    for server in servers:
+        for user in users:
+            corpus.maildir(server.maildir(user), MESSAGES, MAIL_OWNER)
+    for _ in range(options.rounds):
+        for tls in (None, context):
+            for server in servers:
+                report.add(server.name, figures(server, users, tls, options.connections))
 
+
+BENCHMARK = Benchmark(
+    "memory",
+    __doc__,
+    measure,
+    [Option("connections", 2000, quick=20), Option("users", 20, quick=2)],
+    rounds=1,
+    by_workers=True,
+)
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.main()

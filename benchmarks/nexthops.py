@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import threading
@@ -26,7 +25,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
-from benchmarks.peers import Missing, free_port
+from benchmarks.peers import Missing, free_port, program
 
 ADDRESS = "127.0.0.1"
 TTL = 3600
@@ -36,7 +35,7 @@ class Sink:
     """smtp-sink: takes every message and throws it away. It tells a counter, which is kept in a file."""
 
     def __init__(self, directory: Path) -> None:
-        self._program = shutil.which("smtp-sink", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+        self._program = program("smtp-sink")
         if self._program is None:
             raise Missing("smtp-sink: apt-get install postfix")
         directory.mkdir(parents=True, exist_ok=True)

@@ -27,15 +27,33 @@ PASSWORD = "open-sesame"
 MAIL_OWNER = 5555
 """The user id whose mail Postfix and Dovecot handle; they refuse root's."""
 
+POSTFIX = ("postfix", "smtp-source", "smtp-sink")
 DOVECOT_POP3 = Path("/usr/lib/dovecot/pop3")
+SETTLED = 64 * 1024  # octets: memory that moves less in half a second is at rest
 
 
 class Missing(Exception):
     """A program is not installed."""
 
 
+def program(name: str) -> str | None:
+    """Where it is; those of administrators are not in everybody's PATH."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+def missing() -> list[str]:
+    """What keeps something from being measured, each with how to change it. The packages are Debian's."""
+    needs = {
+        "Postfix, smtp-source and smtp-sink: apt-get install postfix": all(map(program, POSTFIX)),
+        "Dovecot: apt-get install dovecot-imapd": program("dovecot"),
+        "Dovecot's POP3: apt-get install dovecot-pop3d": DOVECOT_POP3.exists(),
+        "root's rights, without which Postfix and Dovecot cannot be started: run as root": os.geteuid() == 0,
+    }
+    return [need for need, there in needs.items() if not there]
+
+
 class Peer(ABC):
-    """A server on loopback: `smtp`, `submission`, `imap` and `pop3` are its ports, where it has them.
+    """A server on loopback: `smtp`, `submission`, `imap`, `imaps` and `pop3` are its ports, where it has them.
 
     `login`: who must log in at the submission port before mail for other servers is taken; "": nobody.
     """
@@ -46,6 +64,7 @@ class Peer(ABC):
     smtp = 0
     submission = 0
     imap = 0
+    imaps = 0
     pop3 = 0
 
     def __init__(self, directory: Path) -> None:
@@ -92,13 +111,20 @@ class _Process(Peer):
         self.process.wait(60)
 
     def memory(self) -> int:
-        """Octets of all its processes; what they share counts once (PSS)."""
+        """Octets of all its processes, once they are at rest; what they share counts once (PSS)."""
+        before, now, end = -1, self._memory(), time.monotonic() + 10
+        while abs(now - before) > SETTLED and time.monotonic() < end:
+            time.sleep(0.5)
+            before, now = now, self._memory()
+        return now
+
+    def _memory(self) -> int:
         return sum(proportional_set_size(process) for process in _family(self.process.pid))
 
 
 class Mailserver(_Process):
     """This project's. `relay`: lines of its section of that name. `certificate`: files of a certificate and its key,
-    with which there is a port `imaps`, too.
+    with which there is a port `imaps`, too. `indexing`: in the background.
     """
 
     name = "mailserver"
@@ -114,8 +140,11 @@ class Mailserver(_Process):
         workers: int = 1,
         certificate: tuple[Path, Path] | None = None,
         connections: int = 1000,
+        indexing: bool = True,
     ) -> None:
         super().__init__(directory)
+        if workers > 1:
+            self.name = f"{self.name}, {workers} workers"
         self.smtp, self.submission, self.imap, self.pop3, self.imaps = (free_port() for _ in range(5))
         password = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
         (directory / "accounts.toml").write_text(
@@ -142,6 +171,7 @@ class Mailserver(_Process):
             "[abuse]\naccount_message_rate = 0\naccount_recipient_rate = 0\n"
             f"[limits]\nconnections = {max(2000, connections)}\nconnections_per_address = {connections}\n"
             "transactions = 1000000\n"
+            f"[indexing]\nbackground = {str(indexing).lower()}\n"
             "[relay]\n" + "".join(f"{line}\n" for line in relay)
         )
 
@@ -170,16 +200,25 @@ class Mailserver(_Process):
 
 
 class Dovecot(_Process):
-    """Dovecot 2.3, with what its distribution sets but for what must be told. It takes any account and password."""
+    """Dovecot 2.3, with what its distribution sets but for what must be told. It takes any account and password.
+
+    `certificate`: as with `Mailserver`.
+    """
 
     name = "Dovecot"
     greeting = b"* OK"
 
-    def __init__(self, directory: Path) -> None:
-        if not shutil.which("dovecot", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or os.geteuid():
+    def __init__(
+        self, directory: Path, *, certificate: tuple[Path, Path] | None = None, connections: int = 2000
+    ) -> None:
+        if not program("dovecot") or os.geteuid():
             raise Missing("Dovecot: apt-get install dovecot-imapd, and run as root")
         super().__init__(directory)
         self.imap = free_port()
+        self.imaps = free_port() if certificate is not None else 0
+        tls = "ssl = no"
+        if certificate is not None:
+            tls = "ssl = yes\nssl_cert = <{}\nssl_key = <{}".format(*certificate)
         self.pop3 = free_port() if DOVECOT_POP3.exists() else 0
         (directory / "mail").mkdir()
         (directory / "log").touch()
@@ -191,11 +230,11 @@ state_dir = {directory}/state
 log_path = {directory}/log
 protocols = imap{" pop3" if self.pop3 else ""}
 listen = 127.0.0.1
-ssl = no
+{tls}
 disable_plaintext_auth = no
 mail_location = maildir:{directory}/mail/%n
 mail_max_userip_connections = 0
-default_process_limit = 2000
+default_process_limit = {connections}
 default_client_limit = 8000
 passdb {{
   driver = static
@@ -210,8 +249,11 @@ service imap-login {{
     port = {self.imap}
   }}
   inet_listener imaps {{
-    port = 0
+    port = {self.imaps}
   }}
+}}
+service imap {{
+  process_limit = {connections}
 }}
 service pop3-login {{
   inet_listener pop3 {{
@@ -225,8 +267,7 @@ service pop3-login {{
         )
 
     def _run(self) -> None:
-        environment = os.environ | {"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin"}
-        self.process = subprocess.Popen(["dovecot", "-c", self.directory / "dovecot.conf", "-F"], env=environment)
+        self.process = subprocess.Popen([str(program("dovecot")), "-c", self.directory / "dovecot.conf", "-F"])
 
     def maildir(self, account: str) -> Path:
         return self.directory / "mail" / account.partition("@")[0]
@@ -239,7 +280,7 @@ class Postfix(Peer):
     greeting = b"220"
 
     def __init__(self, directory: Path, *, more: Sequence[str] = ()) -> None:
-        if not shutil.which("postfix") or os.geteuid():
+        if not program("postfix") or os.geteuid():
             raise Missing("Postfix: apt-get install postfix, and run as root")
         super().__init__(directory)
         self.smtp = self.submission = free_port()
@@ -290,10 +331,10 @@ maillog_file_prefixes={directory}
         Path("/etc/postfix/main.cf").touch()
 
     def _run(self) -> None:
-        subprocess.run(["postfix", "-c", self.directory / "etc", "start"], check=True, capture_output=True)
+        self._tool("postfix", "start")
 
     def stop(self) -> None:
-        subprocess.run(["postfix", "-c", self.directory / "etc", "stop"], check=False, capture_output=True)
+        self._tool("postfix", "stop", check=False)
 
     def release(self) -> None:
         """Everything on hold may go; `flush` lets it."""
@@ -302,8 +343,8 @@ maillog_file_prefixes={directory}
     def flush(self) -> None:
         self._tool("postqueue", "-f")
 
-    def _tool(self, name: str, *arguments: str) -> None:
-        subprocess.run([name, "-c", self.directory / "etc", *arguments], check=True, capture_output=True)
+    def _tool(self, name: str, *arguments: str, check: bool = True) -> None:
+        subprocess.run([str(program(name)), "-c", self.directory / "etc", *arguments], check=check, capture_output=True)
 
     def maildir(self, account: str) -> Path:
         return self.directory / "mail/Maildir"

@@ -1,6 +1,6 @@
 """POP3 on one large mailbox, beside Dovecot: messages a second, milliseconds.
 
-    python -m benchmarks.pop3 [--messages N] [--rounds N] [--results DIR]
+    python -m benchmarks.pop3 [--messages N] [--rounds N] [--workers N ...] [--results DIR]
 
 Both serve the same Maildir, written by Dovecot and linked, and get the same commands in turn, A B A B; the table shows
 medians. Before anything is timed both have opened the mailbox once, and their answers are compared: unique-ids, sizes,
@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import argparse
 import socket
-import tempfile
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -22,7 +20,8 @@ from typing import Self
 from benchmarks import corpus
 from benchmarks.client import Client
 from benchmarks.peers import MAIL_OWNER, PASSWORD, Dovecot, Mailserver, Missing
-from benchmarks.report import RESULTS, Report
+from benchmarks.report import Figures, Report
+from benchmarks.run import Benchmark, Option, installed, ours
 
 Server = Mailserver | Dovecot
 ACCOUNT = "main@bench.test"
@@ -90,7 +89,7 @@ class POP3Client:
         return size
 
 
-def figures(server: Server, messages: int) -> Mapping[tuple[str, str], float]:
+def figures(server: Server, messages: int) -> Figures:
     """One round on one server."""
     count = min(RETRIEVED, messages)
     retrievals = [f"RETR {number}" for number in range(1, count + 1)]
@@ -127,41 +126,34 @@ def answers(server: Server, messages: int) -> list[bytes]:
         return [client.lines(command).partition(b"\r\n")[2] for command in commands]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--messages", type=int, default=50_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where to keep them")
-    options = parser.parse_args()
-    report = Report()
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory, ExitStack() as stack:
-        Path(directory).chmod(0o755)
-        ours = Mailserver(Path(directory) / "ms", (ACCOUNT,))
-        servers: list[Server] = [ours]
-        try:
-            theirs = Dovecot(Path(directory) / "dc")
-            if not theirs.pop3:
-                raise Missing("Dovecot's POP3: apt-get install dovecot-pop3d")
-            servers.append(theirs)
-        except Missing as missing:
-            print(f"left out: {missing}")
-        first = servers[-1].maildir(ACCOUNT)
-        corpus.maildir(first, options.messages, MAIL_OWNER)
-        if len(servers) == 2:
-            stack.enter_context(servers[1])
-            opened = Client(servers[1].imap, ACCOUNT, PASSWORD)  # so that it gives UIDs
-            opened.ask("SELECT INBOX")
-            opened.close()
-            corpus.twin(first, ours.maildir(ACCOUNT), MAIL_OWNER)
-        stack.enter_context(ours)
-        if len(servers) == 2 and answers(ours, options.messages) != answers(servers[1], options.messages):
+def dovecot(directory: Path) -> Dovecot:
+    made = Dovecot(directory)
+    if not made.pop3:
+        raise Missing("Dovecot's POP3: apt-get install dovecot-pop3d")
+    return made
+
+
+def measure(report: Report, directory: Path, options: argparse.Namespace) -> None:
+    with ExitStack() as stack:
+        servers: list[Server] = [*ours(directory, options.workers, (ACCOUNT,), indexing=False)]
+        servers += installed(lambda: dovecot(directory / "dc"))
+        first = servers[-1]  # Dovecot, where there is one: it gives the UIDs
+        corpus.maildir(first.maildir(ACCOUNT), options.messages, MAIL_OWNER)
+        stack.enter_context(first)
+        opened = Client(first.imap, ACCOUNT, PASSWORD)
+        opened.ask("SELECT INBOX")
+        opened.close()
+        for server in servers[:-1]:
+            corpus.twin(first.maildir(ACCOUNT), server.maildir(ACCOUNT), MAIL_OWNER)
+            stack.enter_context(server)
+        if any(answers(server, options.messages) != answers(first, options.messages) for server in servers[:-1]):
             raise RuntimeError("the servers answer differently")
         for _ in range(options.rounds):
             for server in servers:
                 report.add(server.name, figures(server, options.messages))
-    print(report.table())
-    report.save(options.results, "pop3", messages=options.messages)
 
+
+BENCHMARK = Benchmark("pop3", __doc__, measure, [Option("messages", 50_000, quick=500)], rounds=5, by_workers=True)
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.main()

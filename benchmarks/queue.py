@@ -13,16 +13,14 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import re
-import sys
-import tempfile
 import time
-from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.nexthops import ADDRESS, Sink
-from benchmarks.peers import ACCOUNT, Mailserver, Missing
-from benchmarks.report import RESULTS, Report
+from benchmarks.peers import ACCOUNT, Mailserver
+from benchmarks.report import OURS, Figures, Report
+from benchmarks.run import Benchmark, Option, sizes
 from benchmarks.sender import Mail, fill, message
 from mailserver.queue import Queue
 
@@ -35,38 +33,33 @@ HORIZON = 4 * 3600.0
 PATIENCE = 600.0  # seconds
 MB = 1e6
 
-Figures = Mapping[tuple[str, str], float]
-
 
 def one_round(directory: Path, rows: int, seconds: float) -> Figures:
-    def work(name: str) -> str:
-        return f"{rows}: {name}"
-
     with Sink(directory) as sink:
         server = Mailserver(directory / "ms", relay=[f'smarthost = "{ADDRESS}:{sink.port}"'])
         content = message(ACCOUNT, SIZE)
         mails = (Mail(ACCOUNT, f"r{number}@d{number % DESTINATIONS:04}.test", content) for number in range(rows))
         begin = time.perf_counter()
         fill(server.queue, mails, FILLING)
-        figures = {(work("fill"), "/s"): rows / (time.perf_counter() - begin)}
+        figures = {("fill", "/s"): rows / (time.perf_counter() - begin)}
         size = sum(path.stat().st_size for path in server.queue.iterdir() if path.is_file())
-        figures[work("size of the database, a message"), "octets"] = size / rows
+        figures["size of the database, a message", "octets"] = size / rows
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             looked = pool.submit(look, server.queue).result()
-        figures |= {(work(name), unit): figure for (name, unit), figure in looked.items()}
+        figures |= looked
         with ThreadPoolExecutor(1) as watcher:
             begin = time.monotonic()
             first = watcher.submit(sink.reached, 1, PATIENCE)
             with server:
-                figures[work("server: start to greeting"), "ms"] = (time.monotonic() - begin) * 1000
-                figures[work("server: start to the first delivery"), "ms"] = (first.result() - begin) * 1000
+                figures["server: start to greeting", "ms"] = (time.monotonic() - begin) * 1000
+                figures["server: start to the first delivery", "ms"] = (first.result() - begin) * 1000
                 all_out = watcher.submit(sink.reached, rows, begin + seconds - time.monotonic())
                 time.sleep(max(0.0, begin + seconds - time.monotonic()))
-                figures |= _memory(rows, server)
+                figures |= _memory(server)
                 taken, arrived = seconds, sink.count()
                 if all_out.exception() is None:
                     taken, arrived = all_out.result() - begin, rows
-                figures[work("server: deliveries"), "/s"] = arrived / taken
+                figures["server: deliveries", "/s"] = arrived / taken
     return figures
 
 
@@ -92,10 +85,10 @@ def look(directory: Path) -> dict[tuple[str, str], float]:
     }
 
 
-def _memory(rows: int, server: Mailserver) -> Figures:
+def _memory(server: Mailserver) -> Figures:
     return {
-        (f"{rows}: server: memory at the end", "MB"): _status(server.process.pid, "VmRSS") / MB,
-        (f"{rows}: server: memory at most", "MB"): _status(server.process.pid, "VmHWM") / MB,
+        ("server: memory at the end", "MB"): _status(server.process.pid, "VmRSS") / MB,
+        ("server: memory at most", "MB"): _status(server.process.pid, "VmHWM") / MB,
     }
 
 
@@ -105,28 +98,23 @@ def _status(process: int | str, key: str) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long each server runs")
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where to keep them")
-    options = parser.parse_args()
-    sizes = [options.rows]
-    while sizes[0] > SMALLEST:
-        sizes.insert(0, max(SMALLEST, sizes[0] // 10))
-    report = Report()
-    try:
-        for rows in sizes:
-            for _ in range(options.rounds):
-                with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-                    Path(directory).chmod(0o755)
-                    report.add("mailserver", one_round(Path(directory), rows, options.seconds))
-    except Missing as missing:
-        sys.exit(str(missing))
-    print(report.table())
-    report.save(options.results, "queue", rows=options.rows, rounds=options.rounds, seconds=options.seconds)
+def measure(report: Report, directory: Path, options: argparse.Namespace) -> None:
+    for rows in sizes(options.rows, SMALLEST):
+        for number in range(options.rounds):
+            there = directory / f"{rows}-{number}"
+            report.add(OURS, one_round(there, rows, options.seconds), rows)
 
+
+BENCHMARK = Benchmark(
+    "queue",
+    __doc__,
+    measure,
+    [
+        Option("rows", 1_000_000, quick=2000, help="messages in the largest"),
+        Option("seconds", 30.0, quick=3.0, help="how long each server runs"),
+    ],
+    rounds=1,
+)
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.main()

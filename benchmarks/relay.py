@@ -1,8 +1,8 @@
 """Mail for other servers, beside Postfix: taken and passed on; and a backlog of which a part goes to dead hosts.
 
     python -m benchmarks.relay [--messages N] [--backlog N] [--destinations N] [--dead N] [--rounds N]
-                               [--backlog-rounds N] [--workers N] [--seconds S] [--connect-timeout S] [--relay LINE ...]
-                               [--results DIR]
+                               [--backlog-rounds N] [--workers N ...] [--seconds S] [--connect-timeout S]
+                               [--relay LINE ...] [--results DIR]
 
 Both pass all on to smtp-sink, each to one of its own, which counts. They get the same work in turn, A B A B; the table
 shows the median and the ratio. What has arrived is counted again when the queues are empty: each message came once.
@@ -18,23 +18,20 @@ use no other DNS than the system's, finds them in a table.
 from __future__ import annotations
 
 import argparse
+import os
 import random
-import sys
-import tempfile
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.nexthops import ADDRESS, NameServer, SilentHosts, Sink
-from benchmarks.peers import ACCOUNT, PASSWORD, Mailserver, Missing, Postfix
-from benchmarks.report import RESULTS, Report
+from benchmarks.peers import ACCOUNT, PASSWORD, Mailserver, Postfix, program
+from benchmarks.report import Figures, Report
+from benchmarks.run import Benchmark, Option, installed, ours
 from benchmarks.sender import Mail, fill, message, send
 
 Server = Mailserver | Postfix
-Figures = Mapping[tuple[str, str], float]
-
 PATIENCE = 600.0  # seconds
 FILLERS = 50  # connections that fill Postfix's queue
 SIZES = (1024, 2048, 3072, 4096)
@@ -87,7 +84,6 @@ class Backlog:
     seconds: float
     connect_timeout: int
     relay: tuple[str, ...]
-    workers: int
 
     @property
     def name(self) -> str:
@@ -122,7 +118,7 @@ class Backlog:
 
     # One round on one server
 
-    def ours(self, directory: Path) -> Figures:
+    def ours(self, directory: Path, workers: int) -> tuple[str, Figures]:
         """Filled before it is started; its start is part of the time."""
         with ExitStack() as stack:
             sink = stack.enter_context(Sink(directory))
@@ -134,11 +130,11 @@ class Backlog:
                 f'connect_timeout = "{self.connect_timeout} s"',
                 *self.relay,
             )
-            server = Mailserver(directory / "ms", relay=settings, workers=self.workers)
+            server = Mailserver(directory / "ms", relay=settings, workers=workers)
             fill(server.queue, self.mails())
-            return self._watched(sink, stack, server)
+            return server.name, self._watched(sink, stack, server)
 
-    def theirs(self, directory: Path) -> Figures:
+    def theirs(self, directory: Path) -> tuple[str, Figures]:
         """Filled by SMTP while all is on hold; what releases it is no part of the time."""
         with ExitStack() as stack:
             sink = stack.enter_context(Sink(directory))
@@ -160,7 +156,7 @@ class Backlog:
             server = stack.enter_context(Postfix(directory / "pf", more=settings))
             send(server.submission, self.mails(), sessions=FILLERS)
             server.release()
-            return self._watched(sink, stack, server)
+            return server.name, self._watched(sink, stack, server)
 
     def _watched(self, sink: Sink, stack: ExitStack, server: Server) -> Figures:
         begin = time.monotonic()
@@ -185,49 +181,25 @@ class Backlog:
         return figures
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--messages", type=int, default=5000, help="to take and pass on")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--backlog", type=int, default=100_000, help="messages; 0: leave it out")
-    parser.add_argument("--destinations", type=int, default=1000)
-    parser.add_argument("--dead", type=int, default=300, help="of the destinations")
-    parser.add_argument("--backlog-rounds", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=1800.0, help="longest time for one backlog")
-    parser.add_argument("--connect-timeout", type=int, default=30, help="seconds, for both")
-    parser.add_argument("--relay", nargs="*", default=[], help="further lines of this server's section")
-    parser.add_argument("--workers", type=int, default=1, help="processes of this server")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where to keep them")
-    options = parser.parse_args()
-    report = Report()
-    try:
-        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-            Path(directory).chmod(0o755)
-            _pass_on(report, Path(directory), options)
-            if options.backlog:
-                _work_off(report, Path(directory), options)
-    except Missing as missing:
-        sys.exit(str(missing))
-    print(report.table())
-    asked = {name: value for name, value in vars(options).items() if name != "results"}
-    report.save(options.results, "relay", **asked)
+def measure(report: Report, directory: Path, options: argparse.Namespace) -> None:
+    _pass_on(report, directory, options)
+    if options.backlog:
+        _work_off(report, directory, options)
 
 
 def _pass_on(report: Report, directory: Path, options: argparse.Namespace) -> None:
     with ExitStack() as stack:
-        sink = stack.enter_context(Sink(directory))
-        relay = [f'smarthost = "{ADDRESS}:{sink.port}"', *options.relay]
-        ours = Mailserver(directory / "ms", relay=relay, workers=options.workers)
-        pairs: list[tuple[Server, Sink]] = [(stack.enter_context(ours), sink)]
-        try:
-            sink = stack.enter_context(Sink(directory))
-            postfix = Postfix(directory / "pf", more=[f"relayhost=[{ADDRESS}]:{sink.port}"])
-            pairs.append((stack.enter_context(postfix), sink))
-        except Missing as missing:
-            print(f"left out: {missing}")
+        sinks = [stack.enter_context(Sink(directory)) for _ in (*options.workers, Postfix)]
+        servers: list[Server] = []
+        for count, sink in zip(options.workers, sinks, strict=False):
+            servers += ours(directory, [count], relay=[f'smarthost = "{ADDRESS}:{sink.port}"', *options.relay])
+        relayhost = f"relayhost=[{ADDRESS}]:{sinks[-1].port}"
+        servers += installed(lambda: Postfix(directory / "pf", more=[relayhost]))
+        for server in servers:
+            stack.enter_context(server)
         for work in WORK:
             for _ in range(options.rounds):
-                for server, sink in pairs:
+                for server, sink in zip(servers, sinks, strict=False):
                     report.add(server.name, passed_on(server, sink, work, options.messages))
 
 
@@ -239,15 +211,30 @@ def _work_off(report: Report, directory: Path, options: argparse.Namespace) -> N
         options.seconds,
         options.connect_timeout,
         tuple(options.relay),
-        options.workers,
     )
     for number in range(options.backlog_rounds):
-        report.add("mailserver", work.ours(directory / f"ours{number}"))
-        try:
-            report.add("Postfix", work.theirs(directory / f"theirs{number}"))
-        except Missing as missing:
-            print(f"left out: {missing}")
+        for workers in options.workers:
+            report.add(*work.ours(directory / f"ours{number}-{workers}", workers))
+        if program("postfix") is not None and not os.geteuid():
+            report.add(*work.theirs(directory / f"theirs{number}"))
 
+
+BENCHMARK = Benchmark(
+    "relay",
+    __doc__,
+    measure,
+    [
+        Option("messages", 5000, quick=200, help="to take and pass on"),
+        Option("backlog", 20_000, quick=300, help="messages; 0: leave it out"),
+        Option("destinations", 1000, quick=30),
+        Option("dead", 300, quick=9, help="of the destinations"),
+        Option("backlog-rounds", 1),
+        Option("seconds", 1800.0, quick=60.0, help="longest time for one backlog"),
+        Option("connect-timeout", 30, quick=1, help="seconds, for both"),
+        Option("relay", (), help="further lines of this server's section"),
+    ],
+    by_workers=True,
+)
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.main()

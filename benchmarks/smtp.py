@@ -1,24 +1,23 @@
 """SMTP into the Maildir, beside Postfix: messages a second, the clock stopped when all files lie there.
 
-    python -m benchmarks.smtp [--messages N] [--rounds N] [--workers N] [--results DIR]
+    python -m benchmarks.smtp [--messages N] [--rounds N] [--workers N ...] [--results DIR]
 
-Each server gets the same work from smtp-source in turn, A B A B; the table shows the median and the ratio.
+Each server gets the same work from smtp-source in turn, A B A B; the table shows the median and the ratio. Before
+anything is timed one message is sent to each, of each work's size, and what lies in the Maildirs is compared.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import subprocess
-import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.peers import ACCOUNT, Mailserver, Missing, Peer, Postfix
-from benchmarks.report import RESULTS, Report
+from benchmarks.peers import ACCOUNT, Missing, Peer, Postfix, program
+from benchmarks.report import Report
+from benchmarks.run import Benchmark, Option, installed, ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +39,12 @@ WORK = (
 
 def rate(peer: Peer, work: Work, messages: int) -> float:
     """Messages a second until all lie in the Maildir."""
-    count = max(work.sessions, int(messages * work.share))
+    return send(peer, work, max(work.sessions, int(messages * work.share)))
+
+
+def send(peer: Peer, work: Work, count: int) -> float:
     before = peer.messages()
-    command = ["smtp-source", "-s", str(work.sessions), "-m", str(count), "-l", str(work.size)]
+    command = [source(), "-s", str(work.sessions), "-m", str(count), "-l", str(work.size)]
     command += ["-f", "a@x.test", "-t", ACCOUNT]
     if not work.one_a_connection:
         command.append("-d")  # send the next message over the same connection
@@ -55,30 +57,39 @@ def rate(peer: Peer, work: Work, messages: int) -> float:
     return count / (time.monotonic() - begin)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--messages", type=int, default=5000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=1, help="processes of this server")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where to keep them")
-    options = parser.parse_args()
-    if not shutil.which("smtp-source"):
-        sys.exit("smtp-source is missing: apt-get install postfix")
-    report = Report()
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory, ExitStack() as stack:
-        Path(directory).chmod(0o755)
-        peers: list[Peer] = [stack.enter_context(Mailserver(Path(directory) / "ms", workers=options.workers))]
-        try:
-            peers.append(stack.enter_context(Postfix(Path(directory) / "pf")))
-        except Missing as missing:
-            print(f"left out: {missing}")
+def source() -> str:
+    found = program("smtp-source")
+    if found is None:
+        raise Missing("smtp-source: apt-get install postfix")
+    return found
+
+
+def delivered(peer: Peer, work: Work) -> bytes:
+    """What the sender wrote, of a message that was delivered: each server puts fields of its own before it."""
+    maildir = peer.maildir(ACCOUNT)
+    there = set(maildir.glob("new/*")) | set(maildir.glob("cur/*"))
+    send(peer, Work(work.name, 1, work.size, 0.0, work.one_a_connection), 1)
+    (file,) = (set(maildir.glob("new/*")) | set(maildir.glob("cur/*"))) - there
+    header, _, body = file.read_bytes().partition(b"\n\n")
+    subject = [line for line in header.splitlines() if line.startswith(b"Subject:")]
+    return b"\n".join([*subject, body])
+
+
+def measure(report: Report, directory: Path, options: argparse.Namespace) -> None:
+    source()
+    with ExitStack() as stack:
+        peers: list[Peer] = [*ours(directory, options.workers), *installed(lambda: Postfix(directory / "pf"))]
+        for peer in peers:
+            stack.enter_context(peer)
         for work in WORK:
+            if len({delivered(peer, work) for peer in peers}) != 1:
+                raise RuntimeError(f"{work.name}: the servers deliver different messages")
             for _ in range(options.rounds):
                 for peer in peers:
                     report.add(peer.name, {(work.name, "/s"): rate(peer, work, options.messages)})
-    print(report.table())
-    report.save(options.results, "smtp", messages=options.messages, workers=options.workers)
 
+
+BENCHMARK = Benchmark("smtp", __doc__, measure, [Option("messages", 5000, quick=200)], by_workers=True)
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.main()

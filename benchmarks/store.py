@@ -12,9 +12,8 @@ import email
 import email.policy
 import multiprocessing
 import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +22,8 @@ from pathlib import Path
 from benchmarks import corpus
 from benchmarks.corpus import COMMON, NOWHERE, RARE
 from benchmarks.peers import proportional_set_size
-from benchmarks.report import RESULTS, Report
+from benchmarks.report import OURS, Figures, Report
+from benchmarks.run import Benchmark, Option
 from mailserver.mail import Address, Content
 from mailserver.message import Phrase, parse, searchable
 from mailserver.store import Addition, Delivery, Mailbox, Store
@@ -69,7 +69,7 @@ class Bench:
     messages: int
     round: int
 
-    def first_use(self) -> Mapping[tuple[str, str], float]:
+    def first_use(self) -> Figures:
         """Of a Maildir that another program made."""
         watch = Watch()
         with watch.milliseconds("open a foreign Maildir, no sizes in its names"):
@@ -85,7 +85,7 @@ class Bench:
         mailbox.close()
         return watch.figures
 
-    def memory(self) -> Mapping[tuple[str, str], float]:
+    def memory(self) -> Figures:
         store = Store(self.root, hostname="mx.bench.test")
         store.account(Address("writer", DOMAIN)).open("INBOX").close()  # what any mailbox takes
         before = proportional_set_size(os.getpid())
@@ -96,7 +96,7 @@ class Bench:
         mailbox.close()
         return {("memory of an open mailbox, a message (PSS)", "octets"): taken / self.messages}
 
-    def again(self) -> Mapping[tuple[str, str], float]:
+    def again(self) -> Figures:
         watch = Watch()
         with watch.milliseconds("open in a new process"):
             mailbox = self._open(MAIN)
@@ -130,7 +130,7 @@ class Bench:
                 _expect(len(mailbox.update_flags(changed, action, flags)), len(changed))
         return watch.figures
 
-    def writing(self) -> Mapping[tuple[str, str], float]:
+    def writing(self) -> Figures:
         watch = Watch()
         store = Store(self.root, hostname="mx.bench.test")
         account = store.account(Address("writer", DOMAIN))
@@ -159,7 +159,7 @@ class Bench:
             account.delete(opened.name)
         return watch.figures
 
-    def scanner(self) -> Mapping[tuple[str, str], float]:
+    def scanner(self) -> Figures:
         watch = Watch()
         all_kinds = [corpus.message(number).replace(b"\n", b"\r\n") for number in range(SAMPLE)]
         multipart = [message for message in all_kinds if b"Content-Type: multipart/" in message]
@@ -185,7 +185,7 @@ def _expect(found: int, wanted: int) -> None:
         raise RuntimeError(f"{found} instead of {wanted}")
 
 
-WORKS: tuple[Callable[[Bench], Mapping[tuple[str, str], float]], ...] = (
+WORKS: tuple[Callable[[Bench], Figures], ...] = (
     Bench.first_use,
     Bench.again,
     Bench.memory,
@@ -194,36 +194,33 @@ WORKS: tuple[Callable[[Bench], Mapping[tuple[str, str], float]], ...] = (
 )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--messages", type=int, default=50_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where to keep them")
-    parser.add_argument("--only", nargs="+", choices=[work.__name__ for work in WORKS], help="these works")
-    options = parser.parse_args()
-    report = Report()
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-        root = Path(directory)
-        corpus.maildir(root / DOMAIN / SOURCE, options.messages, os.geteuid())
-        corpus.twin(root / DOMAIN / SOURCE, root / DOMAIN / MAIN, os.geteuid())
+def measure(report: Report, root: Path, options: argparse.Namespace) -> None:
+    corpus.maildir(root / DOMAIN / SOURCE, options.messages, os.geteuid())
+    corpus.twin(root / DOMAIN / SOURCE, root / DOMAIN / MAIN, os.geteuid())
+    for number in range(options.rounds):
+        corpus.twin(root / DOMAIN / SOURCE, root / DOMAIN / f"first{number}", os.geteuid())
+        corpus.twin(root / DOMAIN / SOURCE, root / DOMAIN / f"bare{number}", os.geteuid(), bare=True)
+    corpus.maildir(root / DOMAIN / "writer", 5, os.geteuid())
+    _in_new_process(Bench.again, Bench(root, options.messages, 0))  # so that the index is there
+    for work in (work for work in WORKS if not options.only or work.__name__ in options.only):
         for number in range(options.rounds):
-            corpus.twin(root / DOMAIN / SOURCE, root / DOMAIN / f"first{number}", os.geteuid())
-            corpus.twin(root / DOMAIN / SOURCE, root / DOMAIN / f"bare{number}", os.geteuid(), bare=True)
-        corpus.maildir(root / DOMAIN / "writer", 5, os.geteuid())
-        _in_new_process(Bench.again, Bench(root, options.messages, 0))  # so that the index is there
-        for work in (work for work in WORKS if not options.only or work.__name__ in options.only):
-            for number in range(options.rounds):
-                report.add("mailserver", _in_new_process(work, Bench(root, options.messages, number)))
-    print(report.table())
-    report.save(options.results, "store", messages=options.messages, rounds=options.rounds)
+            report.add(OURS, _in_new_process(work, Bench(root, options.messages, number)))
 
 
-def _in_new_process(
-    work: Callable[[Bench], Mapping[tuple[str, str], float]], bench: Bench
-) -> dict[tuple[str, str], float]:
+def _in_new_process(work: Callable[[Bench], Figures], bench: Bench) -> dict[tuple[str, str], float]:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return dict(pool.submit(work, bench).result())
 
 
+BENCHMARK = Benchmark(
+    "store",
+    __doc__,
+    measure,
+    [
+        Option("messages", 50_000, quick=500),
+        Option("only", (), help="these works", choices=[work.__name__ for work in WORKS]),
+    ],
+)
+
 if __name__ == "__main__":
-    main()
+    BENCHMARK.main()

@@ -37,6 +37,7 @@ class DataDirectory:
         self.rates = path / "rates"
         self.bans = path / "bans.db"
         self.status = path / "status"
+        self.indexing = path / "indexing"
         self._version = path / "version"
 
     def prepare(self) -> None:
@@ -45,7 +46,7 @@ class DataDirectory:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._check_version()
-            for directory in (self.spool, self.mail, self.app_passwords):
+            for directory in (self.spool, self.mail, self.app_passwords, self.indexing):
                 directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise DataError(unusable(error, self.path)) from error

@@ -113,6 +113,14 @@ SYNC_TIMES = Times("mailserver_sync_seconds", "What the disk took to sync the fi
 QUEUE_TIMES = Times("mailserver_queue_commit_seconds", "What durable commits of the queue took.")
 INDEX_TIMES = Times("mailserver_index_seconds", "What batches of indexing took.", ("work",))
 INDEX_LAG = Gauge("mailserver_index_lag_messages", "Messages whose text is not packed for search yet.")
+INDEXING = Gauge("mailserver_indexing", "Processes that see to the indexing in the background: one, where that is on.")
+INDEXING_WAITING = Gauge(
+    "mailserver_indexing_waiting",
+    "What waits for the indexing in the background, as far as it is known: mailboxes, and messages of the one that is "
+    "at work.",
+    ("what",),
+)
+INDEXING_ROUND = Gauge("mailserver_indexing_round", "1 while the indexing looks through all accounts.")
 
 METRICS: Sequence[Metric] = (
     PROCESSES,
@@ -135,6 +143,9 @@ METRICS: Sequence[Metric] = (
     QUEUE_TIMES,
     INDEX_TIMES,
     INDEX_LAG,
+    INDEXING,
+    INDEXING_WAITING,
+    INDEXING_ROUND,
 )
 _BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in METRICS}
 
@@ -148,6 +159,15 @@ def told() -> Told:
     """What this process has counted."""
     with _TIMES:
         return {metric.name: _rows(metric) for metric in METRICS if metric.values}
+
+
+def hand_over() -> Told:
+    """As `told`, for another process to `take_over`: this one begins anew."""
+    with _TIMES:
+        counted = {metric.name: _rows(metric) for metric in METRICS if metric.values}
+        for metric in METRICS:
+            metric.values.clear()
+    return counted
 
 
 def _rows(metric: Metric) -> list[tuple[Labels, Value]]:
@@ -174,8 +194,9 @@ def take_over(process: Told) -> None:
         metric = _BY_NAME[name]
         if not isinstance(metric, Gauge):
             values: dict[Labels, Any] = metric.values
-            for labels, value in rows.items():
-                values[labels] = _together(metric, values[labels], value) if labels in values else value
+            with _TIMES:
+                for labels, value in rows.items():
+                    values[labels] = _together(metric, values[labels], value) if labels in values else value
 
 
 def _sound(metric: Metric, rows: Any) -> Iterable[tuple[Labels, Value]]:

@@ -7,6 +7,7 @@ On failure A problem that the user can mend is told on standard error, and the e
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import resource
@@ -43,6 +44,7 @@ from mailserver.delivery.manager import QueueManager
 from mailserver.delivery.relay import Relay
 from mailserver.delivery.router import Router
 from mailserver.delivery.routes import Routes
+from mailserver.garbage import look_rarely
 from mailserver.mail import UNLIMITED, Address, parse_mailbox
 from mailserver.mail.srs import SRS
 from mailserver.net.bells import Bells
@@ -53,6 +55,7 @@ from mailserver.net.expiry import ExpiryWatch
 from mailserver.net.exporter import Exporter, ExporterUnavailable, serve
 from mailserver.net.fairness import FairThreads
 from mailserver.net.handshake import ALPN
+from mailserver.net.indexing import Indexing
 from mailserver.net.jsonlog import JSONObserver, Observed, output
 from mailserver.net.listeners import check_endpoint, listen
 from mailserver.net.logs import bridge
@@ -61,6 +64,7 @@ from mailserver.net.repeating import Repeating
 from mailserver.net.resolver import ThreadResolver
 from mailserver.net.shared import AdoptedSocket
 from mailserver.net.signals import ignore_hangup, on_hangup
+from mailserver.net.textlog import TextObserver
 from mailserver.net.tls import CertificateError, CertificateStore
 from mailserver.net.versions import versions
 from mailserver.net.workers import ThreadWorkers
@@ -78,6 +82,7 @@ from mailserver.sessions import imap, pop3, smtp
 from mailserver.sessions.imap.appends import Appends
 from mailserver.sessions.login import Authenticator
 from mailserver.store import AccountStore, Store
+from mailserver.store.arrivals import Arrivals
 from mailserver.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -131,7 +136,10 @@ def makeService(options: Options) -> MultiService:
                 json_log=json_log,
                 prepare=partial(_prepare, configuration, count, guard),
             )
-        return Observed(server, JSONObserver(output(reactor, _log_file(options)))) if json_log else server
+        if _logs_elsewhere(options):
+            return server
+        out = output(reactor, _log_file(options))
+        return Observed(server, JSONObserver(out) if json_log else TextObserver(out))
     except ConfigurationError as error:
         _refuse(*error.problems)
     except (CertificateError, ExporterUnavailable, TokensUnavailable) as error:
@@ -139,9 +147,10 @@ def makeService(options: Options) -> MultiService:
 
 
 def _logs_elsewhere(options: Options) -> bool:
-    """twistd was asked for a log that is none of lines in a file."""
+    """twistd was asked for a log that is none of lines in a file, or refuses to have it: on a daemon's output."""
     asked: Mapping[str, Any] = options.parent or {}
-    return any(asked.get(name) for name in ("syslog", "logger"))
+    refused = asked.get("logfile") == "-" and not asked.get("nodaemon")
+    return refused or any(asked.get(name) for name in ("syslog", "logger"))
 
 
 def _log_file(options: Options) -> str | None:
@@ -308,7 +317,8 @@ class MailServer(MultiService):
             openid_configuration=oauth.configuration if oauth else None,
             guard=self._gate,
         )
-        self._store = Store(self._data.mail, hostname=configuration.hostname)
+        arrivals = Arrivals(self._data.indexing) if configuration.indexing.background else None
+        self._store = Store(self._data.mail, hostname=configuration.hostname, arrivals=arrivals)
         self._proxies = Networks(proxies)
         self._pop3_rooms = pop3.POP3Rooms(
             hostname=configuration.hostname,
@@ -345,6 +355,7 @@ class MailServer(MultiService):
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the usual 1024 is below what connections need
         self._guard()
+        look_rarely()
         if self._certificates is not None:
             self._certificates.warn_of_unreadable()
         data = _prepared(self._configuration)
@@ -360,14 +371,19 @@ class MailServer(MultiService):
         self._gate.open(ledger)
         self._sending.open(ledger)
         self._wire(self._queue, secret)
+        self._indexing = self._background()
         super().startService()
         self._manager.start()
         self._observe(data)
+        if self._indexing is not None:
+            self._indexing.start()
         if self._bells is not None:
             self._bells.hang_up(self._manager.wake)
         if self._expiry is not None:
             self._expiry.start()
         on_hangup(self._reactor, self.reload)
+        gc.collect()
+        gc.freeze()  # what is there now stays: to look through it again and again cost 15 us for each message
         log.info("ready, as %s", self._configuration.hostname)
 
     def _observe(self, data: DataDirectory) -> None:
@@ -412,6 +428,8 @@ class MailServer(MultiService):
         while self._mailboxes.spawned and self._clock.monotonic() < deadline:
             await self._clock.sleep(0.02)  # flags that sessions set at their end
         await self._manager.stop()
+        if self._indexing is not None:
+            await self._indexing.stop()
         for each in self._repeating:
             await each.stop()
         await self._tell()
@@ -485,6 +503,20 @@ class MailServer(MultiService):
             flush=self._flush,
             has_room=self._store.has_room,
             space=FreeSpace(configuration.data),
+            workers=self._delivery,
+            clock=self._clock,
+        )
+
+    def _background(self) -> Indexing | None:
+        settings = self._configuration.indexing
+        if not settings.background:
+            return None
+        return Indexing(
+            self._reactor,
+            mail=self._data.mail,
+            directory=self._data.indexing,
+            hostname=self._configuration.hostname,
+            round_every=settings.round,
             workers=self._delivery,
             clock=self._clock,
         )

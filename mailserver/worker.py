@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.stdio import StandardIO
-from twisted.logger import ILogObserver, globalLogBeginner, textFileLogObserver
+from twisted.logger import ILogObserver, globalLogBeginner
 from twisted.python.failure import Failure
 
 from mailserver.config.loader import ConfigurationError, load
@@ -23,6 +23,7 @@ from mailserver.net.clock import use_monotonic_time
 from mailserver.net.jsonlog import JSONObserver
 from mailserver.net.logs import bridge, hand_up
 from mailserver.net.signals import ignore_hangup
+from mailserver.net.textlog import TextObserver
 from mailserver.net.tls import CertificateError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def main() -> None:
     from twisted.internet import reactor
 
     use_monotonic_time(reactor)
-    observer = textFileLogObserver(sys.stdout) if options.own_log else cast(ILogObserver, hand_up)
+    observer = TextObserver(sys.stdout) if options.own_log else cast(ILogObserver, hand_up)
     if options.json_log:
         observer = JSONObserver(sys.stdout, {"worker": options.number})
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=options.json_log)

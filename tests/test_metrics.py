@@ -63,6 +63,17 @@ def test_what_an_ended_process_counted_stays_but_not_what_it_held() -> None:
     assert metrics.told() == before
 
 
+def test_what_is_handed_over_is_counted_once() -> None:
+    metrics.LOGINS.add("imap", "ok")
+    metrics.INDEX_TIMES.observe(0.1, "pack")
+    handed = json.loads(json.dumps(metrics.hand_over()))
+    assert metrics.told() == {}
+    metrics.LOGINS.add("imap", "ok")
+    metrics.take_over(handed)
+    assert metrics.LOGINS.values == {("imap", "ok"): 2}
+    assert sum(metrics.INDEX_TIMES.values["pack",][:-1]) == 1
+
+
 @pytest.mark.parametrize(
     "told",
     [

@@ -123,8 +123,8 @@ def printable(text: str) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 entry`, `3 entries`, `2 days`."""
+    """`1 entry`, `3 entries`, `2 days`, `4 mailboxes`."""
     if number == 1:
         return f"1 {noun}"
-    plural = f"{noun.removesuffix('y')}ies" if noun.endswith("ry") else f"{noun}s"
+    plural = f"{noun.removesuffix('y')}ies" if noun.endswith("ry") else f"{noun}{'es' if noun.endswith('x') else 's'}"
     return f"{number} {plural}"

@@ -80,6 +80,22 @@ def _data(configuration: Configuration, alive: Sequence[Process]) -> dict[str, A
         }
         or None,
         "index_lag": next((int(_number(n)) for n in sums.get(metrics.INDEX_LAG.name, {}).values()), None),
+        "indexing": _indexing(configuration, sums, alive),
+    }
+
+
+def _indexing(
+    configuration: Configuration, sums: Mapping[str, metrics.Rows], alive: Sequence[Process]
+) -> dict[str, Any] | None:
+    """None: it is turned off. `process`: the one that sees to it."""
+    if not configuration.indexing.background:
+        return None
+    waiting = sums.get(metrics.INDEXING_WAITING.name, {})
+    return {
+        "process": next((each.name for each in alive if metrics.INDEXING.name in each.counted), None),
+        "mailboxes": int(_number(waiting.get(("mailboxes",), 0.0))),
+        "messages": int(_number(waiting.get(("messages",), 0.0))),
+        "round": any(_number(n) > 0 for n in sums.get(metrics.INDEXING_ROUND.name, {}).values()),
     }
 
 
@@ -162,8 +178,22 @@ def _print(data: Mapping[str, Any]) -> None:
     click.echo(f"queue: {_queue(data['queue'])}")
     lag = data["index_lag"]
     click.echo("search: " + ("not looked at yet" if lag is None else f"{counted(lag, 'message')} not packed yet"))
+    click.echo(f"indexing: {_indexed(data['indexing'])}")
     versions = {name: version for each in data["processes"] for name, version in each["versions"].items()}
     click.echo("versions: " + ", ".join(f"{name} {printable(version)}" for name, version in versions.items()))
+
+
+def _indexed(indexing: Mapping[str, Any] | None) -> str:
+    if indexing is None:
+        return "when a mailbox is opened; in the background it is turned off"
+    if indexing["process"] is None:
+        return "no process sees to it yet"
+    parts = [f"{counted(indexing['mailboxes'], 'mailbox')} to go"] if indexing["mailboxes"] else []
+    if indexing["messages"]:
+        parts.append(f"{counted(indexing['messages'], 'message')} left in the one at work")
+    if indexing["round"]:
+        parts.append("looking through all accounts")
+    return f"by {_title(indexing['process'])}: " + (", ".join(parts) or "nothing waits")
 
 
 def _queue(states: Mapping[str, Mapping[str, int]] | None) -> str:

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from mailserver.config.abuse import Abuse
 from mailserver.config.apppasswords import AppPassword
 from mailserver.config.directory import DirectorySource
-from mailserver.config.fields import DAY, MIB, MINUTE, Count, Duration, FilePath, Section, Size, like
+from mailserver.config.fields import DAY, HOUR, MIB, MINUTE, Count, Duration, FilePath, Section, Size, like
 from mailserver.config.network import (
     parse_domain_name,
     parse_endpoint,
@@ -50,6 +50,12 @@ def _none_or_a_thousand(value: int) -> int:
     if value and value < 1000:  # RFC 9738 §3
         raise ValueError("is too few for clients to work with; write 1000 or more, or 0 for any number")
     return value
+
+
+def _seldom(seconds: float) -> float:
+    if seconds < MINUTE:
+        raise ValueError('is too often to look through all mailboxes; write "1 min" or more')
+    return seconds
 
 
 def _stored_password(text: str) -> str:
@@ -280,6 +286,20 @@ class POP3(Section):
     )
 
 
+class Indexing(Section):
+    """Mail is made ready for FETCH and SEARCH by one process, at low priority, before anybody opens its mailbox."""
+
+    background: bool = Field(
+        default=True,
+        strict=True,
+        description="`false`: mail is made ready when its mailbox is opened, which takes seconds for a large one",
+    )
+    round: Annotated[Duration, AfterValidator(_seldom)] = Field(
+        default=6 * HOUR,
+        description="how often all mailboxes are looked through, as at each start, for what other programs put there",
+    )
+
+
 class Metrics(Section):
     """Counts for Prometheus, of all processes together. Needs `pip install 'mailserver[metrics]'`."""
 
@@ -329,6 +349,7 @@ class Configuration(Section):
     imap: IMAP = IMAP()
     smtp: SMTP = SMTP()
     pop3: POP3 = POP3()
+    indexing: Indexing = Indexing()
     metrics: Metrics | None = None
     log: Log = Log()
     demo: Demo | None = None

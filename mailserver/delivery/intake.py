@@ -3,9 +3,10 @@
 Promises   A positive reply means that every recipient's copy is durable, in the mailbox or in the queue. What is for
            elsewhere is queued before the mailboxes are written: when that fails, no mailbox has a copy yet.
            A mailbox that cannot be written for now sends its copy to the queue, not back to the sender.
-On failure 4xx when nothing was accepted and trying again may help, 5xx when no mailbox will ever take it. When only a
-           follow-up cannot be queued, or only some of the entries that a message becomes by forwarding, 451: a copy
-           may come twice then, but none is lost; a report of success is then left out. `accept` never raises.
+           The entries that a message becomes by forwarding are queued all together, or none of them is.
+On failure 4xx when nothing was accepted and trying again may help, 5xx when no mailbox will ever take it. When only
+           what follows from refusals of mailboxes cannot be queued, 451: a copy may come twice then, but none is lost.
+           A report of success that cannot be queued is left out. `accept` never raises.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class Outcome:
     each: tuple[Reply, ...]
 
 
-Enqueue = Callable[[NewEntry], Awaitable[str]]
-"""`Workers.grouped(queue.add)`: gives the id, raises QueueError."""
+Enqueue = Callable[[Sequence[NewEntry]], Awaitable[list[str]]]
+"""Queues entries together, or none of them: gives their ids, raises QueueError."""
 
 TROUBLE = Reply.of(451, "4.3.0", "The message cannot be stored now, try again later")
 
@@ -205,17 +206,8 @@ class Intake:
     async def _queue(self, new: Sequence[NewEntry]) -> list[str]:
         if not new:
             return []
-        begun = [self._enqueue(entry) for entry in new]  # all before the first is awaited: one commit
-        ids: list[str] = []
-        failure: Exception | None = None
-        for entry in begun:  # all are awaited, whatever becomes of the first: the content is in use until then
-            try:
-                ids.append(await entry)
-            except Exception as error:  # noqa: BLE001 - raised below
-                failure = error
+        ids = await self._enqueue(new)
         self._queued()
-        if failure is not None:
-            raise failure
         return ids
 
     async def _told(self, arrival: Arrival, reports: Sequence[NewEntry]) -> list[str]:
@@ -235,8 +227,9 @@ class Intake:
             for recipient, status in local
             if status.action is Action.FAILED and recipient.wants(Notify.FAILURE)
         ]
-        again = replace(envelope, recipients=tuple(later))
-        left = [NewEntry(again, taking.content, taking.header, now)] if later else []
+        left: list[NewEntry] = []
+        if later:
+            left.append(NewEntry(replace(envelope, recipients=tuple(later)), taking.content, taking.header, now))
         if failed and envelope.sender is not None:
             left.append(failure_report(taking.subject(envelope.sender), failed, hostname=self._hostname, now=now))
         return left

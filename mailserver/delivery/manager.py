@@ -107,7 +107,7 @@ class QueueManager:
         self._clock = clock
         self._content = workers.grouped(queue.contents)
         self.enqueue = workers.grouped(self._enqueue)
-        """Queues a NewEntry; its id. Raises QueueError. `queued` is to be called then."""
+        """Queues entries of one message together; their ids. Raises QueueError. `queued` is to be called then."""
         self._fresh: deque[Taken] = deque()  # from other threads
         self._unseen = False  # there is new mail that is to be looked for
         self._overrides = Overrides(settings)
@@ -241,15 +241,15 @@ class QueueManager:
         self._far |= epoch < self._epoch - 1.0  # set back by more than what timers are late
         self._epoch = epoch
 
-    def _enqueue(self, batch: Sequence[NewEntry]) -> list[str | Exception]:
+    def _enqueue(self, batch: Sequence[Sequence[NewEntry]]) -> list[list[str] | Exception]:
         """In a thread. While there is room, new mail is tried without being looked for."""
         waiting = len(self._active) + len(self._fresh)
         room = ACTIVE_LIMIT // 2 - waiting if self._running and self._recipients < ACTIVE_RECIPIENTS // 2 else 0
         results = self._queue.add_and_take(batch, room=room)
-        taken = [each for each in results if isinstance(each, Taken)]
+        taken = [each for result in results if not isinstance(result, Exception) for each in result]
         self._fresh.extend(each for each in taken if each.entry.active)
         self._unseen |= not all(each.entry.active for each in taken)
-        return [each.entry.id if isinstance(each, Taken) else each for each in results]
+        return [each if isinstance(each, Exception) else [one.entry.id for one in each] for each in results]
 
     def _due(self, now: float, limit: int, far: bool) -> list[Entry]:
         """None while another process delivers from the queue: an old server that is about to end, say."""
@@ -464,16 +464,15 @@ class QueueManager:
         made = copies([recipient], [route])
         try:
             queued = await entries(self._router, envelope, made, content, entry.header, self._clock.wall())
-            for new, _ in queued:
-                id = await self.enqueue(new)
-                log.info("queue=%s to=<%s> goes on next=%s", entry.id, recipient.address, id)
+            ids = await self.enqueue([new for new, _ in queued])
+            log.info("queue=%s to=<%s> goes on next=%s", entry.id, recipient.address, ",".join(ids))
         except Exception as error:  # others of this job were served, which is to be recorded
             foreseen = isinstance(error, QueueError | SourceDown)
             log.error(
                 "queue=%s to=<%s> not passed on now: %s", entry.id, recipient.address, error, exc_info=not foreseen
             )
             return DeliveryStatus(recipient.address, Action.DELAYED, INTERNAL_ERROR)
-        self.wake()
+        self.queued()
         return DeliveryStatus(recipient.address, Action.EXPANDED, EXPANDED, passed_on=not is_told(recipient, route))
 
     # Results

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 import idna
 
@@ -20,6 +21,9 @@ import idna
 LOCAL_PART_LIMIT = 64
 DOMAIN_LIMIT = 255
 PATH_LIMIT = 256
+
+KNOWN = 2048
+"""Addresses whose forms are remembered: mail comes for the same ones again and again."""
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+\-/=?^_`{|}~"
 _UTF8 = r"\u0080-\U0010ffff"  # UTF8-non-ascii, RFC 6531 §3.3
@@ -57,14 +61,20 @@ class Address:
         """With its domain in A-labels (RFC 5890 §2.3.2.1); None: there is no such form."""
         if not self.local.isascii():
             return None
+        if self.domain.isascii():
+            return self
         domain = domain_in_ascii(self.domain)
         return Address(self.local, domain) if domain is not None else None
 
     def __str__(self) -> str:
-        local = self.local
-        if not _DOT_STRING.fullmatch(local):
-            local = '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
-        return f"{local}@{self.domain}" if self.domain else local
+        return _text(self.local, self.domain)
+
+
+@lru_cache(maxsize=KNOWN)
+def _text(local: str, domain: str) -> str:
+    if not _DOT_STRING.fullmatch(local):
+        local = '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
+    return f"{local}@{domain}" if domain else local
 
 
 def parse_mailbox(text: str) -> Address:
@@ -168,6 +178,7 @@ def parse_forward_path(text: str) -> Address:
     return _parse_path(text)
 
 
+@lru_cache(maxsize=KNOWN)
 def _parse_path(text: str) -> Address:
     if len(text.encode(errors="replace")) > PATH_LIMIT + 64:  # the route is dropped, so it may pass the limit a little
         raise AddressError(f"the path is longer than {PATH_LIMIT} octets")

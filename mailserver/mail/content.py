@@ -23,13 +23,15 @@ PIECES_LIMIT = 1000  # a piece of two octets takes sixty
 class Content:
     """Write pieces in order, then read them back. `size` counts octets, each line end as two."""
 
-    __slots__ = ("_directory", "_fd", "_pieces", "size")
+    __slots__ = ("_directory", "_fd", "_pieces", "line_ends", "size")
 
     def __init__(self, *pieces: bytes, directory: Path | None = None) -> None:
         self._directory = directory
         self._pieces: list[bytes] = []
         self._fd: int | None = None
         self.size = 0
+        self.line_ends: int | None = None
+        """How many CRLF there are and no other CR or LF, where whoever wrote it has counted them."""
         for piece in pieces:
             self.write(piece)
 
@@ -43,6 +45,7 @@ class Content:
 
     def write(self, data: bytes) -> None:
         self.size += len(data)
+        self.line_ends = None
         if self._fd is None:
             self._pieces.append(data)
             if self.size <= SPOOL_LIMIT:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 _ENHANCED = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})")
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -20,13 +21,14 @@ class EnhancedCode:
     def __str__(self) -> str:
         return f"{self.kind}.{self.subject}.{self.detail}"
 
-    @classmethod
-    def parse(cls, text: str) -> EnhancedCode:
+    @staticmethod
+    @lru_cache(maxsize=256)
+    def parse(text: str) -> EnhancedCode:
         """Raises ValueError."""
         match = _ENHANCED.fullmatch(text)
         if match is None:
             raise ValueError(f"not an enhanced status code: {text!r}")
-        return cls(*map(int, match.groups()))
+        return EnhancedCode(*map(int, match.groups()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +67,9 @@ class Reply:
         return [prefix + _UNPRINTABLE.sub("?", line) for line in self.text.split("\n")]
 
     def to_bytes(self) -> bytes:
-        lines = self.lines()
-        last = len(lines) - 1
-        return b"".join(
-            f"{self.code}{'-' if i < last else ' '}{line}\r\n".encode(errors="replace") for i, line in enumerate(lines)
-        )
+        *before, last = self.lines()
+        text = "".join([f"{self.code}-{line}\r\n" for line in before]) if before else ""
+        return f"{text}{self.code} {last}\r\n".encode(errors="replace")
 
     def __str__(self) -> str:
         return f"{self.code} " + " / ".join(self.lines())

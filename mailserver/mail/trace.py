@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mailserver.mail.address import Address
 
@@ -15,7 +16,12 @@ _NOT_IN_COMMENT = re.compile(r"[^A-Za-z0-9.:_\-\[\]]")
 
 def date_time(seconds: float) -> str:
     """`date-time` of RFC 5322 §3.3 in UTC, for seconds since the epoch."""
-    t = time.gmtime(seconds)
+    return _date_time(int(seconds // 1))
+
+
+@lru_cache(maxsize=16)
+def _date_time(second: int) -> str:
+    t = time.gmtime(second)
     day, month = _DAYS[t.tm_wday], _MONTHS[t.tm_mon - 1]
     return f"{day}, {t.tm_mday:02d} {month} {t.tm_year} {t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d} +0000"
 

@@ -22,7 +22,7 @@ from mailserver.message.structure import Part, parse, section
 from mailserver.message.subject import BaseSubject, base_subject
 from mailserver.message.summary import covers, summary
 from mailserver.message.threading import ancestors, message_ids
-from mailserver.message.threads import Forest, ordered_subject, references, refs
+from mailserver.message.threads import Forest, ordered_subject, parents, references, refs
 
 __all__ = [
     "BaseSubject",
@@ -53,6 +53,7 @@ __all__ = [
     "local_part",
     "message_ids",
     "ordered_subject",
+    "parents",
     "parse",
     "part_text",
     "preview",

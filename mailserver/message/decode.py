@@ -30,6 +30,8 @@ _NOT_BASE64 = bytes(
 
 def charset_text(data: bytes, charset: str = "", *, cut: bool = False) -> str:
     """`data` as text in a charset named by anyone. Cut: what it ends with may be half a character, then left out."""
+    if not charset and data.isascii():
+        return data.decode("ascii")
     for attempt in ((codec(charset) if charset else None) or "utf_8", "utf_8"):
         try:
             text = data.decode(attempt)

@@ -7,11 +7,12 @@ Promises   Every line of a header belongs to one field or to none; a line withou
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 FIELD_LIMIT = 10_000
+_SMALL = 64 * 1024  # octets; all lines of such a header may be held at once
 
 # A field with its folded lines, or else a line that is none: matches follow each other without a gap.
 # The quantifiers are possessive, so that a failure never tries a shorter way.
@@ -59,10 +60,13 @@ def first(fields: Iterable[Field], name: bytes) -> bytes | None:
 def select(content: bytes, start: int, end: int, names: frozenset[bytes]) -> dict[bytes, list[bytes]]:
     """The raw values of the fields whose lower-case names are in `names`, in order."""
     found: dict[bytes, list[bytes]] = {}
-    for match in islice(_LINE.finditer(content, start, end), FIELD_LIMIT):
-        name = match[1]
+    if end - start <= _SMALL:
+        lines: Iterable[Sequence[bytes]] = _LINE.findall(content, start, end)[:FIELD_LIMIT]
+    else:
+        lines = map(re.Match.groups, islice(_LINE.finditer(content, start, end), FIELD_LIMIT))
+    for name, value in lines:
         if name and (name := name.lower()) in names:
-            found.setdefault(name, []).append(match[2])
+            found.setdefault(name, []).append(value)
     return found
 
 

@@ -7,6 +7,7 @@ Promises   Linear time; at most `PARAMETER_LIMIT` parameters. A value that lacks
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from itertools import islice
 
 from mailserver.message.header import comment_end, unfold
@@ -14,6 +15,7 @@ from mailserver.message.header import comment_end, unfold
 Parameters = tuple[tuple[bytes, bytes], ...]
 
 PARAMETER_LIMIT = 1000
+_SHORT = 200  # octets of values that are remembered, since most messages have the same few
 
 _VALUE = re.compile(rb"[ \t]*+([^\s;/\"]++)(?:[ \t]*+/[ \t]*+([^\s;/\"]++))?+")
 _PARAMETER = re.compile(rb';[ \t]*+([^\s;="]++)[ \t]*+=[ \t]*+(?:"((?:[^"\\]++|\\.)*+)|([^;]*+))', re.DOTALL)
@@ -43,11 +45,18 @@ def structured(value: bytes) -> tuple[bytes, bytes, Parameters]:
 
     A word that is missing is empty.
     """
+    return _recently(value) if len(value) <= _SHORT else _structured(value)
+
+
+def _structured(value: bytes) -> tuple[bytes, bytes, Parameters]:
     value = without_comments(unfold(value))
     match = _VALUE.match(value)
     if match is None:
         return b"", b"", _parameters(value)
     return match[1].lower(), (match[2] or b"").lower(), _parameters(value) if match.end() < len(value) else ()
+
+
+_recently = lru_cache(maxsize=256)(_structured)
 
 
 def _parameters(value: bytes) -> Parameters:

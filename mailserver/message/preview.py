@@ -24,6 +24,8 @@ _ENDS = {name: re.compile(f"</{name}", re.IGNORECASE | re.ASCII) for name in ("s
 _MARKUP = re.compile(r"<(?:!--.*?(?:-->|\Z)|(?:[!?/a-zA-Z][^>]*+)(?:>|\Z))", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ufeff]+")
 _INVISIBLE = "\u00ad\u034f\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2060"
+_HIDDEN = "\x1c\x1d\x1e\x1f\x85\u034f"
+"""What `_joined` leaves out and `str.isprintable` does not see: control characters that are spaces, and one joiner."""
 _ARMOUR = "-----BEGIN PGP MESSAGE-----"
 
 
@@ -76,7 +78,9 @@ def _without_unseen(text: str) -> str:
 
 
 def _joined(text: str) -> str:
+    words = text.split()
+    joined = " ".join(words)
+    if joined.isprintable() and not any(map(text.__contains__, _HIDDEN)):  # nearly always
+        return joined
     words = _CONTROL.sub("", text).split()
-    if text.isascii():
-        return " ".join(words)
     return " ".join([word for word in words if word.strip(_INVISIBLE)])

@@ -30,47 +30,50 @@ class Forest:
     roots: list[int] = field(default_factory=list)
     children: dict[int, list[int]] = field(default_factory=dict)
 
-    def first(self, root: int) -> int:
-        """The message that stands for a thread: its first one, or the first child of a dummy."""
-        return root if root < self.size else self.children[root][0]
+    def firsts(self) -> list[int]:
+        """Of each root the message that stands for the thread: its first one, or the first child of a dummy."""
+        size, children = self.size, self.children
+        return [root if root < size else children[root][0] for root in self.roots]
 
 
 def ordered_subject(subjects: Sequence[int], sent: Sequence[int]) -> Forest:
     """By base subjects, which are numbers here."""
-    forest = Forest(len(sent))
-    threads: dict[int, list[int]] = {}
+    children: dict[int, list[int]] = {}
+    firsts: dict[int, int] = {}
     for place in _by_date(sent):
-        threads.setdefault(subjects[place], []).append(place)
-    for first, *others in threads.values():  # which came in the order of their first messages
-        forest.roots.append(first)
-        if others:
-            forest.children[first] = others
-    return forest
+        first = firsts.setdefault(subjects[place], place)
+        if first != place:
+            children.setdefault(first, []).append(place)
+    return Forest(len(sent), list(firsts.values()), children)
 
 
-def references(
-    own: Sequence[int],
-    refers: Iterable[Sequence[int]],
-    sent: Sequence[int],
-    subjects: Sequence[int],
-    replies: Sequence[bool],
-) -> Forest:
-    """By references, then by subjects where these say nothing (RFC 5256 §3).
+def parents(own: Sequence[int], refers: Iterable[Sequence[int]]) -> list[int]:
+    """Step 1 of RFC 5256 §3: of messages, and of the dummies behind them; `NONE` where there is none.
 
-    Identifiers are numbers; `own` 0 means that a message has none, `subjects` 0 that the base subject is empty.
+    Identifiers are numbers; `own` 0 means that a message has none.
     """
-    forest, ranks = _linked(own, refers, sent)
-    forest.roots.sort(key=lambda root: ranks[forest.first(root)])  # step 4
+    return _Links(own).parents(refers)
+
+
+def references(parents: Sequence[int], sent: Sequence[int], subjects: Sequence[int], replies: Sequence[bool]) -> Forest:
+    """By references, then by subjects where these say nothing (RFC 5256 §3); 0: the base subject is empty."""
+    forest, ranks = _linked(parents, sent)
+    _sort_roots(forest, ranks)  # step 4
     _merge(forest, subjects, replies, ranks)
-    forest.roots.sort(key=lambda root: ranks[forest.first(root)])  # step 6
+    _sort_roots(forest, ranks)  # step 6
     return forest
 
 
-def refs(own: Sequence[int], refers: Iterable[Sequence[int]], sent: Sequence[int]) -> Forest:
+def refs(parents: Sequence[int], sent: Sequence[int]) -> Forest:
     """By references alone; the thread with the latest message is the last one."""
-    forest, _ = _linked(own, refers, sent)
-    latest = {root: max(map(sent.__getitem__, _members(forest, root))) for root in forest.roots}
-    forest.roots.sort(key=lambda root: (latest[root], forest.first(root)))
+    forest, _ = _linked(parents, sent)
+    _sort_roots(forest, range(forest.size))
+    children = forest.children
+    latest = {
+        root: max(map(sent.__getitem__, _members(forest, root))) if root in children else sent[root]
+        for root in forest.roots
+    }
+    forest.roots.sort(key=latest.__getitem__)
     return forest
 
 
@@ -78,23 +81,32 @@ def _by_date(sent: Sequence[int]) -> list[int]:
     return sorted(range(len(sent)), key=sent.__getitem__)
 
 
-def _linked(own: Sequence[int], refers: Iterable[Sequence[int]], sent: Sequence[int]) -> tuple[Forest, list[int]]:
-    """Steps 1 to 3, with the children sorted; and the rank of each message."""
-    forest = Forest(len(sent))
-    parents = _Links(own).parents(refers)
-    children, roots = forest.children, forest.roots
-    for place in range(forest.size):
-        parent = parents[place]
-        if parent >= forest.size:
-            parent = _real(parents, parent, forest.size)
+def _sort_roots(forest: Forest, ranks: Sequence[int]) -> None:
+    """By the first message of each thread."""
+    keys = dict(zip(forest.roots, map(ranks.__getitem__, forest.firsts()), strict=True))
+    forest.roots.sort(key=keys.__getitem__)
+
+
+def _linked(parents: Sequence[int], sent: Sequence[int]) -> tuple[Forest, list[int]]:
+    """Steps 2 and 3, with the children sorted; and the rank of each message."""
+    forest, above = Forest(len(sent)), list(parents)
+    children, roots, size = forest.children, forest.roots, forest.size
+    firsts: dict[int, int] = {}  # of dummies, the children that came first
+    for place in range(size):
+        parent = above[place]
         if parent == NONE:
             roots.append(place)
-        elif (siblings := children.get(parent)) is None:
-            children[parent] = [place]
+            continue
+        if parent >= size:
+            if above[parent] != NONE:
+                parent = _real(above, parent, size)
+            if parent >= size and (first := firsts.setdefault(parent, place)) == place:
+                continue
+        if (siblings := children.get(parent)) is None:
+            children[parent] = [first, place] if parent >= size else [place]
         else:
             siblings.append(place)
-    for dummy in [parent for parent in children if parent >= forest.size]:
-        roots.append(dummy if len(children[dummy]) > 1 else children.pop(dummy)[0])
+    roots += [dummy if dummy in children else first for dummy, first in firsts.items()]
     ranks = [0] * forest.size
     for rank, place in enumerate(_by_date(sent)):
         ranks[place] = rank
@@ -141,30 +153,28 @@ class _Links:
 
     def parents(self, refers: Iterable[Sequence[int]]) -> list[int]:
         """Of messages, and of the dummies behind them."""
-        parents, nodes = self._parents, self._nodes
+        parents, nodes, children = self._parents, self._nodes, self._children
         for place, names in enumerate(refers):
             before = NONE
             for name in names:
                 node = nodes.get(name, NONE)
-                if node == NONE:
-                    node = self._dummy(name)
-                if before != NONE and parents[node] == NONE:
+                if node == NONE:  # a new dummy, of which nothing was said yet
+                    node = nodes[name] = len(parents)
+                    parents.append(before)
+                    children.append(0)
+                    if before != NONE:
+                        children[before] += 1
+                elif before != NONE and parents[node] == NONE:
                     self._link(before, node)
                 before = node
             old = parents[place]
             if old != before:  # what other messages say of this one counts less than what it says itself
                 if old != NONE:
-                    self._children[old] -= 1
+                    children[old] -= 1
                     parents[place] = NONE
                 if before != NONE:
                     self._link(before, place)
         return parents
-
-    def _dummy(self, name: int) -> int:
-        node = self._nodes[name] = len(self._parents)
-        self._parents.append(NONE)
-        self._children.append(0)
-        return node
 
     def _link(self, parent: int, node: int) -> None:
         """Unless that makes a loop."""
@@ -186,8 +196,8 @@ def _merge(forest: Forest, subjects: Sequence[int], replies: Sequence[bool], ran
     """Step 5: threads with the same subject become one."""
     size, children, roots = forest.size, forest.children, forest.roots
     table: dict[int, int] = {}
-    for root in roots:
-        subject = subjects[forest.first(root)]
+    named = list(zip(roots, map(subjects.__getitem__, forest.firsts()), strict=True))
+    for root, subject in named:
         if not subject:
             continue
         entry = table.setdefault(subject, root)
@@ -197,8 +207,7 @@ def _merge(forest: Forest, subjects: Sequence[int], replies: Sequence[bool], ran
     touched: list[int] = []
     dummies: list[int] = []
     next_dummy = max([size, *roots]) + 1
-    for root in roots:
-        subject = subjects[forest.first(root)]
+    for root, subject in named:
         if not subject or root in merged or (entry := table[subject]) == root:
             continue
         merged.add(root)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import math
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -30,8 +31,10 @@ from zope.interface import implementer
 
 from mailserver import metrics
 from mailserver.net.compression import Corrupt, Deflate
+from mailserver.net.driving import drive
 from mailserver.net.handshake import Handshake
 from mailserver.net.tls import CertificateStore, channel_binding, tls_state
+from mailserver.net.transport import write
 from mailserver.policy.connections import ConnectionLimits, Refusal
 from mailserver.policy.networks import Networks
 from mailserver.ports import Channel, ClientCertificate, Clock, Disconnected, Timer, TLSState
@@ -150,6 +153,7 @@ class ServedConnection(protocol.Protocol):
         self._known = False  # the client is logged in
         self._draining: list[Deferred[None]] = []
         self._timer: Timer | None = None
+        self._rings = math.inf  # when the timer does, in monotonic time
         self._active = self._stranger_since = service.clock.monotonic()
 
     # The transport's side
@@ -164,7 +168,7 @@ class ServedConnection(protocol.Protocol):
         if hasattr(self.transport, "setTcpNoDelay"):
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
-        self._timer = self._service.clock.call_later(self._service.login_timeout, self._look_at_time)
+        self._look_at_time()
         if self._service.implicit_tls:
             self._shake_hands()
         else:
@@ -339,7 +343,7 @@ class ServedConnection(protocol.Protocol):
     def _pump(self) -> None:
         if not self.busy:
             self.busy = True
-            Deferred.fromCoroutine(self._run()).addErrback(self._failed).addCallback(self._rest)
+            drive(self._run(), self._rest, self._failed)
         self._regulate_reading()
 
     async def _run(self) -> None:
@@ -354,7 +358,8 @@ class ServedConnection(protocol.Protocol):
                     continue
                 await session.handle(event)
                 self._active = self._service.clock.monotonic()
-                self._regulate_reading()
+                if not self._reading or self._deflate is not None:  # else there is no more than before
+                    self._regulate_reading()
                 if self._known is session.awaits_login:  # it has logged in, or out
                     self._known = not self._known
                     self._stranger_since = self._active
@@ -382,7 +387,7 @@ class ServedConnection(protocol.Protocol):
             await self._service.clock.sleep(0)
         return bool(data)
 
-    def _rest(self, _: object) -> None:
+    def _rest(self) -> None:
         self.busy = False
         if not self._connected:
             self._end()
@@ -418,11 +423,10 @@ class ServedConnection(protocol.Protocol):
     def _failed(self, failure: Failure) -> None:
         log.critical("session=%s peer=%s failed: %s", self.id, self.peer, failure.getTraceback())
         self._abort()
+        self._rest()
 
     def _look_at_time(self) -> None:
-        """Comes when a deadline may have passed; sets itself again for the next one."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """Comes when a deadline may have passed or come nearer. A timer that rings too early is set again then."""
         if self._closing:
             return
         now = self._service.clock.monotonic()
@@ -433,7 +437,11 @@ class ServedConnection(protocol.Protocol):
             idle = (now if working else self._active) + session.idle_timeout
             deadline = idle if working else min(idle, session.deadline)
         if now < deadline:
-            self._timer = self._service.clock.call_later(deadline - now, self._look_at_time)
+            if deadline < self._rings:
+                if self._timer is not None:
+                    self._timer.cancel()
+                self._rings = deadline
+                self._timer = self._service.clock.call_later(deadline - now, self._ring)
             return
         log.info("session=%s peer=%s timed out", self.id, self.peer)
         if session is None or self._handshake is not None or not self._writable:
@@ -442,8 +450,12 @@ class ServedConnection(protocol.Protocol):
         session.timed_out()
         self.close()
 
+    def _ring(self) -> None:
+        self._rings = math.inf
+        self._look_at_time()
+
     def _write(self, data: bytes) -> None:
-        self.transport.write(data if self._deflate is None else self._deflate.compress(data))
+        write(self.transport, data if self._deflate is None else self._deflate.compress(data))
 
     def _release_drain(self) -> None:
         draining, self._draining = self._draining, []

@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from mailserver.net.peer import peer_certificate
 from mailserver.net.tls import client_tls, tls_state
+from mailserver.net.transport import write
 from mailserver.ports import ConnectFailure, TLSState
 
 READ_AHEAD = 64 * 1024
@@ -129,7 +130,8 @@ class OutboundConnection(protocol.Protocol):
         self._lost: str | None = None
         self._reading = True
         self._writable = True
-        self._waiting: dict[str, Deferred[None]] = {}  # "read", "write", "handshake"
+        self._waiting: dict[str, tuple[Deferred[None], float]] = {}  # "read", "write", "handshake"; until when
+        self._timer: Any = None
 
     # The transport's side
 
@@ -151,6 +153,8 @@ class OutboundConnection(protocol.Protocol):
         self._lost = "" if clean else f"the connection broke: {reason.value or type(reason.value).__name__}"
         for what in tuple(self._waiting):
             self._wake(what)
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
 
     def pauseProducing(self) -> None:
         self._writable = False
@@ -184,7 +188,7 @@ class OutboundConnection(protocol.Protocol):
 
     async def write(self, data: bytes, timeout: float) -> None:
         if self._lost is None:
-            self.transport.write(data)
+            write(self.transport, data)
             if not self._writable:
                 await self._wait("write", timeout, "the remote does not read")
         if self._lost is not None:
@@ -212,19 +216,32 @@ class OutboundConnection(protocol.Protocol):
 
     async def _wait(self, what: str, timeout: float, problem: str) -> None:
         waiting: Deferred[None] = Deferred()
-        self._waiting[what] = waiting
-        waiting.addTimeout(timeout, self._reactor)
+        self._waiting[what] = waiting, self._reactor.seconds() + timeout
+        self._look_at_time()
         try:
             await waiting
         except defer.TimeoutError:
-            self._waiting.pop(what, None)
             self._abort()
             raise ConnectFailure(f"{problem} within {timeout:.0f} s") from None
 
     def _wake(self, what: str) -> None:
-        waiting = self._waiting.pop(what, None)
+        waiting, _ = self._waiting.pop(what, (None, 0.0))
         if waiting is not None:
             waiting.callback(None)
+
+    def _look_at_time(self) -> None:
+        """One timer for all that is waited for, one after the other: it stays set when an answer has come."""
+        now = self._reactor.seconds()
+        for what, (waiting, until) in tuple(self._waiting.items()):
+            if until <= now:
+                del self._waiting[what]
+                waiting.errback(defer.TimeoutError())
+        first = min((until for _, until in self._waiting.values()), default=None)
+        active = self._timer is not None and self._timer.active()
+        if first is not None and not (active and self._timer.getTime() <= first):
+            if active:
+                self._timer.cancel()
+            self._timer = self._reactor.callLater(max(first - now, 0.0), self._look_at_time)
 
     def _regulate_reading(self) -> None:
         wanted = len(self._input) <= READ_AHEAD

@@ -46,6 +46,11 @@ class Repeating:
         if self._running:
             self._timer = self._clock.call_later(pause, self._begin)
 
+    @property
+    def running(self) -> bool:
+        """It was started and not stopped."""
+        return self._running
+
     async def stop(self) -> None:
         self._running = False
         if self._timer is not None:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
+
+from mailserver.net.driving import drive
 
 log = logging.getLogger(__name__)
 
@@ -25,28 +27,73 @@ P = ParamSpec("P")
 R = TypeVar("R")
 J = TypeVar("J")
 
+_Work = tuple[Callable[[], object], Deferred[Any]]
+
 
 class ThreadWorkers:
-    """The Workers port, over one pool of threads. `abandon`: its work changes nothing, no stop waits for it."""
+    """The Workers port, over threads of its own. `abandon`: its work changes nothing, no stop waits for it.
+
+    Twisted's ThreadPool takes twice as long to hand over a piece of work and its result. All but the work itself is of
+    the reactor's thread.
+    """
 
     def __init__(self, reactor: Any, threads: int, name: str, *, abandon: bool = False) -> None:
         self._reactor = reactor
         self._abandon = abandon
-        self._pool = ThreadPool(minthreads=0, maxthreads=threads, name=name)
-        self._pool.threadFactory = _AbandonedThread if abandon else Thread
+        self._most = threads
+        self._name = name
+        self._work: SimpleQueue[_Work | None] = SimpleQueue()
+        self._threads: list[Thread] = []
+        self._busy = 0  # pieces of work whose result is not here yet
+        self._running = False
         self.spawned = 0
         """Tasks of `spawn` that have not ended."""
 
     def start(self) -> None:
-        self._pool.start()
+        self._running = True
+        self._begin_threads()
 
     def stop(self) -> None:
-        """Waits for the work that has begun."""
+        """Waits for the work that was asked for; nothing is begun any more."""
+        self._running = False
+        for _ in self._threads:
+            self._work.put(None)
         if not self._abandon:
-            self._pool.stop()
+            for thread in self._threads:
+                thread.join()
 
     def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Deferred[R]:
-        return deferToThreadPool(self._reactor, self._pool, work, *args, **kwargs)
+        done: Deferred[R] = Deferred()
+        self._busy += 1
+        self._work.put((partial(work, *args, **kwargs), done))
+        if self._running:
+            self._begin_threads()
+        return done
+
+    def _begin_threads(self) -> None:
+        """As many as there is work for."""
+        while len(self._threads) < min(self._busy, self._most):
+            name = f"{self._name}-{len(self._threads)}"
+            self._threads.append(Thread(target=self._work_on, name=name, daemon=self._abandon))
+            self._threads[-1].start()
+
+    def _work_on(self) -> None:
+        """A thread's life. What it has done it does not hold on to."""
+        while (asked := self._work.get()) is not None:
+            work, done = asked
+            try:
+                result = work()
+            except BaseException:  # noqa: BLE001 - it comes out of the await
+                result = Failure()
+            try:
+                self._reactor.callFromThread(self._end, done, result)
+            except OSError as error:  # it knows of the call, and makes it when something else wakes it
+                log.error("the reactor cannot be woken: %s", error)
+            del asked, work, done, result
+
+    def _end(self, done: Deferred[Any], result: object) -> None:
+        self._busy -= 1
+        done.callback(result)
 
     def grouped(self, work: Callable[[Sequence[J]], Sequence[R | Exception]]) -> Callable[[J], Deferred[R]]:
         return _Group(self, work).add
@@ -56,21 +103,14 @@ class ThreadWorkers:
 
     def spawn(self, task: Coroutine[Any, Any, object]) -> None:
         self.spawned += 1
-        Deferred.fromCoroutine(task).addErrback(_log_failure).addBoth(self._ended)
+        drive(task, self._ended, self._failed)
 
-    def _ended(self, _: object) -> None:
+    def _ended(self) -> None:
         self.spawned -= 1
 
-
-class _AbandonedThread(Thread):
-    """Keeps no process from ending."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs, daemon=True)
-
-
-def _log_failure(failure: Failure) -> None:
-    log.critical("a task failed: %s", failure.getTraceback())
+    def _failed(self, failure: Failure) -> None:
+        log.critical("a task failed: %s", failure.getTraceback())
+        self._ended()
 
 
 class _Group(Generic[J, R]):

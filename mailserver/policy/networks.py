@@ -19,9 +19,13 @@ class Networks:
     def __init__(self, networks: Iterable[str]) -> None:
         """Raises ValueError."""
         self._networks = [ipaddress.ip_network(network, strict=False) for network in networks]
+        self._has = lru_cache(maxsize=4096)(self._looked_up)
 
     def __contains__(self, address: object) -> bool:
-        ip = ip_of(str(address))
+        return self._has(str(address))
+
+    def _looked_up(self, address: str) -> bool:
+        ip = ip_of(address)
         return ip is not None and any(ip in network for network in self._networks)
 
     def meets(self, network: str) -> bool:

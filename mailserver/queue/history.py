@@ -136,10 +136,11 @@ class History:
 
     def _append(self, data: dict[str, object], *, ids: Sequence[str] = ()) -> None:
         try:
-            line: dict[str, object] = {"time": _text_of(self._clock())}
-            for key, value in data.items():
-                if value is not None and value != "":
-                    line[key] = value[:TEXT_LIMIT] if isinstance(value, str) else value
+            line = {"time": _text_of(self._clock())} | {
+                key: value[:TEXT_LIMIT] if isinstance(value, str) else value
+                for key, value in data.items()
+                if value is not None and value != ""
+            }
             if ids:
                 line["ids"] = list(ids)
             octets = _encode(line).encode() + b"\n"

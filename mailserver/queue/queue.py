@@ -1,7 +1,8 @@
 """The queue's operations. Blocking; safe for threads (one connection behind a lock) and for several processes.
 
-A batch of new entries is one commit, so one sync of the write-ahead log serves all who wait. Bodies are written before
-the lock is taken: a large one keeps nobody else waiting.
+A batch of new messages is one commit, so one sync of the write-ahead log serves all who wait. Bodies are written before
+the lock is taken: a large one keeps nobody else waiting. A message that becomes several entries is queued in all of
+them, or not at all.
 """
 
 from __future__ import annotations
@@ -97,37 +98,57 @@ class Queue:
 
     def add(self, batch: Sequence[NewEntry]) -> list[str | Exception]:
         """Queues messages in one commit. For each its id, durable now, or a QueueError: then nothing is left of it."""
-        return [taken if isinstance(taken, Exception) else taken.entry.id for taken in self.add_and_take(batch, room=0)]
+        taken = self.add_and_take([(new,) for new in batch], room=0)
+        return [each if isinstance(each, Exception) else each[0].entry.id for each in taken]
 
-    def add_and_take(self, batch: Sequence[NewEntry], *, room: int) -> list[Taken | Exception]:
-        """As `add`; and when this process leads up to `room` of them are its to work on at once, as from `due`."""
+    def add_and_take(self, batch: Sequence[Sequence[NewEntry]], *, room: int) -> list[list[Taken] | Exception]:
+        """As `add`, for messages of several entries each, which are queued together or, with a QueueError, not at all.
+
+        When this process leads up to `room` of the entries are its to work on at once, as from `due`.
+        """
         ready = self._write_bodies(batch)
         leads = self.leads
-        results: list[Taken | Exception] = []
+        results: list[list[Taken] | Exception] = []
         try:
             with self._writing() as db:
-                for new, item in zip(batch, ready, strict=True):
-                    if not isinstance(item, _Ready):
-                        results.append(item)
+                for entries, items in zip(batch, ready, strict=True):
+                    if isinstance(items, QueueError):
+                        results.append(items)
                         continue
-                    active = leads and room > 0 and new.envelope.parameters.release is None
-                    room -= active
-                    entry = rows.entry_of_new(item.id, new, active=active)
-                    rows.insert(db, entry, item.inline, lease=self._lease.token if active else None)
-                    results.append(Taken(entry, item.inline))
+                    taken = []
+                    for new, item in zip(entries, items, strict=True):
+                        active = leads and room > 0 and new.envelope.parameters.release is None
+                        room -= active
+                        entry = rows.entry_of_new(item.id, new, active=active)
+                        rows.insert(db, entry, item.inline, lease=self._lease.token if active else None)
+                        taken.append(Taken(entry, item.inline))
+                    results.append(taken)
         except QueueError as error:
-            self._discard(ready)
+            for items in ready:
+                self._discard(items)
             return [error] * len(batch)
         return results
 
-    def _write_bodies(self, batch: Sequence[NewEntry]) -> list[_Ready | QueueError]:
-        ready = [self._write_body(new) for new in batch]
-        if any(isinstance(item, _Ready) and item.inline is None for item in ready):
+    def _write_bodies(self, batch: Sequence[Sequence[NewEntry]]) -> list[list[_Ready] | QueueError]:
+        """For each group of entries; the bodies are there, or none of the group is."""
+        ready = [self._write_group(entries) for entries in batch]
+        if any(item.inline is None for items in ready if not isinstance(items, QueueError) for item in items):
             try:
                 self._bodies.sync()
             except OSError as error:
-                self._discard(ready)
+                for items in ready:
+                    self._discard(items)
                 return [QueueError(f"a body cannot be written: {error}")] * len(batch)
+        return ready
+
+    def _write_group(self, entries: Sequence[NewEntry]) -> list[_Ready] | QueueError:
+        ready: list[_Ready] = []
+        for new in entries:
+            item = self._write_body(new)
+            if isinstance(item, QueueError):
+                self._discard(ready)
+                return item
+            ready.append(item)
         return ready
 
     def _write_body(self, new: NewEntry) -> _Ready | QueueError:
@@ -145,9 +166,9 @@ class Queue:
             return QueueError(f"a body cannot be written: {error}")
         return _Ready(id, None)
 
-    def _discard(self, ready: Iterable[_Ready | QueueError]) -> None:
-        for item in ready:
-            if isinstance(item, _Ready) and item.inline is None:
+    def _discard(self, ready: Iterable[_Ready] | QueueError) -> None:
+        for item in () if isinstance(ready, QueueError) else ready:
+            if item.inline is None:
                 self._bodies.remove(item.id)
 
     # The queue manager's side
@@ -262,7 +283,7 @@ class Queue:
         An entry without recipients is deleted. Instead of ids NoSuchEntry when the entry was removed meanwhile (then
         there is nothing to report), LeaseLost, or QueueError: then nothing of it was recorded.
         """
-        ready = [self._write_bodies(attempted.reports) for attempted in batch]
+        ready = self._write_bodies([attempted.reports for attempted in batch])
         results: list[list[str] | Exception] = []
         gone: list[str] = []
         try:
@@ -286,7 +307,7 @@ class Queue:
         return results
 
     def _record(
-        self, db: sqlite3.Connection, attempted: Attempted, bodies: Sequence[_Ready | QueueError], gone: list[str]
+        self, db: sqlite3.Connection, attempted: Attempted, bodies: list[_Ready] | QueueError, gone: list[str]
     ) -> list[str]:
         """Raises before the first change, but for LeaseLost."""
         id = attempted.id
@@ -295,16 +316,15 @@ class Queue:
         ).fetchone()
         if row is None:
             raise NoSuchEntry(f"no entry {id} in the queue")
-        ready = [item for item in bodies if isinstance(item, _Ready)]
-        if len(ready) < len(bodies):
-            raise next(item for item in bodies if isinstance(item, QueueError))
+        if isinstance(bodies, QueueError):
+            raise bodies
         fenced = row[0] not in (None, self._lease.token)
         forgotten = attempted.served if fenced else (*attempted.served, *attempted.told)
         db.executemany("DELETE FROM recipient WHERE entry = ? AND number = ?", [(id, number) for number in forgotten])
         if fenced:
             raise LeaseLost(f"another process works on {id} now")
         rows.update_recipients(db, id, attempted.keep)
-        for report, item in zip(attempted.reports, ready, strict=True):
+        for report, item in zip(attempted.reports, bodies, strict=True):
             rows.insert(db, rows.entry_of_new(item.id, report, active=False), item.inline)
         (due,) = db.execute("SELECT min(next_attempt) FROM recipient WHERE entry = ?", (id,)).fetchone()
         if due is None:
@@ -318,7 +338,7 @@ class Queue:
             if attempted.hold:
                 hold = "UPDATE entry SET state = ? WHERE id = ? AND state = ?"
                 db.execute(hold, (State.HELD, id, State.QUEUED))
-        return [item.id for item in ready]
+        return [item.id for item in bodies]
 
     def census(self, now: float) -> dict[str, Waiting]:
         """What waits, by state; of what is queued, that whose next attempt lies ahead is "deferred".

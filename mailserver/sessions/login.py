@@ -5,6 +5,8 @@ Promises   A password is taken only on an encrypted channel, or from this machin
            that tries many passwords at once keeps no other address waiting for them.
            Each failure from one source makes its next answer slower; other sources are not touched. Who is banned is
            told so before the password is looked at, whether it is right or wrong.
+           What was typed as a name is written down, in the log and for bans, where it looks like a user's name: else
+           it may be a password in the wrong field.
 On failure `LoginRefused`: `temporary` when the directory cannot be asked now, or too many log in at once; `malformed`
            when the client does not speak the mechanism. Its text may be shown to the client.
 """
@@ -53,6 +55,9 @@ from mailserver.sasl import (
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
+
+NO_NAME = "?"
+"""What is written down of a name that may be a password."""
 
 
 class LoginRefused(Exception):
@@ -179,7 +184,7 @@ class Authenticator:
             refusal = await self.guard.refuse_login(channel.peer, name, password)
             if refusal is not None:
                 metrics.LOGINS.add(channel.protocol, "banned")
-                log.info("session=%s peer=%s login refused user=%r: banned", channel.id, channel.peer, username[:100])
+                log.info("session=%s peer=%s login refused user=%r: banned", channel.id, channel.peer, _shown(username))
                 await self.clock.sleep(LONGEST_DELAY)
                 raise LoginRefused(refusal.value, temporary=True)
         siege = self.failures.siege(_canonical(username), self.clock.monotonic())
@@ -189,7 +194,7 @@ class Authenticator:
     async def _account_name(self, channel: Channel, username: str) -> str:
         """Of the account that it leads to; else as it was written. Raises LoginRefused when it cannot be known now."""
         account = await self.account_of(channel, username)
-        return _canonical(username) if account is None else _name(account)
+        return _noted(username) if account is None else _name(account)
 
     async def account_of(self, channel: Channel, username: str) -> Address | None:
         """As the directory's. Raises LoginRefused when it cannot be known now."""
@@ -213,10 +218,12 @@ class Authenticator:
         *,
         noted: bool = False,
         password: str | None = None,
+        typed: bool = True,
     ) -> Address:
         """The account, if there is one and it is the one to act as. Raises LoginRefused, after a while.
 
         `noted`: the attempt was counted when it began. `password`: what was sent to prove it, if it was sent.
+        Not `typed`: the name stands in a certificate.
         """
         name = _canonical(username)
         allowed = account
@@ -229,12 +236,13 @@ class Authenticator:
             if name:
                 self.failures.note_account(name, self.clock.monotonic())
             metrics.LOGINS.add(channel.protocol, "refused")
-            log.warning("session=%s peer=%s login refused user=%r", channel.id, channel.peer, username[:100])
+            shown = _shown(username) if typed else username[:100]
+            log.warning("session=%s peer=%s login refused user=%r", channel.id, channel.peer, shown)
             if self.guard is not None:
                 try:
                     name_of_account = await self._account_name(channel, username)
                 except LoginRefused:  # who failed is noted, whatever the directory does meanwhile
-                    name_of_account = name
+                    name_of_account = _noted(username)
                 await self.guard.failed(channel.peer, name_of_account, password)
             await self.clock.sleep(self.failures.delay(channel.peer, self.clock.monotonic(), name))
             raise LoginRefused("authentication failed", authorization=account is not None)
@@ -270,6 +278,23 @@ def _canonical(username: str) -> str:
 
 def _name(account: Address) -> str:
     return "@".join(key_of(account))
+
+
+def _is_address(username: str) -> bool:
+    """It looks like one whose domain is of the DNS. Users have no other names, but where a domain is one word."""
+    key = login_key(username)
+    above, _, top = key[1].rpartition(".") if key is not None else ("", "", "")
+    return above != "" and (top.isalpha() or top.startswith("xn--"))
+
+
+def _shown(username: str) -> str:
+    """As it may stand in the log."""
+    return username[:100] if _is_address(username) else NO_NAME
+
+
+def _noted(username: str) -> str:
+    """As it may stand in the file of bans."""
+    return _canonical(username) if _is_address(username) else NO_NAME
 
 
 class Exchange:
@@ -318,8 +343,13 @@ class Exchange:
         raise AssertionError(f"no answer to {outcome}")
 
     async def _decide(self, account: Address | None) -> Address:
-        noted = isinstance(self._machine, Scram)
-        claim = self._claim
+        claim, shown = self._claim, self._channel.client_certificate
         return await self._authenticator.decide(
-            self._channel, claim.user, claim.authorize_as, account, noted=noted, password=self._token
+            self._channel,
+            claim.user,
+            claim.authorize_as,
+            account,
+            noted=isinstance(self._machine, Scram),
+            password=self._token,
+            typed=shown is None or claim.user != shown.subject,
         )

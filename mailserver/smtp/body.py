@@ -37,16 +37,24 @@ STRICTNESS = Strictness()
 class _Lines:
     """Looks at the line ends of content that comes in pieces; no piece ends in CR."""
 
-    __slots__ = ("_length", "_strictness", "fault")
+    __slots__ = ("_length", "_strictness", "count", "fault")
 
     def __init__(self, strictness: Strictness) -> None:
         self._strictness = strictness
         self._length = 0  # of the line that is not complete
         self.fault: Reply | None = None
+        self.count = 0
+        """Line ends so far, the bare LFs that became CRLF among them."""
+
+    @property
+    def ends(self) -> int | None:
+        """As many as there are CRs and LFs; None: some of these may be bare, or parts of the content were left out."""
+        return self.count if self._strictness.bare_cr_and_nul and self.fault is None else None
 
     def check(self, raw: bytes) -> bytes:
         """`raw` with its bare LFs made CRLF. A piece begins in LF only when that is bare."""
         pairs, feeds = raw.count(b"\r\n"), raw.count(b"\n")
+        self.count += feeds
         if self._strictness.bare_cr_and_nul and (raw.count(b"\r") != pairs or b"\0" in raw):
             self._note(CORRUPT)
         if self._strictness.long_lines:
@@ -86,6 +94,12 @@ class BodyReader:
     @property
     def fault(self) -> Reply | None:
         return TOO_LARGE if self.size > self._limit else self._lines.fault
+
+    @property
+    def line_ends(self) -> int | None:
+        """As in `BodyEnd`, once the content has ended. The CRLF of the DATA line was looked at with it."""
+        ends = self._lines.ends
+        return None if ends is None else ends - 1
 
     def ended(self) -> bool:
         return self._ended
@@ -138,6 +152,11 @@ class ChunkReader:
         if self.size > self._limit:
             return TOO_LARGE
         return self._lines.fault if self._lines is not None else None
+
+    @property
+    def line_ends(self) -> int | None:
+        """As in `BodyEnd`."""
+        return self._lines.ends if self._lines is not None else None
 
     @property
     def held(self) -> int:

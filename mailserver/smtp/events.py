@@ -108,6 +108,8 @@ class BodyEnd:
 
     size: int
     fault: Reply | None = None
+    line_ends: int | None = field(default=None, compare=False)
+    """How many CRLF it has, if it has no other CR or LF; None: that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

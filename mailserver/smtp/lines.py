@@ -41,9 +41,10 @@ class LineBuffer:
         """Whether the beginning of the next line was thrown away."""
         return self._skipped > 0
 
-    def begins_with(self, word: bytes) -> bool:
-        """Whether the next line does, in upper or lower case."""
-        return not self._skipped and self._data[: len(word)].upper() == word
+    @property
+    def beginning(self) -> bytes:
+        """Five octets of the next line, as far as they are there, in upper case; none within a line."""
+        return b"" if self._skipped else bytes(self._data[:5]).upper()
 
     def discard(self, count: int) -> None:
         """Throws the next octets away, those in the buffer and then those to come."""

@@ -48,8 +48,10 @@ from mailserver.smtp.events import (
     Event,
     Hello,
     Mail,
+    Noop,
     Rcpt,
     Rejected,
+    Reset,
     StartTLS,
     XClient,
 )
@@ -87,6 +89,8 @@ TOO_LONG = Reply.of(500, "5.5.2", "The line is too long")
 AUTH_TOO_LONG = Reply.of(500, "5.5.6", "The line is too long for an authentication exchange")
 DISCARDED = 4
 """Times the largest message, that a chunk which nobody wants may have: it is read to its end. A larger one ends all."""
+PLAIN: frozenset[type[Event]] = frozenset({Rcpt, BodyEnd, Reset, Noop})
+"""After these only the state is another one."""
 CANCELLED = Reply.of(501, "5.7.0", "Authentication cancelled")
 
 
@@ -145,7 +149,7 @@ class ServerConnection:
     @property
     def buffered(self) -> int:
         """Octets received and not yet given out in an event."""
-        return len(self._input) + (self._body.held if self._body else 0)
+        return len(self._input) + (self._body.held if self._body is not None else 0)
 
     @property
     def closed(self) -> bool:
@@ -217,8 +221,11 @@ class ServerConnection:
         self._state = State.AUTH
 
     def _commit(self, event: Event, reply: Reply) -> None:
-        state = TRANSITIONS.get((self._state, type(event)), self._state)
+        kind = type(event)
+        state = TRANSITIONS.get((self._state, kind), self._state)
         match event:
+            case _ if kind in PLAIN:
+                pass
             case Mail():
                 self._mail = event
             case Data(chunked=False):
@@ -287,7 +294,10 @@ class ServerConnection:
         """What the client did next. None: more octets are needed, or the last event awaits its answer."""
         if self._pending is not None or self._state in (State.CONNECTED, State.CLOSED):
             return None
-        event = self._read_body() if self._state is State.BODY else self._read_line()
+        if self._state is State.BODY:
+            event: Event | None = self._read_body()
+        else:
+            event = self._read_line() if len(self._input) else None
         if not isinstance(event, BodyChunk):
             self._pending = event
         return event
@@ -298,7 +308,11 @@ class ServerConnection:
             if content := body.feed(self._input.take(body.remaining)):
                 return BodyChunk(content)
             if body.ended():
-                return BodyEnd(body.size, body.fault) if body.last else ChunkEnd(self._chunk[0], body.fault)
+                return (
+                    BodyEnd(body.size, body.fault, body.line_ends)
+                    if body.last
+                    else ChunkEnd(self._chunk[0], body.fault)
+                )
         elif body is not None:
             if not body.ended():
                 content = body.feed(self._input.take_all())
@@ -306,14 +320,15 @@ class ServerConnection:
                 if content:
                     return BodyChunk(content)
             if body.ended():
-                return BodyEnd(body.size, body.fault)
+                return BodyEnd(body.size, body.fault, body.line_ends)
         return None
 
     def _read_line(self) -> Event | None:
         exchange = self._state is State.AUTH
-        with_secret = exchange or self._input.begins_with(b"AUTH ")  # RFC 4954 §4: the initial response counts
+        beginning = self._input.beginning
+        with_secret = exchange or beginning == b"AUTH "  # RFC 4954 §4: the initial response counts
         if not self._input.within_line:
-            self._chunk_announced = not exchange and self._input.begins_with(b"BDAT")
+            self._chunk_announced = not exchange and beginning.startswith(b"BDAT")
         line = self._input.line(self.limits.auth_line if with_secret else self.limits.command_line)
         if line is None:
             return None

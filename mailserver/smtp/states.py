@@ -30,6 +30,8 @@ from mailserver.smtp.events import (
 
 
 class State(Enum):
+    __hash__ = object.__hash__  # each is there once; Enum's own hashes its name, in Python
+
     CONNECTED = auto()  # not greeted yet; what comes meanwhile waits
     REFUSED = auto()  # greeted with 554: only QUIT is left, §3.1
     START = auto()

@@ -22,7 +22,7 @@ import os
 import threading
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,12 +57,18 @@ LOCK_FILE = "mailserver.lock"
 SWEEP_INTERVAL = 3600.0  # seconds
 
 
+def _ignored(_folder: str) -> None:
+    """Nobody wants to know what arrives."""
+
+
 class AccountStore:
     """Made by `Store.account`: one object for each account and process."""
 
-    def __init__(self, path: str, host: str, warm: Warm) -> None:
+    def __init__(self, path: str, host: str, warm: Warm, arrived: Callable[[str], None] = _ignored) -> None:
+        """`arrived` is called with the directory of a folder below the path after messages were added to it."""
         self._path = path
         self._host = host
+        self._arrived = arrived
         self._lock = threading.RLock()
         self._open: dict[str, Mailbox] = {}  # by directory; those in use, and those kept warm
         self._users: dict[Mailbox, int] = {}
@@ -265,6 +271,7 @@ class AccountStore:
 
     def delivered(self, folder: str) -> None:
         """Mail was delivered into a folder's new/."""
+        self._arrived(folder)
         mailbox = self._open.get(folder)
         if mailbox is not None:
             mailbox.notify()
@@ -281,6 +288,10 @@ class AccountStore:
                     self._make(directory, lock)
             self.surroundings.changed(None)
         return path
+
+    def close(self) -> None:
+        """Nobody uses it any more in this process."""
+        self._index.close()
 
     # Inside
 
@@ -472,6 +483,7 @@ class AccountStore:
             space=self.space,
             release=self._leave,
             changed=self.surroundings.changed,
+            arrived=self._arrived,
         )
 
     def _leave(self, mailbox: Mailbox) -> None:

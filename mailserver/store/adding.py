@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mailserver.store import names
 from mailserver.store.maildir import Maildir
@@ -21,7 +21,7 @@ from mailserver.store.model import Addition, Message, OverQuota, StoreError, Una
 from mailserver.store.newcomers import Newcomer, of_written
 from mailserver.store.quota import Space
 from mailserver.store.syncing import sync_files
-from mailserver.store.writing import TMP, Written, discard, link_or_copy, write
+from mailserver.store.writing import NO_LINKS, TMP, Written, discard, link_or_copy, write
 
 log = logging.getLogger(__name__)
 
@@ -94,21 +94,46 @@ class Adding:
 
     def copies(self, chosen: Sequence[Message], path: Callable[[Message], str]) -> list[int] | None:
         """The UIDs of copies of messages that lie at a `path`. None: one of them did not."""
+        newcomers = self._named(chosen, path)
+        try:
+            return self._maildir.add(newcomers)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+        return self._copies_of_content(newcomers)
+
+    def _named(self, chosen: Sequence[Message], path: Callable[[Message], str]) -> list[Newcomer]:
+        """What the copies will be. There are few different flags."""
+        maildir = self._maildir
+        accepted = {flags: maildir.accept(flags) for flags in {message.flags for message in chosen}}
+        letters = {flags: maildir.flags.encode(kept) for flags, kept in accepted.items()}
+        return [
+            Newcomer(
+                path(message),
+                names.with_fields_of(names.unique(maildir.host), message.name),
+                letters[message.flags],
+                message.internal_date,
+                message.size,
+                accepted[message.flags],
+                stays=True,
+            )
+            for message in chosen
+        ]
+
+    def _copies_of_content(self, newcomers: Sequence[Newcomer]) -> list[int] | None:
+        """As `copies`, where a file can have no more names."""
         made: list[str] = []
         try:
-            newcomers = []
-            accepted = [self._maildir.accept(message.flags) for message in chosen]
-            for message, flags in zip(chosen, accepted, strict=True):
-                base = names.with_fields_of(names.unique(self._maildir.host), message.name)
-                there = f"{self._maildir.directory}/{TMP}/{base}"
-                made.append(there)
+            for each in newcomers:
+                made.append(f"{self._maildir.directory}/{TMP}/{each.base}")
                 try:
-                    link_or_copy(path(message), there)
+                    link_or_copy(each.path, made[-1])
                 except FileNotFoundError:
                     return None
-                letters = self._maildir.flags.encode(flags)
-                newcomers.append(Newcomer(there, base, letters, message.internal_date, message.size, flags))
-            added = self._maildir.add(newcomers)
+            moved = [replace(each, path=there, stays=False) for each, there in zip(newcomers, made, strict=True)]
+            added = self._maildir.add(moved)
             made.clear()
         finally:
             for there in made:

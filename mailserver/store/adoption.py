@@ -24,7 +24,7 @@ from mailserver.store import names
 from mailserver.store.flags import WITHOUT_LETTER, Flags
 from mailserver.store.foreign import UidList
 from mailserver.store.model import InvalidFlag
-from mailserver.store.newcomers import Newcomer, examine
+from mailserver.store.newcomers import Newcomer, examine_one
 from mailserver.store.syncing import Directory, sync_directory
 from mailserver.store.watch import regular_files
 
@@ -47,26 +47,23 @@ def adopt(listed: UidList, directory: str, flags: Flags, host: str) -> list[Adop
     cur, new = f"{directory}/cur", f"{directory}/new"
     found = {cur: regular_files(cur), new: regular_files(new)}
     chosen = _choose(listed, found[cur], found[new])
-    files = {uid: f"{cur if there else new}/{name}" for uid, (there, name) in chosen.items()}
-    readable = {
-        newcomer.path: newcomer
-        for place, here in ((cur, True), (new, False))
-        for newcomer in examine(place, [name for there, name in chosen.values() if there is here], host)
-    }
     keywords = _accepted(flags, listed)
-    bases = {uid: base for base, uid in listed.uids.items()}
+    bases = {uid: base for base, uid in listed.uids.items()} if keywords else {}
+    # Where no name has a UID yet, nobody but us can make one that has: changes of flags leave the base name.
+    clashing = any(",U=" in name for place in (cur, new) for name in os.listdir(place))  # noqa: PTH208
     adopted = []
     with Directory(cur) as held:
-        for uid in sorted(files):
-            newcomer = readable.get(files[uid])
+        for uid, (there, file) in sorted(chosen.items()):
+            path = f"{cur if there else new}/{file}"
+            newcomer = examine_one(path, names.parse(file), host)
             if newcomer is None:
-                _must_not_be_hidden(files[uid])
+                _must_not_be_hidden(path)
                 continue
-            more = keywords.get(bases[uid], _NONE)
+            more = keywords.get(bases[uid], _NONE) if keywords else _NONE
             if more:
                 letters = flags.encode(flags.decode(newcomer.letters) | more, newcomer.letters)
                 newcomer = replace(newcomer, letters=letters, flags=more)
-            name = _move(newcomer, uid, listed, held, host)
+            name = _move(newcomer, uid, listed, held, host, clashing=clashing)
             if name is not None:
                 adopted.append(Adopted(uid, newcomer, name))
     sync_directory(cur)
@@ -100,12 +97,12 @@ def _choose(listed: UidList, cur: Iterable[str], new: Iterable[str]) -> dict[int
     return chosen
 
 
-def _move(newcomer: Newcomer, uid: int, listed: UidList, cur: Directory, host: str) -> str | None:
+def _move(newcomer: Newcomer, uid: int, listed: UidList, cur: Directory, host: str, *, clashing: bool) -> str | None:
     """The new name; None: the file was taken away meanwhile. It must not be taken for another message's later."""
     name = names.with_uid(newcomer.base, uid, newcomer.letters, newcomer.sizes)
     if newcomer.path == f"{cur.path}/{name}":
         return name
-    if cur.has(name) or listed.uids.get(names.base_of(name), uid) != uid:
+    if (clashing and cur.has(name)) or listed.uids.get(names.base_of(name), uid) != uid:
         base = names.with_fields_of(names.unique(host), newcomer.base + newcomer.sizes)
         name = names.with_uid(base, uid, newcomer.letters)
     try:

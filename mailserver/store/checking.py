@@ -36,8 +36,7 @@ BATCH = 200  # messages that are prepared and packed at once
 
 _WORDS = {
     2: "SELECT validity, uid, extra FROM messages WHERE extra <> ''",
-    3: "SELECT key, uid, words FROM keywords",
-    4: "SELECT key, uid, words FROM keywords",
+    **dict.fromkeys(range(3, VERSION + 1), "SELECT key, uid, words FROM keywords"),
 }
 """Where the keywords without a letter stand, by the version of the file."""
 
@@ -288,7 +287,9 @@ class _Check:
 
     def _packed(self, name: str, key: int, columns: Columns) -> None:
         """The search text: what is damaged, and what is still to be packed."""
-        packed = self._index.packed.find(key, self._opened.mark, columns.uids) if self._opened is not None else []
+        opened = self._opened
+        places = self._index.packed.find(key, opened.mark, columns.uids) if opened is not None else []
+        packed = list(map(Packed._make, places))
         damaged = [each.uid for each in packed if not self._is_sound(each)]
         self._tell(name, damaged, "with damaged search text; a search packs it again")
         known = {each.uid for each in packed}
@@ -299,9 +300,9 @@ class _Check:
             self._report.waiting = max(self._report.waiting, waited)
 
     def _is_sound(self, packed: Packed) -> bool:
-        """Whether the text lies there that was packed."""
+        """Whether the text lies there that was packed. More may have been, since the file was opened."""
         length, opened = packed.stop - packed.start, self._opened
-        if opened is None or length > opened.size:
+        if opened is None or packed.stop > os.fstat(opened.fd).st_size:
             return False
         return is_sound(packed, os.pread(opened.fd, length, packed.start))
 

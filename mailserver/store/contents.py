@@ -60,7 +60,7 @@ class Contents:
         self.columns = Columns()
         self._flags: list[frozenset[str]] = []  # by the number of a state
         self._decode: Decode = lambda state: frozenset()
-        self._listed: tuple[list[frozenset[str]], frozenset[frozenset[str]]] | None = None  # until something changes
+        self._listed: Listing | None = None  # until something changes
         self._changed = Journal(0)
         self._vanished = Journal(0)
         self.modseq = 0
@@ -210,6 +210,23 @@ class Contents:
             known = self.columns.uids
             return [known[place] for place in self.columns.places(uids)]
 
+    def having(self, uids: Sequence[int]) -> Sequence[int]:
+        """Those of these messages that exist, as they stand."""
+        wanted = array("I", uids)
+        with self._lock:
+            known = self.columns.uids
+            start = bisect_left(known, wanted[0]) if wanted else 0
+            if known[start : start + len(wanted)] == wanted:
+                return uids
+            here = set(known)
+        return [uid for uid in uids if uid in here]
+
+    def parted(self, uids: Iterable[int]) -> tuple[set[int], set[int]]:
+        """Those of these messages that exist, and the others."""
+        wanted = list(uids)
+        here = self.having(wanted)
+        return set(here), set(wanted).difference(here) if len(here) < len(wanted) else set()
+
     def all(self) -> list[Message]:
         with self._lock:
             return self._messages(0, len(self.columns))
@@ -217,10 +234,10 @@ class Contents:
     def listing(self) -> Listing:
         with self._lock:
             if self._listed is None:
-                flags = list(map(self._flags.__getitem__, self.columns.numbers))
-                self._listed = flags, frozenset(flags)
-            flags, kinds = self._listed
-            return Listing(self.columns.uids[:], flags[:], self.columns.modseqs[:], self.modseq, kinds)
+                columns = self.columns
+                flags = list(map(self._flags.__getitem__, columns.numbers))
+                self._listed = Listing(columns.uids[:], flags, columns.modseqs[:], self.modseq, frozenset(flags))
+            return self._listed
 
     def drop(self, *, named: bool) -> Drop:
         with self._lock:
@@ -242,6 +259,12 @@ class Contents:
             if columns.uids[place] != uids:
                 return None
             return b"".join(column[place].tobytes() for column in (columns.dates, columns.sizes, columns.born))
+
+    def following(self, uid: int, count: int) -> list[int]:
+        """From this UID on, as many as that, ascending."""
+        with self._lock:
+            start = self.columns.above(uid - 1)
+            return self.columns.uids[start : start + count].tolist()
 
     def above(self, uid: int) -> set[int]:
         """UIDs greater than this one."""

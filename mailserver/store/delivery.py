@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mailserver.mail import Content, Reply
+from mailserver.store.content import Form, Plan, plan
 from mailserver.store.model import Delivery, DeliveryError, StoreError, Unavailable
 from mailserver.store.syncing import sync_directory, sync_files
 from mailserver.store.watch import is_directory
@@ -57,6 +58,15 @@ class _Job:
         self.error = error if isinstance(error, DeliveryError) else DeliveryError(_reply(error))
         if not isinstance(error, DeliveryError):
             log.error("delivery=failed account=%r error=%r", str(self.delivery.account), error)
+
+    @property
+    def plan(self) -> Plan | None:
+        """From what is known of the content, without a look at it; None: that is too little."""
+        header, body = self.delivery.header, self.delivery.content
+        if body.line_ends is None or not header.endswith(b"\r\n"):
+            return None
+        top = plan([header])
+        return top.followed_by(body.size, body.line_ends) if top.form is Form.LF else None
 
     def chunks(self) -> Iterator[bytes]:
         """Raises OSError when the content is not whole, as one that was closed meanwhile."""
@@ -112,7 +122,7 @@ def _write(job: _Job, files: dict[tuple[bytes, Content], Written], place: Place,
         same = files.get(octets)
         path = same.linked(job.directory, host) if same is not None else None
         if path is None:
-            same = files[octets] = job.written = write(job.directory, host, job.chunks)
+            same = files[octets] = job.written = write(job.directory, host, job.chunks, plan=job.plan)
             path = same.path
         job.written, job.path = same, path
     except (OSError, StoreError) as error:
@@ -131,7 +141,7 @@ def _sync(jobs: list[_Job]) -> None:
 def _publish(job: _Job) -> None:
     target = job.path.replace(f"{job.directory}/{TMP}/", f"{job.directory}/new/")
     try:
-        Path(job.path).rename(target)
+        os.rename(job.path, target)  # noqa: PTH104 - a Path takes longer than the call
         job.path = target
     except OSError as error:
         job.fail(error)

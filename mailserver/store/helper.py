@@ -12,6 +12,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
+from mailserver.garbage import look_rarely
 from mailserver.store import content
 from mailserver.store.digest import DIGESTS
 
@@ -33,7 +34,9 @@ def made(name: str, path: str) -> Any:
 
 
 def main() -> None:
-    os.nice(NICENESS)
+    with suppress(OSError):  # where that is not allowed it helps all the same
+        os.nice(NICENESS)
+    look_rarely()
     with Connection(int(sys.argv[1])) as pipe, suppress(EOFError, ConnectionError):
         while True:
             name, paths = pipe.recv()

@@ -3,27 +3,32 @@
 Theory     A helper reads the files itself and sends back what it made (`helper`). Helpers are started when they are
            first needed, as many as there are processors, up to `HELPERS`. They end when nothing was asked of them for
            a while, or when this process ends, however that happens.
-Promises   Any thread may ask. A helper has one portion of `PORTION` files at a time.
+Promises   Any thread may ask. Who asks for much lets go of the helpers after every `TURN` portions, so that others get
+           some. A helper works at one portion while another one waits in its pipe.
 On failure Logged. What helpers did not make is None; the caller makes it by itself.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import islice
 from multiprocessing import Pipe
 from typing import Any
 
 log = logging.getLogger(__name__)
 
 HELPERS = 4
-PORTION = 50
+PORTION = 50  # files; their names are far less than a pipe holds
+DEPTH = 2
+TURN = 40
 IDLE = 60.0  # seconds
 ANSWER_TIMEOUT = 60.0  # seconds for one portion
 RETRY = 60.0  # seconds after one could not be started
@@ -77,30 +82,38 @@ class Helpers:
         self._barred = 0.0  # nothing is started before this moment
         self._closing: threading.Timer | None = None
 
-    def made(self, name: str, paths: Sequence[str]) -> list[Any]:
-        """What the digest of that name makes of each file; None: it was not made."""
-        portions = [paths[start : start + PORTION] for start in range(0, len(paths), PORTION)]
-        results: list[list[Any]] = [[None] * len(portion) for portion in portions]
+    def made(self, name: str, portions: Iterable[Sequence[str]]) -> Generator[list[Any], None, None]:
+        """What the digest of that name makes of the files of each portion, in order; None: it was not made.
+
+        Helpers are at the next ones while the caller does something with these.
+        """
+        left = iter(portions)
+        while some := list(islice(left, TURN)):
+            yield from self._made(name, some)
+
+    def _made(self, name: str, portions: Sequence[Sequence[str]]) -> Iterator[list[Any]]:
         helpers = self._take(min(len(portions), self._limit))
+        asked: deque[_Helper] = deque()  # whose answers were not taken yet
+        done = 0
         try:
-            waiting: deque[tuple[int, _Helper]] = deque()
             for number, portion in enumerate(portions if helpers else ()):
-                helper = helpers[number % len(helpers)]
-                if len(waiting) == len(helpers):
-                    _fetch(waiting, results)
-                helper.ask(name, portion)
-                waiting.append((number, helper))
-            while waiting:
-                _fetch(waiting, results)
+                if len(asked) == DEPTH * len(helpers):
+                    yield _answer(asked, portions[done])
+                    done += 1
+                asked.append(helpers[number % len(helpers)])
+                asked[-1].ask(name, portion)
+            while asked:
+                yield _answer(asked, portions[done])
+                done += 1
         except Exception as error:  # noqa: BLE001 - whatever it is, a helper does not do what it should
-            self._give_back(helpers, broken=True)
             log.error("store=helpers error=%r", error)
-        except BaseException:
-            self._give_back(helpers, broken=True)
-            raise
-        else:
-            self._give_back(helpers)
-        return [each for portion in results for each in portion]
+        finally:
+            self._give_back(helpers, broken=bool(asked))
+        yield from ([None] * len(portion) for portion in portions[done:])
+
+    def do_without(self) -> None:
+        """From now on none is started."""
+        self._barred = math.inf
 
     def close(self) -> None:
         """Those that nobody uses end."""
@@ -159,9 +172,10 @@ class Helpers:
         self.close()
 
 
-def _fetch(waiting: deque[tuple[int, _Helper]], results: list[list[Any]]) -> None:
-    number, helper = waiting.popleft()
-    results[number] = helper.answer(len(results[number]))
+def _answer(asked: deque[_Helper], portion: Sequence[str]) -> list[Any]:
+    made = asked[0].answer(len(portion))
+    asked.popleft()
+    return made
 
 
 helpers = Helpers(max(1, min(os.cpu_count() or 1, HELPERS)))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from mailserver.store.index import INDEX_FILE, VERSION, Index
@@ -56,28 +56,39 @@ class Lag:
 
 def unpacked(account: Path) -> int | None:
     """Messages of the account that lies there whose text is not packed; None: that cannot be told now."""
-    index = account / INDEX_FILE
-    if not index.exists():
-        return 0
-    # Without a log nobody writes, and SQLite need not make files of its own to find that out.
-    how = "mode=ro" if index.with_name(f"{INDEX_FILE}-wal").exists() else "immutable=1"
     try:
-        with closing(sqlite3.connect(f"{index.resolve().as_uri()}?{how}", uri=True, timeout=1.0)) as db:
-            if db.execute("PRAGMA user_version").fetchone() != (VERSION,):
-                return 0
-            with SearchFile(account, Index(account)).reading() as opened:
-                mark = opened.mark if opened is not None else None
-            return int(db.execute(_UNPACKED, (mark,)).fetchone()[0])
+        with reading(account) as db:
+            return int(db.execute(_UNPACKED, (mark(account),)).fetchone()[0]) if db is not None else 0
     except (sqlite3.Error, OSError):
         return None
 
 
+@contextmanager
+def reading(account: Path) -> Iterator[sqlite3.Connection | None]:
+    """The account's index, to be read; None: there is none of this version. Raises sqlite3.Error, OSError."""
+    index = account / INDEX_FILE
+    if not index.exists():
+        yield None
+        return
+    # Without a log nobody writes, and SQLite need not make files of its own to find that out.
+    how = "mode=ro" if index.with_name(f"{INDEX_FILE}-wal").exists() else "immutable=1"
+    with closing(sqlite3.connect(f"{index.resolve().as_uri()}?{how}", uri=True, timeout=1.0)) as db:
+        yield db if db.execute("PRAGMA user_version").fetchone() == (VERSION,) else None
+
+
+def mark(account: Path) -> int | None:
+    """What names the file of the account's search text; None: there is none."""
+    with SearchFile(account, Index(account)).reading() as opened:
+        return opened.mark if opened is not None else None
+
+
 def _accounts(root: Path) -> Iterator[Path]:
-    for domain in _directories(root):
-        yield from _directories(domain)
+    for domain in directories(root):
+        yield from directories(domain)
 
 
-def _directories(path: Path) -> Iterator[Path]:
+def directories(path: Path) -> Iterator[Path]:
+    """Raises OSError."""
     try:
         with os.scandir(path) as entries:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]

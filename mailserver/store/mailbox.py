@@ -15,9 +15,9 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
-from itertools import count
+from itertools import compress, count
 from typing import TypeVar
 
 from mailserver import metrics
@@ -25,9 +25,10 @@ from mailserver.mail import Content
 from mailserver.message.fuzzy import Fuzzy
 from mailserver.message.searchable import Phrase
 from mailserver.store import content
+from mailserver.store.accesskeys import Renewals
 from mailserver.store.adding import Adding, unavailable, usage
 from mailserver.store.digest import PIECES, TEXT, Digest
-from mailserver.store.helpers import helpers
+from mailserver.store.helpers import PORTION, helpers
 from mailserver.store.index import Index
 from mailserver.store.maildir import Maildir
 from mailserver.store.model import (
@@ -81,25 +82,30 @@ class Mailbox:
         space: Space,
         release: Callable[[Mailbox], None],
         changed: Callable[[str], None],
+        arrived: Callable[[str], None],
     ) -> None:
-        """`space` is the account's; `release` is called at `close`, `changed` with the name as subscribers are."""
+        """`space` is the account's; `release` is called at `close`, `changed` with the name as subscribers are,
+        `arrived` with the folder's directory when messages were added.
+        """
         self.name = name
         self._maildir = maildir
         self._contents = maildir.contents
         self._index = index
         self._text = SearchText(search, index, maildir.key, partial(self._made, TEXT))
-        self._preparation = Preparation(maildir.key, index.pieces, partial(self._made, PIECES))
-        self.sorting = Sorting(maildir.key, maildir.contents, index.pieces, self._preparation.sort_keys)
+        self._preparation = Preparation(
+            maildir.key, index.pieces, partial(self._made, PIECES), follow=self._contents.following
+        )
+        self.sorting = Sorting(maildir.key, maildir.contents, index, self._preparation.sort_keys)
         self._space = space
         self._adding = Adding(maildir, space)
         self.recent = Recent(maildir, index.mailboxes)
         self._release = release
         self._changed = changed
+        self._arrived = arrived
         self._disk = threading.RLock()
         self.alive = True
         """False: the folder was deleted."""
-        self.key_changes = 0
-        """How many times this process gave it another access key."""
+        self._renewals = Renewals()
         self._subscribers: dict[int, Callable[[], None]] = {}
         self._numbers = count()
         self._subscribing = threading.Lock()
@@ -126,6 +132,11 @@ class Mailbox:
     @property
     def highest_modseq(self) -> int:
         return self._contents.modseq
+
+    @property
+    def key_changes(self) -> int:
+        """How many times it got another access key, as far as that was seen."""
+        return self._renewals.count
 
     @property
     def message_count(self) -> int:
@@ -228,6 +239,8 @@ class Mailbox:
         """Finds what others did and gives UIDs to new mail. Cheap when nothing happened."""
         with self._work():
             self._maildir.refresh()
+        if self._renewals.look(self._maildir.directory):
+            self.notify()
 
     def update_flags(
         self, uids: Iterable[int], action: FlagAction, flags: frozenset[str], unchanged_since: int | None = None
@@ -289,9 +302,11 @@ class Mailbox:
         with self._work():
             begun = time.perf_counter()
             try:
-                return self._adding.append(jobs)
+                added = self._adding.append(jobs)
             finally:
                 metrics.STORE_TIMES.observe(time.perf_counter() - begun, "append")
+        self._arrived(self._maildir.folder)
+        return added
 
     def replace(self, uid: int, addition: Addition, target: Mailbox) -> int:
         """The message goes when the other one is there (RFC 8508). A crash in between leaves both, never none.
@@ -303,6 +318,7 @@ class Mailbox:
             raise MessageGone("The message no longer exists")
         with target._work():
             (added,) = target._adding.append([[addition]], freeing=usage(replaced))
+        target._arrived(target._maildir.folder)
         if isinstance(added, StoreError):
             raise added
         try:
@@ -339,6 +355,12 @@ class Mailbox:
             raise self._unavailable(error) from error
         finally:
             os.close(fd)
+
+    @contextmanager
+    def reading(self) -> Iterator[Callable[[Message], bytes]]:
+        """What reads as `read`, but quicker where many are small."""
+        with content.SmallMessages(self._maildir.cur.path) as small:
+            yield lambda message: small.read(message.name, message.size) or self.read(message.uid)
 
     def chunks(self, uid: int) -> Iterator[bytes]:
         """The message in CRLF form, in pieces. Raises MessageGone at once; an expunge meanwhile does no harm."""
@@ -382,21 +404,29 @@ class Mailbox:
 
     def search_text(self, uids: Iterable[int], phrase: Phrase) -> Found:
         """Those of these messages that have a text. What was not packed is read, and packed. Raises Unavailable."""
-        wanted = set(uids)
-        here = set(self._contents.existing(wanted))
+        here, gone_before = self._contents.parted(uids)
         found, gone = self._text.find(here, phrase)
-        return Found(found, gone | (wanted - here))
+        return Found(found, gone | gone_before)
 
     def rate_text(self, uids: Iterable[int], phrase: Fuzzy) -> Rated:
         """As `search_text`, by what is near to a text."""
-        wanted = set(uids)
-        here = set(self._contents.existing(wanted))
+        here, gone_before = self._contents.parted(uids)
         scores, gone = self._text.rate(here, phrase)
-        return Rated(scores, gone | (wanted - here))
+        return Rated(scores, gone | gone_before)
 
     def pack(self, limit: int) -> int:
         """Packs the text of up to `limit` messages, so that they are searched fast; how many remain to be packed."""
         return self._text.pack(self._contents.above, limit)
+
+    @property
+    def overtaken(self) -> bool:
+        """Another process made a part of what `prepare` or `pack` was to make the last time."""
+        return self._preparation.overtaken or self._text.overtaken
+
+    @property
+    def refused(self) -> bool:
+        """The disk did not keep what `prepare` or `pack` made the last time."""
+        return self._preparation.refused or self._text.refused
 
     # Inside the store
 
@@ -412,14 +442,15 @@ class Mailbox:
         self.notify()
 
     def key_changed(self) -> None:
-        """It has another access key."""
-        self.key_changes += 1
+        """This process has given it another access key."""
+        self._renewals.renewed(self._maildir.directory)
         self.notify()
 
     def save(self) -> None:
         """Leaves to the index what the next start can use."""
         with self._disk:
             self._maildir.rest()
+        self.sorting.save()
 
     def _open(self, uid: int) -> int:
         for last_try in (False, True):
@@ -438,10 +469,7 @@ class Mailbox:
 
     def _made(self, digest: Digest[T], uids: Iterable[int]) -> Iterator[tuple[int, T | StoreError]]:
         """What is made of these messages, those that exist, in order. Helpers make it where they are many."""
-        for portion in _portions(self.get(uids)):
-            made: list[T | None] = [None] * len(portion)
-            if len(portion) >= FEW:
-                made = helpers.made(digest.name, [self._maildir.path(message) for message in portion])
+        for portion, made in self._helped(digest, self.get(uids)):
             for message, each in zip(portion, made, strict=True):
                 if each is not None:
                     yield message.uid, each
@@ -452,6 +480,17 @@ class Mailbox:
                     yield message.uid, error
                 else:
                     yield message.uid, here
+
+    def _helped(
+        self, digest: Digest[T], messages: Sequence[Message]
+    ) -> Iterator[tuple[list[Message], Sequence[T | None]]]:
+        """In portions, each with what helpers made of it: many messages, none of them large."""
+        portions = list(_portions(messages))
+        fit = [len(messages) >= FEW and _octets(portion) <= PORTION_OCTETS for portion in portions]
+        paths = ([self._maildir.path(message) for message in portion] for portion in compress(portions, fit))
+        with closing(helpers.made(digest.name, paths)) as made:
+            for portion, helped in zip(portions, fit, strict=True):
+                yield portion, next(made) if helped else [None] * len(portion)
 
     @contextmanager
     def _work(self) -> Iterator[None]:
@@ -493,6 +532,7 @@ class Mailbox:
             with target._work():
                 added = target._adding.copies(chosen, self._maildir.path)
             if added is not None:
+                target._arrived(target._maildir.folder)
                 return list(zip((message.uid for message in chosen), added, strict=True))
             with self._work():
                 self._maildir.refresh(anyway=True)
@@ -505,9 +545,13 @@ def _portions(messages: Iterable[Message]) -> Iterator[list[Message]]:
     octets = 0
     for message in messages:
         octets += message.size
-        if portion and octets > PORTION_OCTETS:
+        if portion and (octets > PORTION_OCTETS or len(portion) == PORTION):
             yield portion
             portion, octets = [], message.size
         portion.append(message)
     if portion:
         yield portion
+
+
+def _octets(messages: Iterable[Message]) -> int:
+    return sum(message.size for message in messages)

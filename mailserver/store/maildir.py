@@ -1,8 +1,9 @@
 """One folder: its files, and what is known of them. How the two are brought together.
 
 A scan of cur/ is compared with the names known (`scanning`). A file that a scan misses is looked for in a second one,
-since readdir may miss a file that is renamed meanwhile. A file without a UID of this folder (new mail, copied by hand,
-brought from elsewhere) gets one as it is renamed into its place in cur/.
+and in more while others rename, since readdir may miss a file that is renamed meanwhile: a large directory is read in
+pieces. A file without a UID of this folder (new mail, copied by hand, brought from elsewhere) gets one as it is renamed
+into its place in cur/.
 
 Promises   A message's UID never changes, and stands in its file's name. UIDs appear in ascending order, also those that
            other processes give: giving, and reading what others gave, happen under the folder's UID lock.
@@ -36,7 +37,7 @@ from mailserver.store.syncing import Directory, sync_directory
 from mailserver.store.watch import Watch, regular_files
 from mailserver.store.writing import discard
 
-_LOOKS = 5  # at a directory in which others rename
+_LOOKS = 5  # at most, at a directory in which others rename
 _SNAPSHOT_MINIMUM = 1000  # messages
 _SNAPSHOT_SHARE = 16  # of the messages, one changed: worth a new snapshot
 _NOTHING = Change()
@@ -184,7 +185,9 @@ class Maildir:
         if read_cur:
             seen = self._scan()
             missing = seen.missing
-            if missing or seen.strays:
+            for _ in self._more_looks():
+                if not (missing or seen.strays):
+                    break
                 again = self._scan()
                 missing &= again.missing
                 seen = seen.then(again)
@@ -216,6 +219,14 @@ class Maildir:
             return watch.stamp()
         except (FileNotFoundError, NotADirectoryError):
             raise NoSuchMailbox("The mailbox no longer exists") from None
+
+    def _more_looks(self) -> Iterator[None]:
+        """After a first one; until nobody changes the directory during one of them."""
+        for _ in range(1, _LOOKS):
+            before = self._stamp(self.cur)
+            yield
+            if self._stamp(self.cur) == before:
+                return
 
     def _scan(self, given: Mapping[int, Row] = MappingProxyType({}), upto: int = 0) -> Scan:
         return scan(self.cur.path, self.contents.columns, self.last, given, upto)
@@ -347,7 +358,7 @@ class Maildir:
     # Giving UIDs
 
     def add(self, newcomers: list[Newcomer]) -> list[int]:
-        """Files from tmp/ become messages: all of them, durably, or none. Their UIDs. Raises OSError, NoSuchMailbox."""
+        """Files become messages here: all of them, durably, or none. Their UIDs. Raises OSError, NoSuchMailbox."""
         modseq = self.contents.next_modseq()
         others: dict[int, Row] = {}
         put: dict[int, Row] = {}
@@ -426,14 +437,17 @@ class Maildir:
         taken: dict[int, Row] = {}
         covered, saved = self._index.mailboxes.above(self.key, self.last)
         for look in range(_LOOKS):
+            before = self._stamp(self.cur)
             seen = self._scan(saved, covered)
             given = {uid: name for uid, name in seen.fresh.items() if uid <= upto}
             for uid in given.keys() - taken.keys():
                 row = self._given(uid, given[uid], saved.get(uid), modseq)
                 if row is not None:
                     taken[uid] = row
-            # Others may set flags meanwhile: a file that was not there, or not seen, is looked for again.
-            if given.keys() <= taken.keys() and (look or len(given) == upto - self.last):
+            # Others may set flags meanwhile: a file that was not there, or not seen, is looked for again. Once `last`
+            # has passed its UID it would be taken for one that came from elsewhere.
+            still = look > 0 and given.keys() <= taken.keys() and self._stamp(self.cur) == before
+            if still or len(taken) == upto - self.last:
                 break
         self.last = upto
         put |= taken
@@ -449,7 +463,7 @@ class Maildir:
         return None
 
     def _give(self, grants: uids.Grants, newcomers: list[Newcomer], put: dict[int, Row], modseq: int) -> None:
-        """Renames each file into cur/ under a UID; one that somebody else took away is passed over."""
+        """Brings each file into cur/ under a UID; one that somebody else took away is passed over."""
         if not newcomers:
             return
         uid = grants.take(len(newcomers))
@@ -458,7 +472,7 @@ class Maildir:
             for newcomer in newcomers:
                 name = names.with_uid(newcomer.base, uid, newcomer.letters, newcomer.sizes)
                 try:
-                    cur.take(newcomer.path, name)
+                    (cur.link if newcomer.stays else cur.take)(newcomer.path, name)
                 except FileNotFoundError:
                     continue
                 put[uid] = self._row(uid, newcomer, name, modseq)

@@ -171,7 +171,9 @@ class Pieces(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All messages of a mailbox in short, ascending by UID; the columns are as long."""
+    """All messages of a mailbox in short, ascending by UID; the columns are as long. Nobody changes them: they are
+    shared by all who ask.
+    """
 
     uids: array[int]
     flags: list[frozenset[str]]

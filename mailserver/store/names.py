@@ -18,10 +18,13 @@ import os
 import re
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 
 UID_LIMIT = 2**32 - 1  # RFC 9051 §9: nz-number
 
 _PLAIN = re.compile(r"[!-.0-~][!-.0-~]*")
+# What names without a UID of ours nearly all are: a base with nothing behind it but sizes, and flags.
+_USUAL = re.compile(r"[^,:]*+(?:,S=([0-9]{1,18}))?+(?:,W=([0-9]{1,18}))?+(?::2,([^,:]*+))?+")
 _UID = re.compile(r",U=([1-9][0-9]{0,9})(?=,|$)")
 _SIZE = re.compile(r",S=([0-9]{1,18})(?=,|$)")
 _WIRE_SIZE = re.compile(r",W=([0-9]{1,18})(?=,|$)")
@@ -51,8 +54,12 @@ class FileName:
 def unique(host: str) -> str:
     """A new base name, without sizes."""
     now = time.time_ns()
-    safe = _NOT_IN_HOST.sub("_", host)[:64]
-    return f"{now // 10**9}.M{now % 10**9 // 1000:06d}P{os.getpid()}Q{next(_numbers)}.{safe}"
+    return f"{now // 10**9}.M{now % 10**9 // 1000:06d}P{os.getpid()}Q{next(_numbers)}.{_safe(host)}"
+
+
+@lru_cache(maxsize=16)
+def _safe(host: str) -> str:
+    return _NOT_IN_HOST.sub("_", host)[:64]
 
 
 def with_sizes(base: str, size: int, wire_size: int) -> str:
@@ -114,7 +121,7 @@ def is_plain(name: str) -> bool:
 
 def uid_of(name: str) -> int | None:
     """The UID that the name carries; None for names that are not plain."""
-    match = _UID.search(base_of(name))
+    match = _UID.search(base_of(name)) if ",U=" in name else None
     if match is None or not is_plain(name):
         return None
     uid = int(match[1])
@@ -143,6 +150,12 @@ def size_of(name: str) -> int:
 
 def parse(name: str) -> FileName:
     base = base_of(name)
+    usual = _USUAL.fullmatch(name)
+    if usual is not None:
+        size_told, wire_told, letters = usual.groups()
+        return FileName(
+            base, None, int(size_told) if size_told else None, int(wire_told) if wire_told else None, letters or ""
+        )
     size, wire_size = _SIZE.search(base), _WIRE_SIZE.search(base)
     return FileName(
         base=_UID.sub("", base) if ",U=" in base else base,

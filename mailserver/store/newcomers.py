@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mailserver.store import content, names
 from mailserver.store.writing import Written
@@ -36,6 +37,8 @@ class Newcomer:
     flags: frozenset[str] = frozenset()
     """Those that have no letter are needed; the letters speak for the others."""
     sizes: str = ""
+    stays: bool = False
+    """The file keeps the name that it has, and gets another one."""
 
 
 def of_written(written: Written, letters: str, date: float, flags: frozenset[str]) -> Newcomer:
@@ -45,11 +48,12 @@ def of_written(written: Written, letters: str, date: float, flags: frozenset[str
 def examine(directory: str, found: Iterable[str], host: str) -> list[Newcomer]:
     """The files of these names in the order of their delivery, but for those that are gone or cannot be read."""
     parsed = sorted(((names.parse(name), name) for name in set(found)), key=lambda pair: pair[0].arrival)
-    examined = (_examine(f"{directory}/{name}", file_name, host) for file_name, name in parsed)
+    examined = (examine_one(f"{directory}/{name}", file_name, host) for file_name, name in parsed)
     return [newcomer for newcomer in examined if newcomer is not None]
 
 
-def _examine(path: str, name: names.FileName, host: str) -> Newcomer | None:
+def examine_one(path: str, name: names.FileName, host: str) -> Newcomer | None:
+    """The file of this name; None when it is gone or cannot be read."""
     base, wire_size, sizes = name.base, name.wire_size, ""
     try:
         status = os.lstat(path)
@@ -69,8 +73,12 @@ def _examine(path: str, name: names.FileName, host: str) -> Newcomer | None:
     else:
         sizes += f",S={status.st_size}" if name.size is None else ""
         sizes += f",W={wire_size}" if name.wire_size is None else ""
-    letters = "".join(sorted({letter for letter in name.letters if letter.isascii() and letter.isalpha()}))
-    return Newcomer(path, base, letters, status.st_mtime, wire_size, sizes=sizes)
+    return Newcomer(path, base, _letters(name.letters), status.st_mtime, wire_size, sizes=sizes)
+
+
+@lru_cache(maxsize=1024)  # there are few different ones
+def _letters(written: str) -> str:
+    return "".join(sorted({letter for letter in written if letter.isascii() and letter.isalpha()}))
 
 
 def _wire_size(path: str) -> int:

@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import TypeAlias, TypeVar
 
+from mailserver.store.ahead import Ahead, Follow
 from mailserver.store.index import PieceTables
 from mailserver.store.model import Identity, MessageGone, Pieces, Prepared, SortKeys, StoreError
 
 MEMORY_LIMIT = 32 * 2**20  # octets
 
-_BATCH = 500
+_BATCH = 250
 _ENTRY = 300  # octets that a piece costs in memory beside its own
 
 Piece: TypeAlias = Prepared | SortKeys | Identity | bytes
@@ -90,20 +91,33 @@ Make = Callable[[Iterable[int]], Iterable[tuple[int, Pieces | StoreError]]]
 """Gives the UIDs that exist, in order, with what is made of the messages, or what hinders that."""
 
 
+def _follow_none(_uid: int, _count: int) -> Sequence[int]:
+    return ()
+
+
 class Preparation:
     """The pieces of one mailbox's messages."""
 
-    def __init__(self, key: int, pieces: PieceTables, make: Make, *, memory: Memory = memory) -> None:
+    def __init__(
+        self, key: int, pieces: PieceTables, make: Make, *, follow: Follow = _follow_none, memory: Memory = memory
+    ) -> None:
         self._key = key
         self._index = pieces
         self._make = make
         self._memory = memory
         self._owner = memory.owner()
+        self._ahead = Ahead(self._make_ahead, follow)
+        self._kept = True
+        """The index took what was made last."""
         self._filling = threading.Lock()
         self._missing: list[int] = []
         """What is to be filled yet of the messages up to the UID `looked_up`."""
         self.looked_up = 0
         """Up to this UID it is known what is to be filled."""
+        self.overtaken = False
+        """Another process made a part of what `fill` was to make the last time."""
+        self.refused = False
+        """The index did not keep what `fill` made the last time."""
 
     def prepared(self, uids: Sequence[int], *, ready: bool = False) -> dict[int, Prepared]:
         """`ready`: only those that are made."""
@@ -132,9 +146,11 @@ class Preparation:
                 self._missing = self._index.missing(self._key, newer)
                 self.looked_up = max(newer, default=self.looked_up)
             batch, self._missing = self._missing[:limit], self._missing[limit:]
-            for made in self._made(self._index.missing(self._key, batch), readable_only=True):
+            still = self._index.missing(self._key, batch)
+            self.overtaken, self.refused = len(still) < len(batch), False
+            for made in self._made(still, readable_only=True):
                 if not self._index.store(self._key, made):
-                    self._missing = []
+                    self._missing, self.refused = [], True
                     break
             return len(self._missing)
         finally:
@@ -151,15 +167,27 @@ class Preparation:
     ) -> dict[int, P]:
         found = load(self._key, uids)
         missing = [uid for uid in uids if uid not in found] if len(found) < len(uids) else []
+        if missing and not ready and self._kept and self._ahead.wait_for(missing):
+            found |= load(self._key, missing)
+            missing = [uid for uid in missing if uid not in found]
         if missing:
             found |= self._memory.get(self._owner, kind, missing)
             missing = [] if ready else [uid for uid in missing if uid not in found]
         for made in self._made(missing):
             fresh = {uid: of(pieces) for uid, pieces in made.items()}
-            if not self._index.store(self._key, made):
+            self._kept = self._index.store(self._key, made)
+            if not self._kept:
                 self._memory.put(self._owner, kind, fresh)
             found |= fresh
         return found
+
+    def _make_ahead(self, uids: Sequence[int]) -> Iterator[int]:
+        """Up to which UID the index has the pieces of these messages."""
+        for made in self._made(sorted(self._index.missing(self._key, uids)), readable_only=True):
+            self._kept = self._index.store(self._key, made)
+            if not self._kept:
+                return
+            yield max(made)
 
     def _made(self, uids: Iterable[int], *, readable_only: bool = False) -> Iterator[dict[int, Pieces]]:
         """The pieces, out of the messages, in batches."""

@@ -6,17 +6,17 @@ Promises   It never changes, so that any thread may read it; `added` gives a lon
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, repeat
 
 from mailserver.message.searchable import BORDER
 from mailserver.store.shelf import Shelf
 
 MEMORY_LIMIT = 32 * 2**20  # octets
 
-_MESSAGE = 80  # octets that a message costs beside its text
+_MESSAGE = 72  # octets that a message costs beside its text
+_END = b"\xfe"  # another octet than BORDER that no UTF-8 has
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class FieldTexts:
     known: frozenset[int] = frozenset()
     """The UIDs."""
     _uids: array[int] = field(default_factory=lambda: array("I"))
-    _starts: array[int] = field(default_factory=lambda: array("Q"))
     _texts: bytes = b""
+    """In the order of the UIDs, `_END` after what each message says."""
 
     @property
     def octets(self) -> int:
@@ -35,31 +35,18 @@ class FieldTexts:
 
     def added(self, texts: Mapping[int, bytes]) -> FieldTexts:
         """With messages that are not in it yet, by UID."""
-        starts = accumulate(map(len, texts.values()), initial=len(self._texts))
-        places = array("Q", starts)
-        places.pop()
-        return FieldTexts(
-            self.known.union(texts),
-            self._uids + array("I", texts),
-            self._starts + places,
-            b"".join((self._texts, *texts.values())),
-        )
+        more = b"".join([text + _END for text in texts.values()])
+        return FieldTexts(self.known.union(texts), self._uids + array("I", texts), self._texts + more)
 
     def having(self, octets: bytes) -> set[int]:
         """The UIDs of messages with these octets, of which there are some."""
-        uids, starts, find = self._uids, self._starts, self._texts.find
-        ends = len(starts) - 1
-        found = set()
-        position = find(octets)
-        place = 0
-        while position >= 0:
-            place = bisect_right(starts, position, place) - 1
-            found.add(uids[place])
-            if place == ends:
-                break
-            place += 1
-            position = find(octets, starts[place])
-        return found
+        uids, texts = self._uids, self._texts
+        between = texts.split(octets, len(uids))
+        if len(between) > len(uids) > 0:  # often, and in many messages more than once
+            return {uid for uid, text in zip(uids, texts.split(_END)[:-1], strict=True) if octets in text}
+        between.pop()
+        ended = accumulate(map(bytes.count, between, repeat(_END)))  # how many messages, before each place
+        return set(map(uids.__getitem__, ended))
 
 
 def field_text(header: bytes | bytearray, start: int, stop: int, anchor: bytes) -> bytes:

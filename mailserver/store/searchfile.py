@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mailserver.message.searchable import Searchable
-from mailserver.store.index import Index, Packed
+from mailserver.store.index import Index, Packed, Place
 from mailserver.store.searchtable import Stamp
 from mailserver.store.syncing import locked, write_all
 
@@ -50,7 +50,7 @@ class Appended(NamedTuple):
     """What is packed now of the messages that were given, and of which file we alone made which by that."""
 
     mark: int
-    rows: list[Packed]
+    rows: list[Place]
     before: Stamp
     after: Stamp
 
@@ -88,12 +88,12 @@ class SearchFile:
             with self._alone() as fd:
                 opened = self._opened(fd) or self._begin(fd)
                 known = self._index.packed.find(key, opened.mark, texts)
-                missing = texts.keys() - {each.uid for each in known}
+                missing = texts.keys() - {each[0] for each in known}
                 added = self._write(opened, {uid: texts[uid] for uid in texts if uid in missing})
                 if added and not self._index.packed.store(key, opened.mark, added):
                     os.ftruncate(fd, opened.size)
                     added = []
-                return Appended(opened.mark, known + added, opened.stamp, _stamp(os.fstat(fd)))
+                return Appended(opened.mark, [*known, *added], opened.stamp, _stamp(os.fstat(fd)))
         except OSError as error:
             self._warn(error)
             return None

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
-from operator import attrgetter
+from operator import add, le, sub
 
-from mailserver.store.index import Packed
+from mailserver.store.index import Place
 
 GAP = 16 * 1024  # octets that are rather read than passed over
 
 UNCHECKED, HEADER_SOUND, SOUND = 0, 1, 2
 
-_PLACE = attrgetter("start", "stop")
-_LIMIT = 2**32
 
 Stamp = tuple[int, int, int, int]
 """What names a file in one state; it changes with whatever is written."""
@@ -62,22 +60,19 @@ class Table:
         """Nothing but our appending made the file of `before` that of `after`."""
         return self._with(after, self._columns(), self.sound) if before == self.stamp else self
 
-    def added(self, rows: Iterable[Packed]) -> Table:
+    def added(self, rows: Iterable[Place]) -> Table:
         """With those that are not in it yet."""
         known = set(self.uids)
-        new = sorted((row for row in rows if row.uid not in known and _fits(row)), key=_PLACE)
+        new = [row for row in rows if row[0] not in known] if known else list(rows)
         if not new:
             return self
-        columns = (
-            self.uids + array("I", [row.uid for row in new]),
-            self.starts + array("q", [row.start for row in new]),
-            self.headers + array("I", [row.body - row.start for row in new]),
-            self.lengths + array("I", [row.stop - row.start for row in new]),
-            self.header_sums + array("I", [row.header_sum for row in new]),
-            self.whole_sums + array("I", [row.whole_sum for row in new]),
-        )
+        try:
+            more = _columns(new)
+        except OverflowError:  # rows that nobody wrote are left out
+            return self.added(filter(_fits, new))
+        columns = tuple(map(add, self._columns(), more))
         table = self._with(self.stamp, columns, self.sound + bytes(len(new)))
-        if self.starts and self.starts[-1] > new[0].start:
+        if not all(map(le, map(add, table.starts, table.lengths), table.starts[1:])):
             return table._picked(sorted(range(len(table)), key=lambda at: (table.starts[at], table.lengths[at])))
         return table
 
@@ -122,7 +117,23 @@ class Table:
         return Table(self.mark, stamp, uids, starts, headers, lengths, header_sums, whole_sums, sound)
 
 
-def _fits(row: Packed) -> bool:
-    """Rows that nobody wrote are left out."""
-    sizes = (row.uid, row.body - row.start, row.stop - row.body, row.stop - row.start, row.header_sum, row.whole_sum)
-    return 0 <= row.start < 2**63 and all(0 <= size < _LIMIT for size in sizes)
+def _columns(rows: Sequence[Place]) -> tuple[array[int], ...]:
+    """As those of a table. Raises OverflowError where one does not fit."""
+    uids, starts, bodies, stops, header_sums, whole_sums = ([row[at] for row in rows] for at in range(6))
+    array("Q", starts)  # none is negative
+    return (
+        array("I", uids),
+        array("q", starts),
+        array("I", map(sub, bodies, starts)),
+        array("I", map(sub, stops, starts)),
+        array("I", header_sums),
+        array("I", whole_sums),
+    )
+
+
+def _fits(row: Place) -> bool:
+    try:
+        _columns([row])
+    except OverflowError:
+        return False
+    return True

@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeVar
 
 from mailserver.message.fuzzy import FULL, Fuzzy
 from mailserver.message.searchable import BORDER, Phrase, Searchable
-from mailserver.store.index import Index, Packed
+from mailserver.store.index import Index, Place
 from mailserver.store.model import MessageGone, StoreError
 from mailserver.store.searchfields import FieldTexts, field_text, shelf
 from mailserver.store.searchfile import Opened, SearchFile
@@ -83,6 +83,10 @@ class SearchText:
         self._complete = (0, 0)
         """A file's name, and the UID up to which all messages were found packed in it."""
         self._compaction_due = time.monotonic()
+        self.overtaken = False
+        """Another process packed a part of what `pack` was to pack the last time."""
+        self.refused = False
+        """The disk did not keep what `pack` packed the last time."""
 
     def find(self, uids: Set[int], phrase: Phrase) -> Found:
         """Of these messages, those that have the phrase."""
@@ -114,10 +118,12 @@ class SearchText:
                 known = set(self._table.uids) if opened is not None and uids else set()
                 missing = sorted(uids - known - self._unreadable)
                 found = self._look_up(opened, missing[:limit]) if opened is not None else []  # by other processes
-            packed = {each.uid for each in found}
+            packed = {each[0] for each in found}
+            self.overtaken = bool(packed)
             unpacked = [uid for uid in missing[:limit] if uid not in packed]
             tried, texts = self._readable(unpacked)
-            if texts and not self._keep(texts):
+            self.refused = bool(texts) and not self._keep(texts)
+            if self.refused:
                 return 0
             remaining = len(missing) - len(packed) - tried
             if not remaining and (opened is None or opened.mark == self._table.mark):
@@ -131,11 +137,12 @@ class SearchText:
 
     # What is packed
 
-    def _scan(self, wanted: Set[int], phrase: Wanted) -> tuple[Scores, set[int]]:
+    def _scan(self, wanted: Set[int], phrase: Wanted) -> tuple[Scores, Set[int]]:
         """Those of the packed messages that have the phrase, and those that were searched."""
         if isinstance(phrase, Phrase) and phrase.anchor is not None and phrase.octets:
             texts = self._field_texts(phrase.anchor, wanted)
-            return dict.fromkeys(self._having(texts, phrase.octets) & wanted, FULL), set(wanted & texts.known)
+            done = wanted if wanted <= texts.known else wanted & texts.known
+            return dict.fromkeys(self._having(texts, phrase.octets) & wanted, FULL), done
         with self._file.reading() as opened:
             if opened is None:
                 return {}, set()
@@ -189,7 +196,7 @@ class SearchText:
             self._table = self._table.seen(opened.stamp)
             return self._table
 
-    def _look_up(self, opened: Opened, uids: Iterable[int]) -> list[Packed]:
+    def _look_up(self, opened: Opened, uids: Iterable[int]) -> list[Place]:
         """What the index knows of them."""
         rows = self._index.packed.find(self._key, opened.mark, uids)
         with self._lock:
@@ -291,6 +298,7 @@ class _Reader:
     def __init__(self, opened: Opened, table: Table) -> None:
         self._opened = opened
         self._table = table
+        self._size = os.fstat(opened.fd).st_size  # others may have packed what the table knows after it was opened
         self._buffer = bytearray()
 
     def load(self, run: range, *, header_only: bool) -> tuple[int, set[int]]:
@@ -298,7 +306,7 @@ class _Reader:
         table = self._table
         sizes = table.headers if header_only else table.lengths
         base, stop = table.starts[run.start], table.starts[run[-1]] + sizes[run[-1]]
-        length = self._read(base, min(stop, self._opened.size) - base)
+        length = self._read(base, min(stop, self._size) - base)
         return length, self._check(run, length, header_only=header_only)
 
     def _read(self, start: int, size: int) -> int:

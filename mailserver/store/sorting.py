@@ -1,35 +1,46 @@
 """What the messages of a mailbox are sorted and threaded by (RFC 5256, RFC 5957).
 
 Layout     Columns, one for each thing to sort by, read from the index once and held in memory, bounded in octets for
-           the whole process. What the index does not have is made of the messages, and kept there.
-Promises   Any thread may call anything. Messages that are gone are left out.
+           the whole process. What the index does not have is made of the messages, and kept there. A column that was
+           used is left to the index as one value, so that the next start need not put it together of rows.
+Promises   Any thread may call anything. Messages that are gone are left out. What lies in the index as one value counts
+           only where it is sound, and only for the messages that it names: it may be old, and another process may have
+           left it.
 On failure Unavailable when a message must be read and the disk refuses.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from mailserver.store.contents import Contents
-from mailserver.store.index import PieceTables
+from mailserver.store.index import Index
 from mailserver.store.model import SortKeys
 from mailserver.store.shelf import Shelf
-from mailserver.store.sortcolumns import ABSENT, Column, Dates, Links, Row, Texts
+from mailserver.store.sortcolumns import ABSENT, Column, Dates, Links, Row, Texts, ascending
+
+log = logging.getLogger(__name__)
 
 MEMORY_LIMIT = 64 * 2**20  # octets
 
 _STALE = 1000  # messages that are gone and do no harm in a column
+_MINIMUM = 1000  # messages of a column that is worth a value of its own in the index
+_SHARE = 16  # of these messages, one more or less: worth a new value
+_MANY = 8  # that of so many messages one is asked for is worth going through all in their order
 
 TextName: TypeAlias = Literal["subject", "sender", "to", "cc", "display_from", "display_to"]
 SortName: TypeAlias = TextName | Literal["arrival", "size", "sent"]
 ColumnName: TypeAlias = TextName | Literal["sent", "links"]
+_NAMES: tuple[ColumnName, ...] = (*get_args(TextName), "sent", "links")
 
 _FIELDS: dict[ColumnName, tuple[str, ...]] = {"links": ("message_id", "references", "reply")}
 _LINKS: ColumnName = "links"
 _SENT: ColumnName = "sent"
-_SUBJECT: ColumnName = "subject"
+_SUBJECT: Literal["subject"] = "subject"
 THREADING: tuple[ColumnName, ...] = (_SUBJECT, _SENT, _LINKS)
 
 
@@ -38,13 +49,11 @@ shelf: Shelf[Column] = Shelf(MEMORY_LIMIT)
 
 
 class Threadable(NamedTuple):
-    """What messages are threaded by; the lists are as long as `uids`, or empty where not asked for."""
+    """What messages are threaded by; what was not asked for is empty."""
 
     uids: list[int]
-    own: list[int]
-    """What stands for the message's identifier; 0: it has none."""
-    references: Iterator[Sequence[int]]
-    """As `own`, of the messages that it refers to, the one that it answers last; to be gone through once."""
+    parents: Sequence[int]
+    """Those of `message.parents`; of dummies as well."""
     sent: list[int]
     subjects: list[int]
     """Numbers in the order of the base subjects; 0: it is empty."""
@@ -59,7 +68,7 @@ class Sorting:
         self,
         key: int,
         contents: Contents,
-        pieces: PieceTables,
+        index: Index,
         make: Callable[[Sequence[int]], dict[int, SortKeys]],
         *,
         shelf: Shelf[Column] = shelf,
@@ -67,11 +76,13 @@ class Sorting:
         """`make` gives what the index does not have, of the messages that exist, and keeps it there."""
         self._key = key
         self._contents = contents
-        self._index = pieces
+        self._index = index
         self._make = make
         self._shelf = shelf
         self._owner = shelf.owner()
         self._learning = threading.Lock()
+        self._stored: dict[ColumnName, int] = {}
+        """How many messages the column has that lies in the index."""
 
     def learn(self, name: SortName | ColumnName, uids: Sequence[int], limit: int) -> int:
         """Gets ready what is known by this name of up to `limit` messages that are not; how many remain."""
@@ -79,54 +90,85 @@ class Sorting:
             return 0
         return self._learned(name, uids, limit)[1]
 
-    def values(self, name: SortName, uids: Sequence[int]) -> dict[int, int]:
-        """By UID, numbers in the order of what messages are sorted by."""
-        if name == "size":
-            measured = self._contents.measured()
-            return _picked(dict(zip(measured.uids, measured.sizes, strict=True)), uids)
-        if name == "arrival":
-            return _picked(self._arrivals(), uids)
-        column, _ = self._learned(name, uids)
-        assert isinstance(column, Texts | Dates)
-        if isinstance(column, Texts):
-            return self._existing(column.values(), uids)
-        return self._sent(column, uids)
+    def sorted(self, name: SortName, uids: Sequence[int], *, reverse: bool = False) -> list[int]:
+        """Those of these messages that exist, sorted; what is the same stays as it is, also in `reverse`."""
+        here = self._contents.having(uids)
+        values: dict[int, int]
+        match name:
+            case "size":
+                measured = self._contents.measured()
+                values = dict(zip(measured.uids, measured.sizes, strict=True))
+            case "arrival":
+                values = self._arrivals()
+            case "sent":
+                column = self._dates(here)
+                here = _in(column, here)
+                values = dict(zip(here, self._sent(column, here), strict=True))
+            case "subject" | "sender" | "to" | "cc" | "display_from" | "display_to":
+                texts = self._texts(name, here)
+                if not reverse and _MANY * len(here) > len(texts.uids) and ascending(here):
+                    order = texts.in_order()
+                    if array("I", here) == texts.uids:
+                        return order
+                    wanted = set(here)
+                    return [uid for uid in order if uid in wanted]
+                values = dict(zip(texts.uids, texts.ranks, strict=True))
+        return sorted((uid for uid in here if uid in values), key=values.__getitem__, reverse=reverse)
 
     def threadable(self, uids: Sequence[int], *, linked: bool) -> Threadable:
         """All that messages are threaded by; where not `linked`, only dates and subjects."""
-        subjects, sent = self._learned(_SUBJECT, uids)[0], self._learned(_SENT, uids)[0]
-        links = self._learned(_LINKS, uids)[0] if linked else None
-        assert isinstance(subjects, Texts) and isinstance(sent, Dates) and isinstance(links, Links | None)
-        dates, ranks, empty = self._sent(sent, uids), subjects.values(), subjects.empty()
-        places = links.places() if links is not None else ranks
-        here = [uid for uid in dates if uid in ranks and uid in places]
-        at = list(map(places.__getitem__, here)) if links is not None else []
-        links = links or Links()
+        here = self._contents.having(uids)
+        subjects, dates = self._texts(_SUBJECT, here), self._dates(here)
+        links = self._links(here) if linked else Links()
+        for column in (subjects, dates, links) if linked else (subjects, dates):
+            here = _in(column, here)
+        ranks = _values(subjects, subjects.ranks, here)
+        at = _places(links, here) if linked else ()
         return Threadable(
-            here,
-            list(map(links.own.__getitem__, at)),
-            links.referred(at),
-            list(map(dates.__getitem__, here)),
-            [0 if number == empty else number + 1 for number in map(ranks.__getitem__, here)],
-            list(map(bool, map(links.replies.__getitem__, at))),
+            list(here),
+            links.parents(at),
+            self._sent(dates, here),
+            ranks if subjects.with_empty else [rank + 1 for rank in ranks],
+            list(map(bool, _at(links.replies, at))),
         )
 
-    def _sent(self, column: Dates, uids: Sequence[int]) -> dict[int, int]:
-        """Where there is no sent date the internal one counts (RFC 5256 §2.2)."""
-        sent, arrivals = column.values(), self._arrivals()
-        dates = _picked(sent, [uid for uid in uids if uid in arrivals])
-        for uid in [uid for uid, seconds in dates.items() if seconds == ABSENT]:
-            dates[uid] = arrivals[uid]
-        return dates
+    def save(self) -> None:
+        """Leaves to the index what the next start can use."""
+        for name in _NAMES:
+            column, stored = self._shelf.get(self._owner, name), self._stored.get(name, 0)
+            if column is None or len(column.uids) < _MINIMUM:
+                continue
+            changed = abs(len(column.uids) - stored) > stored // _SHARE
+            if changed and self._index.sorted.store(self._key, name, column.packed()):
+                self._stored[name] = len(column.uids)
+
+    def _sent(self, column: Dates, uids: Sequence[int]) -> list[int]:
+        """Of messages in the column. Where there is no sent date the internal one counts (RFC 5256 §2.2)."""
+        sent = _values(column, column.seconds, uids)
+        if ABSENT in sent:
+            arrivals = self._arrivals()
+            sent = [arrivals.get(uid, 0) if each == ABSENT else each for uid, each in zip(uids, sent, strict=True)]
+        return sent
 
     def _arrivals(self) -> dict[int, int]:
         """In whole seconds, as clients are told."""
         measured = self._contents.measured()
         return dict(zip(measured.uids, map(int, measured.dates), strict=True))
 
-    def _existing(self, values: dict[int, int], uids: Sequence[int]) -> dict[int, int]:
-        here = self._contents.uids()
-        return _picked(values, [uid for uid in uids if uid in here])
+    def _texts(self, name: TextName, uids: Sequence[int]) -> Texts:
+        column, _ = self._learned(name, uids)
+        assert isinstance(column, Texts)
+        return column
+
+    def _dates(self, uids: Sequence[int]) -> Dates:
+        column, _ = self._learned(_SENT, uids)
+        assert isinstance(column, Dates)
+        return column
+
+    def _links(self, uids: Sequence[int]) -> Links:
+        column, _ = self._learned(_LINKS, uids)
+        assert isinstance(column, Links)
+        return column
 
     def _learned(self, name: ColumnName, uids: Sequence[int], limit: int | None = None) -> tuple[Column, int]:
         """The column with `limit` more of these messages, or all; how many of them it lacks."""
@@ -134,20 +176,32 @@ class Sorting:
         if column is not None and not (missing := _missing(column, uids)):
             return column, 0
         with self._learning:
-            column = self._shelf.get(self._owner, name)  # another thread may have learned
-            if column is None or len(column.uids) > 2 * len(self._contents) + _STALE:
-                column = _new(name)
-            here = self._contents.uids()
-            missing = [uid for uid in _missing(column, uids) if uid in here]
+            column = self._shelf.get(self._owner, name) or self._loaded(name)  # another thread may have learned
+            if len(column.uids) > 2 * len(self._contents) + _STALE:
+                column = _kind(name)()
+            missing = list(self._contents.having(_missing(column, uids)))
             wanted = missing if limit is None else missing[:limit]
             if wanted:
                 column = column.added(self._rows(name, wanted))
                 self._shelf.put(self._owner, name, column)
             return column, len(missing) - len(wanted)
 
+    def _loaded(self, name: ColumnName) -> Column:
+        """As the index has it, if that is sound; otherwise with nothing."""
+        column = _kind(name)()
+        data = self._index.sorted.load(self._key, name)
+        if data is not None:
+            try:
+                column = column.unpacked(data)
+            except ValueError as error:
+                log.warning("store=sorting key=%d column=%s error=%r", self._key, name, error)
+            self._shelf.put(self._owner, name, column)
+        self._stored[name] = len(column.uids)
+        return column
+
     def _rows(self, name: ColumnName, uids: Sequence[int]) -> list[Row]:
         fields = _FIELDS.get(name, (name,))
-        rows = self._index.sort_columns(self._key, fields, uids)
+        rows = self._index.pieces.sort_columns(self._key, fields, uids)
         if len(rows) < len(uids):
             known = {row[0] for row in rows}
             made = self._make([uid for uid in uids if uid not in known])
@@ -155,23 +209,44 @@ class Sorting:
         return rows
 
 
-def _new(name: ColumnName) -> Column:
+def _kind(name: ColumnName) -> type[Texts | Dates | Links]:
     match name:
         case "links":
-            return Links()
+            return Links
         case "sent":
-            return Dates()
+            return Dates
         case _:
-            return Texts()
+            return Texts
 
 
 def _missing(column: Column, uids: Sequence[int]) -> list[int]:
+    if array("I", uids) == column.uids:
+        return []
     known = set(column.uids)
     return [uid for uid in uids if uid not in known]
 
 
-def _picked(values: dict[int, int], uids: Sequence[int]) -> dict[int, int]:
-    return {uid: values[uid] for uid in uids if uid in values}
+def _in(column: Column, uids: Sequence[int]) -> Sequence[int]:
+    """Those that the column has."""
+    missing = set(_missing(column, uids))
+    return [uid for uid in uids if uid not in missing] if missing else uids
+
+
+def _places(column: Column, uids: Sequence[int]) -> Sequence[int]:
+    """Of messages that the column has; a range where they are all."""
+    if array("I", uids) == column.uids:
+        return range(len(uids))
+    places = dict(zip(column.uids, range(len(column.uids)), strict=True))
+    return list(map(places.__getitem__, uids))
+
+
+def _values(column: Column, values: Sequence[int], uids: Sequence[int]) -> list[int]:
+    """Out of those of the column, the values of messages that it has."""
+    return _at(values, _places(column, uids))
+
+
+def _at(values: Sequence[int], places: Sequence[int]) -> list[int]:
+    return list(values if isinstance(places, range) else map(values.__getitem__, places))
 
 
 def _stored(value: object) -> object:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -19,6 +20,7 @@ from mailserver import metrics
 from mailserver.mail import Address, Quota
 from mailserver.store import delivery, folders, layout, names
 from mailserver.store.account import AccountStore
+from mailserver.store.arrivals import Arrivals
 from mailserver.store.model import Delivery, DeliveryError, Unavailable, Usage
 from mailserver.store.warm import Warm
 
@@ -32,9 +34,11 @@ _NOTHING = Usage(0, 0)
 class Store:
     """One for each process."""
 
-    def __init__(self, root: Path, *, hostname: str) -> None:
+    def __init__(self, root: Path, *, hostname: str, arrivals: Arrivals | None = None) -> None:
+        """`arrivals` is told where mail is stored."""
         self._root = str(root)
         self._host = hostname
+        self._arrivals = arrivals
         self._lock = threading.Lock()
         self._warm = Warm()
         self._accounts: WeakValueDictionary[str, AccountStore] = WeakValueDictionary()
@@ -42,13 +46,14 @@ class Store:
 
     def account(self, address: Address) -> AccountStore:
         """Its Maildir is made when missing. Raises InvalidName, Unavailable."""
-        path = f"{self._root}/{folders.account_path(address)}"
+        place = folders.account_path(address)
+        path = f"{self._root}/{place}"
         with self._lock:
             account = self._accounts.get(path)
             try:
                 made = layout.make_account(path)
                 if account is None:
-                    account = self._accounts[path] = AccountStore(path, self._host, self._warm)
+                    account = self._accounts[path] = self._made(path, place)
             except OSError as error:
                 log.error("store=account path=%r error=%r", path, error)
                 raise Unavailable("The account is not available now", error.errno) from error
@@ -59,6 +64,11 @@ class Store:
             if len(self._used) > ACCOUNTS_KEPT:
                 self._used.popitem(last=False)
             return account
+
+    def _made(self, path: str, place: str) -> AccountStore:
+        if self._arrivals is None:
+            return AccountStore(path, self._host, self._warm)
+        return AccountStore(path, self._host, self._warm, partial(self._arrivals.note, place))
 
     def has_room(self, account: Address, quota: Quota, octets: int) -> bool:
         """Whether a further message of this size would be within the quota. Raises StoreError, OSError."""

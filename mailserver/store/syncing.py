@@ -106,6 +106,10 @@ class Directory:
         """A file from another directory comes into it."""
         os.rename(path, name, dst_dir_fd=self._fd)
 
+    def link(self, path: str, name: str) -> None:
+        """A file in another directory gets a name in it as well."""
+        os.link(path, name, dst_dir_fd=self._fd, follow_symlinks=False)
+
     def remove(self, name: str) -> None:
         os.unlink(name, dir_fd=self._fd)
 

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 TMP = "tmp"
 TMP_LIFETIME = 36 * 3600
 
-_NO_LINKS = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP)
+NO_LINKS = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP)
 
 
 @dataclass(slots=True, eq=False)
@@ -51,10 +51,18 @@ class Written:
 
 
 def write(
-    directory: str, host: str, chunks: Callable[[], Iterable[bytes]], mtime: float | None = None, zone: int = 0
+    directory: str,
+    host: str,
+    chunks: Callable[[], Iterable[bytes]],
+    mtime: float | None = None,
+    zone: int = 0,
+    plan: content.Plan | None = None,
 ) -> Written:
-    """`directory` is the folder's; `chunks` gives the message in CRLF form, twice. `zone` is that of `mtime`."""
-    plan = content.plan(chunks())
+    """`directory` is the folder's; `chunks` gives the message in CRLF form. `zone` is that of `mtime`.
+
+    Without a `plan` it is read twice.
+    """
+    plan = plan or content.plan(chunks())
     base = names.with_zone(names.with_sizes(names.unique(host), plan.size, plan.wire_size), zone)
     path = f"{directory}/{TMP}/{base}"
     fd = create(path)
@@ -84,7 +92,7 @@ def link(source: str, target: str) -> bool:
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
         return False
     return True

@@ -233,7 +233,7 @@ def test_a_server_that_hangs_costs_a_timeout_now_and_then(server: Slapd, tmp_pat
         for _ in range(50):
             with pytest.raises(SourceDown):
                 found.resolve(A("fay@ldap.example"))
-        assert time.monotonic() - start < 0.5
+        assert time.monotonic() - start < 0.9
         time.sleep(1.1)
         start = time.monotonic()
         with pytest.raises(SourceDown):  # a new connection: it is taken by the system, and no more

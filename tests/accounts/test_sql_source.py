@@ -326,7 +326,7 @@ def test_a_postgres_that_hangs_costs_a_timeout_now_and_then(server: postgres.Pos
         for _ in range(50):
             with pytest.raises(SourceDown):
                 directory.resolve(A("dave@sql.example"))
-        assert time.monotonic() - start < 0.5  # nobody waits for a server that is known to hang
+        assert time.monotonic() - start < 0.9  # nobody waits for a server that is known to hang
     finally:
         server.freeze(False)
     time.sleep(1.1)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -21,7 +22,7 @@ from click.testing import CliRunner, Result
 from mailserver.cli.main import main
 from mailserver.mail import Address, Content
 from mailserver.message import Phrase
-from mailserver.store import AccountStore, Mailbox, Store, watch
+from mailserver.store import AccountStore, Mailbox, Store, checking, watch
 from mailserver.store.checking import check
 from mailserver.store.index import INDEX_FILE
 from mailserver.store.searchfile import SEARCH_FILE
@@ -251,6 +252,26 @@ def test_a_check_is_right_while_others_work(host: Host) -> None:
     finally:
         busy.set()
         worker.join()
+
+
+def test_what_is_packed_while_a_check_begins_is_no_damage(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search file was opened before its first text was written, the index copied after."""
+    inbox = host.account.open("INBOX")
+    for number in range(3):
+        inbox.append(Content(MESSAGE % number + b"a longer text " * 50 * number))
+    copy = checking._copy
+    inbox.pack(1)
+
+    def late(*arguments: Any) -> bool:
+        while inbox.pack(1):
+            pass
+        return copy(*arguments)
+
+    monkeypatch.setattr(checking, "_copy", late)
+    report = check(host.path)
+    assert not report.wrong, report.findings
+    assert (report.messages, report.unpacked) == (3, 0)
+    inbox.close()
 
 
 # Rebuild

@@ -126,6 +126,15 @@ quota = "much"
         ("hostname = 5", "hostname: 5 is not text; write it in double quotes"),
         ("hostname = true", "hostname: true is not text; write it in double quotes"),
         ("accounts = []", "accounts: is not a path; write it in double quotes"),
+        (
+            'indexing = {background = "off"}',
+            'indexing.background: "off" is neither true nor false; write one of these, without quotes',
+        ),
+        (
+            'indexing = {round = "5 s"}',
+            'indexing.round: "5 s" is too often to look through all mailboxes; write "1 min" or more',
+        ),
+        ("indexing = false", "indexing: is not a section; write it as a header in brackets with keys below"),
         ('tls = "starttls"', "tls: is not a section; write it as a header in brackets with keys below"),
         ('listener = "tcp:25"', 'listener: "tcp:25" is not a list; write it in brackets, as ["one", "two"]'),
         ("listener = []", "listener: is empty; at least one is needed"),

@@ -85,14 +85,15 @@ class World:
         return failure or "a path"
 
     def _add(self, batch):
-        return [self._add_one(entry) for entry in batch]
+        return [self._add_together(entries) for entries in batch]
 
-    def _add_one(self, entry):
-        self.log.append("queue " + " ".join(str(r.address) for r in entry.envelope.recipients))
-        if sum(line.startswith("queue") for line in self.log) in self.queue_fails:
-            return QueueError("disk full")
-        self.queued.append(entry)
-        return f"id{len(self.queued)}"
+    def _add_together(self, entries):
+        for entry in entries:
+            self.log.append("queue " + " ".join(str(r.address) for r in entry.envelope.recipients))
+            if sum(line.startswith("queue") for line in self.log) in self.queue_fails:
+                return QueueError("disk full")
+        self.queued += entries
+        return [f"id{len(self.queued) - len(entries) + number}" for number in range(1, len(entries) + 1)]
 
     def _wake(self):
         self.woken += 1
@@ -314,12 +315,28 @@ def test_when_the_follow_up_cannot_be_queued_the_client_keeps_the_message(failur
     assert len(world.delivered) == 1  # a duplicate is allowed, loss is not
 
 
-def test_all_follow_ups_are_waited_for_when_one_cannot_be_queued():
+@pytest.mark.parametrize("number", [1, 2])
+def test_follow_ups_are_queued_together_or_not_at_all(number):
     carl = Address("carl", "example.org")
-    world = World({BOB: DeliveryError(LATER), carl: DeliveryError(FULL)}, queue_fails={1})
+    world = World({BOB: DeliveryError(LATER), carl: DeliveryError(FULL)}, queue_fails={number})
     assert world.accept(local(ALICE), local(BOB), local(carl)).code == 451
-    assert [line for line in world.log if line.startswith("queue")] == ["queue bob@example.org", f"queue {SENDER}"]
-    assert world.woken == 1  # for the report, which is queued
+    assert (world.queued, world.woken) == ([], 0)
+    world.queue_fails.clear()
+    assert world.accept(local(ALICE), local(BOB), local(carl)).code == 250
+    assert [str(r.address) for entry in world.queued for r in entry.envelope.recipients] == [str(BOB), str(SENDER)]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_what_several_forwarders_pass_on_is_queued_together_or_not_at_all(number):
+    lists = Address("lists", "example.org")
+    to_lists = Expanded((Leaf(DAVE, Remote("example.net"), lists), Leaf(ALICE, Local(ALICE, ALICE), lists))), lists
+    world = World(queue_fails={number})
+    assert world.accept(remote(CAROL), team(BOB, DAVE), to_lists).code == 451
+    assert (world.queued, world.delivered, world.woken) == ([], [], 0)
+    world.queue_fails.clear()
+    assert world.accept(remote(CAROL), team(BOB, DAVE), to_lists).code == 250
+    assert [[r.address for r in entry.envelope.recipients] for entry in world.queued] == [[CAROL], [DAVE], [DAVE]]
+    assert world.woken == 1
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("a bug")])
@@ -338,28 +355,16 @@ def test_a_hostile_hello_cannot_inject_into_the_trace():
     assert b"\nBcc" not in world.delivered[0].header
 
 
-def test_an_unforeseen_error_of_one_entry_leaves_none_unawaited(monkeypatch):
-    world = World(failures={ALICE: DeliveryError(LATER), BOB: DeliveryError(FULL)})
-    awaited = []
+def test_an_unforeseen_error_of_the_queue_is_temporary_for_all(monkeypatch):
+    world = World()
 
-    def enqueue(entry):
-        number = len(awaited)
-        awaited.append(False)
-
-        async def add():
-            awaited[number] = True
-            if number == 1:
-                raise RuntimeError("a fault")
-            return "id"
-
-        return add()
+    async def enqueue(entries):
+        raise RuntimeError("a fault")
 
     monkeypatch.setattr(world.intake, "_enqueue", enqueue)
-    envelope = Envelope(SENDER, tuple(map(Recipient, (ALICE, BOB, CAROL))))
-    routes = [Local(ALICE, ALICE), Local(BOB, BOB), Remote("example.net")]
-    outcome = run(world.intake.accept(envelope, Content(BODY), ARRIVAL, routes))
-    assert outcome.reply.temporary and outcome.each == (outcome.reply,) * 3
-    assert awaited == [True, True, True]
+    outcome = world.accept(remote(CAROL), local(ALICE)), *world.outcome.each
+    assert [reply.code for reply in outcome] == [451] * 3
+    assert world.delivered == []
 
 
 def test_each_recipient_has_its_answer_and_nothing_follows():

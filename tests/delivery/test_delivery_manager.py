@@ -3,6 +3,7 @@
 import email
 import json
 import logging
+import sqlite3
 from dataclasses import replace
 from itertools import pairwise
 
@@ -31,7 +32,8 @@ from mailserver.mail import (
     Reply,
     parse_mailbox,
 )
-from mailserver.queue import Attempted, History, NewEntry, Queue, QueueError, State
+from mailserver.mail.srs import SRS
+from mailserver.queue import Attempted, History, NewEntry, Queue, QueueError, State, rows
 from mailserver.queue.filter import EVERYTHING, Filter
 from mailserver.store import DeliveryError
 from tests.support.loop import Loop, LoopWorkers, Promise
@@ -134,12 +136,12 @@ class World:
         self.directory = Directory()
         self.manager = self.new_manager()
 
-    def new_manager(self):
+    def new_manager(self, srs=None):
         return QueueManager(
             self.queue,
             self.settings,
             hostname="mail.example.org",
-            router=Router(self.directory, "mail.example.org", workers=self.workers, clock=self.loop),
+            router=Router(self.directory, "mail.example.org", srs=srs, workers=self.workers, clock=self.loop),
             routes=Routes.of(self.routes, self.settings),
             relay=self.relay,
             deliver=self.workers.grouped(self._deliver),
@@ -1088,6 +1090,30 @@ def test_a_queued_recipient_that_leads_to_others_is_replaced_by_them(tmp_path):
     world.close()
 
 
+@pytest.mark.parametrize("bad", [1, 2])
+def test_what_takes_the_place_of_a_recipient_is_queued_together_or_not_at_all(tmp_path, monkeypatch, bad):
+    world = World(tmp_path)
+    insert, inserted = rows.insert, []
+    world.put("team@example.org", sender=Address("carol", "b.example"))
+
+    def fails(*arguments, **options):
+        inserted.append(None)
+        if len(inserted) == bad:
+            raise sqlite3.OperationalError("database or disk is full")
+        insert(*arguments, **options)
+
+    monkeypatch.setattr(rows, "insert", fails)
+    world.start()
+    world.loop.advance(5)
+    (entry,) = world.queue.list()
+    assert [str(each.address) for each in entry.recipients] == ["team@example.org"]
+    assert (world.mailboxes, world.relay.sent) == ([], [])
+    world.loop.advance(2 * HOUR)
+    assert [str(delivery.account) for delivery, _ in world.mailboxes] == ["bob@example.org"]
+    assert len(world.relay.sent) == 1 and list(world.queue.list()) == []
+    world.close()
+
+
 def test_what_is_forwarded_is_tried_again_at_its_new_address_alone(tmp_path):
     world = World(tmp_path)
     world.relay.answers["a.example"] = LATER
@@ -1104,19 +1130,20 @@ def test_what_is_forwarded_is_tried_again_at_its_new_address_alone(tmp_path):
     world.close()
 
 
-def test_the_queue_waits_while_the_directory_cannot_be_asked(tmp_path):
+@pytest.mark.parametrize("blocking", [True, False])
+@pytest.mark.parametrize("error", [SourceDown("no connection"), RuntimeError("nobody thought of this")])
+def test_the_queue_waits_while_the_directory_cannot_be_asked(tmp_path, error, blocking):
     world = World(tmp_path)
     down = [True]
 
     class Remote(Directory):
-        blocking = True
-
         def resolve(self, address):
             if down:
-                raise SourceDown("no connection")
+                raise error
             return super().resolve(address)
 
     world.directory = Remote()
+    world.directory.blocking = blocking
     world.manager = world.new_manager()
     world.put("bob@example.org", "y@a.example")
     world.start()
@@ -1126,6 +1153,33 @@ def test_the_queue_waits_while_the_directory_cannot_be_asked(tmp_path):
     down.clear()
     world.loop.advance(2 * HOUR)
     assert list(world.queue.list()) == [] and len(world.relay.sent) == len(world.mailboxes) == 1
+    world.close()
+
+
+@pytest.mark.parametrize("error", [SourceDown("no connection"), RuntimeError("nobody thought of this")])
+def test_a_directory_that_fails_when_mail_is_passed_on_costs_no_recipient(tmp_path, error):
+    """Where all lead was known; whether the sender is one of ours cannot be."""
+    world = World(tmp_path)
+    carol, down = Address("carol", "b.example"), [True]
+
+    class Forgetful(Directory):
+        def resolve(self, address):
+            if down and address == carol:
+                raise error
+            return super().resolve(address)
+
+    world.directory = Forgetful()
+    world.manager = world.new_manager(srs=SRS(b"secret"))
+    world.put("team@example.org", "alice@example.org", sender=carol)
+    world.start()
+    world.loop.advance(5)
+    (entry,) = world.queue.list()
+    assert [(str(r.address), str(r.reply.status)) for r in entry.recipients] == [("team@example.org", "4.3.0")]
+    assert [str(delivery.account) for delivery, _ in world.mailboxes] == ["alice@example.org"]
+    down.clear()
+    world.loop.advance(2 * HOUR)
+    assert [str(delivery.account) for delivery, _ in world.mailboxes] == ["alice@example.org", "bob@example.org"]
+    assert len(world.relay.sent) == 1 and list(world.queue.list()) == []
     world.close()
 
 
@@ -1252,7 +1306,7 @@ def accept(world, *to, body=b"Subject: x\r\n\r\nhello\r\n", **asked):
     entry = NewEntry(
         Envelope(ALICE, recipients, MailParameters(**asked)), Content(body), b"Received: x\r\n", world.loop.wall()
     )
-    id = world.loop.run(world.manager.enqueue(entry))
+    (id,) = world.loop.run(world.manager.enqueue([entry]))
     world.manager.queued()
     world.loop.settle()
     return id

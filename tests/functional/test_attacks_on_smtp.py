@@ -298,7 +298,7 @@ def test_slowloris_does_not_hurt_others(hurried: RunningServer) -> None:
         began = time.monotonic()
         with greeted(hurried) as honest:
             assert honest.codes(b"QUIT") == [221]
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
     finally:
         for wire in wires:
             wire.socket.close()

@@ -1,7 +1,7 @@
 """A real server tells by no answer and by no time which users there are, in any protocol.
 
-Time is the processor time of the server, in which all of its work shows and that of others does not; of several rounds
-the median counts, and the kinds of users take turns.
+Time is the processor time of the server, in which all of its work shows and that of others does not. Where one round
+seems to tell the kinds of users apart there are more, in which they take turns, and the medians count.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support.server import ALICE, DOMAIN, PASSWORD, RunningServer
 APP, DISABLED, OLD = f"app@{DOMAIN}", f"disabled@{DOMAIN}", f"old@{DOMAIN}"
 USERS = (ALICE, APP, DISABLED, OLD, f"nobody@{DOMAIN}", "nobody@elsewhere.example")
 OLD_HASH = "{SSHA}iyfwO0lm5C5cJ5HCzJWxuuBdMSthYmNkZWZnaA=="
-ROUNDS = 3
+ROUNDS = 3  # at most: twenty failures make an account wait
 SOURCES = itertools.count(256)  # each login comes from its own address: failures delay the next answer to one
 
 
@@ -97,6 +97,9 @@ def test_users_are_told_apart_neither_by_answer_nor_by_time(server: RunningServe
             before = processor_time(server)
             answers[user] = attempts(server, user, "wrong")
             times[user].append(processor_time(server) - before)
+        medians = [statistics.median(measured) for measured in times.values()]
+        if max(medians) < 1.3 * min(medians):
+            break
     said = answers[ALICE]
     assert [each[-1] for each in said] == [
         b"535 5.7.8 authentication failed\r\n",
@@ -108,9 +111,8 @@ def test_users_are_told_apart_neither_by_answer_nor_by_time(server: RunningServe
     ]
     for user in USERS:
         assert answers[user] == said, user
-    medians = {user: statistics.median(measured) for user, measured in times.items()}
-    assert max(medians.values()) < 1.5 * min(medians.values()), medians
-    assert min(medians.values()) > 6 * 0.02, "no hashes were computed at all"
+    assert max(medians) < 1.5 * min(medians), times
+    assert min(medians) > 6 * 0.02, "no hashes were computed at all"
 
 
 def test_the_right_password_of_who_may_not_use_it_is_a_wrong_one(server: RunningServer) -> None:

@@ -6,14 +6,14 @@ import imaplib
 import json
 import poplib
 import smtplib
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from click.testing import CliRunner
 
-from tests.support.server import ALICE, PASSWORD, ROOT, RunningServer
+from mailserver.cli import main
+from tests.support.server import ALICE, PASSWORD, RunningServer
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +23,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 def command(server: RunningServer, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", "from mailserver.cli import main; main()", "--config", str(server.config), *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(main, ["--config", str(server.config), *arguments])
+    assert done.exit_code == 0, done.stderr
     return done.stdout
 
 

@@ -17,9 +17,9 @@ from tests.support.server import ALICE, PASSWORD, RunningServer
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="proc(5)")
 
 MIB = 2**20
-COUNT = 50
-SIZE = 10 * MIB  # so that all are 500 MiB
-SMALL = 20_000
+COUNT = 20
+SIZE = 10 * MIB  # so that all are 200 MiB
+SMALL = 8_000
 BOUND = 24 * MIB
 """What one client may make the server hold at most: a batch, what is compressed or encrypted of it, its copies."""
 WITH_KEPT = BOUND + 64 * MIB
@@ -94,9 +94,9 @@ def _connect(server: RunningServer, layer: str, mailbox: str) -> socket.socket:
 def test_what_is_not_read_is_not_made(server: RunningServer, mailbox: str, items: str, bound: int, layer: str) -> None:
     before = highest = _memory(server)
     with _connect(server, layer, mailbox) as client:
-        wanted = f"t FETCH 1:* {items}\r\n".encode() * 20
+        wanted = f"t FETCH 1:* {items}\r\n".encode() * 50
         client.sendall(_deflated(wanted) if layer == "compression" else wanted)
-        for _ in range(15):
+        for _ in range(10):
             time.sleep(0.1)
             highest = max(highest, _memory(server))
         assert client.recv(1), "it did begin"

@@ -69,7 +69,7 @@ def test_both_serve_and_idle_in_one_hears_of_a_delivery_by_the_other(server: Run
         sender.sendmail("x@example.net", [ALICE], MESSAGE)
     for client in clients:
         assert client.readline() == b"* 1 EXISTS\r\n"
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 4, "sooner than by looking every five seconds"
     told = []
     for client in clients:
         client.send(b"DONE\r\n")

@@ -23,7 +23,7 @@ from mailserver.policy.networks import Networks
 from mailserver.policy.sending import SendingLimits
 from mailserver.pop3 import events as pop3
 from mailserver.ports import TLSState
-from mailserver.queue import Queue
+from mailserver.queue import NewEntry, Queue
 from mailserver.sessions import smtp
 from mailserver.sessions.imap import IMAPSession
 from mailserver.sessions.imap.appends import Appends
@@ -312,7 +312,7 @@ class House:
                 router=router,
                 clock=self.clock,
                 deliver=self.workers.grouped(self.store.deliver),
-                enqueue=self.workers.grouped(self.queue.add),
+                enqueue=self.workers.grouped(self._queue),
                 queued=lambda: None,
             ),
             senders=self.directory,
@@ -327,6 +327,10 @@ class House:
             clock=self.clock,
         )
         return Talk(kind(channel, rooms, tls_available=True), channel, self.clock, SMTPForm())
+
+    def _queue(self, batch: Sequence[Sequence[NewEntry]]) -> list[list[str] | Exception]:
+        taken = self.queue.add_and_take(batch, room=0)
+        return [each if isinstance(each, Exception) else [one.entry.id for one in each] for each in taken]
 
     def _reader(self, kind: Callable[..., Any], form: Form, *, tls: bool) -> Talk:
         for message in INBOX:

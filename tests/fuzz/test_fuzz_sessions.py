@@ -153,7 +153,7 @@ def test_memory_stays_bounded(root: Path, directory: Directory, troubles: Troubl
     """Also for large literals and long lines, whole and octet by octet."""
     bench = Bench("imap", root, directory, troubles)
     bench.hear([[turn] for turn in IMAP[0].turns], tls=True, in_time=True)  # what is made once and kept
-    for case in cases("memory", 12, 30.0):
+    for case in cases("memory", 5, 30.0):
         with case as random:
             dialogue = random.choice(IMAP)
             mutator = Mutator(random, IMAP_WORDS, [other.turns for other in IMAP])

@@ -89,6 +89,6 @@ def test_one_of_several_patterns_is_enough() -> None:
 
 def test_many_patterns_cannot_blow_up() -> None:
     pattern = Pattern(*(f"*{number}*a*%b" for number in range(1000)))
-    began = time.perf_counter()
+    began = time.process_time()
     assert not any(pattern.matches("123456789a" * 20) for _ in range(20))
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mailserver.message.threads import Forest, ordered_subject, references, refs
+from mailserver.message.threads import Forest, ordered_subject, parents, references, refs
 
 
 @dataclass(frozen=True)
@@ -176,18 +176,17 @@ def trees(forest: Forest) -> list[Tree]:
     return [below(root) for root in forest.roots]
 
 
+def parents_of(mails: list[Mail]) -> list[int]:
+    return parents([mail.own for mail in mails], [mail.refers for mail in mails])
+
+
 def by_references(mails: list[Mail]) -> Forest:
-    return references(
-        [mail.own for mail in mails],
-        [mail.refers for mail in mails],
-        [mail.sent for mail in mails],
-        [mail.subject for mail in mails],
-        [mail.reply for mail in mails],
-    )
+    subjects, replies = [mail.subject for mail in mails], [mail.reply for mail in mails]
+    return references(parents_of(mails), [mail.sent for mail in mails], subjects, replies)
 
 
 def by_refs(mails: list[Mail]) -> Forest:
-    return refs([mail.own for mail in mails], [mail.refers for mail in mails], [mail.sent for mail in mails])
+    return refs(parents_of(mails), [mail.sent for mail in mails])
 
 
 @settings(max_examples=500)
@@ -223,10 +222,10 @@ def test_each_message_is_in_one_place(mails: list[Mail]) -> None:
 
 
 def in_time(mails: list[Mail], seconds: float = 10.0) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     by_references(mails)
     by_refs(mails)
-    assert time.perf_counter() - began < seconds
+    assert time.process_time() - began < seconds
 
 
 COUNT = 20_000

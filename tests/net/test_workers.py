@@ -118,3 +118,61 @@ def test_a_stop_does_not_wait_for_work_that_may_be_abandoned() -> None:
 
     in_reactor(use)
     assert daemon == [True]
+
+
+def test_threads_are_as_many_as_there_is_work_for_and_not_more_than_allowed() -> None:
+    workers, gate, seen = ThreadWorkers(running_reactor(), 3, "test"), threading.Event(), set[str]()
+
+    def work() -> None:
+        seen.add(threading.current_thread().name)
+        gate.wait(5)
+
+    async def use(_: Any) -> None:
+        early = workers.run(seen.add, "before the start")
+        await deferLater(running_reactor(), 0.01)
+        assert not seen
+        workers.start()
+        await early
+        for _ in range(5):  # one after the other
+            await workers.run(int, "1")
+        assert len([each for each in threading.enumerate() if each.name.startswith("test-")]) == 1
+        many = [workers.run(work) for _ in range(10)]
+        gate.set()
+        await gatherResults(many)
+
+    in_reactor(use)
+    workers.stop()
+    assert seen <= {"before the start", "test-0", "test-1", "test-2"}
+    assert not [each for each in threading.enumerate() if each.name.startswith("test-")]
+
+
+def test_a_stop_waits_for_what_was_asked_for_before() -> None:
+    workers, done = ThreadWorkers(running_reactor(), 1, "test"), list[int]()
+
+    async def use(_: Any) -> None:
+        workers.start()
+        for number in range(5):
+            workers.run(done.append, number)
+        workers.stop()
+        workers.run(done.append, 5)
+
+    in_reactor(use)
+    assert done == [0, 1, 2, 3, 4]
+
+
+def test_a_reactor_that_cannot_be_woken_ends_no_thread() -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    class Deaf:
+        def callFromThread(self, *call: Any) -> None:
+            calls.append(call)
+            raise OSError(28, "No space left on device")
+
+    workers, got = ThreadWorkers(Deaf(), 1, "test"), list[int]()
+    workers.start()
+    for text in ("1", "2"):
+        workers.run(int, text).addCallback(got.append)
+    workers.stop()
+    for call, *arguments in calls:
+        call(*arguments)
+    assert got == [1, 2]

@@ -471,6 +471,27 @@ def test_a_body_that_cannot_be_written_fails_alone(queue, bodies, monkeypatch):
     assert [path.name for path in bodies.iterdir()] == [large]
 
 
+@pytest.mark.parametrize("bad", [0, 1, 2])
+def test_entries_of_one_message_are_queued_together_or_not_at_all(queue, bodies, monkeypatch, bad):
+    """The disk is full between two of them; others that wait for the same commit are queued."""
+    write, written = Bodies.write, []
+
+    def fails(self, name, content):
+        written.append(name)
+        if len(written) == bad + 1:
+            raise OSError(28, "No space left on device")
+        write(self, name, content)
+
+    monkeypatch.setattr(Bodies, "write", fails)
+    several = [message(to, body=LARGE) for to in ("a@example.net", "b@example.net", "c@example.net")]
+    failed, good = queue.add_and_take([[*several, message()], [message("d@example.net", body=LARGE)]], room=10)
+    assert isinstance(failed, QueueError)
+    assert [entry.id for entry in queue.list()] == [good[0].entry.id] == [path.name for path in bodies.iterdir()]
+    (taken,) = queue.add_and_take([several], room=0)
+    assert [each.entry.recipients[0].address.local for each in taken] == ["a", "b", "c"]
+    assert len(queue.list()) == 4
+
+
 @pytest.mark.parametrize("body", [b"small", LARGE])
 def test_content_that_was_closed_meanwhile_is_never_queued_empty(queue, bodies, body):
     new = message(body=body)

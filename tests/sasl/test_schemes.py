@@ -85,10 +85,10 @@ def test_a_hash_without_a_name_is_argon2id_or_of_the_scheme_that_is_usual() -> N
     ],
 )
 def test_a_hash_of_absurd_cost_is_refused_before_it_costs(stored: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(SchemeError, match="more work than a login may cost"):
         parse_hash(stored)
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize(

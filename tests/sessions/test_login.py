@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mailserver.policy.guard import Guard
 from mailserver.policy.ledger import Ledger
 from mailserver.ports import ClientCertificate, TLSState
 from mailserver.sasl import ScramKeys
-from mailserver.sessions.login import Authenticator, LoginRefused
+from mailserver.sessions.login import NO_NAME, Authenticator, LoginRefused
 from tests.support.fakes import FakeChannel, FakeClock, FakeWorkers, PasswordsOnly, run
 from tests.support.scram import ScramClient
 
@@ -256,6 +257,29 @@ def test_who_is_banned_hears_so_whether_the_password_is_right_or_the_user_exists
     assert outcome(asked, "c", user="bob@example.test") == "authentication failed"
 
 
+SECRETS = ("Tr0ub4dor&3", "correct horse", "p@ssword", "p@ss.w0rd1", "me@3.14", "a@b@c", "alice@localhost", "")
+
+
+@pytest.mark.parametrize("typed", SECRETS)
+def test_a_password_in_the_field_of_the_name_is_written_down_nowhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, typed: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    asked = guarded(tmp_path)
+    for number in range(3):
+        outcome(asked, f"guess{number}", user=typed)
+    assert f"login refused user={NO_NAME!r}" in caplog.text
+    assert f"banned network=192.0.2.1 account={NO_NAME!r}" in caplog.text, "it counts all the same"
+    files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert not typed or (typed not in caplog.text and typed.encode() not in files)
+
+
+@pytest.mark.parametrize("typed", [str(ALICE), "nobody@far.example", "Nobody+x@B\u00fccher.example"])
+def test_what_looks_like_an_address_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, typed: str) -> None:
+    outcome(guarded(tmp_path), "guess", user=typed)
+    assert f"login refused user={typed!r}" in caplog.text
+
+
 def test_an_alias_is_no_second_way_to_guess(tmp_path: Path) -> None:
     asked = guarded(tmp_path)
     outcome(asked, "a")
@@ -369,6 +393,9 @@ def test_who_fails_is_noted_though_the_directory_cannot_be_asked_a_moment_later(
     for number in range(2):
         asked.directory.broken = False
         assert "authentication failed" in outcome(asked, f"guess {number}")
+    asked.directory.broken = False
+    outcome(asked, "guess", user="Tr0ub4dor&3")
+    assert b"Tr0ub4dor" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
     asked.directory = Directory()
     assert "too many failed logins" in outcome(asked, "secret")
 

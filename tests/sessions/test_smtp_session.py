@@ -100,14 +100,15 @@ def setup(tmp_path: Path) -> Setup:
 
         return Ready(work)
 
-    def enqueue(entry: Any) -> Ready[str]:
-        def work() -> str:
+    def enqueue(entries: Any) -> Ready[list[str]]:
+        def work() -> list[str]:
             if made.disk_error:
                 raise made.disk_error
-            recipients = [str(r.address) for r in entry.envelope.recipients]
-            made.asked.append(entry.envelope.parameters)
-            made.queued.append((recipients, entry.header + b"".join(entry.content.chunks())))
-            return "Q1"
+            for entry in entries:
+                recipients = [str(r.address) for r in entry.envelope.recipients]
+                made.asked.append(entry.envelope.parameters)
+                made.queued.append((recipients, entry.header + b"".join(entry.content.chunks())))
+            return ["Q1"] * len(entries)
 
         return Ready(work)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mailserver.smtp.body import CORRUPT, TOO_LARGE, BodyReader, BodyWriter
+from mailserver.smtp.body import CORRUPT, TOO_LARGE, BodyReader, BodyWriter, ChunkReader, Strictness
 
 WIRE = st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b".", b"\0", b"a", b"\r\n.", b"\r\n.\r\n"]), max_size=20).map(
     b"".join
@@ -68,6 +68,32 @@ def test_any_split_reads_the_same(wire: bytes, places: list[int], limit: int) ->
     assert (reader2.ended(), reader2.size, reader2.fault) == (reader.ended(), reader.size, reader.fault)
     if reader.fault is None:
         assert content == whole
+
+
+@given(
+    WIRE,
+    st.lists(st.integers(0, 1000), max_size=8),
+    st.builds(Strictness, bare_lf=st.booleans(), bare_cr_and_nul=st.booleans()),
+    st.booleans(),
+)
+@example(b"", [], Strictness(), False)
+@example(b"\n", [1], Strictness(), True)
+@example(b"\n\r\n", [1, 2], Strictness(), False)
+def test_line_ends_that_are_told_are_all_cr_and_lf(
+    wire: bytes, places: list[int], strictness: Strictness, chunked: bool
+) -> None:
+    if chunked:
+        reader: BodyReader | ChunkReader = ChunkReader(10**9, strictness)
+        reader.begin(len(wire), last=True)
+    else:
+        reader = BodyReader(10**9, strictness)
+        wire = wire.replace(b"\r\n.\r\n", b"").removeprefix(b".\r\n") + b"\r\n.\r\n"
+        wire = wire[: wire.index(b"\r\n.\r\n") + 5]
+    content = b"".join(reader.feed(piece) for piece in cut(wire, places) if not (reader.ended() and not chunked))
+    if reader.line_ends is not None:
+        assert reader.line_ends == content.count(b"\r\n") == content.count(b"\r") == content.count(b"\n")
+    elif strictness.bare_cr_and_nul:
+        assert reader.fault is not None
 
 
 def test_at_most_four_octets_are_held_back() -> None:

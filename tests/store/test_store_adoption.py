@@ -590,7 +590,7 @@ def test_ten_thousand_messages_are_adopted_at_once(home):
     for name in names:
         (home.path / "cur" / f"{name}:2,S").write_bytes(b"Subject: x\n\nbody of it\n...")
     home.write("dovecot-uidlist", "3 V77 N20001", *(f"{2 * n + 1} :{name}" for n, name in enumerate(names)))
-    began = time.monotonic()
+    began = time.process_time()
     inbox = home.open()
-    assert time.monotonic() - began < 3
+    assert time.process_time() - began < 3
     assert [message.uid for message in inbox.messages()] == list(range(1, 20_001, 2))

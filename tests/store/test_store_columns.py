@@ -1,6 +1,7 @@
 """Messages as columns, against a list of rows."""
 
 import io
+import os
 import tracemalloc
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from mailserver.store.columns import Columns, Row, State
 from mailserver.store.contents import Contents
 
+LONG = os.environ.get("MAILSERVER_LONG") == "1"
 STATES = st.builds(State, st.sampled_from(["", ":2,", ":2,S", ":2,FSa", ":3"]), st.sampled_from(["", "late", "a b"]))
 BASES = st.text("abcXYZ019.,=-_", min_size=1, max_size=12)
 SEEN = State(":2,S")
@@ -36,7 +38,7 @@ def again(columns: Columns) -> Columns:
     return Columns.unpack(io.BytesIO(columns.pack()).read)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=2000 if LONG else 80, deadline=None)
 @given(data=st.data())
 def test_columns_are_what_a_list_would_be(data):
     model: dict[int, Row] = {}

@@ -95,3 +95,29 @@ def test_a_fifo_or_directory_is_refused_without_waiting(tmp_path):
     for name in ("fifo", "directory"):
         with pytest.raises(OSError, match="not a regular file"):
             content.open_message(str(tmp_path / name))
+
+
+@given(OCTETS)
+def test_small_messages_are_read_as_any_other(directory, data):
+    expected = wire_of(data, directory)
+    with content.SmallMessages(str(directory)) as small:
+        assert small.read("message", len(expected)) == expected
+        assert small.read("message", len(expected) + 1) is None
+        assert small.read("message", len(expected) - 1) is None
+        assert small.read("another", len(expected)) is None
+
+
+def test_only_regular_files_are_small_messages(tmp_path):
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "link").symlink_to(tmp_path / "secret")
+    (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    with content.SmallMessages(str(tmp_path)) as small:
+        assert small.read("secret", 6) == b"secret"
+        for name, size in (("link", 6), ("directory", 0), ("fifo", 0)):
+            assert small.read(name, size) is None
+    with content.SmallMessages("/dev") as small:
+        assert small.read("zero", 10) is None
+        assert small.read("null", 10) is None
+    with content.SmallMessages(str(tmp_path / "nowhere")) as small:
+        assert small.read("secret", 6) is None

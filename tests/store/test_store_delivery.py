@@ -57,6 +57,24 @@ def test_a_message_lies_in_new_with_its_header_on_top_and_lf(store):
     assert ":" not in path.name
 
 
+@pytest.mark.parametrize("body", [BODY, b"", b"no line end", b"\r\n\r\nx" * 1000])
+@pytest.mark.parametrize("header", [HEADER, b"", b"Torn: header"])
+def test_what_is_known_of_the_line_ends_changes_nothing(store, body, header):
+    looked_at, known = Content(body), Content(body)
+    known.line_ends = body.count(b"\r\n")
+    first, second = store.deliver([Delivery(ALICE, header, content) for content in (looked_at, known)])
+    assert first.read_bytes() == second.read_bytes() == (header + body).replace(b"\r\n", b"\n")
+    assert first.name.partition(",")[2] == second.name.partition(",")[2]
+
+
+def test_a_wrong_count_of_line_ends_stores_nothing(store, root):
+    wrong = Content(BODY)
+    wrong.line_ends = 2
+    [error] = store.deliver([Delivery(ALICE, HEADER, wrong)])
+    assert isinstance(error, DeliveryError) and error.reply.temporary
+    assert files(root) == []
+
+
 def test_only_the_owner_may_read(store, root):
     [path] = store.deliver([job()])
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

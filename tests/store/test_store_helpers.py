@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,6 +43,11 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Helpers]:
     pool.close()
 
 
+def made(pool: Helpers, name: str, files: list[str]) -> list[object]:
+    portions = [files[start : start + PORTION] for start in range(0, len(files), PORTION)]
+    return [each for portion in pool.made(name, portions) for each in portion]
+
+
 def children() -> list[int]:
     found = subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "store.helper"], capture_output=True, check=False)
     return [int(line) for line in found.stdout.split()]
@@ -50,9 +55,9 @@ def children() -> list[int]:
 
 @pytest.mark.parametrize("name", list(DIGESTS))
 def test_helpers_make_what_would_be_made_here(pool: Helpers, files: list[str], name: str) -> None:
-    assert pool.made(name, files) == [DIGESTS[name].make(text_of(number)) for number in range(len(files))]
-    assert pool.made(name, files[:3]) == [DIGESTS[name].make(text_of(number)) for number in range(3)]
-    assert pool.made(name, []) == []
+    assert made(pool, name, files) == [DIGESTS[name].make(text_of(number)) for number in range(len(files))]
+    assert made(pool, name, files[:3]) == [DIGESTS[name].make(text_of(number)) for number in range(3)]
+    assert made(pool, name, []) == []
 
 
 def test_what_cannot_be_read_is_left_to_the_caller(pool: Helpers, files: list[str], tmp_path: Path) -> None:
@@ -60,18 +65,18 @@ def test_what_cannot_be_read_is_left_to_the_caller(pool: Helpers, files: list[st
     Path(files[2]).unlink()
     Path(files[2]).symlink_to(files[3])
     os.mkfifo(tmp_path / "fifo")
-    made = pool.made(TEXT.name, [*files[:5], str(tmp_path / "fifo"), str(tmp_path)])
-    assert [each is None for each in made] == [False, True, True, False, False, True, True]
+    found = made(pool, TEXT.name, [*files[:5], str(tmp_path / "fifo"), str(tmp_path)])
+    assert [each is None for each in found] == [False, True, True, False, False, True, True]
 
 
 def test_a_helper_that_dies_is_replaced(pool: Helpers, files: list[str]) -> None:
-    whole = pool.made(PIECES.name, files)
+    whole = made(pool, PIECES.name, files)
     for helper in pool._free:
         os.kill(helper._process.pid, signal.SIGKILL)
-    broken = pool.made(PIECES.name, files)
+    broken = made(pool, PIECES.name, files)
     assert all(each in (None, expected) for each, expected in zip(broken, whole, strict=True))
     assert None in broken
-    assert pool.made(PIECES.name, files) == whole
+    assert made(pool, PIECES.name, files) == whole
 
 
 def test_one_that_cannot_be_started_is_done_without(
@@ -79,19 +84,19 @@ def test_one_that_cannot_be_started_is_done_without(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(helpers.sys, "executable", "/nonexistent")
-        assert pool.made(PIECES.name, files) == [None] * len(files)
-    assert None not in pool.made(PIECES.name, files)
+        assert made(pool, PIECES.name, files) == [None] * len(files)
+    assert None not in made(pool, PIECES.name, files)
 
 
 def test_a_job_that_breaks_a_helper_harms_no_other(pool: Helpers, files: list[str]) -> None:
-    assert pool.made("no such digest", files[:5]) == [None] * 5
-    assert None not in pool.made(PIECES.name, files)
+    assert made(pool, "no such digest", files[:5]) == [None] * 5
+    assert None not in made(pool, PIECES.name, files)
 
 
 def test_many_threads_share_them(pool: Helpers, files: list[str]) -> None:
-    expected = pool.made(TEXT.name, files)
+    expected = made(pool, TEXT.name, files)
     results: list[object] = []
-    threads = [threading.Thread(target=lambda: results.append(pool.made(TEXT.name, files))) for _ in range(6)]
+    threads = [threading.Thread(target=lambda: results.append(made(pool, TEXT.name, files))) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -104,13 +109,13 @@ def test_they_end_when_nothing_is_asked_of_them(files: list[str], monkeypatch: p
     monkeypatch.setattr(helpers, "IDLE", 0.1)
     before = set(children())
     pool = Helpers(2)
-    pool.made(TEXT.name, files)
+    made(pool, TEXT.name, files)
     assert set(children()) - before
     deadline = time.monotonic() + 10
     while set(children()) - before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not set(children()) - before
-    assert None not in pool.made(TEXT.name, files)
+    assert None not in made(pool, TEXT.name, files)
     pool.close()
 
 
@@ -120,7 +125,7 @@ def test_they_end_with_their_process(tmp_path: Path, files: list[str]) -> None:
 import os, signal
 from mailserver.store.helpers import Helpers
 pool = Helpers(2)
-pool.made("text", {files!r})
+list(pool.made("text", [[file] for file in {files!r}]))
 print(*[helper._process.pid for helper in pool._free], flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -154,7 +159,10 @@ def test_a_mailbox_with_many_messages_has_help_and_the_same_answers(
     with monkeypatch.context() as patch:
         patch.setattr(many, "read", None)  # helpers do it all
         prepared, keys = many.prepared(uids), many.sort_keys(uids)
+        serving = {helper._process.pid for helper in helpers.helpers._free}
         found = many.search_text(uids, Phrase("and 17"))
+    assert serving
+    assert serving == {helper._process.pid for helper in helpers.helpers._free}
     assert found.uids == {18}
     assert len(prepared) == len(keys) == len(uids)
     monkeypatch.setattr(mailbox, "FEW", 10**9)
@@ -169,12 +177,13 @@ def test_what_others_rename_or_remove_meanwhile_is_found_or_left_out(
     many: Mailbox, hurry: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cur = tmp_path / "mail/example.test/alice/cur"
-    made = helpers.helpers.made
+    real = helpers.helpers.made
 
-    def meddled(name: str, paths: list[str]) -> list[object]:
-        Path(paths[0]).unlink()
-        Path(paths[1]).rename(cur / (Path(paths[1]).name + "F"))
-        return made(name, paths)
+    def meddled(name: str, portions: Iterable[list[str]]) -> Iterator[list[object]]:
+        first, *more = portions
+        Path(first[0]).unlink()
+        Path(first[1]).rename(cur / (Path(first[1]).name + "F"))
+        yield from real(name, [first, *more])
 
     monkeypatch.setattr(helpers.helpers, "made", meddled)
     uids = list(many.listing().uids)
@@ -184,8 +193,14 @@ def test_what_others_rename_or_remove_meanwhile_is_found_or_left_out(
 def test_one_large_message_is_not_held_with_others(many: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
     many.append(Content(text_of(0) + b"x" * 70 + b"\r\n" + b"y" * 2_000_000))
     asked: list[int] = []
-    made = helpers.helpers.made
-    monkeypatch.setattr(helpers.helpers, "made", lambda name, paths: asked.append(len(paths)) or made(name, paths))
+    real = helpers.helpers.made
+
+    def counted(name: str, portions: Iterable[list[str]]) -> Iterator[list[object]]:
+        some = list(portions)
+        asked.extend(map(len, some))
+        yield from real(name, some)
+
+    monkeypatch.setattr(helpers.helpers, "made", counted)
     monkeypatch.setattr(mailbox, "PORTION_OCTETS", 10_000)
     assert len(many.prepared(many.listing().uids)) == 3 * mailbox.FEW + 1
     assert sum(asked) == 3 * mailbox.FEW
@@ -194,15 +209,15 @@ def test_one_large_message_is_not_held_with_others(many: Mailbox, monkeypatch: p
 
 
 def test_one_that_does_not_answer_is_ended(pool: Helpers, files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = pool.made(TEXT.name, files)
+    whole = made(pool, TEXT.name, files)
     monkeypatch.setattr(helpers, "ANSWER_TIMEOUT", 0.3)
     stopped = {helper._process.pid for helper in pool._free}
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
-    assert None in pool.made(TEXT.name, files)
+    assert None in made(pool, TEXT.name, files)
     assert not stopped & set(children())
     monkeypatch.undo()
-    assert pool.made(TEXT.name, files) == whole
+    assert made(pool, TEXT.name, files) == whole
 
 
 @pytest.mark.parametrize("executable", [None, ""])
@@ -211,9 +226,9 @@ def test_without_an_interpreter_no_slot_is_lost(
 ) -> None:
     monkeypatch.setattr(helpers.sys, "executable", executable)
     for _ in range(5):
-        assert pool.made(TEXT.name, files[:3]) == [None] * 3
+        assert made(pool, TEXT.name, files[:3]) == [None] * 3
     monkeypatch.undo()
-    assert None not in pool.made(TEXT.name, files[:3])
+    assert None not in made(pool, TEXT.name, files[:3])
 
 
 def test_where_none_can_be_started_it_is_not_tried_all_the_time(
@@ -223,5 +238,30 @@ def test_where_none_can_be_started_it_is_not_tried_all_the_time(
     monkeypatch.setattr(helpers, "RETRY", 60.0)
     monkeypatch.setattr(helpers.subprocess, "Popen", lambda *_, **__: tried.append(1) or 1 / 0)
     for _ in range(5):
-        assert pool.made(TEXT.name, files[:3]) == [None] * 3
+        assert made(pool, TEXT.name, files[:3]) == [None] * 3
     assert len(tried) == 1
+
+
+def test_others_have_their_turn_while_much_is_made(
+    pool: Helpers, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helpers, "TURN", 2)
+    much = pool.made(TEXT.name, [[file] for file in files])
+    first, second = next(much), next(much)
+    assert [first, second] == [[DIGESTS[TEXT.name].make(text_of(number))] for number in range(2)]
+    third = threading.Thread(target=lambda: results.extend(made(pool, TEXT.name, files[:3])))
+    results: list[object] = []
+    third.start()
+    assert len([first, second, *much]) == len(files)
+    third.join(10)
+    assert None not in results
+    assert len(results) == 3
+
+
+def test_who_goes_away_in_the_middle_leaves_no_answers_to_others(pool: Helpers, files: list[str]) -> None:
+    begun = pool.made(TEXT.name, [[file] for file in files])
+    next(begun)
+    begun.close()
+    assert made(pool, PIECES.name, files) == [
+        DIGESTS[PIECES.name].make(text_of(number)) for number in range(len(files))
+    ]

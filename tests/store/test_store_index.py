@@ -89,20 +89,24 @@ def test_a_file_of_version_2_is_migrated(tmp_path):
     assert_migrated(tmp_path, 5)
 
 
-def test_a_file_of_version_3_is_migrated_and_keeps_what_it_has(tmp_path):
+@pytest.mark.parametrize(("version", "younger"), [(3, ("identities", "sorted")), (4, ("sorted",))])
+def test_a_file_of_a_later_version_is_migrated_and_keeps_what_it_has(tmp_path, version, younger):
     index = Index(tmp_path)
     saved(index, Change(added=[row(1)]), 5000, begin=True)
     message = b"Subject: x\r\n\r\n"
     index.pieces.store(KEY, {1: prepare(message)})
     index.close()
     with closing(sqlite3.connect(tmp_path / INDEX_FILE)) as db:
-        db.executescript("DROP TABLE identities; PRAGMA user_version = 3")
+        db.executescript("".join(f"DROP TABLE {table};" for table in younger) + f"PRAGMA user_version = {version}")
     index = Index(tmp_path)
     assert rows_of(index) == [row(1)]
-    assert index.pieces.identities(KEY, [1]) == {}
+    assert index.pieces.identities(KEY, [1]) == ({} if version == 3 else {1: prepare(message).identity})
     assert index.pieces.headers(KEY, [1]) == {1: prepare(message).header}
     index.pieces.store(KEY, {1: prepare(message)})
     assert index.pieces.identities(KEY, [1]) == {1: prepare(message).identity}
+    assert index.sorted.load(KEY, "subject") is None
+    assert index.sorted.store(KEY, "subject", b"x")
+    assert index.sorted.load(KEY, "subject") == b"x"
 
 
 @pytest.mark.parametrize("version", [1, VERSION + 1])

@@ -61,3 +61,17 @@ def test_names_sort_by_the_time_of_delivery():
     made = [names.unique("h") for _ in range(50)]
     by_arrival = sorted(made, key=lambda name: names.parse(name).arrival[1].partition("Q")[0])
     assert [name.partition("Q")[0] for name in by_arrival] == [name.partition("Q")[0] for name in made]
+
+
+PARTS = ("", "a", "1.h", ",S=12", ",W=13", ",U=7", ",Z=+0100", ":2,", ":2,FS", ":", ",", ",S=", ",x:2,S,a", ":2,a:b")
+
+
+@given(st.lists(st.sampled_from(PARTS)))
+def test_a_name_is_parsed_as_each_question_by_itself_is_answered(parts):
+    name = "".join(parts)
+    parsed = names.parse(name)
+    fields = names.base_of(name).split(",")
+    assert parsed.base == ",".join([fields[0], *(field for field in fields[1:] if field != "U=7")])
+    assert (parsed.size or 0) == names.size_of(name)
+    assert parsed.wire_size == (13 if "W=13" in fields[1:] else None)
+    assert (parsed.uid, parsed.letters) == (names.uid_of(name), names.letters_of(name))

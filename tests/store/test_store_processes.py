@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mailserver.mail import Address, Content
-from mailserver.store import Delivery, Mailbox, Store, Unavailable, maildir, watch
+from mailserver.store import Delivery, Mailbox, Store, Unavailable, maildir, scanning, watch
 from mailserver.store.syncing import Directory
 
 ALICE = Address("alice", "example.test")
@@ -333,3 +333,69 @@ def test_an_index_row_that_a_slower_process_wrote_over_is_put_right(tmp_path, mo
         mailbox.close()
     again = Store(tmp_path, hostname="mx").account(ALICE).open("INBOX")
     assert [(message.uid, message.flags) for message in again.messages()] == [(1, {"\\Seen", "\\Flagged"})]
+
+
+def hiding(monkeypatch: pytest.MonkeyPatch, uid: int, looks: int) -> list[str]:
+    """Another process renames the file of a message in each of so many looks, and readdir has neither name of it."""
+    real, hidden = scanning.regular_files, list[str]()
+
+    def regular_files(path: str) -> list[str]:
+        found = real(path)
+        (name,) = (each for each in found if f",U={uid}:" in each)
+        if path.endswith("/cur") and len(hidden) < looks:
+            time.sleep(0.02)  # the grain of modification times
+            Path(path, name).rename(Path(path, name.removesuffix("F") if name.endswith("F") else name + "F"))
+            hidden.append(name)
+            found.remove(name)
+        return found
+
+    monkeypatch.setattr(scanning, "regular_files", regular_files)
+    return hidden
+
+
+@pytest.mark.parametrize("uid", [3, 4, 5])
+@pytest.mark.parametrize("looks", range(1, 5))
+def test_a_message_of_another_process_that_several_looks_miss_keeps_its_uid(tmp_path, monkeypatch, uid, looks):
+    """readdir may miss a file each time that it is renamed; once its UID is passed it would get another one."""
+    store, one, other = two_inboxes(tmp_path)
+    deliver(store, 2)
+    for mailbox in (one, other):
+        mailbox.sync()
+    deliver(store, 3)
+    other.sync()
+    before = {message.uid: message.size for message in other.messages()}
+    hidden = hiding(monkeypatch, uid, looks)
+    one.sync()
+    assert len(hidden) == looks
+    monkeypatch.undo()
+    for mailbox in (one, other, one):
+        mailbox.sync()
+        assert {message.uid: message.size for message in mailbox.messages()} == before
+
+
+@pytest.mark.parametrize("looks", range(1, 5))
+def test_a_known_message_that_several_looks_miss_is_not_expunged(tmp_path, monkeypatch, looks):
+    store, one, other = two_inboxes(tmp_path)
+    deliver(store, 3)
+    for mailbox in (one, other):
+        mailbox.sync()
+    modseq = one.highest_modseq
+    other.update_flags([2], "add", frozenset({"\\Flagged"}))
+    hidden = hiding(monkeypatch, 2, looks)
+    one.sync()
+    assert len(hidden) == looks
+    assert [message.uid for message in one.messages()] == [1, 2, 3]
+    assert one.changes(modseq).vanished == []
+
+
+def test_a_quiet_directory_is_looked_at_twice(tmp_path, monkeypatch):
+    """UIDs that another process gave to messages which are gone by now."""
+    store, one, other = two_inboxes(tmp_path)
+    deliver(store, 5)
+    other.sync()
+    other.expunge([2, 4])
+    real, looks = scanning.regular_files, list[str]()
+    monkeypatch.setattr(scanning, "regular_files", lambda path: looks.append(path) or real(path))
+    one.sync()
+    assert len(looks) <= 3, "one that finds them, and two while nobody else gives"
+    assert [message.uid for message in one.messages()] == [1, 3, 5]

@@ -9,6 +9,7 @@ import textwrap
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -302,6 +303,26 @@ def test_a_long_text_is_read_whole(inbox: Mailbox, monkeypatch: pytest.MonkeyPat
     messages = fill(inbox, [*MESSAGES, b"Subject: long\r\n\r\n" + b"x" * 5000 + b" needle\r\n"])
     pack_all(inbox)
     agree(inbox, messages)
+
+
+def test_text_that_another_process_packs_at_this_moment_is_not_taken_for_damaged(
+    inbox: Mailbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file was opened before, the index asked after."""
+    messages = fill(inbox)
+    inbox.pack(1)
+    other = Store(tmp_path / "mail", hostname="mx.example.test").account(ALICE).open("INBOX")
+    find, others = PackedTexts.find, [other]
+
+    def late(*arguments: Any) -> list[Packed]:
+        if others:
+            pack_all(others.pop())
+        return find(*arguments)
+
+    monkeypatch.setattr(PackedTexts, "find", late)
+    no_reading(monkeypatch, inbox)
+    agree(inbox, messages)
+    assert not others
 
 
 # Compaction

@@ -22,6 +22,7 @@ LETTERS = {"S": "\\Seen", "F": "\\Flagged", "T": "\\Deleted"}
 KEYWORDS = frozenset({"$Key", "other", "more"})
 FLAGS = st.sets(st.sampled_from([*LETTERS.values(), *sorted(KEYWORDS)])).map(frozenset)
 SIDE = st.integers(0, 1)
+LONG = os.environ.get("MAILSERVER_LONG") == "1"
 
 
 class MailboxMachine(RuleBasedStateMachine):
@@ -211,7 +212,9 @@ class TestMailbox(MailboxMachine.TestCase):
         MailboxMachine.process.close()
 
 
-TestMailbox.settings = settings(max_examples=60, stateful_step_count=30, deadline=None, phases=[Phase.generate])
+TestMailbox.settings = settings(
+    max_examples=1000 if LONG else 35, stateful_step_count=30, deadline=None, phases=[Phase.generate]
+)
 
 
 def test_no_message_is_lost_from_sight_while_others_rename(hurry, store, tmp_path):

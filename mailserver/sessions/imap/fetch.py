@@ -14,32 +14,38 @@ On failure A message that another session expunged is left out, and EXPUNGEISSUE
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import islice
-from operator import attrgetter
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice, repeat
 from weakref import ref
 
-from mailserver.imap import responses
 from mailserver.imap.commands import Attribute, Fetch, Item, Section, Text
 from mailserver.sessions.imap import messagelimit
 from mailserver.sessions.imap.answers import LARGEST, Known, Name, answers
-from mailserver.sessions.imap.binary import Decoded
 from mailserver.sessions.imap.core import Core
-from mailserver.sessions.imap.reading import HEADERS, header_batches, measure, octets_at, read_header, without_nul
+from mailserver.sessions.imap.fetchitems import (
+    FROM_INDEX,
+    FROM_MEMORY,
+    OF_IDS,
+    Batch,
+    Column,
+    Place,
+    PlainRow,
+    preview_of,
+)
+from mailserver.sessions.imap.reading import HEADERS, header_batches, measure, read_header, without_nul
 from mailserver.sessions.imap.refusals import Refused
 from mailserver.sessions.imap.resync import tell_vanished
-from mailserver.sessions.imap.sections import BINARY, Source, Span, clipped, in_summary, is_span, needs_header_only
+from mailserver.sessions.imap.sections import BINARY, Source, clipped, in_summary, is_span, needs_header_only
 from mailserver.sessions.imap.selected import Selected
 from mailserver.sessions.imap.view import View
-from mailserver.store import Flagged, Mailbox, Message, MessageGone, ObjectIds, Prepared, StoreError
+from mailserver.store import MessageGone, StoreError
 
 METADATA_BATCH = 1000
 BATCH = 200
 BATCH_OCTETS = 2**20
 """Of contents that are held at a time; a message that is larger is streamed."""
 ROWS = 50
-"""Answers that are joined before they are sent."""
+"""Answers, or pieces of them, that are joined before they are sent."""
 
 _SEEN = "\\Seen"
 _TURN = 0.005  # seconds after which others have their turn
@@ -81,95 +87,6 @@ async def tell(core: Core, selected: Selected, items: tuple[Item, ...], numbers:
     await _Fetching(core, selected, items, newest_first=False).run(numbers)
 
 
-@dataclass(slots=True)
-class _Batch:
-    """Messages that are answered together, and what is known of them by UID."""
-
-    numbers: Sequence[int]
-    uids: Sequence[int]
-    messages: dict[int, Message] = field(default_factory=dict)
-    prepared: dict[int, Prepared] = field(default_factory=dict)
-    ids: dict[int, ObjectIds] = field(default_factory=dict)
-    sections: dict[int, list[bytes]] = field(default_factory=dict)
-    """Name and octets of each, in the order asked for."""
-    places: dict[int, dict[Section, Place]] = field(default_factory=dict)
-    """Of a large message, which is the last: where its sections lie; they are empty above."""
-    seen: list[Flagged] = field(default_factory=list)
-    r"""Messages that became \Seen by this."""
-
-    def end_with(self, uid: int) -> None:
-        count = self.uids.index(uid) + 1
-        self.numbers, self.uids = self.numbers[:count], self.uids[:count]
-
-    def keep(self, known: Container[int]) -> None:
-        """Leaves out the messages whose UIDs are not in `known`."""
-        kept = [(number, uid) for number, uid in zip(self.numbers, self.uids, strict=True) if uid in known]
-        self.numbers, self.uids = [number for number, _ in kept], [uid for _, uid in kept]
-
-    def split_last(self) -> _Batch:
-        """Takes the last message out, into a batch of its own."""
-        last = replace(self, numbers=self.numbers[-1:], uids=self.uids[-1:])
-        self.numbers, self.uids = self.numbers[:-1], self.uids[:-1]
-        return last
-
-
-Column = tuple[bytes, Callable[[_Batch], Iterable[bytes | int]]]
-"""The pattern of an item, its name first, and its values for the messages of a batch."""
-
-
-def _of_messages(pattern: bytes, value: Callable[[Message], bytes | int]) -> Column:
-    return pattern, lambda batch: [value(batch.messages[uid]) for uid in batch.uids]
-
-
-def _of_prepared(pattern: bytes, value: Callable[[Prepared], bytes]) -> Column:
-    return pattern, lambda batch: [value(batch.prepared[uid]) for uid in batch.uids]
-
-
-def _preview(prepared: Prepared | None) -> bytes:
-    return responses.nstring(None if prepared is None else prepared.preview.encode())
-
-
-_FROM_MEMORY: dict[Attribute, Column] = {
-    Attribute.INTERNALDATE: _of_messages(
-        b"INTERNALDATE %b", lambda message: responses.date_time(message.internal_date, message.zone)
-    ),
-    Attribute.SAVEDATE: _of_messages(b"SAVEDATE %b", lambda message: responses.date_time(message.saved)),
-    Attribute.SIZE: _of_messages(b"RFC822.SIZE %d", attrgetter("size")),
-}
-_FROM_INDEX: dict[Attribute, Column] = {
-    Attribute.ENVELOPE: _of_prepared(b"ENVELOPE %b", attrgetter("envelope")),
-    Attribute.BODY: _of_prepared(b"BODY %b", attrgetter("body")),
-    Attribute.BODYSTRUCTURE: _of_prepared(b"BODYSTRUCTURE %b", attrgetter("bodystructure")),
-    Attribute.PREVIEW: _of_prepared(b"PREVIEW %b", _preview),
-}
-_OF_IDS: dict[Attribute, Column] = {
-    Attribute.EMAILID: (b"EMAILID (%b)", lambda batch: [batch.ids[uid].email.encode() for uid in batch.uids]),
-    Attribute.THREADID: (b"THREADID (%b)", lambda batch: [batch.ids[uid].thread.encode() for uid in batch.uids]),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the octets of a section lie: in the message, or in a part of it that was decoded."""
-
-    span: Span = (0, 0)
-    decoded: Decoded | None = None
-
-    @property
-    def size(self) -> int:
-        return self.span[1] - self.span[0] if self.decoded is None else self.decoded.octets.size
-
-    @property
-    def announcement(self) -> bytes:
-        return b"{%d}\r\n" % self.size if self.decoded is None else self.decoded.announcement
-
-    def octets(self, mailbox: Mailbox, uid: int) -> Iterator[bytes]:
-        """In pieces; each step blocks."""
-        if self.decoded is not None:
-            return self.decoded.octets.chunks()
-        return map(without_nul, octets_at(mailbox, uid, self.span))
-
-
 class BrokenOff(Exception):
     """A message cannot be read on in the middle of its literal. There is no way to go on."""
 
@@ -196,14 +113,15 @@ class _Fetching:
         self._head = b"* %d UIDFETCH (" if self._view.uid_only else b"* %d FETCH ("
         self._row = self._head + patterns + b")\r\n"
         self._asked = (frozenset(core.enabled), self._row, *items)  # what is enabled may change how things are written
-        self._with_prepared = any(item in _FROM_INDEX for item in items)
-        self._with_ids = any(item in _OF_IDS for item in items)
+        self._with_prepared = any(item in FROM_INDEX for item in items)
+        self._with_ids = any(item in OF_IDS for item in items)
         self._from_index = self._with_prepared or self._with_ids
         self._if_ready = not self._with_prepared and Attribute.PREVIEW_IF_READY in items
-        self._from_memory = bool(self._sections) or any(item in _FROM_MEMORY for item in items)
+        self._from_memory = bool(self._sections) or any(item in FROM_MEMORY for item in items)
         self._from_summaries = all(map(in_summary, self._sections))
         self._header_only = all(map(needs_header_only, self._sections))
         self._whole_only = all(not section.part and section.text is Text.ALL for section in self._sections)
+        self._plain = self._plain_row([pattern for pattern, _ in self._columns])
         self._lasting = self._from_summaries and not (self._marks_seen or self._if_ready or newest_first)
 
     def _column(self, item: Item) -> Column:
@@ -213,14 +131,14 @@ class _Fetching:
         if item is Attribute.UID:
             return b"UID %d", lambda batch: batch.uids
         if item is Attribute.PREVIEW_IF_READY:
-            return b"PREVIEW %b", lambda batch: [_preview(batch.prepared.get(uid)) for uid in batch.uids]
+            return b"PREVIEW %b", lambda batch: [preview_of(batch.prepared.get(uid)) for uid in batch.uids]
         if item is Attribute.MODSEQ:
             return b"MODSEQ (%d)", lambda batch: self._view.modseqs_of(batch.numbers)
         if item is Attribute.FLAGS:
             return b"FLAGS %b", lambda batch: self._view.flag_lists(batch.numbers)
-        return _FROM_INDEX.get(item) or _OF_IDS.get(item) or _FROM_MEMORY[item]
+        return FROM_INDEX.get(item) or OF_IDS.get(item) or FROM_MEMORY[item]
 
-    def _news_of_seen(self, batch: _Batch) -> list[bytes]:
+    def _news_of_seen(self, batch: Batch) -> list[bytes]:
         """Of the messages that became \\Seen by this: what is told of new flags, where it was not asked for."""
         seen = {message.uid for message in batch.seen}
         wanted = [Attribute.FLAGS]
@@ -232,6 +150,14 @@ class _Fetching:
         for pattern, values in (self._column(item) for item in wanted if item not in self._items):
             news = [told + b" " + pattern % value for told, value in zip(news, values(batch), strict=True)]
         return [told if uid in seen else b"" for told, uid in zip(news, batch.uids, strict=True)]
+
+    def _plain_row(self, patterns: Sequence[bytes]) -> PlainRow | None:
+        """When the only section is the message as it is. To format that would copy it twice."""
+        if not self._whole_only or len(self._sections) != 1 or self._sections[0].partial is not None:
+            return None
+        cut = self._items.index(self._sections[0]) + 1
+        before = self._head + b" ".join(patterns[:cut])
+        return PlainRow(cut, before, self._row.removeprefix(before))
 
     @property
     def _size(self) -> int:
@@ -272,7 +198,7 @@ class _Fetching:
             self._core.engine.send(kept)
             await self._core.drain_if_much()
             return len(numbers)
-        batch = _Batch(numbers, self._view.uids_of(numbers))
+        batch = Batch(numbers, self._view.uids_of(numbers))
         count = await self._core.workers.run(self._load, batch) if self._waits else self._load(batch)
         self._view.told(batch.seen)
         lasts = known is not None and len(batch.uids) == len(numbers) and known == self._known(numbers)
@@ -300,11 +226,10 @@ class _Fetching:
             return Known(columns)
         return Known([*columns, view.recent_among(uids).tobytes()], view.flags[place])
 
-    async def _tell(self, batch: _Batch, *, keep: bool) -> bytes | None:
+    async def _tell(self, batch: Batch, *, keep: bool) -> bytes | None:
         """The answer as it was told, if it is to be kept."""
         large = batch.split_last() if batch.uids and batch.uids[-1] in batch.places else None
-        columns = (values(batch) for _, values in self._columns)
-        rows = map(self._row.__mod__, zip(self._names(batch), *columns, strict=True))
+        rows = self._rows(batch)
         kept: list[bytes] = []
         octets = 0
         while joined := b"".join(islice(rows, ROWS)):
@@ -318,11 +243,22 @@ class _Fetching:
             await self._stream(large)
         return b"".join(kept) if keep and large is None else None
 
-    def _names(self, batch: _Batch) -> Sequence[int]:
+    def _rows(self, batch: Batch) -> Iterator[bytes]:
+        """The answers, or pieces of them."""
+        names, plain = self._names(batch), self._plain
+        columns = [values(batch) for _, values in self._columns]
+        if plain is None:
+            return map(self._row.__mod__, zip(names, *columns, strict=True))
+        ahead, behind = columns[: plain.cut], columns[plain.cut :]
+        before = map(plain.before.__mod__, zip(names, *ahead, strict=True))
+        after = map(plain.after.__mod__, zip(*behind, strict=True)) if behind else repeat(plain.after % ())
+        return chain.from_iterable(zip(before, map(batch.contents.__getitem__, batch.uids), after, strict=False))
+
+    def _names(self, batch: Batch) -> Sequence[int]:
         """What the answers call the messages."""
         return batch.uids if self._view.uid_only else batch.numbers
 
-    async def _stream(self, batch: _Batch) -> None:
+    async def _stream(self, batch: Batch) -> None:
         """The answer for one large message, in pieces."""
         engine = self._core.engine
         (uid,) = batch.uids
@@ -356,7 +292,7 @@ class _Fetching:
 
     # in a worker, when there is something to wait for
 
-    def _load(self, batch: _Batch) -> int:
+    def _load(self, batch: Batch) -> int:
         """Leaves in the batch the first messages, as many as can be held, without those gone; how many with these."""
         if self._from_memory:
             messages = self._mailbox.get(batch.uids)
@@ -384,15 +320,21 @@ class _Fetching:
                 batch.seen = self._mailbox.update_flags(unseen, "add", frozenset({_SEEN}))
         return count
 
-    def _load_sections(self, batch: _Batch) -> None:
+    def _load_sections(self, batch: Batch) -> None:
         octets = 0
         for uid, content in self._contents(batch):
-            octets += self._cut_up(batch, uid, content)
+            if self._plain is not None and len(content) <= BATCH_OCTETS:
+                label = self._sections[0].label
+                batch.sections[uid] = [b"%b {%d}\r\n" % (label, len(content)) if content else label + b' ""']
+                batch.contents[uid] = without_nul(content)
+                octets += len(content)
+            else:
+                octets += self._cut_up(batch, uid, content)
             if octets > BATCH_OCTETS or uid in batch.places:
                 batch.end_with(uid)
                 break
 
-    def _contents(self, batch: _Batch) -> Iterator[tuple[int, bytes]]:
+    def _contents(self, batch: Batch) -> Iterator[tuple[int, bytes]]:
         """By UID, in the order of the batch, what the sections are taken from; nothing of a message that is gone."""
         if self._from_summaries:
             held = next(header_batches(batch.messages.values()), [])
@@ -400,23 +342,24 @@ class _Fetching:
                 batch.end_with(held[-1].uid)
             yield from sorted(self._mailbox.headers(batch.uids).items(), reverse=self._newest_first)
             return
-        for uid, message in batch.messages.items():
-            try:
-                if self._whole_only and message.size > BATCH_OCTETS:
-                    self._place_whole(batch, uid)
-                    return
-                yield uid, read_header(self._mailbox, message) if self._header_only else self._mailbox.read(uid)
-            except MessageGone:
-                continue
+        with self._mailbox.reading() as read:
+            for uid, message in batch.messages.items():
+                try:
+                    if self._whole_only and message.size > BATCH_OCTETS:
+                        self._place_whole(batch, uid)
+                        return
+                    yield uid, read_header(self._mailbox, message) if self._header_only else read(message)
+                except MessageGone:
+                    continue
 
-    def _place_whole(self, batch: _Batch, uid: int) -> None:
+    def _place_whole(self, batch: Batch, uid: int) -> None:
         """A large message of which no section needs to be looked for is never held as a whole."""
         span = (0, measure(self._mailbox, uid))
         batch.sections[uid] = [b""] * len(self._sections)
         batch.places[uid] = {section: Place(clipped(span, section.partial)) for section in self._sections}
         batch.end_with(uid)
 
-    def _cut_up(self, batch: _Batch, uid: int, content: bytes) -> int:
+    def _cut_up(self, batch: Batch, uid: int, content: bytes) -> int:
         """Returns how many octets are held."""
         source = Source(content)
         large = len(content) > BATCH_OCTETS

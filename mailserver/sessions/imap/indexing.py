@@ -27,6 +27,8 @@ async def index(
     """As long as it is `wanted`."""
     try:
         await clock.sleep(PAUSE)  # the first commands come first
+        if not wanted():
+            return
         mailbox = await workers.run(account.open, name)  # a use of its own, whatever the session does meanwhile
         try:
             for work, make in (("prepare", mailbox.prepare), ("pack", mailbox.pack)):

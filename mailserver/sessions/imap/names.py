@@ -16,7 +16,8 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from mailserver.imap import Name, responses
-from mailserver.imap.commands import Append, Command
+from mailserver.imap.commands import Append, Command, MultiSearch, Notify
+from mailserver.imap.commands.filters import Filter
 from mailserver.sessions.imap.core import Core
 from mailserver.store import AccountStore, Folder, StoreError
 
@@ -34,7 +35,21 @@ async def meant(core: Core, command: C) -> C:
     for field, name in named:
         if isinstance(name, Name) and not unicodedata.is_normalized("NFC", name):
             changes[field] = Name(await core.workers.run(core.account.meant, name), name)
+    if isinstance(command, MultiSearch):
+        changes["sources"] = tuple([await _meant_by(core, source) for source in command.sources])
+    elif isinstance(command, Notify):
+        groups = [replace(group, mailboxes=await _meant_by(core, group.mailboxes)) for group in command.groups]
+        changes["groups"] = tuple(groups)
     return replace(command, **changes) if changes else command
+
+
+async def _meant_by(core: Core, wanted: Filter) -> Filter:
+    """With the names of the mailboxes that it means."""
+    other = [name for name in wanted.names if not unicodedata.is_normalized("NFC", name)]
+    if not other:
+        return wanted
+    found = await core.workers.run(lambda: [core.account.meant(name) for name in other])
+    return replace(wanted, names=wanted.names.difference(other).union(found))
 
 
 def spellings(core: Core, *patterns: str) -> list[str]:

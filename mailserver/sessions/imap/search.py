@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_tz
 from functools import partial
+from itertools import compress
 from typing import NamedTuple
 
 from mailserver.imap.commands import (
@@ -215,7 +216,7 @@ def _with_phrase(phrase: Phrase, batch: Batch, candidates: Numbers) -> Numbers:
     uids = batch.view.uids_of(candidates)
     found, gone = batch.mailbox.search_text(uids, phrase)
     batch.gone |= gone
-    return [number for number, uid in zip(candidates, uids, strict=True) if uid in found]
+    return list(compress(candidates, map(found.__contains__, uids))) if found else []
 
 
 def _called(wanted: str, thread: bool, batch: Batch, candidates: Numbers) -> Numbers:

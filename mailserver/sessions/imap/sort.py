@@ -19,7 +19,7 @@ from mailserver.sessions.imap import contexts, messagelimit
 from mailserver.sessions.imap.answers import Name, answers
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.progress import Progress
-from mailserver.sessions.imap.results import answer, relevancies, saving
+from mailserver.sessions.imap.results import answer, plain, relevancies, saving
 from mailserver.sessions.imap.search import FIRST_BATCH, Matches, asks_of, matches, next_size, only_utf8
 from mailserver.store import ColumnName, Mailbox, SortName
 
@@ -45,9 +45,13 @@ async def sort(core: Core, tag: str, command: Sort) -> None:
         among = messagelimit.scope(key, core.selected.view)
         progress = Progress(core, tag, len(among) + len(core.selected.view) * len(_learned(command.criteria)))
         found = await matches(core, key, among, progress=progress)
+        if command.returns is None and not with_modseq:
+            line, complete = await _line(core, found, command, progress)
+            core.engine.untagged(line)
+            _done(core, tag, complete and found.complete, expunges=command.by_uid and not by_number)
+            return
         uids = await _sorted(core, found, command.criteria, progress)
-    numbers = dict(zip(found.uids, found.numbers, strict=True))
-    places = [numbers[uid] for uid in uids]
+    places = _numbers(found, uids)
     answer(
         core,
         tag,
@@ -61,18 +65,48 @@ async def sort(core: Core, tag: str, command: Sort) -> None:
     )
     criteria = command.criteria
     contexts.begin(core, tag, command.returns, key, uids, by_uid=command.by_uid, criteria=criteria)
-    core.tell_news(expunges=command.by_uid and not by_number)
     complete = found.complete and len(uids) == len(found.uids)
+    _done(core, tag, complete, expunges=command.by_uid and not by_number)
+
+
+def _done(core: Core, tag: str, complete: bool, *, expunges: bool) -> None:
+    core.tell_news(expunges=expunges)
     core.engine.done(tag, "OK", "Sorted", None if complete else "EXPUNGEISSUED")
+
+
+def _numbers(found: Matches, uids: Sequence[int]) -> list[int]:
+    """Sequence numbers of messages that were found."""
+    numbers = dict(zip(found.uids, found.numbers, strict=True))
+    return list(map(numbers.__getitem__, uids))
 
 
 def _learned(criteria: Sequence[Criterion]) -> list[SortName]:
     return [_NAMES[criterion.by] for criterion in criteria if criterion.by in _NAMES]
 
 
+async def _line(core: Core, found: Matches, command: Sort, progress: Progress) -> tuple[bytes, bool]:
+    """The answer without RETURN, which is kept as a whole, and whether all that was found is in it."""
+    mailbox, criteria = core.selected.mailbox, command.criteria
+    name, known = Name(ref(mailbox), ("SORT", criteria, command.by_uid)), found.known(mailbox)
+    line = answers.get(name, known) if _lasts(criteria) else None
+    if line is not None:
+        return line, True
+    uids = await sorted_by(core, found.uids, criteria, found.scores, progress)
+    line = plain("SORT", uids if command.by_uid else _numbers(found, uids))
+    complete = len(uids) == len(found.uids)
+    if _lasts(criteria) and complete and known == found.known(mailbox):
+        answers.put(name, known, line)
+    return line, complete
+
+
+def _lasts(criteria: Sequence[Criterion]) -> bool:
+    """Relevancies follow from more than a `Known` tells."""
+    return all(criterion.by != "RELEVANCY" for criterion in criteria)
+
+
 async def _sorted(core: Core, found: Matches, criteria: tuple[Criterion, ...], progress: Progress) -> list[int]:
-    """As `sorted_by`; what was sorted before is kept, but for relevancy, which no `Known` tells."""
-    if any(criterion.by == "RELEVANCY" for criterion in criteria):
+    """As `sorted_by`; what was sorted before is kept where that lasts."""
+    if not _lasts(criteria):
         return await sorted_by(core, found.uids, criteria, found.scores, progress)
     mailbox = core.selected.mailbox
     name, known = Name(ref(mailbox), ("SORT", criteria)), found.known(mailbox)
@@ -119,18 +153,11 @@ def ordered(
     mailbox: Mailbox, uids: Sequence[int], criteria: Sequence[Criterion], scores: Mapping[int, int]
 ) -> list[int]:
     """Those that exist, sorted. Blocking."""
-    columns = [(_values(mailbox, uids, criterion.by, scores), criterion.reverse) for criterion in criteria]
-    order = list(uids)
-    for values, _ in columns:
-        if len(values) < len(order):
-            order = [uid for uid in order if uid in values]
-    for values, reverse in reversed(columns):
-        order.sort(key=values.__getitem__, reverse=reverse)
-    return order
-
-
-def _values(mailbox: Mailbox, uids: Sequence[int], by: By, scores: Mapping[int, int]) -> Mapping[int, int]:
-    """By UID; what is more relevant comes first (RFC 6203 §6)."""
-    if by == "RELEVANCY":
-        return {uid: -score for uid, score in zip(uids, relevancies(uids, scores), strict=True)}
-    return mailbox.sorting.values(_NAMES[by], uids)
+    order = uids
+    for criterion in reversed(criteria):
+        if criterion.by == "RELEVANCY":  # what is more relevant comes first (RFC 6203 §6)
+            rates = dict(zip(order, relevancies(order, scores), strict=True))
+            order = sorted(order, key=lambda uid: -rates[uid], reverse=criterion.reverse)
+        else:
+            order = mailbox.sorting.sorted(_NAMES[criterion.by], order, reverse=criterion.reverse)
+    return list(order)

@@ -7,6 +7,7 @@ On failure As SEARCH.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from weakref import ref
 
 from mailserver.imap.commands import Thread
@@ -60,37 +61,44 @@ def threaded(mailbox: Mailbox, uids: Sequence[int], algorithm: Algorithm) -> tup
         case "ORDEREDSUBJECT":
             forest = ordered_subject(keys.subjects, keys.sent)
         case "REFERENCES":
-            forest = references(keys.own, keys.references, keys.sent, keys.subjects, keys.replies)
+            forest = references(keys.parents, keys.sent, keys.subjects, keys.replies)
         case "REFS":
-            forest = refs(keys.own, keys.references, keys.sent)
+            forest = refs(keys.parents, keys.sent)
     return keys.uids, forest
 
 
 def written(forest: Forest, numbers: Sequence[int]) -> bytes:
     """`*thread-list`: a list for each thread; in it one message below the other, then a list for each of several."""
-    size, children = forest.size, forest.children
+    children = forest.children
     names = list(map(str, numbers))
     pieces: list[str] = []
-    for root in forest.roots:
-        if root not in children:
-            pieces.append(f"({names[root]})")
+    for many, roots in groupby(forest.roots, children.__contains__):
+        if not many:
+            pieces.append(f"({')('.join(map(names.__getitem__, roots))})")
             continue
-        left = [root]
-        while left:
-            node = left.pop()
-            if node == _CLOSE:
-                pieces.append(")")
-                continue
-            pieces.append("(")
-            below: Sequence[int] = [node] if node < size else children[node]
-            separator = ""
-            while len(below) == 1:
-                (node,) = below
-                pieces += (separator, names[node])
-                separator = " "
-                below = children.get(node, ())
-            if below:
-                pieces.append(separator)
-            left.append(_CLOSE)
-            left += reversed(below)
+        for root in roots:
+            _write(pieces, root, forest, names)
     return "".join(pieces).encode()
+
+
+def _write(pieces: list[str], root: int, forest: Forest, names: Sequence[str]) -> None:
+    """A thread of several messages."""
+    size, children = forest.size, forest.children
+    left = [root]
+    while left:
+        node = left.pop()
+        if node == _CLOSE:
+            pieces.append(")")
+            continue
+        pieces.append("(")
+        below: Sequence[int] = [node] if node < size else children[node]
+        separator = ""
+        while len(below) == 1:
+            (node,) = below
+            pieces += (separator, names[node])
+            separator = " "
+            below = children.get(node, ())
+        if below:
+            pieces.append(separator)
+        left.append(_CLOSE)
+        left += reversed(below)

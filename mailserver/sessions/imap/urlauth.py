@@ -6,7 +6,8 @@ Theory     A token is an HMAC of the URL as it was written, up to the mechanism,
 Promises   Only the owner of a mailbox makes URLs for it. Tokens are compared in constant time; one is computed also
            when there is no such user, mailbox or key. No answer tells whether a user exists. Nothing secret is logged.
            What is fetched lies in the spool when it is large, and goes out in pieces.
-On failure A URL that cannot be fetched for any reason is answered with NIL; GENURLAUTH makes all or none.
+On failure A URL that cannot be fetched for any reason is answered with NIL, and the others are given; where the reason
+           is the disk or the directory, and may pass, the command ends with NO. GENURLAUTH makes all or none.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from mailserver.sessions.imap.core import MECHANISMS, Core
 from mailserver.sessions.imap.reading import without_nul
 from mailserver.sessions.imap.refusals import Refused
 from mailserver.sessions.imap.urlparts import find
-from mailserver.store import AccountStore, InvalidName, NoSuchMailbox
+from mailserver.store import AccountStore, InvalidName, NoSuchMailbox, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +57,16 @@ async def generate(core: Core, tag: str, command: GenerateURLs) -> None:
             raise Refused("no such mechanism", "CANNOT")
         url, known = await _unauthorised(core, text)
         try:
-            key = await core.workers.run(core.account.make_access_key, url.mailbox)
+            key = await core.workers.run(_key, core.account, url.mailbox)
         except (NoSuchMailbox, InvalidName) as error:
             raise Refused("the URL's mailbox does not exist", status="BAD") from error
         made.append(responses.string(f"{known.rump}:internal:{_token(key, known.rump)}".encode()))
     core.engine.untagged(b"GENURLAUTH " + b" ".join(made))
     core.engine.done(tag, "OK", "URLs authorised")
+
+
+def _key(account: AccountStore, mailbox: str) -> bytes:
+    return account.make_access_key(account.meant(mailbox))
 
 
 async def _unauthorised(core: Core, text: str) -> tuple[MessageURL, Authorisation]:
@@ -85,6 +90,7 @@ async def _unauthorised(core: Core, text: str) -> tuple[MessageURL, Authorisatio
 
 
 async def fetch_urls(core: Core, tag: str, command: FetchURLs) -> None:
+    hindered: StoreError | Refused | None = None
     for wanted in command.wanted:
         with_url = b"* URLFETCH " + responses.astring(wanted.url)
         try:
@@ -92,14 +98,19 @@ async def fetch_urls(core: Core, tag: str, command: FetchURLs) -> None:
                 await _tell_extended(core, wanted, with_url)
             else:
                 await _tell(core, wanted, with_url + b" ")
-        except BadURL:
+        except (BadURL, StoreError, Refused) as error:
+            if not isinstance(error, BadURL):
+                log.warning("session=%s user=%s cannot fetch by URL now: %s", core.channel.id, core.user, error)
+                hindered = error
             core.engine.send(with_url + b" NIL\r\n")
         await core.drain_if_much()
+    if hindered is not None:
+        raise hindered
     core.engine.done(tag, "OK", "URLs fetched")
 
 
 async def _tell(core: Core, wanted: WantedURL, with_url: bytes) -> None:
-    """Raises BadURL."""
+    """Raises BadURL, StoreError, Refused; then nothing was sent."""
     account, url = await _validated(core, text_of(wanted.url))
     content = Content(directory=core.spool)
     await core.workers.run(urls.copy, account, url, content, sys.maxsize)
@@ -109,7 +120,7 @@ async def _tell(core: Core, wanted: WantedURL, with_url: bytes) -> None:
 
 
 async def _tell_extended(core: Core, wanted: WantedURL, with_url: bytes) -> None:
-    """RFC 5524 §3.2. Raises BadURL."""
+    """RFC 5524 §3.2. Raises as `_tell`."""
     account, url = await _validated(core, text_of(wanted.url))
     binary = b"BINARY" in wanted.parameters
     found = await core.workers.run(lambda: find(account, url, core.spool, binary=binary))
@@ -167,7 +178,7 @@ def _validate(account: AccountStore | None, mailbox: str, known: Authorisation) 
     key = None
     if account is not None and known.mechanism == INTERNAL:
         try:
-            key = account.access_key(mailbox)
+            key = account.access_key(account.meant(mailbox))
         except (NoSuchMailbox, InvalidName):
             key = None
     token = _token(key or secrets.token_bytes(32), known.rump)

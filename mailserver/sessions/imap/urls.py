@@ -1,6 +1,7 @@
 """What IMAP URLs point at, for CATENATE and URLFETCH (RFC 4469, RFC 4467).
 
-Promises   Memory: of a whole message a chunk, else the message while the part of it is looked for, as FETCH.
+Promises   A mailbox's name may be written in any normal form of Unicode, as in commands (`names`), whatever is enabled.
+           Memory: of a whole message a chunk, else the message while the part of it is looked for, as FETCH.
            Nothing is marked as seen.
 On failure BadURL where the URL points at nothing; StoreError where the disk refuses.
 """
@@ -57,7 +58,7 @@ def copy(account: AccountStore, url: MessageURL, content: Content, most: int) ->
 def opened(account: AccountStore, url: MessageURL) -> Iterator[Mailbox]:
     """The mailbox of a URL's message, which is there. Blocking. Raises BadURL, StoreError."""
     try:
-        mailbox = account.open(url.mailbox)
+        mailbox = account.open(account.meant(url.mailbox))
     except (NoSuchMailbox, InvalidName):
         raise BadURL("there is no such mailbox") from None
     try:

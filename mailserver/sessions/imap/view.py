@@ -33,7 +33,8 @@ class View:
     """
 
     def __init__(self, listing: Listing) -> None:
-        """The columns of `listing` are the view's own from now on."""
+        """The columns of `listing` are shared with others until something is different here."""
+        self._shared = True
         self.uids = listing.uids
         self.flags = listing.flags
         self.modseqs = listing.modseqs
@@ -139,11 +140,18 @@ class View:
             self._put(message, new)
         self._vanish(set(self.uids).difference(listing.uids))
 
+    def _own(self) -> None:
+        """Before a column is written to."""
+        if self._shared:
+            self.uids, self.flags, self.modseqs = self.uids[:], self.flags[:], self.modseqs[:]
+            self._shared = False
+
     def _put(self, message: Flagged, new: bool) -> None:
         if message.uid > self.highest_uid:
             if not new:
                 self.behind = True
                 return
+            self._own()
             self.uids.append(message.uid)
             self.flags.append(message.flags)
             self.modseqs.append(message.modseq)
@@ -163,7 +171,9 @@ class View:
             self._changed.add(uid)
         if self.modseqs[place] != modseq:
             self._touch(uid)
-        self.flags[place], self.modseqs[place] = flags, modseq
+        if self.modseqs[place] != modseq or self.flags[place] != flags:
+            self._own()
+            self.flags[place], self.modseqs[place] = flags, modseq
 
     def _touch(self, uid: int) -> None:
         if self.touched is not None:
@@ -192,6 +202,7 @@ class View:
         self.uids = array("I", compress(self.uids, kept))
         self.flags = list(compress(self.flags, kept))
         self.modseqs = array("Q", compress(self.modseqs, kept))
+        self._shared = False
         self.gone -= uids
         self._changed -= uids
         if self.touched is not None:
@@ -207,6 +218,8 @@ class View:
         Of those in the view: the number, the flags that it knew before, and these.
         """
         found = []
+        if messages:
+            self._own()
         for uid, flags, modseq in messages:
             number = self.number(uid)
             if number is not None:

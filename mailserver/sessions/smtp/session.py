@@ -40,6 +40,9 @@ CLASSES = {number: f"{number}xx" for number in range(2, 6)}
 
 DISK_RESERVE = 16 * 2**20  # octets that stay free for what is on its way already
 
+SENDER_OK = Reply.of(250, "2.1.0", "Sender ok")
+RECIPIENT_OK = Reply.of(250, "2.1.5", "Recipient ok")
+GO_ON = Reply(354, "Send the message, end it with <CRLF>.<CRLF>")
 TOO_MANY_RECIPIENTS = Reply.of(452, "4.5.3", "Too many recipients; send the message again to the others")
 NO_ROOM = Reply.of(452, "4.3.1", "No room for the message now, try again later")
 MAILBOX_FULL = Reply.of(452, "4.2.2", "The mailbox is full")
@@ -192,7 +195,7 @@ class SMTPSession:
         self._transaction = _Transaction(event, [], [], parameters)
         if parameters.priority != event.priority:
             return Reply.of(250, "2.3.6", f"{parameters.priority} is the priority that the message gets")
-        return Reply.of(250, "2.1.0", "Sender ok")
+        return SENDER_OK
 
     async def _on_rcpt(self, event: events.Rcpt) -> Reply:
         transaction = self._transaction
@@ -217,7 +220,7 @@ class SMTPSession:
                 return refusal
         transaction.recipients.append(Recipient(event.address, None, event.notify, event.orcpt))
         transaction.routes.append(route)
-        return Reply.of(250, "2.1.5", "Recipient ok")
+        return RECIPIENT_OK
 
     async def _refuse_full(self, route: Local, octets: int) -> Reply | None:
         """By the size that the client declares; what really comes is counted when it is delivered."""
@@ -244,7 +247,7 @@ class SMTPSession:
         transaction = self._transaction
         assert transaction is not None, "the engine takes DATA and BDAT only after RCPT"
         transaction.content = Content(directory=self._rooms.spool)
-        return Reply(354, "Send the message, end it with <CRLF>.<CRLF>")
+        return GO_ON
 
     async def _on_chunk(self, event: events.BodyChunk) -> None:
         transaction = self._transaction
@@ -264,6 +267,7 @@ class SMTPSession:
     async def _on_end(self, event: events.BodyEnd) -> Reply | None:
         transaction = self._transaction
         assert transaction is not None and transaction.content is not None, "the end comes after DATA"
+        transaction.content.line_ends = event.line_ends
         try:
             fault = event.fault or self._spool_fault(transaction)
             outcome = self._all(transaction, fault) if fault else await self._accept(transaction, transaction.content)

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from mailserver.store.index.file import INDEX_FILE, VERSION, IndexFile
 from mailserver.store.index.mailboxes import Header, Loaded, Mailboxes
-from mailserver.store.index.packed import Packed, PackedTexts
+from mailserver.store.index.packed import Packed, PackedTexts, Place
 from mailserver.store.index.pieces import PieceTables
+from mailserver.store.index.sorted import SortedTable
 
 __all__ = [
     "INDEX_FILE",
@@ -31,6 +32,8 @@ __all__ = [
     "Packed",
     "PackedTexts",
     "PieceTables",
+    "Place",
+    "SortedTable",
     "Words",
 ]
 
@@ -46,6 +49,7 @@ _EMPTY = (
     "DELETE FROM headers",
     "DELETE FROM identities",
     "DELETE FROM packed",
+    "DELETE FROM sorted",
 )
 _FORGET = tuple(f"{statement} WHERE key = ?" for statement in (*_EMPTY, _KEYWORDS))
 
@@ -61,6 +65,7 @@ class Index:
         self.mailboxes = Mailboxes(self.file)
         self.pieces = PieceTables(self.file)
         self.packed = PackedTexts(self.file)
+        self.sorted = SortedTable(self.file)
 
     @property
     def generation(self) -> int:

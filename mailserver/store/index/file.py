@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 R = TypeVar("R")
 
 INDEX_FILE = "mailserver.index"
-VERSION = 4
+VERSION = 5
 BUSY_TIMEOUT = 5.0  # seconds
 CACHE = 256  # KiB, for each open index
 
@@ -52,6 +52,7 @@ _IDENTITIES = """
         key INTEGER NOT NULL, uid INTEGER NOT NULL, content BLOB NOT NULL, thread BLOB NOT NULL,
         PRIMARY KEY (key, uid)) WITHOUT ROWID
     """
+_SORTED = "CREATE TABLE sorted (key INTEGER NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (key, name))"
 _PIECES = (
     """
     CREATE TABLE prepared (
@@ -66,6 +67,7 @@ _PIECES = (
     """,
     "CREATE TABLE headers (key INTEGER NOT NULL, uid INTEGER NOT NULL, header BLOB NOT NULL, PRIMARY KEY (key, uid))",
     _IDENTITIES,
+    _SORTED,
 )
 _SCHEMA = (
     """
@@ -103,7 +105,7 @@ _FROM_2 = (
     "DROP TABLE vanished_2",
     "ALTER TABLE packed RENAME COLUMN validity TO key",
 )
-_MIGRATIONS = {0: _SCHEMA, 2: _FROM_2, 3: (_IDENTITIES,)}
+_MIGRATIONS = {0: _SCHEMA, 2: _FROM_2, 3: (_IDENTITIES, _SORTED), 4: (_SORTED,)}
 """What takes a file of a version to ours; 0 is a new one."""
 
 # What says nothing against the file itself; anything else means that it must be made anew.

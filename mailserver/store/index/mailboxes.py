@@ -12,6 +12,7 @@ On failure As the package says; `save` returns None.
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -49,16 +50,10 @@ _CLEAR = (
     "DELETE FROM flags WHERE key = ? AND uid <= ?",
 )
 _FORGET_WORDS = "DELETE FROM keywords WHERE key = ?1 AND uid NOT IN (SELECT uid FROM flags WHERE key = ?1)"
-_EXPUNGE = (
-    "DELETE FROM messages WHERE key = ? AND uid = ?",
-    "DELETE FROM flags WHERE key = ? AND uid = ?",
-    "DELETE FROM keywords WHERE key = ? AND uid = ?",
-    "DELETE FROM prepared WHERE key = ? AND uid = ?",
-    "DELETE FROM sorting WHERE key = ? AND uid = ?",
-    "DELETE FROM headers WHERE key = ? AND uid = ?",
-    "DELETE FROM identities WHERE key = ? AND uid = ?",
-    "DELETE FROM packed WHERE key = ? AND uid = ?",
-)
+_EXPUNGE = [
+    f"DELETE FROM {table} WHERE key = ? AND uid IN (SELECT value FROM json_each(?))"  # noqa: S608
+    for table in ("messages", "flags", "keywords", "prepared", "sorting", "headers", "identities", "packed")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +191,9 @@ class Mailboxes:
             if since is None:
                 db.execute(_FORGET_WORDS, (key,))
             if change.vanished:
-                pairs = [(key, uid) for uid in change.vanished]
+                gone = json.dumps(list(change.vanished))
                 for statement in _EXPUNGE:
-                    db.executemany(statement, pairs)
+                    db.execute(statement, (key, gone))
                 expunges = [(key, header.modseq, uid, now) for uid in change.vanished]
                 db.executemany("INSERT OR REPLACE INTO vanished VALUES (?, ?, ?, ?)", expunges)
                 _trim(db, key)

@@ -9,9 +9,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from itertools import chain
+from operator import itemgetter
+from typing import NamedTuple, TypeAlias
 
+from mailserver.store.index.among import among
 from mailserver.store.index.file import IndexFile
+
+_UID = itemgetter(0)
 
 
 class Packed(NamedTuple):
@@ -30,24 +35,35 @@ class Packed(NamedTuple):
         return self._replace(start=self.start + by, body=self.body + by, stop=self.stop + by)
 
 
+_ARRAYS = ", ".join(f"json_group_array({name})" for name in Packed._fields)
+_NUMBERS = " AND ".join(f"typeof({name}) = 'integer'" for name in Packed._fields)
+_PLACES = " ".join(["SELECT", _ARRAYS, "FROM packed WHERE", _NUMBERS, "AND key = ? AND mark = ? AND"])  # see `among`
+
+Place: TypeAlias = tuple[int, int, int, int, int, int]
+"""As `Packed`, of many: a plain tuple of numbers is no work for the garbage collector."""
+
+
 class PackedTexts:
     """The table of places."""
 
     def __init__(self, file: IndexFile) -> None:
         self._file = file
 
-    def find(self, key: int, mark: int, uids: Iterable[int]) -> list[Packed]:
+    def find(self, key: int, mark: int, uids: Iterable[int]) -> list[Place]:
         """Those of these messages that are packed."""
-        wanted = json.dumps(list(uids))
+        wanted = set(uids)
+        if not wanted:
+            return []
+        condition, parameters = among(wanted)
+        query = " ".join([_PLACES, condition])
+        nothing: list[Place] = []
 
-        def work(db: sqlite3.Connection) -> list[Packed]:
-            query = (
-                "SELECT uid, start, body, stop, header_sum, whole_sum FROM packed "
-                "WHERE key = ? AND mark = ? AND uid IN (SELECT value FROM json_each(?))"
-            )
-            return _sound(db.execute(query, (key, mark, wanted)))
+        def work(db: sqlite3.Connection) -> list[Place]:
+            columns = db.execute(query, (key, mark, *parameters)).fetchone()
+            return _sound(list(zip(*map(json.loads, columns), strict=True)))
 
-        return self._file.run(work, [])
+        found = self._file.run(work, nothing)
+        return found if wanted.issuperset(map(_UID, found)) else [place for place in found if place[0] in wanted]
 
     def store(self, key: int, mark: int, places: Iterable[Packed]) -> bool:
         """False: they were not stored."""
@@ -82,7 +98,7 @@ class PackedTexts:
                 "SELECT key, uid, start, body, stop, header_sum, whole_sum FROM packed WHERE mark = ? ORDER BY start"
             )
             rows = db.execute(query, (mark,)).fetchall()
-            return [(key, place) for key, *rest in rows for place in _sound([rest])]
+            return [(key, Packed(*place)) for key, *rest in rows for place in _sound([rest])]
 
         return self._file.run(work, None)
 
@@ -98,7 +114,8 @@ class PackedTexts:
         self._file.run(work, None)
 
 
-def _sound(rows: Iterable[Sequence[object]]) -> list[Packed]:
+def _sound(rows: Sequence[Place]) -> list[Place]:
     """Without those whose numbers cannot be; what else is wrong with one, its checksum tells."""
-    places = (Packed(*row) for row in rows if all(isinstance(value, int) for value in row))  # type: ignore[arg-type]
-    return [place for place in places if 0 <= place.start <= place.body <= place.stop]
+    if not {int}.issuperset(map(type, chain.from_iterable(rows))):
+        rows = [row for row in rows if {int}.issuperset(map(type, row))]
+    return [row for row in rows if 0 <= row[1] <= row[2] <= row[3]]

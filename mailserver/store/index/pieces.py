@@ -11,16 +11,18 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mailserver.store.index.among import among
 from mailserver.store.index.file import IndexFile
 from mailserver.store.model import Identity, Pieces, Prepared, SortKeys
 
 _PREPARED = "SELECT uid, envelope, body, bodystructure, preview FROM prepared"
-_KNOWN = "SELECT uid FROM prepared WHERE key = ? AND uid IN (SELECT value FROM json_each(?))"
+_KNOWN = (
+    "SELECT json_group_array(uid) FROM prepared WHERE typeof(uid) = 'integer' AND key = ? AND"  # one row: see `among`
+)
 _SORTED = "sent", "subject", "reply", "sender", "to", "cc", "display_from", "display_to", "message_id", "references"
 _KINDS: dict[str, Any] = {"sent": int | None, "reply": int}
 _HEADERS = "SELECT uid, header FROM headers"
 _IDENTITIES = "SELECT uid, content, thread FROM identities"
-_DENSE = 4  # as many UIDs for each that is wanted are rather passed over than looked up one by one
 _DIGEST = 32  # octets
 
 
@@ -56,13 +58,9 @@ class PieceTables:
         wanted = set(uids)
         if not wanted:
             return []
-        first, last = min(wanted), max(wanted)
-        if last - first < _DENSE * len(wanted):
-            query += " WHERE key = ? AND uid BETWEEN ? AND ?"
-            found = self._selected(query, (key, first, last))
-            return found if last - first + 1 == len(wanted) else [row for row in found if row[0] in wanted]
-        query += " WHERE key = ? AND uid IN (SELECT value FROM json_each(?))"
-        return self._selected(query, (key, json.dumps(list(wanted))))
+        condition, parameters = among(wanted)
+        found = self._selected(f"{query} WHERE key = ? AND {condition}", (key, *parameters))
+        return found if max(wanted) - min(wanted) < len(wanted) else [row for row in found if row[0] in wanted]
 
     def _selected(self, query: str, parameters: tuple[int | str, ...]) -> list[Sequence[Any]]:
         nothing: list[Sequence[Any]] = []
@@ -89,12 +87,12 @@ class PieceTables:
 
     def missing(self, key: int, uids: Iterable[int]) -> list[int]:
         """Those of these messages without pieces, the newest first."""
-
-        def work(db: sqlite3.Connection) -> set[int]:
-            return {uid for (uid,) in db.execute(_KNOWN, (key, json.dumps(asked)))}
-
-        asked, nothing = list(uids), set[int]()
-        return sorted(set(asked) - self._file.run(work, nothing), reverse=True) if asked else []
+        asked = set(uids)
+        if not asked:
+            return []
+        condition, parameters = among(asked)
+        found = self._selected(" ".join([_KNOWN, condition]), (key, *parameters))
+        return sorted(asked.difference(*(json.loads(each) for (each,) in found)), reverse=True)
 
 
 def _sorting(names: Iterable[str]) -> str:

@@ -1,12 +1,14 @@
 """CATENATE (RFC 4469): messages put together from what is sent and what is there."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from mailserver.imap import Limits
-from mailserver.mail import Content, Quota
+from mailserver.mail import Address, Content, Quota
+from mailserver.store import AccountStore, Mailbox, Message, Store
 from tests.support.imap import Client, Server, fetched
 
 MIXED = (
@@ -243,5 +245,50 @@ def test_a_spool_that_fails(client: Client, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_connection_lost_in_between_leaves_nothing(server: Server, client: Client) -> None:
     client.say(b"a APPEND INBOX CATENATE (URL /Drafts/;UID=1 TEXT {100+}\r\nhalf")
     client.session.lost()
+    assert server.account.status("INBOX").messages == 0
+    assert spool_is_empty(server)
+
+
+# What goes at that moment
+
+
+@pytest.mark.parametrize("section", ["", "/;SECTION=1", "/;PARTIAL=3.5"])
+@pytest.mark.parametrize("moment", ["before", "opened", "found"])
+@pytest.mark.parametrize("what", ["mailbox", "message"])
+def test_a_mailbox_or_message_that_goes_at_that_moment_is_a_bad_url(
+    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch, section: str, moment: str, what: str
+) -> None:
+    """Whichever of the steps finds it: the URL is told, nothing is stored, nothing is left behind."""
+    elsewhere = Store(server.root, hostname="x").account(Address("alice", "example.test"))
+
+    def vanish() -> None:
+        monkeypatch.undo()
+        if what == "mailbox":
+            elsewhere.delete("Drafts")
+        else:
+            (path,) = (server.root / "example.test/alice/.Drafts/cur").iterdir()
+            path.unlink()
+
+    open_, get = AccountStore.open, Mailbox.get
+
+    def opening(account: AccountStore, name: str) -> Mailbox:
+        if moment == "before":
+            vanish()
+        mailbox = open_(account, name)
+        if moment == "opened":
+            vanish()
+        return mailbox
+
+    def getting(mailbox: Mailbox, uids: Iterable[int]) -> list[Message]:
+        messages = get(mailbox, uids)
+        if moment == "found":
+            vanish()
+        return messages
+
+    url = f"/Drafts/;UID=1{section}"
+    monkeypatch.setattr(AccountStore, "open", opening)
+    monkeypatch.setattr(Mailbox, "get", getting)
+    answer = client.command(f'APPEND INBOX CATENATE (TEXT {{3+}}\r\nabc URL "{url}")')
+    assert answer.startswith(f"t NO [BADURL {url}] there is no such ".encode()), answer
     assert server.account.status("INBOX").messages == 0
     assert spool_is_empty(server)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mailserver.sessions.imap.contexts import LIMIT
 from mailserver.store import Unavailable
 from tests.support.imap import Client, Server
 
+LONG = os.environ.get("MAILSERVER_LONG") == "1"
 MESSAGE = b"From: a@example.test\r\nSubject: x\r\n\r\nbody\r\n"
 
 
@@ -314,7 +316,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=600 if LONG else 30, deadline=None)
 @given(STEPS, st.sampled_from(["", "NOTIFY", "DELAYED", "DEAF"]), st.integers(1, 3))
 def test_results_that_are_kept_up_to_date_are_those_of_a_new_search(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, object, object]], way: str, pairs: int

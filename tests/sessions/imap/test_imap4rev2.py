@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
@@ -417,6 +418,30 @@ def test_a_name_that_only_looks_like_inbox(client: Client) -> None:
     assert client.lines(f'CREATE "{name}"') == []
     assert f'LIST (\\HasNoChildren) "/" "{name}"'.encode() in client.lines('LIST "" *')
     assert b"* 0 EXISTS" in client.command(f'SELECT "{name}"')
+
+
+def test_filters_mean_the_same_names_as_commands(server: Server, client: Client) -> None:
+    """NOTIFY and ESEARCH: a mailbox of just that name, or else the one in form C."""
+    client.command(f'CREATE "{COMPOSED}"')
+    client.append(f'"{COMPOSED}"', b"text")
+    for scope in ("mailboxes", "subtree"):
+        found = client.lines(f'ESEARCH IN ({scope} ("plain" "{DECOMPOSED}")) RETURN (COUNT) ALL')
+        assert len(found) == 1 and f'MAILBOX "{COMPOSED}"'.encode() in found[0]
+    watcher = enabled(server)
+    watcher.command(f'NOTIFY SET (mailboxes ("{DECOMPOSED}") (MessageNew MessageExpunge))')
+    assert f'STATUS "{COMPOSED}"'.encode() in watcher.pushed(lambda: client.append(f'"{COMPOSED}"', b"more"))
+
+
+def test_urls_mean_the_same_names_as_commands(client: Client) -> None:
+    """They are in UTF-8, whatever is enabled."""
+    client.command(f'CREATE "{COMPOSED}"')
+    client.append(f'"{COMPOSED}"', b"text")
+    for form in (COMPOSED, DECOMPOSED):
+        url = f"imap://alice%40example.test@mail.example.test/{quote(form)}/;uid=1"
+        (line,) = client.lines(f'GENURLAUTH "{url};urlauth=anonymous" INTERNAL')
+        answer = client.command("URLFETCH " + line.partition(b" ")[2].decode())
+        assert answer.endswith(b"{4}\r\ntext\r\nt OK URLs fetched\r\n")
+        assert b"t OK [APPENDUID " in client.command(f'APPEND INBOX CATENATE (URL "{url}")')
 
 
 @settings(max_examples=60)

@@ -179,6 +179,22 @@ def test_nul_never_goes_out(tmp_path: Path) -> None:
     assert fetched(answer)[1][b"BODY[]"] == b"Subject: a\x80b\r\n\r\nc\x80d\r\n"
 
 
+@pytest.mark.parametrize("item", ["BODY[]", "BODY.PEEK[]", "RFC822", "BINARY.PEEK[]"])
+@pytest.mark.parametrize("around", ["{}", "UID {}", "{} FLAGS", "RFC822.SIZE UID {} MODSEQ FLAGS"])
+def test_whole_messages_stand_among_other_items(tmp_path: Path, item: str, around: str) -> None:
+    server = Server(tmp_path)
+    contents = [b"", NESTED, b"a line\r\nbare\rcr and\nlf\r\n", b"%d %b {3}\r\n", b"\r\n"]
+    for content in contents:
+        server.deliver(content)
+    client = server.login(select="INBOX")
+    found = fetched(client.command(f"FETCH 1:* ({around.format(item)})"))
+    name = item.replace(".PEEK", "").encode()
+    assert [found[number][name] or b"" for number in range(1, 6)] == contents
+    asked = {word.encode() for word in around.split()} - {b"{}"}
+    seen = set() if "PEEK" in item else {b"FLAGS"}  # they became so by this
+    assert all(answer.keys() - {name} - seen == asked - seen for answer in found.values())
+
+
 @pytest.mark.parametrize(("count", "octets"), [(7, 2**20), (200, 30)])
 def test_many_messages_go_out_in_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, octets: int

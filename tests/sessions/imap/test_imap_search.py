@@ -241,7 +241,7 @@ def test_a_selected_mailbox_is_packed_in_the_background(tmp_path: Path) -> None:
 def test_indexing_ends_when_the_session_left(tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.deliver(MESSAGES[0][0], count=3 * indexing.BATCH)
-    answers = iter([True, True, False, True, False])
+    answers = iter([True, True, True, False, True, False])  # asked before the mailbox is opened, too
     workers = FakeWorkers()
     run(indexing.index(server.account, "INBOX", wanted=lambda: next(answers), workers=workers, clock=server.clock))
     inbox = server.account.open("INBOX")

@@ -1,9 +1,11 @@
 r"""SELECT, EXAMINE, CLOSE, UNSELECT, EXPUNGE, CHECK, and \Recent."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from mailserver.store import Mailbox, contents
 from tests.support.imap import Client, Server
 
 MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
@@ -142,3 +144,50 @@ def test_a_mailbox_made_again_has_another_uidvalidity(server: Server) -> None:
         values.add(client.command("STATUS again (UIDVALIDITY)"))
         client.command("DELETE again")
     assert len(values) == 3
+
+
+# More at once than is remembered
+
+
+@pytest.mark.parametrize("enabled", ["", "ENABLE QRESYNC", "ENABLE UIDONLY"])
+@pytest.mark.parametrize("asked", ["NOOP", "IDLE", "UID FETCH 1:* FLAGS"])
+def test_who_missed_a_mass_expunge_is_told_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: str, asked: str
+) -> None:
+    """What memory no longer tells by MODSEQs is found by comparing; the index is not asked while a client waits."""
+    monkeypatch.setattr(contents, "_JOURNAL_MINIMUM", 0)
+    server = Server(tmp_path)
+    server.deliver(MESSAGE, count=40)
+    client = server.login()
+    assert not enabled or b"t OK" in client.command(enabled)
+    client.command("SELECT INBOX")
+    inbox = server.account.open("INBOX")
+    modseq = inbox.highest_modseq
+    with monkeypatch.context() as patched:
+        patched.setattr(Mailbox, "_vanished_long_ago", lambda *_: pytest.fail("the index was asked"))
+        server.deliver(MESSAGE, count=2)
+        inbox.sync()
+        inbox.expunge(uid for uid in range(1, 41) if uid % 4)
+        inbox.update_flags([8, 41], "add", frozenset({"\\Flagged"}))
+        assert not inbox.changes(modseq, at_hand=True).complete
+        told = client.command(asked)
+    assert inbox.changes(modseq).complete, "the index knows"
+    left = [*range(4, 41, 4), 41, 42]
+    if enabled:
+        assert b"* VANISHED " in told
+    else:
+        assert told.count(b" EXPUNGE\r\n") == 30
+    assert b"(\\Flagged" in told
+    if asked == "IDLE":
+        client.say(b"DONE\r\n")
+    listed = re.findall(rb"UID (\d+)", client.command("UID FETCH 1:* (UID FLAGS)"))
+    assert [*map(int, listed)] == left
+    fresh = server.login()
+    assert not enabled or b"t OK" in fresh.command(enabled)
+    fresh.command("SELECT INBOX")
+    plain = [
+        each.command("UID FETCH 1:* FLAGS").replace(b" \\Recent", b"").replace(b"\\Recent", b"")
+        for each in (client, fresh)
+    ]
+    assert plain[0] == plain[1]
+    inbox.close()

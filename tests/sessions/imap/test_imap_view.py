@@ -222,3 +222,24 @@ def test_news_is_cheap_when_all_messages_are_recent(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(View, "number", lambda _self, uid: looked_up.append(uid))
     assert view.news(expunges=True) == []
     assert looked_up == []
+
+
+@pytest.mark.parametrize("change", ["flag", "tell", "append", "vanish"])
+def test_what_is_different_in_one_view_is_not_so_in_others(change: str) -> None:
+    shared = listing(map(message, (1, 2, 3)))
+    changed, other = View(shared), View(shared)
+    flagged = message(2, frozenset({"\\Seen"}), 9)
+    match change:
+        case "flag":
+            changed.take(Changes([], [flagged], [], 9))
+        case "tell":
+            changed.told([flagged])
+        case "append":
+            changed.take(Changes([message(4, modseq=9)], [], [], 9))
+        case "vanish":
+            changed.take(Changes([], [], [2], 9))
+            changed.news(expunges=True)
+    assert other.uids == shared.uids == array("I", [1, 2, 3])
+    assert other.flags == shared.flags == [message(uid).flags for uid in (1, 2, 3)]
+    assert other.modseqs == shared.modseqs == array("Q", [message(uid).modseq for uid in (1, 2, 3)])
+    assert (changed.uids, changed.flags) != (shared.uids, shared.flags)

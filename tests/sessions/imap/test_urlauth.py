@@ -13,7 +13,7 @@ import pytest
 from mailserver.config.model import IMAP
 from mailserver.mail import Address
 from mailserver.sessions.imap import urlauth
-from mailserver.store import Store, accesskeys
+from mailserver.store import Mailbox, Store, Unavailable, accesskeys, content
 from tests.support.imap import Client, Server, parse_responses
 
 MESSAGE = (
@@ -195,6 +195,25 @@ def test_who_has_the_mailbox_selected_hears_of_a_new_key(server: Server, alice: 
     assert selected.command("NOOP") == b"t OK Done\r\n", "it was told by the answer"
 
 
+def test_who_has_the_mailbox_selected_hears_of_a_new_key_from_another_process(server: Server, alice: Client) -> None:
+    selected, idling = server.login(select="INBOX"), server.login(select="INBOX")
+    elsewhere = Store(server.root, hostname="x").account(Address("alice", "example.test"))
+    elsewhere.make_access_key("INBOX")
+    assert selected.command("NOOP") == b"t OK Done\r\n", "the first one ends nothing"
+    idling.command("IDLE")
+    elsewhere.renew_access_key("INBOX")
+    heard = idling.pushed(lambda: selected.command("NOOP"))
+    assert heard == b"* OK [URLMECH INTERNAL] The mailbox has a new key for URLs\r\n"
+    assert selected.command("NOOP") == b"t OK Done\r\n", "once"
+    elsewhere.remove_access_keys()
+    assert selected.command("NOOP") == b"t OK Done\r\n"
+    elsewhere.make_access_key("INBOX")
+    assert selected.command("NOOP").startswith(b"* OK [URLMECH INTERNAL] ")
+    assert alice.command("RESETKEY INBOX").count(b"URLMECH") == 1
+    assert selected.command("NOOP").count(b"URLMECH") == 1
+    assert selected.command("NOOP") == b"t OK Done\r\n"
+
+
 def test_a_deleted_mailbox_takes_its_key_along(alice: Client, bob: Client) -> None:
     alice.command("CREATE Work")
     alice.append("Work", b"first")
@@ -355,8 +374,37 @@ def test_a_disk_that_refuses(server: Server, alice: Client, monkeypatch: pytest.
         assert alice.command("RESETKEY INBOX").startswith(b"t NO [UNAVAILABLE] ")
     with monkeypatch.context() as patched:
         patched.setattr(accesskeys.content, "open_message", refuse)
-        assert alice.command(f'URLFETCH "{url}"').startswith(b"t NO [UNAVAILABLE] ")
+        answer = alice.command(f'URLFETCH "{url}"')
+    assert answer.startswith(f'* URLFETCH "{url}" NIL\r\nt NO [UNAVAILABLE] '.encode())
     assert fetched_by(alice, url) == [MESSAGE]
+
+
+@pytest.mark.parametrize("form", ['"%s"', '("%s" BODY)'])
+def test_one_message_that_cannot_be_read_does_not_keep_back_the_others(
+    server: Server, alice: Client, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    server.deliver(MESSAGE.replace(b"Subject: x", b"Subject: y"))
+    first, second, third = (authorised(alice, f"{OWN[:-1]}{uid};URLAUTH=anonymous") for uid in (1, 2, 99))
+    read, files = Mailbox.read, content.open_message
+
+    def no_text(mailbox: Mailbox, uid: int) -> bytes:
+        if uid == 1:
+            raise Unavailable("The message cannot be read", 5)
+        return read(mailbox, uid)
+
+    def no_file(path: str) -> int:
+        if ",U=1" in path:
+            raise OSError(5, "Input/output error")
+        return files(path)
+
+    monkeypatch.setattr(Mailbox, "read", no_text)
+    monkeypatch.setattr(content, "open_message", no_file)
+    answer = alice.command("URLFETCH " + " ".join(form % url for url in (first, second, third)))
+    assert f'* URLFETCH "{first}" NIL\r\n'.encode() in answer
+    assert b"Subject: y" in answer and b"Subject: x" not in answer
+    assert f'* URLFETCH "{third}" NIL\r\nt NO [UNAVAILABLE] '.encode() in answer
+    monkeypatch.undo()
+    assert alice.command("URLFETCH " + form % first).endswith(b"t OK URLs fetched\r\n")
 
 
 def test_accounts_that_cannot_be_looked_up(server: Server, alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,7 +415,7 @@ def test_accounts_that_cannot_be_looked_up(server: Server, alice: Client, monkey
 
     with monkeypatch.context() as patched:
         patched.setattr(server.passwords, "account_of", refuse)
-        assert alice.command(f'URLFETCH "{url}"').startswith(b"t NO [UNAVAILABLE] ")
+        assert alice.command(f'URLFETCH "{url}"').startswith(f'* URLFETCH "{url}" NIL\r\nt NO [UNAVAILABLE] '.encode())
         other = OWN.replace("alice%40example.test", "alice")
         assert alice.command(f'GENURLAUTH "{other};URLAUTH=anonymous" INTERNAL').startswith(b"t NO [UNAVAILABLE] ")
     assert fetched_by(alice, url) == [MESSAGE]

@@ -1,0 +1,36 @@
+"""Columns to sort by (`store.sortcolumns`), each as one value: what the first SORT after a start need not put together.
+
+Promises   What comes out may be old, or damaged: who reads it must know that.
+On failure As the package says.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from mailserver.store.index.file import IndexFile
+
+
+class SortedTable:
+    """By mailbox and name."""
+
+    def __init__(self, file: IndexFile) -> None:
+        self._file = file
+
+    def load(self, key: int, name: str) -> bytes | None:
+        def work(db: sqlite3.Connection) -> bytes | None:
+            (data,) = db.execute("SELECT data FROM sorted WHERE key = ? AND name = ?", (key, name)).fetchone() or (
+                None,
+            )
+            return data if isinstance(data, bytes) else None
+
+        return self._file.run(work, None)
+
+    def store(self, key: int, name: str, data: bytes) -> bool:
+        """False: it was not stored."""
+
+        def work(db: sqlite3.Connection) -> bool:
+            db.execute("INSERT OR REPLACE INTO sorted VALUES (?, ?, ?)", (key, name, data))
+            return True
+
+        return self._file.run(work, False)
