@@ -7,7 +7,6 @@ On failure A problem that the user can mend is told on standard error, and the e
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import resource
@@ -355,7 +354,6 @@ class MailServer(MultiService):
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the usual 1024 is below what connections need
         self._guard()
-        look_rarely()
         if self._certificates is not None:
             self._certificates.warn_of_unreadable()
         data = _prepared(self._configuration)
@@ -382,8 +380,7 @@ class MailServer(MultiService):
         if self._expiry is not None:
             self._expiry.start()
         on_hangup(self._reactor, self.reload)
-        gc.collect()
-        gc.freeze()  # what is there now stays: to look through it again and again cost 15 us for each message
+        look_rarely()
         log.info("ready, as %s", self._configuration.hostname)
 
     def _observe(self, data: DataDirectory) -> None:
