@@ -2,7 +2,7 @@
 
 Promises   At most `threads` pieces of work run at the same time. The jobs of one group run in one batch at a time; what
            comes meanwhile makes the next batch, so that a disk is synced once for all who wait.
-On failure An exception of the work comes out of the await.
+On failure An exception of the work comes out of the await; so does that the system gives no thread at all.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 from mailserver.net.driving import drive
@@ -65,17 +65,27 @@ class ThreadWorkers:
     def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Deferred[R]:
         done: Deferred[R] = Deferred()
         self._busy += 1
-        self._work.put((partial(work, *args, **kwargs), done))
         if self._running:
-            self._begin_threads()
+            try:
+                self._begin_threads()
+            except RuntimeError:
+                self._busy -= 1
+                return fail()
+        self._work.put((partial(work, *args, **kwargs), done))
         return done
 
     def _begin_threads(self) -> None:
-        """As many as there is work for."""
+        """As many as there is work for. Where the system gives no more, those that there are do it."""
         while len(self._threads) < min(self._busy, self._most):
             name = f"{self._name}-{len(self._threads)}"
-            self._threads.append(Thread(target=self._work_on, name=name, daemon=self._abandon))
-            self._threads[-1].start()
+            thread = Thread(target=self._work_on, name=name, daemon=self._abandon)
+            try:
+                thread.start()
+            except RuntimeError:
+                if not self._threads:
+                    raise
+                return
+            self._threads.append(thread)
 
     def _work_on(self) -> None:
         """A thread's life. What it has done it does not hold on to."""

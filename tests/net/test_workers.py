@@ -176,3 +176,31 @@ def test_a_reactor_that_cannot_be_woken_ends_no_thread() -> None:
     for call, *arguments in calls:
         call(*arguments)
     assert got == [1, 2]
+
+
+def test_where_the_system_gives_no_thread_the_work_is_refused_and_where_it_gives_some_they_do_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workers = ThreadWorkers(running_reactor(), 4, "test")
+    given = 0
+    start = threading.Thread.start
+
+    def begin(thread: threading.Thread) -> None:
+        if thread.name.startswith("test-") and thread.name != f"test-{given - 1}":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    async def use(_: Any) -> list[int]:
+        nonlocal given
+        workers.start()
+        monkeypatch.setattr(threading.Thread, "start", begin)
+        with pytest.raises(RuntimeError, match="can't start"):
+            await workers.run(int)
+        given = 1
+        return await gatherResults([workers.run(int, str(number)) for number in range(3)])
+
+    try:
+        assert in_reactor(use) == [0, 1, 2]
+    finally:
+        monkeypatch.undo()
+        workers.stop()
