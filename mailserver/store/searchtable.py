@@ -62,8 +62,10 @@ class Table:
 
     def added(self, rows: Iterable[Place]) -> Table:
         """With those that are not in it yet."""
-        known = set(self.uids)
-        new = [row for row in rows if row[0] not in known] if known else list(rows)
+        new = list(rows)
+        known = {row[0] for row in new}.intersection(self.uids)
+        if known:
+            new = [row for row in new if row[0] not in known]
         if not new:
             return self
         try:
@@ -72,7 +74,9 @@ class Table:
             return self.added(filter(_fits, new))
         columns = tuple(map(add, self._columns(), more))
         table = self._with(self.stamp, columns, self.sound + bytes(len(new)))
-        if not all(map(le, map(add, table.starts, table.lengths), table.starts[1:])):
+        begin = max(0, len(self) - 1)
+        starts, lengths = table.starts[begin:], table.lengths[begin:]
+        if not all(map(le, map(add, starts, lengths), starts[1:])):
             return table._picked(sorted(range(len(table)), key=lambda at: (table.starts[at], table.lengths[at])))
         return table
 

@@ -115,8 +115,8 @@ class SearchText:
                 uids = above(upto if opened is not None and opened.mark == mark else 0)
                 if opened is not None and opened.mark != self._table.mark:
                     self._look_up(opened, uids)
-                known = set(self._table.uids) if opened is not None and uids else set()
-                missing = sorted(uids - known - self._unreadable)
+                known = self._table.uids if opened is not None and uids else ()
+                missing = sorted(set(uids).difference(self._unreadable, known))
                 found = self._look_up(opened, missing[:limit]) if opened is not None else []  # by other processes
             packed = {each[0] for each in found}
             self.overtaken = bool(packed)
@@ -126,8 +126,9 @@ class SearchText:
             if self.refused:
                 return 0
             remaining = len(missing) - len(packed) - tried
-            if not remaining and (opened is None or opened.mark == self._table.mark):
-                self._complete = self._table.mark, max(uids, default=upto)
+            if opened is None or opened.mark == self._table.mark:
+                left = [*unpacked[tried:], *missing[limit:]]
+                self._complete = self._table.mark, left[0] - 1 if left else max(uids, default=upto)
         finally:
             self._filling.release()
         if not remaining and time.monotonic() >= self._compaction_due:
