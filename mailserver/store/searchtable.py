@@ -6,10 +6,10 @@ Promises   29 octets a message. A table never changes but for what is known to b
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass, field
-from operator import add, le, sub
+from dataclasses import dataclass, field, replace
+from operator import add, le, lt, sub
 
 from mailserver.store.index import Place
 
@@ -43,6 +43,8 @@ class Table:
     whole_sums: array[int] = field(default_factory=_longs)
     sound: bytearray = field(default_factory=bytearray)
     """UNCHECKED, HEADER_SOUND, SOUND."""
+    in_order: bool = True
+    """`uids` ascend, too, as they do unless an old message was packed late."""
 
     def __len__(self) -> int:
         return len(self.uids)
@@ -50,20 +52,32 @@ class Table:
     def stop(self, place: int) -> int:
         return self.starts[place] + self.lengths[place]
 
+    def having(self, uids: Iterable[int]) -> set[int]:
+        """Those of these messages that are in it."""
+        wanted = set(uids)
+        among = self._among(wanted)
+        return wanted.intersection(self.uids[among.start : among.stop])
+
+    def _among(self, wanted: Set[int]) -> range:
+        """Where messages lie, if they do; the fewer places, the nearer their UIDs are."""
+        if not self.in_order or not wanted:
+            return range(len(self.uids) if wanted else 0)
+        return range(bisect_left(self.uids, min(wanted)), bisect_right(self.uids, max(wanted)))
+
     def seen(self, stamp: Stamp) -> Table:
         """The table for the file as it is now; after any change all texts are to be checked again."""
         if stamp == self.stamp:
             return self
-        return self._with(stamp, self._columns(), bytearray(len(self)))
+        return replace(self, stamp=stamp, sound=bytearray(len(self)))
 
     def grown(self, before: Stamp, after: Stamp) -> Table:
         """Nothing but our appending made the file of `before` that of `after`."""
-        return self._with(after, self._columns(), self.sound) if before == self.stamp else self
+        return replace(self, stamp=after) if before == self.stamp else self
 
     def added(self, rows: Iterable[Place]) -> Table:
         """With those that are not in it yet."""
         new = list(rows)
-        known = {row[0] for row in new}.intersection(self.uids)
+        known = self.having(row[0] for row in new)
         if known:
             new = [row for row in new if row[0] not in known]
         if not new:
@@ -72,13 +86,12 @@ class Table:
             more = _columns(new)
         except OverflowError:  # rows that nobody wrote are left out
             return self.added(filter(_fits, new))
-        columns = tuple(map(add, self._columns(), more))
-        table = self._with(self.stamp, columns, self.sound + bytes(len(new)))
-        begin = max(0, len(self) - 1)
-        starts, lengths = table.starts[begin:], table.lengths[begin:]
+        table = self._with(tuple(map(add, self._columns(), more)), self.sound + bytes(len(new)))
+        begin = max(0, len(self) - 1)  # what stood there before is in order
+        uids, starts, lengths = (column[begin:] for column in (table.uids, table.starts, table.lengths))
         if not all(map(le, map(add, starts, lengths), starts[1:])):
             return table._picked(sorted(range(len(table)), key=lambda at: (table.starts[at], table.lengths[at])))
-        return table
+        return replace(table, in_order=self.in_order and _ascend(uids))
 
     def without(self, uids: Set[int]) -> Table:
         return self._picked([place for place, uid in enumerate(self.uids) if uid not in uids])
@@ -89,11 +102,12 @@ class Table:
         In a run all are wanted, and it has at most `limit` octets unless it is one message. Of what lies between them,
         text of other mailboxes or of messages that are gone, there is less than of theirs, or little.
         """
-        mask = bytes(map(wanted.__contains__, self.uids))
+        among = self._among(wanted)
+        mask = bytes(map(wanted.__contains__, self.uids[among.start : among.stop]))
         place = mask.find(True)
         while place >= 0:
             end = mask.find(False, place)
-            yield from self._split(place, end if end >= 0 else len(mask), limit)
+            yield from self._split(among.start + place, among.start + (end if end >= 0 else len(mask)), limit)
             place = mask.find(True, end) if end >= 0 else -1
 
     def _split(self, place: int, end: int, limit: int) -> Iterator[range]:
@@ -114,11 +128,12 @@ class Table:
 
     def _picked(self, places: list[int]) -> Table:
         columns = tuple(array(column.typecode, [column[at] for at in places]) for column in self._columns())
-        return self._with(self.stamp, columns, bytearray(self.sound[at] for at in places))
+        table = self._with(columns, bytearray(self.sound[at] for at in places))
+        return replace(table, in_order=_ascend(table.uids))
 
-    def _with(self, stamp: Stamp | None, columns: tuple[array[int], ...], sound: bytearray) -> Table:
+    def _with(self, columns: tuple[array[int], ...], sound: bytearray) -> Table:
         uids, starts, headers, lengths, header_sums, whole_sums = columns
-        return Table(self.mark, stamp, uids, starts, headers, lengths, header_sums, whole_sums, sound)
+        return Table(self.mark, self.stamp, uids, starts, headers, lengths, header_sums, whole_sums, sound)
 
 
 def _columns(rows: Sequence[Place]) -> tuple[array[int], ...]:
@@ -133,6 +148,10 @@ def _columns(rows: Sequence[Place]) -> tuple[array[int], ...]:
         array("I", header_sums),
         array("I", whole_sums),
     )
+
+
+def _ascend(uids: array[int]) -> bool:
+    return all(map(lt, uids, uids[1:]))
 
 
 def _fits(row: Place) -> bool:

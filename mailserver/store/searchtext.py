@@ -115,7 +115,7 @@ class SearchText:
                 uids = above(upto if opened is not None and opened.mark == mark else 0)
                 if opened is not None and opened.mark != self._table.mark:
                     self._look_up(opened, uids)
-                known = self._table.uids if opened is not None and uids else ()
+                known = self._table.having(uids) if opened is not None else ()
                 missing = sorted(set(uids).difference(self._unreadable, known))
                 found = self._look_up(opened, missing[:limit]) if opened is not None else []  # by other processes
             packed = {each[0] for each in found}
@@ -148,7 +148,7 @@ class SearchText:
             if opened is None:
                 return {}, set()
             found, table = self._sound(opened, wanted, lambda table: _search(opened, table, wanted, phrase))
-            return found, set(table.uids) & wanted
+            return found, table.having(wanted)
 
     def _field_texts(self, anchor: bytes, wanted: Set[int]) -> FieldTexts:
         """What fields say in those of these messages that are packed, and in others."""
@@ -184,7 +184,7 @@ class SearchText:
     def _known(self, opened: Opened, wanted: Set[int]) -> Table:
         """All that is known of these messages in this file."""
         table = self._current(opened)
-        missing = wanted - set(table.uids)
+        missing = wanted - table.having(wanted)
         if missing:
             self._look_up(opened, missing)
             table = self._current(opened)

@@ -566,18 +566,23 @@ def test_an_older_file_to_which_another_process_appends_is_checked_again(
 def test_runs_cover_what_is_wanted_in_the_order_of_the_file(
     sizes: list[tuple[int, int, int]], data: st.DataObject
 ) -> None:
-    rows, end = [], 0
-    for uid, (header, body, gap) in enumerate(sizes, 1):
+    uids = data.draw(st.just(range(1, len(sizes) + 1)) | st.permutations(range(1, len(sizes) + 1)))
+    rows, end = {}, 0
+    for uid, (header, body, gap) in zip(uids, sizes, strict=True):
         start = end + gap
         end = start + header + body
-        rows.append(Packed(uid, start, start + header, end, 0, 0))
+        rows[uid] = Packed(uid, start, start + header, end, 0, 0)
     table = Table(1)
-    for row in data.draw(st.permutations(rows)):
-        table = table.added([row])
-    assert list(table.uids) == list(range(1, len(rows) + 1))
+    for uid in data.draw(st.just(uids) | st.permutations(uids)):
+        table = table.added([rows[uid]])
+    assert sorted(table.uids) == sorted(uids)
+    stretches = [(table.starts[place], table.stop(place)) for place in range(len(table))]
+    assert stretches == sorted(row[1:4:2] for row in rows.values())
+    assert table.in_order or list(table.uids) != sorted(uids)
     wanted = data.draw(st.sets(st.integers(1, 40)))
+    assert table.having(wanted) == wanted & set(uids)
     runs = list(table.runs(wanted, 100))
-    assert [table.uids[place] for run in runs for place in run] == sorted(wanted & set(table.uids))
+    assert [table.uids[place] for run in runs for place in run] == [uid for uid in table.uids if uid in wanted]
     assert all(len(run) == 1 or table.stop(run[-1]) - table.starts[run[0]] <= 100 for run in runs)
 
 
