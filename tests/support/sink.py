@@ -7,6 +7,7 @@ its verb, and BODY for the end of the data.
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import socket
@@ -249,13 +250,22 @@ class _Conversation:
         self.buffer += data
 
 
+PARTS = 8
+
+
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """TCP ports that nobody listens on now, from below the range that the system gives to outgoing connections."""
+    """TCP ports that nobody listens on now, from below the range that the system gives to outgoing connections.
+
+    Of tests that run side by side each process has a part of them for itself.
+    """
+    part = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % PARTS
+    size = (32_000 - 15_000) // PARTS
+    first = 15_000 + part * size
     sockets: list[socket.socket] = []
     try:
         while len(sockets) < count:
             try:
-                sockets.append(socket.create_server((host, random.randrange(15_000, 32_000))))
+                sockets.append(socket.create_server((host, random.randrange(first, first + size))))
             except OSError:
                 continue
         return [s.getsockname()[1] for s in sockets]

@@ -170,7 +170,7 @@ def test_rename_of_inbox_that_the_disk_refuses_loses_nothing(client: Client, mon
 
     client.append("INBOX", b"first")
     with monkeypatch.context() as patched:
-        patched.setattr("mailserver.store.adding.link_or_copy", refuse)
+        patched.setattr("mailserver.store.syncing.Directory.link", refuse)
         assert client.command("RENAME INBOX old").startswith(b"t NO [UNAVAILABLE] ")
     assert client.lines("STATUS INBOX (MESSAGES)") == [b'STATUS "INBOX" (MESSAGES 1)']
 
