@@ -181,7 +181,7 @@ class Authenticator:
             return
         if self.guard.watches(channel.peer):
             name = await self._account_name(channel, username)
-            refusal = await self.guard.refuse_login(channel.peer, name, password)
+            refusal = await self.guard.refuse_login(channel.peer, name, _guess(name, username, password))
             if refusal is not None:
                 metrics.LOGINS.add(channel.protocol, "banned")
                 log.info("session=%s peer=%s login refused user=%r: banned", channel.id, channel.peer, _shown(username))
@@ -243,7 +243,7 @@ class Authenticator:
                     name_of_account = await self._account_name(channel, username)
                 except LoginRefused:  # who failed is noted, whatever the directory does meanwhile
                     name_of_account = _noted(username)
-                await self.guard.failed(channel.peer, name_of_account, password)
+                await self.guard.failed(channel.peer, name_of_account, _guess(name_of_account, username, password))
             await self.clock.sleep(self.failures.delay(channel.peer, self.clock.monotonic(), name))
             raise LoginRefused("authentication failed", authorization=account is not None)
         self.failures.forget(channel.peer, self.clock.monotonic(), name)
@@ -295,6 +295,11 @@ def _shown(username: str) -> str:
 def _noted(username: str) -> str:
     """As it may stand in the file of bans."""
     return _canonical(username) if _is_address(username) else NO_NAME
+
+
+def _guess(noted: str, username: str, password: str | None) -> str | None:
+    """What is known again when it comes again. All names that are not written down are one there, and not here."""
+    return f"{username}\0{password}" if noted == NO_NAME and password is not None else password
 
 
 class Exchange:

@@ -274,6 +274,13 @@ def test_a_password_in_the_field_of_the_name_is_written_down_nowhere(
     assert not typed or (typed not in caplog.text and typed.encode() not in files)
 
 
+def test_one_password_for_many_names_is_a_guess_for_each_though_none_is_written_down(tmp_path: Path) -> None:
+    asked = guarded(tmp_path)
+    assert {outcome(asked, "123456", user="root") for _ in range(3)} == {"authentication failed"}, "counts once"
+    assert outcome(asked, "123456", user="admin") == "authentication failed"
+    assert "too many failed logins" in outcome(asked, "123456", user="backup")
+
+
 @pytest.mark.parametrize("typed", [str(ALICE), "nobody@far.example", "Nobody+x@B\u00fccher.example"])
 def test_what_looks_like_an_address_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, typed: str) -> None:
     outcome(guarded(tmp_path), "guess", user=typed)
