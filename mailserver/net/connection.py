@@ -2,7 +2,8 @@
 
 Promises   Events reach the session one at a time and in order; the answers to pipelined commands leave in few writes.
            Reading pauses while the engine holds more than `READ_AHEAD` octets, and `drain` waits while the transport
-           holds more than it likes, so that neither a fast nor a slow client makes memory grow.
+           holds more than it likes, so that neither a fast nor a slow client makes memory grow. A client that takes all
+           at once keeps others waiting no longer than `TURN`, and one command or `EVENTS_AT_ONCE` small ones.
            With compression nothing is inflated ahead of what the engine takes, and other connections have their turn.
            `lost` is called once, after the last handler has ended.
            A client that is silent for the session's idle timeout is told so and closed; one that does not shake hands
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 READ_AHEAD = 256 * 1024
 INFLATED_AT_ONCE = 256 * 1024  # octets before others have their turn
 EVENTS_AT_ONCE = 256  # whose answers leave in one write
+TURN = 0.005  # seconds after which others have their turn
 FAREWELL = 10.0  # seconds for the last octets to leave
 STOP_FAREWELL = 2.0  # seconds for clients to close at the stop of the server
 STOP_GRACE = 20.0  # seconds for commands at work at the stop of the server: a slow disk is worth the wait
@@ -152,6 +154,7 @@ class ServedConnection(protocol.Protocol):
         self._left: Deflate | None = None  # the end of its stream may be still to come
         self._known = False  # the client is logged in
         self._draining: list[Deferred[None]] = []
+        self._turn = 0.0  # when others had theirs, in monotonic time
         self._timer: Timer | None = None
         self._rings = math.inf  # when the timer does, in monotonic time
         self._active = self._stranger_since = service.clock.monotonic()
@@ -266,6 +269,9 @@ class ServedConnection(protocol.Protocol):
             drained: Deferred[None] = Deferred()
             self._draining.append(drained)
             await drained
+        elif self._connected and self._service.clock.monotonic() - self._turn >= TURN:
+            await self._service.clock.sleep(0)
+        self._turn = self._service.clock.monotonic()
         if not self._connected:
             raise Disconnected
 
@@ -350,6 +356,7 @@ class ServedConnection(protocol.Protocol):
         try:
             session = self._session or await self._open()
             handled = 0
+            self._turn = self._service.clock.monotonic()
             while not self._closing and (not self._stopping or session.amid_message):
                 event = session.engine.next_event()
                 if event is None:

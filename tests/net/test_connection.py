@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.internet.testing import StringTransport
 
 from mailserver.net.connection import (
+    EVENTS_AT_ONCE,
     READ_AHEAD,
     STOP_FAREWELL,
     STOP_GRACE,
@@ -78,6 +80,8 @@ class EchoSession:
             self.amid_message = False
         elif event == b"drain":
             await self.channel.drain()
+        elif event == b"work":
+            self.channel._service.clock.advance(0.0001)
         elif event == b"crash":
             raise RuntimeError("a bug")
         elif event in (b"login", b"logout"):
@@ -234,6 +238,27 @@ def test_drain_waits_for_a_slow_reader(served: Served) -> None:
     assert served.session.events == [b"drain"]
     served.connection.resumeProducing()
     assert served.session.events == [b"drain", b"a"]
+
+
+def test_a_reader_that_takes_all_at_once_lets_others_have_their_turn(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[Deferred[None]] = []
+
+    def sleep(seconds: float) -> Deferred[None]:
+        assert seconds == 0
+        turns.append(Deferred())
+        return turns[-1]
+
+    monkeypatch.setattr(served.clock, "sleep", sleep)
+    served.connection.dataReceived(b"work\n" * 2000)
+    done = [len(served.session.events)]
+    while len(turns) == len(done):
+        turns[-1].callback(None)
+        done.append(len(served.session.events))
+    assert done[0] <= EVENTS_AT_ONCE and done[-1] == 2000
+    assert max(after - before for before, after in pairwise(done)) <= EVENTS_AT_ONCE
+    assert served.sent() == b"hello\n" + b"work!\n" * 2000
 
 
 def test_a_reader_that_goes_away_ends_the_wait_and_the_session(served: Served) -> None:
