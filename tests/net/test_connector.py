@@ -24,7 +24,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
 from mailserver.net import peer
-from mailserver.net.connector import HEAD_START, ReactorConnector, in_turn
+from mailserver.net.connector import HEAD_START, OutboundConnection, ReactorConnector, in_turn
 from mailserver.net.peer import LENGTH, describe
 from mailserver.ports import ConnectFailure
 from tests.support.reactor import in_reactor
@@ -171,6 +171,50 @@ def test_a_fault_of_this_program_is_not_taken_for_one_of_the_network() -> None:
     (failure,) = attempts.outcome
     assert failure.check(TypeError)
     assert attempts.tried == [A]
+
+
+# The time of a connection
+
+
+class Connected:
+    """A connection on time that the test moves."""
+
+    def __init__(self) -> None:
+        self.reactor = MemoryReactorClock()
+        self.transport = StringTransport()
+        self.connection = OutboundConnection(self.reactor, A)
+        self.connection.makeConnection(self.transport)
+
+    def read(self, timeout: float) -> Deferred[bytes]:
+        return Deferred.fromCoroutine(self.connection.read(timeout))
+
+
+def test_a_wait_ends_by_its_own_time_whatever_was_waited_for_before() -> None:
+    connected = Connected()
+    greeting = connected.read(300.0)
+    connected.reactor.advance(10.0)
+    connected.connection.dataReceived(b"220\r\n")
+    assert greeting.result == b"220\r\n"
+    answer = connected.read(20.0)  # sooner than what the timer is set for
+    connected.reactor.advance(19.0)
+    assert not answer.called
+    connected.connection.dataReceived(b"250\r\n")
+    assert answer.result == b"250\r\n"
+    late = connected.read(100.0)  # beyond it
+    connected.reactor.advance(1.0)
+    connected.reactor.advance(98.0)
+    assert not late.called and not connected.transport.disconnected
+    connected.reactor.advance(1.0)
+    failed: list[Failure] = []
+    late.addErrback(failed.append)
+    assert connected.transport.disconnected and "no answer within 100 s" in str(failed[0].value)
+
+
+def test_nothing_is_left_of_the_time_of_a_connection_that_is_gone() -> None:
+    connected = Connected()
+    answer = connected.read(300.0)
+    connected.connection.connectionLost(Failure(error.ConnectionDone()))
+    assert answer.result == b"" and not connected.reactor.getDelayedCalls()
 
 
 # With real sockets
