@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 ARRIVED, PASSED, LEFT = "arrived", "passed", "left"
 
-AGAIN = 1.0  # seconds; whoever reads of a folder looks at it later than that
+AGAIN = 1.0  # seconds; whoever reads of a folder looks at it later than that, or once more
 REMEMBERED = 10_000
 STIRS = 2.0  # seconds
 LARGEST = 16 * 2**20  # octets; nobody reads, and the rest is left to the round
@@ -158,7 +158,7 @@ def _read(path: Path, offset: int) -> tuple[list[Place], int]:
             offset += len(lines)
             for line in lines.splitlines():
                 account, tab, folder = os.fsdecode(line).partition("\t")
-                if tab:
+                if tab and "\0" not in account:  # a power cut may leave zeros
                     found[Place(account, folder)] = None
     finally:
         os.close(fd)

@@ -70,6 +70,7 @@ class Indexer:
         self._wanted = wanted
         self._backlog = Backlog()
         self._copied: set[Place] = set()
+        self._told: dict[Place, float] = {}  # when mail of a folder was heard of last
         self._round: Iterator[Path] | None = None
         self._asked = 0
         self.state = State()
@@ -114,7 +115,8 @@ class Indexer:
     def _wait_for(self, place: Place) -> None:
         known = uids.key(self._root / place.account / place.folder) is not None
         self._copied.discard(place)
-        self._backlog.add(place, time.monotonic() + (LATER if known else SOON))
+        self._told[place] = now = time.monotonic()
+        self._backlog.add(place, now + (LATER if known else SOON))
 
     def _look(self, round: Iterator[Path]) -> None:
         """At some accounts."""
@@ -147,16 +149,20 @@ class Indexer:
             return
         for folder, copied in found.items():
             place = Place(str(account.relative_to(self._root)), folder)
-            if copied and place not in self._backlog:
+            if not copied:
+                self._copied.discard(place)
+            elif place not in self._backlog:
                 self._copied.add(place)
             self._backlog.add(place, time.monotonic() + (QUIET if copied else 0.0))
 
     # Doing it
 
     def _visit(self, place: Place) -> None:
+        begun, used = time.monotonic(), time.process_time()
         if place in self._copied:
             self._copied.discard(place)
             self._look_at(self._root / place.account)
+            self._rest_after(begun, used)
             return
         try:
             again = self._index(place)
@@ -170,6 +176,8 @@ class Indexer:
             self._rest(AFTER_FAILURE)
             return
         self._backlog.succeeded(place)
+        if again is None and self._told.pop(place, begun - SOON) > begun - SOON:
+            again = LATER  # of mail that came since then nobody needed to tell (`arrivals.AGAIN`)
         if again is not None:
             self._backlog.add(place, time.monotonic() + again)
 

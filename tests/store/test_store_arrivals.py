@@ -56,6 +56,12 @@ def test_a_reader_that_was_killed_while_it_settled_loses_nothing(tmp_path: Path)
     assert Reader(tmp_path).read() == [INBOX, WORK]
 
 
+def test_zeros_that_a_power_cut_left_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / arrivals.ARRIVED).write_bytes(bytes(100) + b"example.org/carol\t\n")
+    Arrivals(tmp_path).note(*WORK)
+    assert Reader(tmp_path).read() == [WORK]
+
+
 def test_a_line_counts_when_it_is_whole_and_a_file_that_was_removed_begins_anew(tmp_path: Path) -> None:
     told, reader = Arrivals(tmp_path), Reader(tmp_path)
     told.note(*INBOX)

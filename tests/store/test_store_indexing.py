@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,6 +181,59 @@ def test_what_is_perhaps_being_copied_here_waits(
     fresh = Background(root.parent)
     fresh.run(round=True)
     assert ready(root / "example.test/alice") == {"": (3, 3, 3)}
+
+
+def test_an_account_that_was_copied_here_is_looked_at_once_for_all_its_folders(
+    root: Path, background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = root / "example.test/alice"
+    for folder in ("", *(f".Work{number}" for number in range(20))):
+        import_maildir(account / folder, 1)
+        os.utime(account / folder / "cur")
+    looks: list[Path] = []
+
+    def looking(there: Path) -> dict[str, bool]:
+        looks.append(there)
+        return outstanding_in(there)
+
+    monkeypatch.setattr(indexing, "outstanding", looking)
+    monkeypatch.setattr(indexing, "QUIET", 0.5)
+    background.indexer.begin_round()
+    background.indexer.step()
+    assert background.indexer.step() and not ready(account), "somebody may be at it"
+    monkeypatch.setattr(outstanding, "QUIET", 0.0)
+    background.run()
+    assert len(ready(account)) == 21
+    assert looks == [account] * 2
+
+
+def test_mail_that_needed_not_be_told_of_is_found(
+    store: Store, root: Path, background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "SOON", 0.5)
+    deliver(store)
+    background.indexer.step()  # heard of it
+    time.sleep(0.4)
+    deliver(store)
+    background.indexer.step()
+    while not ready(root / "example.test/alice"):
+        background.indexer.step()
+    monkeypatch.setattr(arrivals, "AGAIN", 3600.0)  # as if it came just behind the other
+    deliver(store)
+    background.run()
+    assert ready(root / "example.test/alice") == {"": (3, 3, 3)}
+    monkeypatch.setattr(Mailbox, "prepare", lambda *_: pytest.fail("opened once more"))
+    background.run()
+
+
+def test_its_process_ends_in_good_order_when_there_is_nothing_to_do(tmp_path: Path) -> None:
+    code = "from mailserver.store import indexer; indexer.LINGER = 0.1; indexer.main()"
+    command = [sys.executable, "-c", code, "--mail", str(tmp_path), "--arrivals", str(tmp_path), "--hostname", HOST]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stderr is not None
+        process.stdin.write(b"round\n")
+        process.stdin.flush()  # and stays open
+        assert (process.wait(30), process.stderr.read()) == (0, b"")
 
 
 def test_one_that_fails_does_not_hold_up_the_others_and_is_told_once(
