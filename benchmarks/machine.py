@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import subprocess
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from benchmarks.peers import program
 ROOT = Path(__file__).parent.parent
 
 
-def about() -> dict[str, object]:
-    """As it is kept with the figures."""
+def about(directory: Path) -> dict[str, object]:
+    """As it is kept with the figures of what runs in this directory."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
@@ -25,7 +24,7 @@ def about() -> dict[str, object]:
             "processor": _found(r"^model name\s*: (.*)", Path("/proc/cpuinfo")) or platform.machine(),
             "processors": os.cpu_count(),
             "memory_gb": round(int(_found(r"^MemTotal:\s*(\d+)", Path("/proc/meminfo")) or 0) / 2**20, 1),
-            "file_system": _file_system(Path(tempfile.gettempdir())),
+            "file_system": _file_system(directory),
             "python": platform.python_version(),
         },
         "load_before": round(os.getloadavg()[0], 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,9 @@ def _command(name: str, options: Mapping[str, Any]) -> str:
     for option, value in options.items():
         if value is True:
             words.append(f"--{option.replace('_', '-')}")
-        elif value not in (None, False, "", [], ()):
+        elif value is not None and value is not False and value not in ("", [], ()):
             words += [f"--{option.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def _machine(report: Report) -> str:

@@ -76,9 +76,9 @@ class Benchmark:
         options = self.parse(arguments)
         stop_on_sigterm()
         kept = {name: value for name, value in vars(options).items() if name not in ("results", "directory")}
-        report = Report(self.name, self.title, {**machine.about(), "options": kept})
         try:
             with directory(options.directory) as there:
+                report = Report(self.name, self.title, {**machine.about(there), "options": kept})
                 self.measure(report, there, options)
         except Missing as missing:
             print(missing, file=sys.stderr)

@@ -274,6 +274,13 @@ def test_a_page_without_matplotlib_says_how_to_get_plots(tmp_path: Path, monkeyp
     assert "`python -m benchmarks.open --rounds 2`, 2026-01-02 03:04 UTC" in text
 
 
+def test_a_page_has_the_command_that_makes_the_same_again(tmp_path: Path) -> None:
+    options = {"quick": False, "only": [], "backlog": 0, "workers": [1, 2], "relay": ['retry = "1 min"']}
+    Report("relay", "Passing on", {"options": options}).save(tmp_path)
+    text = page.write(tmp_path, []).read_text()
+    assert """`python -m benchmarks.relay --backlog 0 --workers 1 2 --relay 'retry = "1 min"'`""" in text
+
+
 def test_a_file_that_is_no_result_is_named(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text('{"works": []}')
     with pytest.raises(ValueError, match=r"other\.json"):
