@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +83,8 @@ class Indexer:
     def step(self) -> bool:
         """Does something, and rests; False: there was nothing to do, and nothing waits."""
         self._listen()
+        if self._reader.long:
+            self._settle(self._backlog)
         now = time.monotonic()
         place = self._backlog.take(now)
         self.state.mailboxes = len(self._backlog) + (place is not None)
@@ -92,7 +94,8 @@ class Indexer:
         elif self._round is not None:
             self._look(self._round)
         else:
-            self._settle()
+            if not self._backlog and self._reader.waiting:
+                self._settle(())
             self._rest(IDLE)
             return bool(self._backlog)
         return True
@@ -103,14 +106,11 @@ class Indexer:
         """Raises OSError."""
         for place in self._reader.read():
             self._wait_for(place)
-        if self._reader.long:
-            for place in self._reader.settle(self._backlog):
-                self._wait_for(place)
 
-    def _settle(self) -> None:
-        if not len(self._backlog) and self._reader.waiting:
-            for place in self._reader.settle(()):
-                self._wait_for(place)
+    def _settle(self, left: Iterable[Place]) -> None:
+        """All that was heard of is done, but for these; so nothing may be at work. Raises OSError."""
+        for place in self._reader.settle(left):
+            self._wait_for(place)
 
     def _wait_for(self, place: Place) -> None:
         known = uids.key(self._root / place.account / place.folder) is not None

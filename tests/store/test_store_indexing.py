@@ -16,7 +16,7 @@ import pytest
 from mailserver.mail import Address, Content
 from mailserver.message import Phrase
 from mailserver.store import Addition, Delivery, Mailbox, Store, arrivals, indexing, outstanding, watch
-from mailserver.store.arrivals import Arrivals, Reader
+from mailserver.store.arrivals import Arrivals, Place, Reader
 from mailserver.store.index import PieceTables
 from mailserver.store.indexing import Indexer
 from mailserver.store.lag import reading
@@ -325,6 +325,18 @@ def test_whoever_comes_next_goes_on_where_it_was_broken_off(
         again.run()
     assert ready(root / "example.test/alice") == {"": (450, 450, 450)}
     assert max(made, default=0) <= 450 - prepared, "the newest were made first, and none of them again"
+
+
+def test_what_is_at_work_is_there_for_whoever_comes_next_though_the_file_was_replaced(
+    store: Store, root: Path, background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "REPLACED", -1)
+    monkeypatch.setattr(indexing, "TURN", 0.0)
+    deliver(store, ALICE, count=250)
+    background.indexer._rest = lambda _seconds: deliver(store, BOB)
+    background.indexer.step()
+    assert 0 < ready(root / "example.test/alice")[""][1] < 250
+    assert Place("example.test/alice", "") in Reader(root.parent).read()
 
 
 def test_a_large_mailbox_keeps_no_other_waiting(
