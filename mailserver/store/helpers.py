@@ -19,6 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from multiprocessing import Pipe
 from typing import Any
@@ -158,9 +159,12 @@ class Helpers:
                 self._close_later(IDLE)
 
     def _close_later(self, seconds: float) -> None:
-        self._closing = threading.Timer(seconds, self._close_if_idle)
-        self._closing.daemon = True
-        self._closing.start()
+        timer = threading.Timer(seconds, self._close_if_idle)
+        timer.daemon = True
+        self._closing = None
+        with suppress(RuntimeError):  # there can be no more threads: who uses helpers next tries again
+            timer.start()
+            self._closing = timer
 
     def _close_if_idle(self) -> None:
         with self._lock:

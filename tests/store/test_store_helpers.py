@@ -60,6 +60,24 @@ def test_helpers_make_what_would_be_made_here(pool: Helpers, files: list[str], n
     assert made(pool, name, []) == []
 
 
+def test_without_threads_there_is_nobody_who_ends_them_but_they_help(
+    pool: Helpers, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(helpers, "IDLE", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        assert None not in made(pool, TEXT.name, files[:3])
+    assert pool._free
+    assert None not in made(pool, TEXT.name, files[:3])
+    deadline = time.monotonic() + 10
+    while pool._free and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not pool._free, "the next one sees to that"
+
+
 def test_what_cannot_be_read_is_left_to_the_caller(pool: Helpers, files: list[str], tmp_path: Path) -> None:
     Path(files[1]).unlink()
     Path(files[2]).unlink()
