@@ -5,6 +5,7 @@ Theory     Who holds the lock file leads. It starts the process when there is so
            itself when it has nothing to do, so a server at rest has none.
 Promises   Of all processes that use a data directory one leads; when it ends, however it ends, its lock is free, its
            process ends within seconds, and another leads after `LOOK_EVERY`. A round that did not end is begun again.
+           None begins before the one before it has ended, however long that takes.
 On failure What cannot be done now is logged once and tried again. A process that fails is started again after a second,
            then after twice as long each time, up to `DELAY_LONGEST`.
 Layout     Beside what `store.arrivals` keeps: `lock`, and `round`, whose time is the end of the last round over all.
@@ -113,7 +114,7 @@ class Indexing:
         elif self._waiting_since is None:
             self._waiting_since = now
         settled = self._waiting_since is not None and now >= self._waiting_since + SETTLED
-        due = now >= self._round_at
+        due = now >= self._round_at and not self._round_open
         if self._process is None and (settled or due) and now >= self._not_before:
             self._begin(now)
         if due and self._process is not None:
