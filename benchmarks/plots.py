@@ -23,7 +23,6 @@ Curves = Mapping[tuple[str, str], Mapping[str, list[tuple[int, float]]]]
 """By work and unit, by server: figures by size."""
 
 COLUMNS = 3
-COLOURS = ("#1f77b4", "#17becf", "#d62728", "#7f7f7f")
 
 
 def available() -> bool:
@@ -77,7 +76,7 @@ def _bars(compared: Bars, peer: str) -> Figure:
     for number, (server, pairs) in enumerate(compared.items()):
         at = [places[work] + 0.4 - height * (number + 0.5) for work, _ in pairs]
         # Each bar begins at 1, where both are as good: to its right this server is better.
-        axes.barh(at, [ratio - 1 for _, ratio in pairs], height, left=1, label=server, color=COLOURS[number])
+        axes.barh(at, [ratio - 1 for _, ratio in pairs], height, left=1, label=server, color=f"C{number}")
         for y, (_, ratio) in zip(at, pairs, strict=True):
             side = "left" if ratio >= 1 else "right"
             axes.annotate(f" {short(ratio)} ", (ratio, y), ha=side, va="center", fontsize=6)
@@ -98,12 +97,16 @@ def _curves(grown: Curves) -> Figure:
     from matplotlib.ticker import LogLocator
 
     sizes = sorted({size for by_server in grown.values() for points in by_server.values() for size, _ in points})
+    servers = dict.fromkeys(server for by_server in grown.values() for server in by_server)
+    colours = {server: f"C{number}" for number, server in enumerate(servers)}  # also where another one has no points
     lines = -(-len(grown) // COLUMNS)
     figure = Figure(figsize=(3.4 * COLUMNS, 2.5 * lines), layout="constrained")
     for number, ((work, unit), by_server) in enumerate(grown.items(), 1):
         axes = figure.add_subplot(lines, COLUMNS, number)
-        for colour, (server, points) in zip((COLOURS[0], *COLOURS[2:]), by_server.items(), strict=False):
-            axes.plot([size for size, _ in points], [each for _, each in points], "o-", label=server, color=colour)
+        for server, points in by_server.items():
+            axes.plot(
+                [size for size, _ in points], [each for _, each in points], "o-", label=server, color=colours[server]
+            )
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.minorticks_off()

@@ -263,6 +263,16 @@ def test_the_same_figures_make_the_same_plot(tmp_path: Path, report: Report) -> 
     assert len(drawn[0]) < 40_000
 
 
+def test_as_many_servers_as_are_asked_for_are_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install -e '.[bench]'")
+    report = _report()
+    for workers in range(3, 8):
+        report.add(f"mailserver, {workers} workers", {("open", "ms"): 1.0})
+    file = draw(report, tmp_path)
+    assert file is not None
+    assert all(f"mailserver, {workers} workers" in file.read_text() for workers in range(2, 8))
+
+
 def test_a_page_without_matplotlib_says_how_to_get_plots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plots, "available", lambda: False)
     for report in (_report(), _growing()):
