@@ -106,6 +106,11 @@ class Helpers:
             while asked:
                 yield _answer(asked, portions[done])
                 done += 1
+        except GeneratorExit:  # nobody wants the other answers, but to wait for them takes less than to start helpers
+            with suppress(Exception):
+                for portion in portions[done + 1 : done + 1 + len(asked)]:
+                    _answer(asked, portion)
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, a helper does not do what it should
             log.error("store=helpers error=%r", error)
         finally:

@@ -279,7 +279,10 @@ def test_others_have_their_turn_while_much_is_made(
 def test_who_goes_away_in_the_middle_leaves_no_answers_to_others(pool: Helpers, files: list[str]) -> None:
     begun = pool.made(TEXT.name, [[file] for file in files])
     next(begun)
+    serving = set(children())
     begun.close()
+    assert {helper._process.pid for helper in pool._free} <= serving
+    assert len(pool._free) == 2
     assert made(pool, PIECES.name, files) == [
         DIGESTS[PIECES.name].make(text_of(number)) for number in range(len(files))
     ]
