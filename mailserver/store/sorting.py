@@ -136,7 +136,7 @@ class Sorting:
         """Leaves to the index what the next start can use."""
         for name in _NAMES:
             column, stored = self._shelf.get(self._owner, name), self._stored.get(name, 0)
-            if column is None or len(column.uids) < _MINIMUM:
+            if column is None or max(len(column.uids), stored) < _MINIMUM:
                 continue
             changed = abs(len(column.uids) - stored) > stored // _SHARE
             if changed and self._index.sorted.store(self._key, name, column.packed()):

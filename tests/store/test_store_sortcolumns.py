@@ -255,3 +255,20 @@ def test_small_columns_are_not_worth_it(tmp_path: Path, monkeypatch: pytest.Monk
     mailbox.close()
     with closing(sqlite3.connect(next(tmp_path.rglob(INDEX_FILE)))) as db:
         assert db.execute("SELECT count(*) FROM sorted").fetchone() == (0,)
+
+
+def test_a_mailbox_that_became_small_leaves_no_large_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sorting, "_MINIMUM", 4)
+    monkeypatch.setattr(sorting, "_STALE", 0)
+    mailbox = opened(tmp_path)
+    add(mailbox, SUBJECTS)
+    all_of(mailbox)
+    mailbox.expunge([1, 2, 3, 5])
+    mailbox.close()
+    mailbox = opened(tmp_path)
+    found = all_of(mailbox)
+    mailbox.close()
+    with closing(sqlite3.connect(next(tmp_path.rglob(INDEX_FILE)))) as db:
+        (left,) = db.execute("SELECT data FROM sorted WHERE name = 'subject'").fetchone()
+    assert Texts.unpacked(left).texts == b"APPLE\xff"
+    assert found == without_columns(tmp_path)
