@@ -89,11 +89,6 @@ def original(name: str) -> str:
     return _UID.split(base_of(name), maxsplit=1)[0]
 
 
-def with_letters(name: str, letters: str) -> str:
-    """The same name with other flags."""
-    return f"{base_of(name)}:2,{letters}"
-
-
 def base_of(name: str) -> str:
     """What stays of a file's name when its flags change."""
     return name.partition(":")[0]
