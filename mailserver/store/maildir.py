@@ -463,7 +463,10 @@ class Maildir:
         return None
 
     def _give(self, grants: uids.Grants, newcomers: list[Newcomer], put: dict[int, Row], modseq: int) -> None:
-        """Brings each file into cur/ under a UID; one that somebody else took away is passed over."""
+        """Brings each file into cur/ under a UID; one that somebody else took away is passed over.
+
+        Raises FileNotFoundError for one that was to stay where it is: there are to be copies of all.
+        """
         if not newcomers:
             return
         uid = grants.take(len(newcomers))
@@ -474,6 +477,8 @@ class Maildir:
                 try:
                     (cur.link if newcomer.stays else cur.take)(newcomer.path, name)
                 except FileNotFoundError:
+                    if newcomer.stays:
+                        raise
                     continue
                 put[uid] = self._row(uid, newcomer, name, modseq)
                 uid += 1

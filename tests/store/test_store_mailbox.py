@@ -950,6 +950,27 @@ def test_copy_that_fails_half_way_is_undone(account, inbox, post, maildir, monke
     assert inbox.copy([1], archive)[0][1] > 3
 
 
+def test_copy_begins_anew_at_once_where_a_file_is_not_there(account, inbox, post, maildir, monkeypatch):
+    """Copies of the others would be made for nothing."""
+    post(6)
+    inbox.sync()
+    account.create("Archive")
+    archive = account.open("Archive")
+    in_cur(maildir)[1].unlink()
+    real, links = os.link, []
+
+    def link(source, *args, **options):
+        links.append(source)
+        real(source, *args, **options)
+
+    monkeypatch.setattr(os, "link", link)
+    pairs = inbox.copy([1, 2, 3, 4, 5, 6], archive)
+    assert [uid for uid, _ in pairs] == [1, 3, 4, 5, 6]
+    assert uids(archive) == [uid for _, uid in pairs]
+    assert len(list((maildir / ".Archive/cur").iterdir())) == 5
+    assert len(links) == 2 + 5
+
+
 def test_a_uid_taken_by_a_failed_append_is_not_given_again(inbox, monkeypatch):
     real = os.fsync
     taken = []
