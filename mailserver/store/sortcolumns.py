@@ -56,6 +56,9 @@ class Column(Protocol):
     def added(self, rows: Iterable[Row]) -> Column:
         """With more messages: UIDs, and the values of each."""
 
+    def kept(self, places: Sequence[int]) -> Column:
+        """With the messages in these places alone, which ascend."""
+
     def packed(self) -> bytes: ...
 
     @classmethod
@@ -90,6 +93,15 @@ class Texts:
             order = _order(uids)
             uids, ranks = _picked(uids, order), _picked(ranks, order)
         return Texts(uids, ranks, packed)
+
+    def kept(self, places: Sequence[int]) -> Texts:
+        """What no message has any more goes, too."""
+        ranks = _picked(self.ranks, places)
+        used = sorted(set(ranks))
+        texts = self.texts.split(BORDER)
+        moved = dict(zip(used, range(len(used)), strict=True))
+        packed = b"".join([texts[rank] + BORDER for rank in used])
+        return Texts(_picked(self.uids, places), array("I", map(moved.__getitem__, ranks)), packed)
 
     @property
     def with_empty(self) -> bool:
@@ -132,6 +144,9 @@ class Dates:
             order = _order(uids)
             uids, seconds = _picked(uids, order), _picked(seconds, order)
         return Dates(uids, seconds)
+
+    def kept(self, places: Sequence[int]) -> Dates:
+        return Dates(_picked(self.uids, places), _picked(self.seconds, places))
 
     def packed(self) -> bytes:
         return _packed(Dates, self.uids.tobytes(), self.seconds.tobytes())
@@ -191,13 +206,16 @@ class Links:
             self.references + more.references,
             self.replies + more.replies,
         )
-        order = _order(every.uids)
+        return every.kept(_order(every.uids))
+
+    def kept(self, places: Sequence[int]) -> Links:
+        """As the messages in these places stand, in whatever order."""
         ends, references = _longs(), _quads()
-        for names in every._referred(order):
+        for names in self._referred(places):
             references.extend(names)
             ends.append(len(references))
-        replies = bytearray(map(every.replies.__getitem__, order))
-        return Links(_picked(every.uids, order), _picked(every.own, order), ends, references, replies)
+        replies = bytearray(map(self.replies.__getitem__, places))
+        return Links(_picked(self.uids, places), _picked(self.own, places), ends, references, replies)
 
     def parents(self, places: Sequence[int]) -> array[int]:
         """Those of `message.parents`, of the messages in these places; a range is all places."""

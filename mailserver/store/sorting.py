@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 
 MEMORY_LIMIT = 64 * 2**20  # octets
 
-_STALE = 1000  # messages that are gone and do no harm in a column
 _MINIMUM = 1000  # messages of a column that is worth a value of its own in the index
 _SHARE = 16  # of these messages, one more or less: worth a new value
 _MANY = 8  # that of so many messages one is asked for is worth going through all in their order
@@ -83,6 +82,8 @@ class Sorting:
         self._learning = threading.Lock()
         self._stored: dict[ColumnName, int] = {}
         """How many messages the column has that lies in the index."""
+        self._differing: dict[ColumnName, int] = {}
+        """How many messages came into the column or went since then."""
 
     def learn(self, name: SortName | ColumnName, uids: Sequence[int], limit: int) -> int:
         """Gets ready what is known by this name of up to `limit` messages that are not; how many remain."""
@@ -138,9 +139,9 @@ class Sorting:
             column, stored = self._shelf.get(self._owner, name), self._stored.get(name, 0)
             if column is None or max(len(column.uids), stored) < _MINIMUM:
                 continue
-            changed = abs(len(column.uids) - stored) > stored // _SHARE
+            changed = self._differing.get(name, 0) > len(column.uids) // _SHARE
             if changed and self._index.sorted.store(self._key, name, column.packed()):
-                self._stored[name] = len(column.uids)
+                self._stored[name], self._differing[name] = len(column.uids), 0
 
     def _sent(self, column: Dates, uids: Sequence[int]) -> list[int]:
         """Of messages in the column. Where there is no sent date the internal one counts (RFC 5256 §2.2)."""
@@ -173,18 +174,26 @@ class Sorting:
     def _learned(self, name: ColumnName, uids: Sequence[int], limit: int | None = None) -> tuple[Column, int]:
         """The column with `limit` more of these messages, or all; how many of them it lacks."""
         column = self._shelf.get(self._owner, name)
-        if column is not None and not (missing := _missing(column, uids)):
+        if column is not None and len(column.uids) <= len(self._contents) and not _missing(column, uids):
             return column, 0
         with self._learning:
-            column = self._shelf.get(self._owner, name) or self._loaded(name)  # another thread may have learned
-            if len(column.uids) > 2 * len(self._contents) + _STALE:
-                column = _kind(name)()
+            known = self._shelf.get(self._owner, name) or self._loaded(name)  # another thread may have learned
+            column = left = self._without_gone(known)
             missing = list(self._contents.having(_missing(column, uids)))
             wanted = missing if limit is None else missing[:limit]
             if wanted:
                 column = column.added(self._rows(name, wanted))
+            if column is not known:
+                self._differing[name] += len(known.uids) - len(left.uids) + len(wanted)
                 self._shelf.put(self._owner, name, column)
             return column, len(missing) - len(wanted)
+
+    def _without_gone(self, column: Column) -> Column:
+        here = self._contents.having(column.uids)
+        if len(here) == len(column.uids):
+            return column
+        wanted = set(here)
+        return column.kept([place for place, uid in enumerate(column.uids) if uid in wanted])
 
     def _loaded(self, name: ColumnName) -> Column:
         """As the index has it, if that is sound; otherwise with nothing."""
@@ -196,7 +205,7 @@ class Sorting:
             except ValueError as error:
                 log.warning("store=sorting key=%d column=%s error=%r", self._key, name, error)
             self._shelf.put(self._owner, name, column)
-        self._stored[name] = len(column.uids)
+        self._stored[name], self._differing[name] = len(column.uids), 0
         return column
 
     def _rows(self, name: ColumnName, uids: Sequence[int]) -> list[Row]:

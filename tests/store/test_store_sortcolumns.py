@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from array import array
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -80,6 +81,25 @@ def test_links_are_the_same_whatever_was_added_first(added: list[dict[int, Linke
         refers = [list(map(hash, names.split())) for _, names, _ in chosen]
         assert list(column.parents(places)) == parents(own, refers)
     assert_packed(column)
+
+
+@given(
+    st.dictionaries(UIDS, st.tuples(st.text("abAB", max_size=2), st.none() | st.integers(1, 9), LINKED)), st.sets(UIDS)
+)
+def test_a_column_without_some_is_as_if_they_had_never_been(
+    rows: dict[int, tuple[str, int | None, Linked]], gone: set[int]
+) -> None:
+    places = [place for place, uid in enumerate(sorted(rows)) if uid not in gone]
+    left = [uid for uid in sorted(rows) if uid not in gone]
+    texts, dates, links = ({uid: row[at] for uid, row in rows.items()} for at in range(3))
+    for column, values in (
+        (Texts(), [(uid, text) for uid, text in texts.items()]),
+        (Dates(), list(dates.items())),
+        (Links(), [(uid, *each) for uid, each in links.items()]),
+    ):
+        kept = column.added(values).kept(places)
+        assert kept == column.added([row for row in values if row[0] in left])
+        assert list(kept.uids) == left
 
 
 def assert_packed(column: Texts | Dates | Links) -> None:
@@ -259,7 +279,6 @@ def test_small_columns_are_not_worth_it(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_mailbox_that_became_small_leaves_no_large_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sorting, "_MINIMUM", 4)
-    monkeypatch.setattr(sorting, "_STALE", 0)
     mailbox = opened(tmp_path)
     add(mailbox, SUBJECTS)
     all_of(mailbox)
@@ -271,4 +290,18 @@ def test_a_mailbox_that_became_small_leaves_no_large_columns(tmp_path: Path, mon
     with closing(sqlite3.connect(next(tmp_path.rglob(INDEX_FILE)))) as db:
         (left,) = db.execute("SELECT data FROM sorted WHERE name = 'subject'").fetchone()
     assert Texts.unpacked(left).texts == b"APPLE\xff"
+    assert found == without_columns(tmp_path)
+
+
+def test_after_an_expunge_columns_have_what_is_left_and_no_more(tmp_path: Path) -> None:
+    mailbox = opened(tmp_path)
+    add(mailbox, SUBJECTS)
+    all_of(mailbox)
+    mailbox.expunge([2, 3])
+    found = all_of(mailbox)
+    left = array("I", [message.uid for message in mailbox.messages()])
+    for name in sorting.THREADING:
+        column, missing = mailbox.sorting._learned(name, left)
+        assert (column.uids, missing) == (left, 0)
+    mailbox.close()
     assert found == without_columns(tmp_path)
