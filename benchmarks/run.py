@@ -112,7 +112,10 @@ def stop_on_sigterm() -> None:
 def directory(wanted: Path | None) -> Iterator[Path]:
     """To work in: the wanted one, made and kept, or one that is removed at the end."""
     if wanted is not None:
-        wanted.mkdir(parents=True)
+        try:
+            wanted.mkdir(parents=True)
+        except FileExistsError:
+            sys.exit(f"{wanted} is there already; name a directory that is not, or remove it")
         wanted.chmod(0o755)
         yield wanted
         return

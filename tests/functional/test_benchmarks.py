@@ -297,6 +297,14 @@ def test_a_file_that_is_no_result_is_named(tmp_path: Path) -> None:
         page.write(tmp_path, [])
 
 
+def test_a_directory_that_is_there_is_left_alone(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="is there already"), run.directory(tmp_path):
+        pass
+    with run.directory(tmp_path / "new") as made:
+        assert made == tmp_path / "new"
+    assert made.is_dir()
+
+
 def test_sizes_grow_by_ten() -> None:
     assert run.sizes(500_000, 1000) == [1000, 10_000, 100_000, 500_000]
     assert run.sizes(1000, 1000) == [1000]
