@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 100  # messages
 PAUSE = 0.05  # seconds
+FIRST_PAUSE = 1.0  # seconds; what a client asks for as it opens a mailbox is not to share Python's lock with this
 
 
 async def index(
@@ -26,7 +27,7 @@ async def index(
 ) -> None:
     """As long as it is `wanted`."""
     try:
-        await clock.sleep(PAUSE)  # the first commands come first
+        await clock.sleep(FIRST_PAUSE)
         if not wanted():
             return
         mailbox = await workers.run(account.open, name)  # a use of its own, whatever the session does meanwhile
