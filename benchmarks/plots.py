@@ -85,7 +85,7 @@ def _bars(compared: Bars, peer: str) -> Figure:
     axes.axvline(1, color="black", linewidth=0.8)
     axes.margins(x=0.12, y=0.01)
     axes.set_yticks(list(places.values()), list(places))
-    axes.set_xlabel(f"how many times as good as {peer}; 1: the same")
+    axes.set_xlabel(f"how many times as good as {peer}; 1: the same", loc="right")
     axes.grid(axis="x", alpha=0.3)
     axes.legend(loc="best")
     return figure
