@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from tests.support.sink import free_ports
+from tests.support.stopping import freeze
 
 USER = "nobody"  # who runs it when root runs the tests: PostgreSQL refuses root
 
@@ -95,7 +96,7 @@ class Postgres:
             ["ps", "-o", "pid=", "--ppid", str(self._process.pid)], capture_output=True, check=True
         )
         for pid in (self._process.pid, *map(int, children.stdout.split())):
-            os.kill(pid, signal.SIGSTOP if frozen else signal.SIGCONT)
+            freeze(pid, frozen)
 
     def sql(self, text: str) -> str:
         """Runs it, and gives what is told."""

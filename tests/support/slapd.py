@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 import trustme
 
 from tests.support.sink import free_ports
+from tests.support.stopping import freeze
 
 USER = "nobody"  # who runs it when root runs the tests
 PROGRAM = shutil.which("slapd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -112,7 +112,7 @@ class Slapd:
     def freeze(self, frozen: bool) -> None:
         """Nothing is answered, and no connection is closed."""
         assert self._process is not None
-        os.kill(self._process.pid, signal.SIGSTOP if frozen else signal.SIGCONT)
+        freeze(self._process.pid, frozen)
 
     def _run(self, *arguments: str) -> None:
         command = [*self._as, PROGRAM or "", *arguments, "-f", str(self.home / "slapd.conf")]
