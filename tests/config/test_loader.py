@@ -273,7 +273,9 @@ def test_a_private_key_that_others_can_reach_is_refused(mode: int, expected: str
 def test_a_private_key_that_its_owner_and_perhaps_a_group_can_read_is_good(mode: int, tmp_path: Path) -> None:
     write_certificate(tmp_path)
     (tmp_path / "key.pem").chmod(mode)
-    load(write_configuration(tmp_path, MINIMAL + TLS))
+    loaded = load(write_configuration(tmp_path, MINIMAL + TLS))
+    assert loaded.tls is not None
+    assert loaded.tls.private_key == tmp_path / "key.pem"
 
 
 def test_authorities_of_clients(tmp_path: Path) -> None:
