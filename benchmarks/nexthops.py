@@ -25,7 +25,8 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
-from benchmarks.peers import Missing, free_port, program
+from benchmarks.peers import Missing, program
+from benchmarks.ports import free_ports
 
 ADDRESS = "127.0.0.1"
 TTL = 3600
@@ -39,7 +40,7 @@ class Sink:
         if self._program is None:
             raise Missing("smtp-sink: apt-get install postfix")
         directory.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
+        (self.port,) = free_ports(1)
         self._counter = directory / f"sink-{self.port}"
 
     def __enter__(self) -> Self:

@@ -22,6 +22,8 @@ from typing import Self
 
 from argon2 import PasswordHasher
 
+from benchmarks.ports import free_ports
+
 ACCOUNT = "u@bench.test"
 PASSWORD = "open-sesame"
 MAIL_OWNER = 5555
@@ -145,7 +147,7 @@ class Mailserver(_Process):
         super().__init__(directory)
         if workers > 1:
             self.name = f"{self.name}, {workers} workers"
-        self.smtp, self.submission, self.imap, self.pop3, self.imaps = (free_port() for _ in range(5))
+        self.smtp, self.submission, self.imap, self.pop3, self.imaps = free_ports(5)
         password = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
         (directory / "accounts.toml").write_text(
             '[domain."bench.test"]\n' + "".join(f'[account."{each}"]\npassword = "{password}"\n' for each in accounts)
@@ -214,12 +216,12 @@ class Dovecot(_Process):
         if not program("dovecot") or os.geteuid():
             raise Missing("Dovecot: apt-get install dovecot-imapd, and run as root")
         super().__init__(directory)
-        self.imap = free_port()
-        self.imaps = free_port() if certificate is not None else 0
+        self.imap, imaps, pop3 = free_ports(3)
+        self.imaps = imaps if certificate is not None else 0
         tls = "ssl = no"
         if certificate is not None:
             tls = "ssl = yes\nssl_cert = <{}\nssl_key = <{}".format(*certificate)
-        self.pop3 = free_port() if DOVECOT_POP3.exists() else 0
+        self.pop3 = pop3 if DOVECOT_POP3.exists() else 0
         (directory / "mail").mkdir()
         (directory / "log").touch()
         for part in ("mail", "log"):
@@ -283,7 +285,8 @@ class Postfix(Peer):
         if not program("postfix") or os.geteuid():
             raise Missing("Postfix: apt-get install postfix, and run as root")
         super().__init__(directory)
-        self.smtp = self.submission = free_port()
+        (port,) = free_ports(1)
+        self.smtp = self.submission = port
         for part in ("etc", "queue", "data", "mail"):
             (directory / part).mkdir()
         (directory / "mail").chmod(0o777)
@@ -352,12 +355,6 @@ maillog_file_prefixes={directory}
     def queued(self) -> int:
         places = [self.directory / "queue" / name for name in ("maildrop", "hold", "incoming", "active", "deferred")]
         return sum(len(files) for place in places for _, _, files in os.walk(place))
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def _wait_for(port: int, greeting: bytes, log: Path, seconds: float = 30.0) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ports import free_ports
 from mailserver.queue import Queue
 from tests.support.dns import NameServer
 from tests.support.server import ALICE, PASSWORD, RunningServer
-from tests.support.sink import HANG, SMTPSink, free_ports, wait_until
+from tests.support.sink import HANG, SMTPSink, wait_until
 
 LONG = bool(os.environ.get("MAILSERVER_LONG"))
 KILLS = 12 if LONG else 3

@@ -17,10 +17,11 @@ import pytest
 import tomlkit
 from click.testing import CliRunner
 
+from benchmarks.ports import free_ports
 from mailserver.cli import main
 from tests.support.scram import ScramClient
 from tests.support.server import ALICE, BOB, PASSWORD, RunningServer
-from tests.support.sink import free_ports, wait_until
+from tests.support.sink import wait_until
 from tests.support.wire import Wire
 
 REFUSALS = {"smtp": b"421 ", "submission": b"421 ", "pop3": b"-ERR [SYS/TEMP] ", "imap": b"* BYE [UNAVAILABLE] "}
@@ -134,7 +135,8 @@ def test_guesses_over_all_protocols_count_together_and_ban_on_all(server: Runnin
             assert wire.rest(5) == b"", "it is closed before TLS begins"
     assert login(server, owner).startswith(b"t OK ")
     assert banned(server) == [attacker]
-    assert re.search(rf"banned network={attacker} account='all' for=10 min .*: 6 failed logins", server.log())
+    told_of = rf"banned network={attacker} account='all' for=10 min .*: 6 failed logins"
+    wait_until(lambda: re.search(told_of, server.log()), what="a line of the log")
 
 
 def test_a_client_that_was_connected_before_the_ban_logs_in_no_more(server: RunningServer) -> None:
@@ -162,7 +164,8 @@ def test_bans_by_hand_and_their_end_are_taken_over_at_once(server: RunningServer
     assert not is_refused(server, "127.0.0.47")
     command(server, "ban", "remove", "127.0.0.48/29")
     wait_until(lambda: not is_refused(server, "127.0.0.51", "pop3"), 5, "the end of the ban")
-    assert "banned network=127.0.0.48/29 for=60 min by hand: 'a test'" in server.log()
+    by_hand = "banned network=127.0.0.48/29 for=60 min by hand: 'a test'"
+    wait_until(lambda: by_hand in server.log(), what="a line of the log")
 
 
 def test_bans_survive_a_restart_and_a_crash(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 from benchmarks import corpus, page, peers, plots, run, smtp
 from benchmarks.client import compare_answers, fetched, threads
 from benchmarks.nexthops import SilentHosts
-from benchmarks.peers import free_port
 from benchmarks.plots import bars, curves, draw
+from benchmarks.ports import free_ports
 from benchmarks.report import Report
 from benchmarks.sender import Mail, message, send
 from tests.support import dovecot
@@ -89,7 +89,7 @@ def test_growth_benchmark_finds_both_servers_of_one_mind_and_prints_a_row_for_ea
 
 
 def test_silent_hosts_neither_take_nor_refuse_connections() -> None:
-    port = free_port()
+    (port,) = free_ports(1)
     with SilentHosts(["127.2.0.1"], port), pytest.raises(TimeoutError):
         socket.create_connection(("127.2.0.1", port), 0.3)
     with pytest.raises(ConnectionRefusedError):

@@ -19,10 +19,11 @@ import pytest
 import trustme
 from click.testing import CliRunner
 
+from benchmarks.ports import free_ports
 from mailserver.cli import main
 from mailserver.net.tls import LOOK_EVERY
 from tests.support.server import ALICE, LISTENERS, RunningServer
-from tests.support.sink import free_ports, wait_until
+from tests.support.sink import wait_until
 from tests.support.tls import write_certificate
 
 CLIENTS = trustme.CA(organization_name="Clients")
@@ -192,8 +193,8 @@ def test_a_certificate_that_expires_soon_is_told_once(tmp_path: Path) -> None:
     key.replace(tmp_path / "key.pem")
     with server:
         wait_until(lambda: server.log().count("ready, as") == 2, 20, "two workers")
+        wait_until(lambda: "in 9 d 23 h; renew it" in server.log(), what="the warning")
         assert server.log().count("certificate.pem expires on ") == 1
-        assert "in 9 d 23 h; renew it" in server.log()
 
 
 # What the command sees

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import tomlkit
 
+from benchmarks.ports import free_ports
 from tests.support.server import ALICE, BOB, RunningServer
-from tests.support.sink import free_ports
 
 MESSAGE = b"Subject: by LMTP\r\n\r\n.\r\ntext\r\n"
 

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
+from benchmarks.ports import free_ports
 from tests.support.dns import NameServer
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer
 from tests.support.scram import ScramClient
 from tests.support.server import ALICE, BOB, PASSWORD, RunningServer
-from tests.support.sink import free_ports, wait_until
+from tests.support.sink import wait_until
 
 NOBODY, CAROL = "nobody@other.test", "carol@other.test"
 JSON = {"format": "json"}

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from mailserver.cli import main
 from tests.support.server import ALICE, PASSWORD, RunningServer
+from tests.support.sink import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,8 @@ def test_made_used_for_its_scope_listed_and_removed_while_the_server_runs(server
     assert pop3(server, PASSWORD)
     (listed,) = json.loads(command(server, "account", "app-password", "list", ALICE, "--json"))
     assert (listed["last_service"], listed["last_peer"]) == ("imap", "127.0.0.1")
-    assert "the app password 'phone' of alice@example.test is not for pop3" in server.log()
+    not_for = "the app password 'phone' of alice@example.test is not for pop3"
+    wait_until(lambda: not_for in server.log(), what="a line of the log")
     assert password not in server.log()
     command(server, "account", "app-password", "remove", ALICE, "phone")
     time.sleep(3)  # each failure of this address delays its next answer

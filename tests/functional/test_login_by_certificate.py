@@ -16,6 +16,7 @@ import pytest
 import trustme
 
 from tests.support.server import ALICE, BOB, RunningServer
+from tests.support.sink import wait_until
 from tests.support.tls import write_certificate
 
 CLIENTS, STRANGERS = trustme.CA(organization_name="Clients"), trustme.CA(organization_name="Strangers")
@@ -119,7 +120,7 @@ def test_a_fingerprint_in_the_accounts_file_opens_too(tmp_path: Path) -> None:
         client = imap(House(server, tmp_path), context)
         assert client.authenticate("EXTERNAL", lambda _: b"")[0] == "OK"
         client.logout()
-        assert f"login user={BOB}" in server.log()
+        wait_until(lambda: f"login user={BOB}" in server.log(), what="a login")
 
 
 @pytest.mark.parametrize("name", ["CRAM-MD5", "cram-md5", "DIGEST-MD5", "NTLM", "GSSAPI", "ANONYMOUS", "X" * 20])

@@ -16,6 +16,7 @@ import pytest
 from tests.support.clients import SAMPLES, mpop, program, run_on_terminal, unix
 from tests.support.scram import ScramClient
 from tests.support.server import ALICE, BOB, PASSWORD, RunningServer
+from tests.support.sink import wait_until
 
 NAMES = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256")
 
@@ -121,7 +122,7 @@ def test_mutt(server: RunningServer, tmp_path: Path, protocol: str) -> None:
     url = f"{protocol}s://{BOB.replace('@', '%40')}@localhost:{port}/"
     before = server.log().count(f"login user={BOB}")
     run_on_terminal(program("mutt"), "-n", "-R", "-F", "muttrc", "-f", url, home=tmp_path)
-    assert server.log().count(f"login user={BOB}") == before + 1
+    wait_until(lambda: server.log().count(f"login user={BOB}") == before + 1, what="one login")
 
 
 def test_it_is_offered_only_when_all_accounts_have_keys(tmp_path: Path) -> None:

@@ -23,10 +23,11 @@ import pytest
 from click.testing import CliRunner, Result
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.ports import free_ports
 from mailserver import __version__
 from mailserver.cli import main
 from tests.support.server import ALICE, BOB, RunningServer
-from tests.support.sink import free_ports, wait_until
+from tests.support.sink import wait_until
 
 MESSAGE = "Subject: hello\r\n\r\nx\r\n"
 

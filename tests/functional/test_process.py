@@ -160,7 +160,8 @@ def test_sighup_reads_accounts_and_certificates_in_all_processes(tmp_path: Path,
         server.process.send_signal(signal.SIGHUP)
         wait_until(lambda: server.log().count("accounts taken over") >= workers, what="the accounts to be read")
         wait_until(lambda: server.log().count("certificates were read again") >= workers, what="the certificates")
-        assert "mailserver.toml was changed: that is taken over when the server is started again" in server.log()
+        changed = "mailserver.toml was changed: that is taken over when the server is started again"
+        wait_until(lambda: changed in server.log(), what="a word about the configuration")
         wanted = ssl.PEM_cert_to_DER_cert(made.cert_chain_pems[0].bytes().decode())
         assert {fingerprint(server) for _ in range(8)} == {wanted}
         for _ in range(4):

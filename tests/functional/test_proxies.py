@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import tomlkit
 
+from benchmarks.ports import free_ports
 from mailserver.net.factory import PROXY_WAITING
 from tests.support.clients import program, run
 from tests.support.server import ALICE, RunningServer
-from tests.support.sink import free_ports
+from tests.support.sink import wait_until
 
 
 class Behind(RunningServer):
@@ -98,7 +99,7 @@ def test_implicit_tls_begins_behind_the_header(server: Behind) -> None:
         raw.sendall(b"PROXY TCP6 2001:db8::5 2001:db8::1 5555 993\r\n")
         with server.tls_context().wrap_socket(raw, server_hostname="localhost") as client:
             assert client.recv(4) == b"* OK"
-    assert "peer=2001:db8::5 service=imap" in server.log()
+    wait_until(lambda: "peer=2001:db8::5 service=imap" in server.log(), what="the address in the log")
 
 
 def test_a_connection_without_a_header_gets_nothing(server: Behind) -> None:

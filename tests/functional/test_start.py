@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ports import free_ports
 from mailserver import demo
 from tests.support.server import ROOT, RunningServer
-from tests.support.sink import free_ports, wait_until
+from tests.support.sink import wait_until
 
 TWISTD = str(Path(sys.executable).parent / "twistd")
 

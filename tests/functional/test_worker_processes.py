@@ -84,6 +84,7 @@ def test_one_delivers_what_both_take(server: RunningServer, sink: SMTPSink) -> N
         submit(server, f"u{n}@elsewhere.test")
     taken = sink.wait(20, 10)
     assert len({message.recipients[0] for message in taken}) == len(taken) == 20
+    wait_until(lambda: "another process delivers this queue" in server.log(), what="a line of the log")
     assert server.log().count("another process delivers this queue") == 1
 
 

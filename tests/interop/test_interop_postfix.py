@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from benchmarks.ports import free_ports
 from tests.support import dovecot, postfix
 from tests.support.clients import LARGE, SAMPLES, sample, unix, without_trace
 from tests.support.dns import NameServer
@@ -19,7 +20,7 @@ from tests.support.pair import submit
 from tests.support.postfix import Postfix
 from tests.support.reports import reports_on
 from tests.support.server import ALICE, BOB, PASSWORD, RunningServer
-from tests.support.sink import free_ports, wait_until
+from tests.support.sink import wait_until
 
 pytestmark = pytest.mark.skipif(bool(postfix.missing()), reason=postfix.missing())
 
@@ -169,7 +170,7 @@ def test_who_is_refused_is_reported_and_the_others_have_the_message(peers: Peers
     assert report.about["Reporting-MTA"] == "dns; mail.example.test"
     assert report.recipient["Remote-MTA"] == "dns; mx.postfix.test"
     assert "User unknown in virtual mailbox table" in " ".join(report.recipient["Diagnostic-Code"].split())
-    assert "nrcpt=2 (queue active)" in peers.there.log()[logged:]
+    wait_until(lambda: "nrcpt=2 (queue active)" in peers.there.log()[logged:], what="both in one transaction")
     for known in (ANNA, BEN):
         assert reports_on(peers.here.messages(ALICE), known) == []
 
@@ -261,9 +262,9 @@ def test_logs_in_at_the_smarthost_whose_certificate_holds(tmp_path: Path) -> Non
                 client.sendmail(ALICE, [ANNA], SAMPLES["usual"])
                 assert b"with ESMTPSA id" in arrives(there, "anna", 0)
                 client.sendmail(ALICE, [BEN], SAMPLES["usual"])
-            assert "sasl_method=PLAIN, sasl_username=customer" in there.log()
+            wait_until(lambda: "sasl_method=PLAIN, sasl_username=customer" in there.log(), what="a login")
             wait_until(lambda: "refused the login of this server" in server.log(), what="a refused login")
-            assert "SASL PLAIN authentication failed" in there.log()
+            wait_until(lambda: "SASL PLAIN authentication failed" in there.log(), what="a failed login")
             assert (there.messages("ben"), server.messages(ALICE)) == ([], [])
 
 
@@ -289,7 +290,8 @@ def test_postfix_finds_the_certificate_to_hold(peers: Peers) -> None:
     peers.given(ANNA, [SECURE], SAMPLES["eight-bit"], ["BODY=8BITMIME"])
     message = comes(peers.here, SECURE)
     assert b"with ESMTPS id" in message and without_trace(message) == unix(SAMPLES["eight-bit"])
-    assert "Verified TLS connection established to 127.0.0.1" in peers.there.log()
+    verified = "Verified TLS connection established to 127.0.0.1"
+    wait_until(lambda: verified in peers.there.log(), what="a verified certificate")
 
 
 def test_postfix_returns_what_is_for_nobody_and_the_others_have_it(peers: Peers) -> None:

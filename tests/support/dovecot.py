@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from tests.support.sink import free_ports
+from benchmarks.ports import free_ports
 
 T = TypeVar("T")
 

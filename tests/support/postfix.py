@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.support.sink import free_ports
+from benchmarks.ports import free_ports
 
 DOMAIN = "postfix.test"
 HOSTNAME = f"mx.{DOMAIN}"

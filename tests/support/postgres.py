@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.support.sink import free_ports
+from benchmarks.ports import free_ports
 from tests.support.stopping import freeze
 
 USER = "nobody"  # who runs it when root runs the tests: PostgreSQL refuses root

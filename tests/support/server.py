@@ -27,8 +27,8 @@ import tomlkit
 import trustme
 from argon2 import PasswordHasher
 
+from benchmarks.ports import free_ports
 from mailserver.sasl import ScramKeys
-from tests.support.sink import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 PASSWORD = "open-sesame"

@@ -7,15 +7,13 @@ its verb, and BODY for the end of the data.
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import count
 from types import TracebackType
 
 CLOSE = "close"
@@ -248,36 +246,6 @@ class _Conversation:
         if not data:
             raise _Closed
         self.buffer += data
-
-
-def _numbers() -> Iterator[int]:
-    """Of ports, from below the range that the system gives to outgoing connections, round and round.
-
-    Of tests that run side by side each process has a part of them for itself.
-    """
-    parts = 8
-    part = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % parts
-    size = (32_000 - 15_000) // parts
-    first = os.getpid() % size
-    return (15_000 + part * size + (first + number) % size for number in count())
-
-
-_ports = _numbers()
-
-
-def free_ports(wanted: int, host: str = "127.0.0.1") -> list[int]:
-    """TCP ports that nobody listens on now, and that were not given before, for a long time."""
-    sockets: list[socket.socket] = []
-    try:
-        while len(sockets) < wanted:
-            try:
-                sockets.append(socket.create_server((host, next(_ports))))
-            except OSError:
-                continue
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 10.0, what: str = "it") -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import trustme
 
-from tests.support.sink import free_ports
+from benchmarks.ports import free_ports
 from tests.support.stopping import freeze
 
 USER = "nobody"  # who runs it when root runs the tests
