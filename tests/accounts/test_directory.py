@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import logging
 import os
-import statistics
 import threading
 import time
 from pathlib import Path
@@ -184,15 +183,15 @@ def test_a_user_who_is_unknown_takes_as_long_as_a_wrong_password(tmp_path: Path)
     text = ACCOUNTS.replace(SECRET_HASH, hash_password("the right one"))
     directory, _, _ = make(tmp_path, text)
 
-    def median(username: str) -> float:
+    def cost(username: str) -> float:
         times = []
-        for _ in range(3):
+        for _ in range(5):
             start = time.process_time()
             assert directory.authenticate(username, "wrong") is None
             times.append(time.process_time() - start)
-        return statistics.median(times)
+        return min(times)  # what disturbs only adds
 
-    known, unknown, malformed = map(median, ("alice@example.org", "nobody@example.org", "no address"))
+    known, unknown, malformed = map(cost, ("alice@example.org", "nobody@example.org", "no address"))
     assert 0.3 < unknown / known < 3
     assert 0.3 < malformed / known < 3
 

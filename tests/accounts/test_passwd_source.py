@@ -195,5 +195,5 @@ def test_a_user_who_is_unknown_costs_what_a_user_of_the_file_costs(tmp_path: Pat
         return time.process_time() - start
 
     cost("a@users.example")
-    known, unknown = (sorted(cost(f"{name}@users.example") for _ in range(5))[2] for name in "ab")
+    known, unknown = (min(cost(f"{name}@users.example") for _ in range(5)) for name in "ab")  # others only add to it
     assert 0.6 < unknown / known < 1.6

@@ -244,7 +244,7 @@ def test_a_hostile_header_costs_nothing_and_breaks_nothing(tokens: Tokens, heade
     start = time.process_time()
     for rest in (".e30.e30", ".e30.", f".{token}.e30", "." * 8000):
         assert tokens.address(token + rest) is None
-    assert time.process_time() - start < 0.5
+    assert time.process_time() - start < 5
 
 
 def test_keys_change_while_tokens_are_checked(issuer: Issuer, tmp_path: Path) -> None:

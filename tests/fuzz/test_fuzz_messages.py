@@ -29,7 +29,7 @@ from tests.fuzz.grammar import imap_data
 from tests.fuzz.mutation import Mutator, cases
 
 LARGE = 256 * 1024
-SLOW = 2.0
+SLOW = 10.0
 """Seconds for a `LARGE` message; what is quadratic in its octets takes minutes."""
 
 
