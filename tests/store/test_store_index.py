@@ -374,8 +374,8 @@ def test_keywords_without_a_letter_are_seen_by_other_processes_and_none_is_lost(
     ask(one, "add 2 late5")
     assert ask(one, "show 1") == ask(other, "show 1") == ["\\Seen", "late2", "late3", "late4"]
     one.kill()
-    other.communicate(timeout=10)
-    one.communicate(timeout=10)
+    other.communicate(timeout=60)
+    one.communicate(timeout=60)
     inbox = Store(tmp_path / "mail", hostname="mx").account(ALICE).open("INBOX")
     assert [set(m.flags) for m in inbox.messages()] == [
         {"\\Seen", "late2", "late3", "late4"},
@@ -417,7 +417,7 @@ def test_closing_a_file_that_was_deleted_harms_not_the_new_one(tmp_path):
     assert log.stat().st_size > 100_000
     new.kill()
     for process in (old, new):
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     index = Index(tmp_path)
     assert len(index.mailboxes.load(1).columns) == 2000
     with closing(sqlite3.connect(tmp_path / INDEX_FILE)) as db:
@@ -467,7 +467,7 @@ def test_snapshots_stay_right_through_kill_9_and_two_writers(tmp_path, store, po
         time.sleep(0.05 + 0.07 * start_number)
         for worker in workers:
             worker.kill()
-            worker.communicate(timeout=10)
+            worker.communicate(timeout=60)
         inbox = Store(tmp_path / "mail", hostname="mx").account(ALICE).open("INBOX")
         found = {m.uid: m.name for m in inbox.messages()}
         assert sorted(found.values()) == sorted(path.name for path in (maildir / "cur").iterdir())
