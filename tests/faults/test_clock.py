@@ -52,12 +52,12 @@ def test_idle_clients_are_closed_when_they_should_be(tmp_path: Path, clock: Cloc
     limits = {"smtp_timeout": "3 s"}
     server = RunningServer(tmp_path, sections={"limits": limits}, environment=clock.environment)
     with server, server.smtp() as client:
+        begin = time.monotonic()
         client.ehlo()
         clock.shift(jump)
-        begin = time.monotonic()
         assert client.sock is not None
         assert client.sock.recv(1000).startswith(b"421 4.4.2")
-        assert 2 < time.monotonic() - begin < 8
+        assert 2 < time.monotonic() - begin < 30
 
 
 @pytest.mark.parametrize("jump", [-DAY, YEAR], ids=["a day back", "a year ahead"])
@@ -69,7 +69,7 @@ def test_queued_mail_is_retried_not_returned(tmp_path: Path, clock: Clock, sink:
             client.sendmail(ALICE, ["x@elsewhere.test"], b"Subject: hello\r\n\r\nhello\r\n")
         wait_until(lambda: "delayed" in server.log(), what="the first attempt")
         clock.shift(jump)
-        (message,) = sink.wait(1, timeout=20)
+        (message,) = sink.wait(1)
         assert b"Subject: hello" in message.data
         assert server.messages(ALICE) == []
 

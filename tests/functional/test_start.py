@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.ports import free_ports
 from mailserver import demo
-from tests.support.server import ROOT, RunningServer
+from tests.support.server import ROOT, STOP_TIMEOUT, RunningServer
 from tests.support.sink import wait_until
 
 TWISTD = str(Path(sys.executable).parent / "twistd")
@@ -46,12 +46,12 @@ def run_demo(directory: Path, port: int) -> Iterator[Path]:
             env=environment,
         )
         try:
-            wait_until(lambda: process.poll() is not None or answers(port), 30, "the demo")
+            wait_until(lambda: process.poll() is not None or answers(port), what="the demo")
             assert process.poll() is None, log.read_text()
             yield log
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(20)
+            process.wait(STOP_TIMEOUT)
 
 
 def test_the_demo_prints_its_passwords_once_and_finds_its_data_again(tmp_path: Path) -> None:
