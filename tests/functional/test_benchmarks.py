@@ -6,11 +6,12 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from benchmarks import corpus, page, peers, plots, run, smtp
+from benchmarks import corpus, page, peers, plots, ports, run, smtp
 from benchmarks.client import compare_answers, fetched, threads
 from benchmarks.nexthops import SilentHosts
 from benchmarks.plots import bars, curves, draw
@@ -86,6 +87,17 @@ def test_growth_benchmark_finds_both_servers_of_one_mind_and_prints_a_row_for_ea
     assert all(
         [size for size, _ in points] == [1000, 1500] for by_server in drawn.values() for points in by_server.values()
     )
+
+
+def test_tests_that_run_side_by_side_have_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "24")
+    given: set[int] = set()
+    for worker in range(24):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", f"gw{worker}")
+        numbers = set(islice(ports._numbers(), 20_000))
+        assert len(numbers) > 500 and given.isdisjoint(numbers)
+        given |= numbers
+    assert min(given) >= 15_000 and max(given) < 32_000
 
 
 def test_silent_hosts_neither_take_nor_refuse_connections() -> None:
