@@ -93,6 +93,11 @@ class SMTPSink:
             came = self._lock.wait_for(lambda: any(c.startswith(start) for c in self.commands), timeout)
             assert came, f"no {start!r} among {self.commands}"
 
+    @property
+    def open(self) -> int:
+        """Connections, now."""
+        return len(self._open)
+
     def answer(self, stage: str, argument: str = "") -> str:
         """What the script says now."""
         with self._lock:
