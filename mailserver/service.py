@@ -372,6 +372,7 @@ class MailServer(MultiService):
         self._indexing = self._background()
         super().startService()
         self._manager.start()
+        on_hangup(self._reactor, self.reload)  # before the status tells that this process has begun
         self._observe(data)
         if self._indexing is not None:
             self._indexing.start()
@@ -379,7 +380,6 @@ class MailServer(MultiService):
             self._bells.hang_up(self._manager.wake)
         if self._expiry is not None:
             self._expiry.start()
-        on_hangup(self._reactor, self.reload)
         look_rarely()
         log.info("ready, as %s", self._configuration.hostname)
 

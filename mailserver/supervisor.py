@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 GRACE = 60.0  # seconds until a worker that does not stop is killed
 DELAY_FIRST, DELAY_LONGEST = 1.0, 60.0
-READY_BY = 5.0  # seconds until a worker surely listens to signals
+READY_BY = 60.0  # seconds until a worker surely listens to signals, also one that cannot tell its status
 LONG_ENOUGH = 60.0  # a worker that ran so long did not fail at its start
 
 FIRST_SOCKET = 10  # descriptors in the worker
@@ -96,6 +96,13 @@ class Supervisor(MultiService):
             self._telling.tell()
         except OSError as error:
             log.warning("status: cannot be written: %s", error)
+
+    def has_begun(self, number: int, pid: int) -> bool:
+        """A worker tells its status as soon as it listens to signals."""
+        try:
+            return any((each.name, each.pid) == (str(number), pid) for each in telling.processes(self._data.status))
+        except OSError:
+            return False
 
     def _counted(self) -> list[metrics.Told]:
         others = (each for each in telling.processes(self._data.status) if each.name != telling.SUPERVISOR)
@@ -170,12 +177,12 @@ class _Worker:
         return self._ended
 
     def hang_up(self) -> None:
-        """One that has just begun would end by it: until it listens it reads the files, and is told a little later."""
+        """One that begins would end by it: until it listens it reads the files, and is told a little later."""
         if self._process is None:
             return
-        young = READY_BY - (time.monotonic() - self._begun)
-        if young > 0:
-            self._supervisor.later(young, self.hang_up)
+        young = time.monotonic() - self._begun < READY_BY
+        if young and not self._supervisor.has_begun(self._number, self._process.pid):
+            self._supervisor.later(1.0, self.hang_up)
         else:
             self.signal("HUP")
 

@@ -161,8 +161,11 @@ def test_sighup_reads_accounts_and_certificates_in_all_processes(tmp_path: Path,
         kept.logout()
 
 
-def test_sighup_while_workers_begin_ends_none(tmp_path: Path) -> None:
-    server = RunningServer(tmp_path, workers=2)
+def test_sighup_while_workers_begin_ends_none_and_is_not_lost(tmp_path: Path) -> None:
+    slow = "import sys, time\nif 'mailserver.worker' in sys.orig_argv:\n    time.sleep(6)\n"
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "sitecustomize.py").write_text(slow)
+    server = RunningServer(tmp_path, workers=2, environment={"PYTHONPATH": f"{tmp_path / 'slow'}:{ROOT}"})
 
     def hang_up() -> None:
         wait_until(lambda: "worker=1 pid=" in server.log(), what="the workers")
