@@ -48,7 +48,7 @@ class Snapshot:
     def __init__(self, lines: Iterator[bytes], default_domain: str | None, default_scheme: str) -> None:
         self.accounts: dict[Key, Account] = {}
         self.domains: dict[str, Domain] = {}
-        self.caretakers: dict[str, Address] = {}
+        self.caretakers: dict[str, Address] = {}  # "" has the first user of all
         self.problems: list[str] = []
         for number, line in enumerate(lines, 1):
             if line.strip() and not line.startswith((b"#", b":")):
@@ -80,6 +80,7 @@ class Snapshot:
         self.accounts[address.key] = Account(address, password, _quota(extra, faults))
         self.domains.setdefault(address.domain, Domain(address.domain))
         self.caretakers.setdefault(address.domain, address)
+        self.caretakers.setdefault("", address)
 
 
 def _password(stored: str, default_scheme: str, extra: list[str], faults: list[str]) -> str:

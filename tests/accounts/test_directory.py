@@ -15,6 +15,7 @@ from mailserver.accounts import (
     Directory,
     FileSource,
     Mailbox,
+    Members,
     NotLocal,
     Resolution,
     SourceDown,
@@ -112,6 +113,54 @@ def test_there_is_always_a_postmaster(tmp_path: Path, directory: Directory) -> N
     assert another.resolve(parse_mailbox("postmaster@empty.example")) == Mailbox(ALICE, QUOTA)
     nobody, _, _ = make(tmp_path, '[domain."example.org"]\n')
     assert nobody.resolve(bare) == nobody.resolve(named) == Unknown()
+    group = '[alias."postmaster@example.org"]\nmembers = ["admin@elsewhere.example"]\n'
+    elsewhere, _, _ = make(tmp_path, f'[domain."example.org"]\n{group}')
+    assert elsewhere.resolve(bare) == elsewhere.resolve(named) == Members((parse_mailbox("admin@elsewhere.example"),))
+
+
+def disabled(name: str, more: str = "") -> str:
+    return f'[account."{name}@example.org"]\npassword = "{SECRET_HASH}"\ndisabled = "refuse"\n{more}'
+
+
+@pytest.mark.parametrize(
+    "accounts",
+    [
+        disabled("postmaster"),
+        disabled("gone", 'aliases = ["postmaster@example.org"]\n'),
+        disabled("gone") + '[alias."postmaster@example.org"]\nmembers = ["all@example.org"]\n'
+        '[alias."all@example.org"]\nmembers = ["gone+x@example.org"]\n',
+        disabled("gone") + '[domain."example.org"]\ncatch_all = "gone@example.org"\n',
+    ],
+    ids=["account", "further address", "groups", "catch-all"],
+)
+@pytest.mark.parametrize("local", ["postmaster", "abuse"])
+def test_a_postmaster_who_is_away_has_a_deputy(tmp_path: Path, accounts: str, local: str) -> None:
+    declared = "" if "[domain" in accounts else '[domain."example.org"]\n'
+    bob = f'[account."bob@example.org"]\npassword = "{SECRET_HASH}"\n'
+    directory, path, moment = make(tmp_path, declared + accounts + bob)
+    assert directory.resolve(Address(local, "example.org")) == Mailbox(BOB, UNLIMITED)
+    assert directory.resolve(Address("postmaster", "")) == Mailbox(BOB, UNLIMITED)
+    edit(path, path.read_text().replace("disabled =", "#"))
+    moment.now += 5
+    assert directory.resolve(Address(local, "example.org")) not in (Mailbox(BOB, UNLIMITED), Unknown())
+
+
+def test_groups_of_everybody_are_looked_through_as_far_as_is_cheap(tmp_path: Path) -> None:
+    members = ", ".join(f'"u{n}@example.org"' for n in range(300))
+    text = f'[domain."example.org"]\n[alias."abuse@example.org"]\nmembers = [{members}]\n'
+    directory, _, _ = make(tmp_path, text + "".join(disabled(f"u{n}", "\n") for n in range(300)))
+    assert isinstance(directory.resolve(parse_mailbox("abuse@example.org")), Members)
+
+
+def test_an_account_that_was_disabled_since_it_logged_in_sends_nothing(tmp_path: Path) -> None:
+    allowed = 'send_as = ["*@elsewhere.example"]\n'
+    for disabled in ("refuse", "keep"):
+        directory, path, moment = make(tmp_path, f"{ACCOUNTS}{allowed}")
+        senders = [BOB, parse_mailbox("x@elsewhere.example")]
+        assert all(directory.may_send_as(BOB, sender) for sender in senders)
+        edit(path, f'{ACCOUNTS}{allowed}disabled = "{disabled}"\n')
+        moment.now += 5
+        assert not any(directory.may_send_as(BOB, sender) for sender in senders)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mailserver.accounts import Directory, FileSource, Mailbox, NotLocal, Unknown
 from mailserver.accounts.passwd import PasswdSource, Snapshot
 from mailserver.config.loader import ConfigurationError
-from mailserver.mail import UNLIMITED, Quota, parse_mailbox
+from mailserver.mail import UNLIMITED, Address, Quota, parse_mailbox
 from tests.support import doveadm
 from tests.support.configs import ACCOUNTS, SECRET
 
@@ -59,6 +59,13 @@ def test_users_are_accounts_and_their_domains_are_ours(tmp_path: Path) -> None:
     assert resolve("carol@other.example") == NotLocal()
     assert resolve("postmaster@users.example") == resolve("carol+@users.example")
     assert isinstance(resolve("alice@example.org"), Mailbox)  # of the accounts file
+
+
+def test_the_first_user_is_postmaster_where_the_accounts_file_has_none(tmp_path: Path) -> None:
+    (tmp_path / "accounts.toml").write_text("")
+    (tmp_path / "users").write_text(LINES)
+    directory = Directory(FileSource(tmp_path / "accounts.toml"), others=[PasswdSource(tmp_path / "users")])
+    assert directory.resolve(Address("postmaster", "")) == directory.resolve(parse_mailbox("carol@users.example"))
 
 
 def test_logging_in(tmp_path: Path) -> None:

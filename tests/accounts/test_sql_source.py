@@ -124,6 +124,30 @@ def test_where_addresses_lead(place: Place, tmp_path: Path) -> None:
     assert directory.sending(carol).messages_per_day == 100
 
 
+def test_a_catch_all_and_a_postmaster_may_be_elsewhere_or_gone(place: Place, tmp_path: Path) -> None:
+    place.sql(
+        "INSERT INTO domains VALUES ('a.example', 'x@elsewhere.example', NULL),"
+        "('b.example', NULL, 'y@elsewhere.example'), ('c.example', NULL, 'gone@sql.example'),"
+        "('d.example', NULL, 'erin@sql.example'), ('e.example', 'erin@sql.example', NULL)"
+    )
+    directory = place.directory(tmp_path)
+    x, y = Members((A("x@elsewhere.example"),)), Members((A("y@elsewhere.example"),))
+    alice = directory.resolve(A("alice@example.org"))
+    assert isinstance(alice, Mailbox)
+    for text, expected in {
+        "anyone@a.example": x,
+        "postmaster@a.example": x,
+        "anyone@b.example": Unknown(),
+        "postmaster@b.example": y,
+        "abuse@b.example": y,
+        "postmaster@c.example": alice,
+        "abuse@d.example": alice,
+        "anyone@e.example": Disabled(),
+        "postmaster@e.example": alice,
+    }.items():
+        assert directory.resolve(A(text)) == expected, text
+
+
 def test_logging_in(place: Place, tmp_path: Path) -> None:
     directory = place.directory(tmp_path)
     for name in ("carol", "dave"):

@@ -425,6 +425,24 @@ def test_a_file_without_domains_or_accounts_is_worth_a_warning(tmp_path: Path, a
     assert [lack in warning for lack, warning in zip(lacks, warnings, strict=True)] == [True] * len(lacks)
 
 
+@pytest.mark.parametrize(
+    ("accounts", "warned"),
+    [
+        ("", True),
+        (ACCOUNTS.replace("password =", 'disabled = "keep"\npassword ='), True),
+        (ACCOUNTS, False),
+        ('[domain."b.example"]\n[alias."Postmaster@b.example"]\nmembers = ["a@elsewhere.example"]\n', False),
+    ],
+)
+def test_a_database_alone_leaves_the_server_without_a_postmaster(tmp_path: Path, accounts: str, warned: bool) -> None:
+    (tmp_path / "users.db").touch()
+    source = 'kind = "sql"\nfile = "users.db"\ndomains = ["a.example"]\naccount_query = "SELECT :address AS password"\n'
+    configuration = load(write_configuration(tmp_path, f"{MINIMAL}[[directory]]\n{source}", accounts))
+    warnings = list(advice(configuration, load_accounts(configuration.accounts), datetime.now(UTC)))
+    assert [warning for warning in warnings if "postmaster is refused" in warning] == warnings
+    assert bool(warnings) == warned
+
+
 def test_a_single_listener_needs_double_brackets(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, MINIMAL.replace("[[listener]]", "[listener]"))
     assert problem == "mailserver.toml: listener: is a single section; write its header as [[listener]]"
