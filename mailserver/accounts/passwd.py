@@ -85,10 +85,11 @@ class Snapshot:
 
 def _password(stored: str, default_scheme: str, extra: list[str], faults: list[str]) -> str:
     """Empty: nobody logs in."""
-    out = next((field for field in extra if field.partition("=")[0] in KEEPS_OUT), None)
-    if out is not None and out.rpartition("=")[2] not in ("n", "no"):
-        if not out.startswith("nologin"):
-            faults.append(f"has {out.partition('=')[0]}, which this server cannot judge; nobody logs in")
+    given = (field.partition("=") for field in extra)
+    out = next((name for name, _, value in given if name in KEEPS_OUT and value not in ("n", "no")), None)
+    if out is not None:
+        if out != "nologin":
+            faults.append(f"has {out}, which this server cannot judge; nobody logs in")
         return ""
     if stored:
         try:
@@ -148,6 +149,9 @@ class PasswdSource:
         return self._watched.current().caretakers.get(domain)
 
     def verify(self, account: Account, password: str) -> bool:
+        if not account.password:
+            self.refuse(account.address.key, password)
+            return False
         return verify_password(account.password, password, default=self._default_scheme)
 
     def refuse(self, key: Key, password: str) -> None:

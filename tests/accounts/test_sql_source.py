@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from argon2 import PasswordHasher, extract_parameters
+from argon2.exceptions import VerifyMismatchError
 
 from mailserver.accounts import Directory, Disabled, FileSource, Mailbox, Members, NotLocal, SourceDown, Unknown
 from mailserver.accounts.cached import FurtherSource
@@ -156,6 +158,26 @@ def test_logging_in(place: Place, tmp_path: Path) -> None:
     for name in ("erin", "fay", "nobody", "team"):
         assert directory.authenticate(f"{name}@sql.example", SECRET) is None
     assert directory.authenticate("fay@sql.example", "") is None
+
+
+def test_a_user_without_a_password_costs_what_others_cost(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work: list[int] = []
+
+    def verify(self: PasswordHasher, stored: str, octets: bytes) -> bool:
+        work.append(extract_parameters(stored).memory_cost)
+        raise VerifyMismatchError
+
+    place.sql(f"UPDATE users SET password = '{{ARGON2ID}}{SECRET_HASH}' WHERE name = 'dave'")
+    directory = place.directory(tmp_path)
+    monkeypatch.setattr(PasswordHasher, "verify", verify)
+    done = {}
+    for name in ("dave", "fay", "nobody"):
+        work.clear()
+        assert directory.authenticate(f"{name}@sql.example", "wrong") is None
+        done[name] = list(work)
+    assert done["fay"] == done["nobody"] == done["dave"] and len(work) == 2
 
 
 def test_a_hash_is_renewed_by_its_query_and_only_once(place: Place, tmp_path: Path) -> None:

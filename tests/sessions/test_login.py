@@ -161,6 +161,12 @@ def test_unknown_users_have_iterations_as_known_ones_have() -> None:
     assert 150 < counts.count(4096) < 250
 
 
+def test_scram_that_was_begun_when_the_last_account_with_keys_went_ends_as_for_an_unknown_user() -> None:
+    asked = authenticator()
+    asked.directory.scram_iterations = list  # type: ignore[method-assign]
+    assert prove(asked, ScramClient("nobody@example.test", "secret"))[0] == "authentication failed"
+
+
 def test_who_asks_for_many_salts_and_never_answers_is_slowed_down() -> None:
     asked = authenticator()
     waits = []
