@@ -400,14 +400,14 @@ class Account(Section):
         default=None, description="nobody logs in, and mail is refused, or kept and not forwarded; absent: it is in use"
     )
     quota: Size | None = Field(default=None, description="octets that the account may keep; absent: no limit")
-    quota_messages: int | None = Field(
-        default=None, ge=1, description="messages that the account may keep; absent: no limit"
+    quota_messages: Count | None = Field(
+        default=None, description="messages that the account may keep; absent: no limit"
     )
-    messages_per_day: int | None = Field(
-        default=None, ge=1, description="messages that it may send in a day; absent: no limit"
+    messages_per_day: Count | None = Field(
+        default=None, description="messages that it may send in a day; absent: no limit"
     )
-    recipients: int | None = Field(
-        default=None, ge=1, description="recipients of one message that it sends; absent: as limits.recipients has it"
+    recipients: Count | None = Field(
+        default=None, description="recipients of one message that it sends; absent: as limits.recipients has it"
     )
 
     certificates: tuple[Annotated[str, AfterValidator(parse_fingerprint)], ...] = Field(

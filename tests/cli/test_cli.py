@@ -81,7 +81,8 @@ def test_the_configuration_comes_from_the_environment(command: Command, monkeypa
 
 def test_a_configuration_that_is_missing_is_told_in_one_line(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["--config", str(tmp_path / "x.toml"), "account", "list"])
-    assert (result.exit_code, result.stderr) == (1, f"mailserver: {tmp_path}/x.toml: does not exist\n")
+    remedy = "write it there as etc/mailserver.toml shows, or name another with --config"
+    assert (result.exit_code, result.stderr) == (1, f"mailserver: {tmp_path}/x.toml: does not exist; {remedy}\n")
 
 
 # Accounts, aliases, domains
