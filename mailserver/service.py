@@ -56,7 +56,7 @@ from mailserver.net.fairness import FairThreads
 from mailserver.net.handshake import ALPN
 from mailserver.net.indexing import Indexing
 from mailserver.net.jsonlog import JSONObserver, Observed, output
-from mailserver.net.listeners import check_endpoint, listen
+from mailserver.net.listeners import check_endpoint, listen, unbound
 from mailserver.net.logs import bridge
 from mailserver.net.own import LocalAddresses
 from mailserver.net.repeating import Repeating
@@ -345,10 +345,7 @@ class MailServer(MultiService):
         try:
             super().privilegedStartService()
         except CannotListenError as error:
-            _refuse(
-                f"port {error.port} cannot be bound: {error.socketError.strerror}; "
-                "end the program that has it, or give the [[listener]] another endpoint"
-            )
+            _refuse(unbound(error))
 
     def startService(self) -> None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -402,6 +399,7 @@ class MailServer(MultiService):
             await self._delivery.run(self._telling.tell)
         except OSError as error:
             log.warning("status: cannot be written: %s", error)
+            return telling.AT_LEAST_EVERY  # not a line a second for as long as the disk is full
         return TELL_EVERY
 
     def reload(self) -> None:

@@ -297,7 +297,11 @@ def test_a_directory_that_cannot_be_written_is_told_in_one_line(
         raise PermissionError(13, "Permission denied", str(command.directory))
 
     monkeypatch.setattr("mailserver.accounts.editor.replace_text", fail)
-    assert command.refused("domain", "add", "b.example") == f"mailserver: {command.directory}: Permission denied"
+    monkeypatch.setattr("mailserver.cli.common.os.geteuid", lambda: 0)
+    told = f"mailserver: {command.directory}: Permission denied"
+    assert command.refused("domain", "add", "b.example") == told
+    monkeypatch.setattr("mailserver.cli.common.os.geteuid", lambda: 1000)
+    assert command.refused("domain", "add", "b.example") == f"{told}; run this as root, or as the server's user"
 
 
 def test_the_command_as_a_process(command: Command) -> None:
