@@ -19,7 +19,6 @@ from typing import Any, NoReturn
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
 from twisted.python import usage
 
 from mailserver import __version__, demo, metrics, telling
@@ -56,7 +55,7 @@ from mailserver.net.fairness import FairThreads
 from mailserver.net.handshake import ALPN
 from mailserver.net.indexing import Indexing
 from mailserver.net.jsonlog import JSONObserver, Observed, output
-from mailserver.net.listeners import check_endpoint, listen, unbound
+from mailserver.net.listeners import Binding, check_endpoint, listen
 from mailserver.net.logs import bridge
 from mailserver.net.own import LocalAddresses
 from mailserver.net.repeating import Repeating
@@ -257,7 +256,7 @@ def _refuse_root() -> None:
         )
 
 
-class MailServer(MultiService):
+class MailServer(Binding):
     """The listeners, and the rooms behind them. `sockets` were bound by another process, for the worker `number`.
 
     `guard` is asked before anything is opened, when privileges are dropped. `path`: where the configuration was read.
@@ -340,12 +339,6 @@ class MailServer(MultiService):
                 AdoptedSocket(reactor, *sockets[number], service).setServiceParent(self)
 
     # Starting and stopping
-
-    def privilegedStartService(self) -> None:
-        try:
-            super().privilegedStartService()
-        except CannotListenError as error:
-            _refuse(unbound(error))
 
     def startService(self) -> None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -24,6 +24,7 @@ from mailserver import metrics, telling
 from mailserver.config.model import Configuration
 from mailserver.datadir import DataDirectory
 from mailserver.net.exporter import Exporter, serve
+from mailserver.net.listeners import Binding
 from mailserver.net.logs import take_up
 from mailserver.net.shared import BoundSockets
 from mailserver.net.signals import on_hangup
@@ -39,7 +40,7 @@ LONG_ENOUGH = 60.0  # a worker that ran so long did not fail at its start
 FIRST_SOCKET = 10  # descriptors in the worker
 
 
-class Supervisor(MultiService):
+class Supervisor(Binding):
     """`prepare` makes what workers would make at the same time. `own_log`: the log is standard output, and the workers
     write into it by themselves; else this process writes what they say. `json_log`: what they say is JSON.
     """

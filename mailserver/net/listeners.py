@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.application import strports
 from twisted.application.internet import StreamServerEndpointService
+from twisted.application.service import MultiService
 from twisted.internet import endpoints
 from twisted.internet.error import CannotListenError
 
@@ -20,6 +21,16 @@ from mailserver.net.factory import ServiceFactory
 def listen(reactor: Any, endpoint: str, service: Service) -> StreamServerEndpointService:
     """A Twisted service that binds when it is started, before privileges are dropped."""
     return strports.service(endpoint, ServiceFactory(service), reactor=reactor)
+
+
+class Binding(MultiService):
+    """Binds as it starts, before privileges are dropped. A port that cannot be bound ends the program with a line."""
+
+    def privilegedStartService(self) -> None:
+        try:
+            super().privilegedStartService()
+        except CannotListenError as error:
+            raise SystemExit(f"mailserver: {unbound(error)}") from None
 
 
 def unbound(error: CannotListenError) -> str:

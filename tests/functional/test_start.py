@@ -123,7 +123,8 @@ def test_what_cannot_be_started_is_told_in_one_line(arguments: tuple[str, ...], 
     assert told in refused(*arguments)
 
 
-def test_a_taken_port_is_named(tmp_path: Path) -> None:
-    server = RunningServer(tmp_path)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_taken_port_is_named(tmp_path: Path, workers: int) -> None:
+    server = RunningServer(tmp_path, workers=workers)
     with socket.create_server(("127.0.0.1", server.ports.imap)):
         assert f"port {server.ports.imap} cannot be bound" in refused("--config", str(server.config))
