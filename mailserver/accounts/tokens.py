@@ -105,9 +105,10 @@ class Tokens:
         return {key.key_id or str(number): key for number, key in enumerate(usable)}
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Differs when the file was changed or replaced, or made readable."""
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_ino
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino

@@ -23,7 +23,7 @@ from mailserver.accounts import (
     verify_password,
 )
 from mailserver.accounts.model import Account, Domain
-from mailserver.accounts.watched import CHECK_INTERVAL
+from mailserver.accounts.watched import CHECK_INTERVAL, Watched
 from mailserver.config.loader import ConfigurationError
 from mailserver.mail import UNLIMITED, Address, Quota, parse_mailbox
 from mailserver.sasl import ScramKeys
@@ -241,6 +241,25 @@ def test_a_file_that_is_gone_keeps_the_former_accounts(tmp_path: Path, caplog: p
     edit(path, '[domain."example.org"]\n')
     moment.now += 5
     assert directory.resolve(ALICE) == Unknown()
+
+
+def test_a_file_whose_mode_is_mended_is_read_again(tmp_path: Path) -> None:
+    path, moment = tmp_path / "file", Time()
+    path.touch(mode=0o600)
+
+    def read(_: str | None) -> str:
+        if not path.stat().st_mode & 0o400:  # root could read it all the same
+            raise ConfigurationError(["cannot be read"])
+        return path.read_text()
+
+    watched = Watched(path, read, monotonic=moment)
+    path.chmod(0o200)
+    edit(path, "new")
+    moment.now += 5
+    assert watched.current() == ""
+    path.chmod(0o600)
+    moment.now += 5
+    assert watched.current() == "new"
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "[domain]\n[account]\n"])

@@ -188,6 +188,17 @@ def test_a_key_that_others_can_read_stops_the_start_and_is_not_taken_up_later(
         CertificateStore(settings)
 
 
+def test_a_key_whose_mode_is_mended_is_taken_up(settings: TLS, caplog: pytest.LogCaptureFixture) -> None:
+    with serving(CertificateStore(settings, Ticking())) as port:
+        before = serial(port)
+        write_certificate(settings.certificate.parent, "mail.example.org")
+        settings.private_key.chmod(0o644)
+        assert serial(port) == before
+        assert "chmod 640" in caplog.text
+        settings.private_key.chmod(0o640)
+        assert serial(port) != before
+
+
 # Tickets
 
 
