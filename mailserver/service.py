@@ -135,10 +135,12 @@ def makeService(options: Options) -> MultiService:
                 json_log=json_log,
                 prepare=partial(_prepare, configuration, count, guard),
             )
+        bound = _Bound()
+        server.setServiceParent(bound)
         if _logs_elsewhere(options):
-            return server
+            return bound
         out = output(reactor, _log_file(options))
-        return Observed(server, JSONObserver(out) if json_log else TextObserver(out))
+        return Observed(bound, JSONObserver(out) if json_log else TextObserver(out))
     except ConfigurationError as error:
         _refuse(*error.problems)
     except (CertificateError, ExporterUnavailable, TokensUnavailable) as error:
@@ -257,6 +259,19 @@ def _refuse_root() -> None:
         )
 
 
+class _Bound(MultiService):
+    """What is in it binds its ports when it is started."""
+
+    def privilegedStartService(self) -> None:
+        try:
+            super().privilegedStartService()
+        except CannotListenError as error:
+            _refuse(
+                f"port {error.port} cannot be bound: {error.socketError.strerror}; "
+                "end the program that has it, or give the [[listener]] another endpoint"
+            )
+
+
 class MailServer(MultiService):
     """The listeners, and the rooms behind them. `sockets` were bound by another process, for the worker `number`.
 
@@ -340,15 +355,6 @@ class MailServer(MultiService):
                 AdoptedSocket(reactor, *sockets[number], service).setServiceParent(self)
 
     # Starting and stopping
-
-    def privilegedStartService(self) -> None:
-        try:
-            super().privilegedStartService()
-        except CannotListenError as error:
-            _refuse(
-                f"port {error.port} cannot be bound: {error.socketError.strerror}; "
-                "end the program that has it, or give the [[listener]] another endpoint"
-            )
 
     def startService(self) -> None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

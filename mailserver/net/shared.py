@@ -9,12 +9,14 @@ On failure CannotListenError when a socket cannot be bound.
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import Any
 
 from twisted.application.service import Service as TwistedService
 from twisted.internet import endpoints, protocol, tcp
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.python.failure import Failure
 
 from mailserver.config.network import Endpoint, parse_endpoint
@@ -36,11 +38,22 @@ class BoundSockets(TwistedService):
     def privilegedStartService(self) -> None:
         parsed = parse_endpoint(self._endpoint)
         if parsed.kind in ("tcp", "tcp6"):
+            self._look_for_others(parsed)
             self._ports = [self._own_socket(parsed) for _ in range(self._count)]
         else:
             self._ports = [self._common_socket()] * self._count
         for port in self._ports:
             port.stopReading()
+
+    def _look_for_others(self, endpoint: Endpoint) -> None:
+        """A second server of this user could share the port in the same way, and get half of the connections."""
+        port = tcp.Port(endpoint.port or 0, protocol.Factory(), interface=endpoint.where)
+        with port.createInternetSocket() as alone:
+            try:
+                alone.bind((endpoint.where, port.port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:  # anything else the sockets themselves will tell
+                    raise CannotListenError(endpoint.where, port.port, error) from error
 
     def _own_socket(self, endpoint: Endpoint) -> Any:
         port = _ReusedPort(endpoint.port or 0, protocol.Factory(), BACKLOG, endpoint.where, self._reactor)
