@@ -62,7 +62,7 @@ from mailserver.net.own import LocalAddresses
 from mailserver.net.repeating import Repeating
 from mailserver.net.resolver import ThreadResolver
 from mailserver.net.shared import AdoptedSocket
-from mailserver.net.signals import ignore_hangup, on_hangup
+from mailserver.net.signals import ignore_hangup, on_hangup, stop_once
 from mailserver.net.textlog import TextObserver
 from mailserver.net.tls import CertificateError, CertificateStore
 from mailserver.net.versions import versions
@@ -114,6 +114,7 @@ def makeService(options: Options) -> MultiService:
     from twisted.internet import reactor
 
     ignore_hangup()
+    stop_once(reactor)
     use_monotonic_time(reactor)
     bridge()
     path = _configuration_path(options)

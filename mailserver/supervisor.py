@@ -126,6 +126,8 @@ class Supervisor(MultiService):
 
     def stopService(self) -> Deferred[Any]:
         self.stopping = True
+        for bound in self._sockets:
+            bound.stopService()  # what connects now would wait for nobody
         stopped = gatherResults([worker.stop() for worker in self._workers])
         return stopped.addCallback(lambda _: MultiService.stopService(self))
 

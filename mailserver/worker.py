@@ -8,6 +8,7 @@ On failure Exit status 1 and a word in the log.
 from __future__ import annotations
 
 import argparse
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from mailserver.config.loader import ConfigurationError, load
 from mailserver.net.clock import use_monotonic_time
 from mailserver.net.jsonlog import JSONObserver
 from mailserver.net.logs import bridge, hand_up
-from mailserver.net.signals import ignore_hangup
+from mailserver.net.signals import ignore_hangup, stop_once
 from mailserver.net.textlog import TextObserver
 from mailserver.net.tls import CertificateError
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     ignore_hangup()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Control-C at a terminal is for who started this
     parser = argparse.ArgumentParser()
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--number", type=int, required=True, help="which of the workers this is, from 0")
@@ -70,6 +72,7 @@ def _socket(text: str) -> tuple[int, socket.AddressFamily]:
 
 
 def _run(reactor: Any, server: MailServer) -> None:
+    stop_once(reactor)
     reactor.addSystemEventTrigger("before", "shutdown", server.stopService)
     reactor.callWhenRunning(server.startService)
     StandardIO(_Starter(reactor), reactor=reactor)

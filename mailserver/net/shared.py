@@ -74,7 +74,9 @@ class BoundSockets(TwistedService):
         return port.fileno(), socket.AddressFamily(port.addressFamily)
 
     def stopService(self) -> Any:
-        for port in set(self._ports):
+        """Also when it was stopped before."""
+        ports, self._ports = set(self._ports), []
+        for port in ports:
             port.stopListening()
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.functional.test_process import refuses
 from tests.support.server import ALICE, PASSWORD, RunningServer
 from tests.support.sink import SMTPSink, wait_until
 
@@ -112,6 +113,28 @@ def test_one_that_is_killed_is_started_again_while_the_other_serves(server: Runn
     log = server.log()
     assert log.count("started again in") == 2
     assert re.search(r"worker=\d ended: .*signal 9; started again in 1 s", log)
+
+
+def test_control_c_at_a_terminal_is_for_the_first_process(tmp_path: Path) -> None:
+    """All processes of the group get it. A second one changes nothing."""
+    with RunningServer(tmp_path, workers=2) as server:
+        assert server.process is not None
+        wait_until(lambda: server.log().count("ready, as") == 2, 20, "two workers")
+        client = server.smtp()  # its message holds up the stop
+        client.ehlo()
+        client.mail("x@example.net")
+        client.rcpt(ALICE)
+        client.docmd("DATA")
+        os.killpg(server.process.pid, signal.SIGINT)
+        wait_until(lambda: refuses(server.ports.smtp), what="a port that refuses")
+        os.killpg(server.process.pid, signal.SIGINT)
+        time.sleep(0.3)
+        client.send(MESSAGE.encode() + b".\r\n")
+        assert client.getreply()[0] == 250
+        client.close()
+        assert server.process.wait(30) in (0, -signal.SIGINT)
+        server.process = None
+        assert "Traceback" not in server.log() and "started again" not in server.log()
 
 
 def test_all_end_together(tmp_path: Path) -> None:
