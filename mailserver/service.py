@@ -33,7 +33,7 @@ from mailserver.accounts import (
     load_secret,
     open_sources,
 )
-from mailserver.config.loader import ConfigurationError, load
+from mailserver.config.loader import ConfigurationError, load, text_of
 from mailserver.config.model import Configuration, Listener
 from mailserver.config.network import parse_endpoint
 from mailserver.datadir import DataDirectory, DataError, unusable
@@ -119,17 +119,19 @@ def makeService(options: Options) -> MultiService:
     bridge()
     path = _configuration_path(options)
     try:
-        configuration = load(path, check_endpoint=check_endpoint)
+        text = text_of(path)
+        configuration = load(path, text=text, check_endpoint=check_endpoint)
         json_log = configuration.log.format == "json" and not _logs_elsewhere(options)
         count = (os.cpu_count() or 1) if configuration.workers == "auto" else configuration.workers
         guard = _anybody if options["demo"] or options["allow-root"] else _refuse_root
         if count == 1:
-            server: MultiService = MailServer(configuration, reactor, guard=guard, path=path)
+            server: MultiService = MailServer(configuration, reactor, guard=guard, path=path, text=text)
         else:
             _check_files(configuration)
             server = Supervisor(
                 configuration,
                 path.absolute(),
+                text,
                 reactor,
                 count=count,
                 own_log=_log_file(options) is None,
@@ -239,10 +241,10 @@ def _open_ledger(data: DataDirectory) -> Ledger:
         _refuse(str(error))
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: Path) -> str | None:
     try:
-        return path.read_bytes()
-    except OSError:
+        return text_of(path)
+    except ConfigurationError:
         return None
 
 
@@ -276,7 +278,8 @@ class _Bound(MultiService):
 class MailServer(MultiService):
     """The listeners, and the rooms behind them. `sockets` were bound by another process, for the worker `number`.
 
-    `guard` is asked before anything is opened, when privileges are dropped. `path`: where the configuration was read.
+    `guard` is asked before anything is opened, when privileges are dropped. `path`: where the configuration was read,
+    which held `text`.
     """
 
     def __init__(
@@ -286,12 +289,13 @@ class MailServer(MultiService):
         *,
         guard: Callable[[], None],
         path: Path,
+        text: str,
         sockets: Sequence[tuple[int, socket.AddressFamily]] | None = None,
         number: int | None = None,
     ) -> None:
         super().__init__()
         self._guard = guard
-        self._path, self._text = path, _read(path)
+        self._path, self._text = path, text
         self._data = DataDirectory(configuration.data)
         self._configuration = configuration
         self._reactor = reactor

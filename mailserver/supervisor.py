@@ -1,7 +1,8 @@
 """The process that starts the workers of `workers = N`, and starts again what crashes. It serves nothing itself.
 
 Promises   The sockets are bound before privileges are dropped and stay bound while a worker is started again. Each
-           worker ends with this process, however that ends. At the stop workers have `GRACE` seconds.
+           worker ends with this process, however that ends. All, whenever they are started, have the configuration that
+           this process has read. At the stop workers have `GRACE` seconds.
 On failure A worker that ends is started again after a second; when it ended soon, after twice as long as the last time.
 """
 
@@ -38,16 +39,21 @@ LONG_ENOUGH = 60.0  # a worker that ran so long did not fail at its start
 
 FIRST_SOCKET = 10  # descriptors in the worker
 
+END_OF_TEXT = b"\0"
+"""Stands behind the configuration, on a worker's standard input; TOML has none."""
+
 
 class Supervisor(MultiService):
-    """`prepare` makes what workers would make at the same time. `own_log`: the log is standard output, and the workers
-    write into it by themselves; else this process writes what they say. `json_log`: what they say is JSON.
+    """`path`: where the configuration was read, which held `text`. `prepare` makes what workers would make at the same
+    time. `own_log`: the log is standard output, and the workers write into it by themselves; else this process writes
+    what they say. `json_log`: what they say is JSON.
     """
 
     def __init__(
         self,
         configuration: Configuration,
         path: Path,
+        text: str,
         reactor: Any,
         *,
         count: int,
@@ -58,7 +64,7 @@ class Supervisor(MultiService):
         super().__init__()
         self._own_log = own_log
         self._json_log = json_log
-        self._path = path
+        self._path, self._text = path, text
         self._reactor = reactor
         self._prepare = prepare
         self._sockets = [BoundSockets(reactor, each.endpoint, count) for each in configuration.listener]
@@ -119,7 +125,9 @@ class Supervisor(MultiService):
         for place, (fd, family) in enumerate(handed, FIRST_SOCKET):
             descriptors[place] = fd
             arguments += ["--socket", f"{place}:{family.value}"]
-        return self._reactor.spawnProcess(protocol, sys.executable, arguments, env=None, childFDs=descriptors)
+        process = self._reactor.spawnProcess(protocol, sys.executable, arguments, env=None, childFDs=descriptors)
+        process.write(self._text.encode() + END_OF_TEXT)
+        return process
 
     def later(self, seconds: float, call: Callable[[], object]) -> None:
         self._reactor.callLater(seconds, call)

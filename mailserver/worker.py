@@ -1,13 +1,14 @@
 """One of several worker processes, as `supervisor` starts it: `python -m mailserver.worker`. Not for the command line.
 
-Promises   It serves the sockets that it was given until SIGTERM, or until the process that started it has gone: its
-           standard input ends then.
+Theory     On standard input it gets the configuration, and the end of that when the other process has gone.
+Promises   It serves the sockets that it was given until SIGTERM, or until the process that started it has gone.
 On failure Exit status 1 and a word in the log.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import socket
 import sys
@@ -51,19 +52,32 @@ def main() -> None:
     bridge()
     sockets = [_socket(text) for text in options.socket]
     from mailserver.service import MailServer
+    from mailserver.supervisor import END_OF_TEXT
 
+    text = _handed_over(END_OF_TEXT)
     try:
         server = MailServer(
-            load(options.config),
+            load(options.config, text=text),
             reactor,
             guard=lambda: None,  # asked by the process that started this one
             path=options.config,
+            text=text,
             sockets=sockets,
             number=options.number,
         )
     except (ConfigurationError, CertificateError) as error:
         sys.exit(f"mailserver: {error}")
     _run(reactor, server)
+
+
+def _handed_over(end: bytes) -> str:
+    """The configuration as the first process has read it, and bound its sockets: the file may be another by now."""
+    text = b""
+    while not text.endswith(end):
+        if not (more := os.read(0, 65536)):
+            sys.exit(1)  # that process has gone
+        text += more
+    return text.removesuffix(end).decode()
 
 
 def _socket(text: str) -> tuple[int, socket.AddressFamily]:

@@ -63,13 +63,19 @@ class _Findings:
             return None
 
 
-def load(path: Path, *, check_endpoint: EndpointCheck | None = None, valid_at: datetime | None = None) -> Configuration:
+def load(
+    path: Path,
+    *,
+    text: str | None = None,
+    check_endpoint: EndpointCheck | None = None,
+    valid_at: datetime | None = None,
+) -> Configuration:
     """The server's configuration; its accounts and all files that it names are checked as well.
 
-    With `valid_at` a certificate that is not valid then is a fault; the server starts with one rather than be silent.
-    Raises ConfigurationError.
+    `text`: what the file held when it was read. With `valid_at` a certificate that is not valid then is a fault; the
+    server starts with one rather than be silent. Raises ConfigurationError.
     """
-    raw = _parse(_text(path), path)
+    raw = _parse(text_of(path) if text is None else text, path)
     found = _Findings(path)
     context = {"directory": path.parent}
     configuration = found.validated(Configuration, raw, context)
@@ -109,7 +115,7 @@ def read(path: Path) -> Configuration:
     Raises ConfigurationError.
     """
     found = _Findings(path)
-    configuration = found.validated(Configuration, _parse(_text(path), path), {"directory": path.parent})
+    configuration = found.validated(Configuration, _parse(text_of(path), path), {"directory": path.parent})
     if configuration is None:
         raise ConfigurationError(found.problems)
     return configuration
@@ -117,7 +123,7 @@ def read(path: Path) -> Configuration:
 
 def load_accounts(path: Path) -> Accounts:
     """Raises ConfigurationError."""
-    return parse_accounts(_text(path, remedy="; `mailserver domain add NAME` makes it"), path)
+    return parse_accounts(text_of(path, remedy="; `mailserver domain add NAME` makes it"), path)
 
 
 def parse_accounts(text: str, path: Path) -> Accounts:
@@ -132,7 +138,8 @@ def parse_accounts(text: str, path: Path) -> Accounts:
     return accounts
 
 
-def _text(path: Path, *, remedy: str = "") -> str:
+def text_of(path: Path, *, remedy: str = "") -> str:
+    """What a file of the configuration holds. Raises ConfigurationError."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

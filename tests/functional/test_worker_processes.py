@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import tomlkit
 
 from tests.functional.test_process import refuses
 from tests.support.server import ALICE, PASSWORD, RunningServer
@@ -113,6 +114,25 @@ def test_one_that_is_killed_is_started_again_while_the_other_serves(server: Runn
     log = server.log()
     assert log.count("started again in") == 2
     assert re.search(r"worker=\d ended: .*signal 9; started again in 1 s", log)
+
+
+def test_one_that_is_started_again_has_the_configuration_of_the_start(server: RunningServer) -> None:
+    """The file may have been edited since: the sockets that the new one serves would be those of other listeners."""
+    edited = tomlkit.parse(server.config.read_text()).unwrap()
+    edited["listener"].reverse()
+    for text in (tomlkit.dumps(edited), "hostname = \n"):
+        server.config.write_text(text)
+        (victim, *_) = workers(server)
+        began = server.log().count("ready, as")
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda before=began: server.log().count("ready, as") > before, 20, "the next one")
+        for _ in range(12):
+            with socket.create_connection(("127.0.0.1", server.ports.imap), 10) as client:
+                assert client.recv(4) == b"* OK"
+    assert server.process is not None
+    server.process.send_signal(signal.SIGHUP)
+    told = "mailserver.toml was changed: that is taken over when the server is started again"
+    wait_until(lambda: server.log().count(told) == 2, 20, "a word of it by both")
 
 
 def test_control_c_at_a_terminal_is_for_the_first_process(tmp_path: Path) -> None:
