@@ -1,9 +1,11 @@
 """The process that starts the workers of `workers = N`, and starts again what crashes. It serves nothing itself.
 
 Promises   The sockets are bound before privileges are dropped and stay bound while a worker is started again. Each
-           worker ends with this process, however that ends. All, whenever they are started, have the configuration that
-           this process has read. At the stop workers have `GRACE` seconds.
+           worker ends with this process, however that ends. At the stop workers have `GRACE` seconds.
+           Connections are refused from the beginning of the stop. All workers, whenever they are started, have the
+           configuration that this process has read.
 On failure A worker that ends is started again after a second; when it ended soon, after twice as long as the last time.
+           One that gives no sign of life for `worker_timeout` hangs: it is killed, and so it ends.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from mailserver import metrics, telling
 from mailserver.config.model import Configuration
 from mailserver.datadir import DataDirectory
 from mailserver.net.exporter import Exporter, serve
+from mailserver.net.heartbeat import EVERY, Silence, waits_for_disk
 from mailserver.net.logs import take_up
 from mailserver.net.shared import BoundSockets
 from mailserver.net.signals import on_hangup
@@ -34,10 +37,9 @@ log = logging.getLogger(__name__)
 
 GRACE = 60.0  # seconds until a worker that does not stop is killed
 DELAY_FIRST, DELAY_LONGEST = 1.0, 60.0
-READY_BY = 5.0  # seconds until a worker surely listens to signals
 LONG_ENOUGH = 60.0  # a worker that ran so long did not fail at its start
 
-FIRST_SOCKET = 10  # descriptors in the worker
+HEARTBEAT, FIRST_SOCKET = 3, 10  # descriptors in the worker
 
 END_OF_TEXT = b"\0"
 """Stands behind the configuration, on a worker's standard input; TOML has none."""
@@ -65,6 +67,7 @@ class Supervisor(MultiService):
         self._own_log = own_log
         self._json_log = json_log
         self._path, self._text = path, text
+        self.patience = configuration.worker_timeout
         self._reactor = reactor
         self._prepare = prepare
         self._sockets = [BoundSockets(reactor, each.endpoint, count) for each in configuration.listener]
@@ -85,6 +88,7 @@ class Supervisor(MultiService):
         self._tell()
         for worker in self._workers:
             worker.start()
+        self._look()
         on_hangup(self._reactor, self._hang_up)
 
     def _tell(self) -> None:
@@ -93,6 +97,11 @@ class Supervisor(MultiService):
         except OSError as error:
             log.warning("status: cannot be written: %s", error)
         self.later(telling.AT_LEAST_EVERY, self._tell)
+
+    def _look(self) -> None:
+        for worker in self._workers:
+            worker.look()
+        self.later(EVERY, self._look)
 
     def ended(self, number: int) -> None:
         """A worker ended without being told to. What it had counted stays counted."""
@@ -115,8 +124,8 @@ class Supervisor(MultiService):
     def spawn(self, number: int, protocol: ProcessProtocol) -> Any:
         handed = [bound.of(number) for bound in self._sockets]
         arguments = [sys.executable, "-m", "mailserver.worker", "--config", str(self._path)]
-        arguments += ["--number", str(number)]
-        descriptors: dict[int, Any] = {0: "w", 1: "r", 2: "r"}
+        arguments += ["--number", str(number), "--heartbeat", str(HEARTBEAT)]
+        descriptors: dict[int, Any] = {0: "w", 1: "r", 2: "r", HEARTBEAT: "r"}
         if self._own_log:
             descriptors |= {1: 1, 2: 2}
             arguments.append("--own-log")
@@ -150,13 +159,36 @@ class _Worker:
         self._ended: Deferred[None] | None = None
         self._begun = 0.0
         self._delay = DELAY_FIRST
+        self._silence = Silence()
+        self._hung_up = False
 
     def start(self) -> None:
         if self._supervisor.stopping:
             return
         self._begun = time.monotonic()
-        self._process = self._supervisor.spawn(self._number, _Process(self.ended))
+        self._hung_up = False
+        self._silence = Silence(lambda: waits_for_disk(self._process.pid))
+        self._process = self._supervisor.spawn(self._number, _Process(self.lives, self.ended))
         log.info("worker=%d pid=%d started", self._number, self._process.pid)
+
+    def lives(self) -> None:
+        """It gave a sign."""
+        self._silence.broken()
+        if self._hung_up:
+            self.hang_up()
+
+    def look(self) -> None:
+        """Once a second. Where they all wait for whoever takes the log, the word halfway holds up this process too."""
+        if self._process is None or self._supervisor.stopping:
+            return
+        silent, patience = self._silence.look(), self._supervisor.patience
+        if silent >= patience:
+            log.error("worker=%d pid=%d is killed: no sign of life for %.0f s", self._number, self._process.pid, silent)
+            self._silence = Silence()  # said once
+            self.signal("KILL")
+        elif silent - EVERY < patience / 2 <= silent:
+            text = "worker=%d pid=%d has given no sign of life for %.0f s; after %.0f s it is killed"
+            log.warning(text, self._number, self._process.pid, silent, patience)
 
     def ended(self, reason: str) -> None:
         self._process = None
@@ -180,13 +212,9 @@ class _Worker:
         return self._ended
 
     def hang_up(self) -> None:
-        """One that has just begun would end by it: until it listens it reads the files, and is told a little later."""
-        if self._process is None:
-            return
-        young = READY_BY - (time.monotonic() - self._begun)
-        if young > 0:
-            self._supervisor.later(young, self.hang_up)
-        else:
+        """One that has just begun would end by it, or miss it: it is told when it gives its first sign of life."""
+        self._hung_up = self._silence.unbroken
+        if not self._hung_up:
             self.signal("HUP")
 
     def signal(self, name: str) -> None:
@@ -200,11 +228,15 @@ class _Worker:
 class _Process(ProcessProtocol):
     """What the process writes is its log, and goes where that of this one goes."""
 
-    def __init__(self, ended: Callable[[str], None]) -> None:
+    def __init__(self, lives: Callable[[], None], ended: Callable[[str], None]) -> None:
+        self._lives = lives
         self._ended = ended
         self._line = b""
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
+        if childFD == HEARTBEAT:
+            self._lives()
+            return
         *lines, self._line = (self._line + data).split(b"\n")
         for line in lines:
             take_up(line)

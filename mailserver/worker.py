@@ -1,7 +1,8 @@
 """One of several worker processes, as `supervisor` starts it: `python -m mailserver.worker`. Not for the command line.
 
 Theory     On standard input it gets the configuration, and the end of that when the other process has gone.
-Promises   It serves the sockets that it was given until SIGTERM, or until the process that started it has gone.
+Promises   It serves the sockets that it was given until SIGTERM, or until the process that started it has gone. While
+           it is able to serve it says so, once a second.
 On failure Exit status 1 and a word in the log.
 """
 
@@ -22,6 +23,7 @@ from twisted.python.failure import Failure
 
 from mailserver.config.loader import ConfigurationError, load
 from mailserver.net.clock import use_monotonic_time
+from mailserver.net.heartbeat import beat
 from mailserver.net.jsonlog import JSONObserver
 from mailserver.net.logs import bridge, hand_up
 from mailserver.net.signals import ignore_hangup, stop_once
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("--number", type=int, required=True, help="which of the workers this is, from 0")
     parser.add_argument("--own-log", action="store_true", help="standard output is the log itself")
     parser.add_argument("--json-log", action="store_true", help="write the log as JSON")
+    parser.add_argument("--heartbeat", type=int, required=True, help="descriptor for signs of life")
     parser.add_argument("--socket", action="append", default=[], help="descriptor and family, for each listener")
     options = parser.parse_args()
     from twisted.internet import reactor
@@ -67,7 +70,7 @@ def main() -> None:
         )
     except (ConfigurationError, CertificateError) as error:
         sys.exit(f"mailserver: {error}")
-    _run(reactor, server)
+    _run(reactor, server, options.heartbeat)
 
 
 def _handed_over(end: bytes) -> str:
@@ -85,10 +88,11 @@ def _socket(text: str) -> tuple[int, socket.AddressFamily]:
     return int(fd), socket.AddressFamily(int(family))
 
 
-def _run(reactor: Any, server: MailServer) -> None:
+def _run(reactor: Any, server: MailServer, heartbeat: int) -> None:
     stop_once(reactor)
     reactor.addSystemEventTrigger("before", "shutdown", server.stopService)
     reactor.callWhenRunning(server.startService)
+    reactor.callWhenRunning(beat, reactor, heartbeat)
     StandardIO(_Starter(reactor), reactor=reactor)
     reactor.run()
 

@@ -58,6 +58,12 @@ def _seldom(seconds: float) -> float:
     return seconds
 
 
+def _patient(seconds: float) -> float:
+    if seconds < 10:
+        raise ValueError('is too short to tell one that hangs from one that works; write "10 s" or more')
+    return seconds
+
+
 def _stored_password(text: str) -> str:
     hashed, _, scram = (text, "", "") if text.startswith("{") else text.partition(" ")
     try:
@@ -336,6 +342,10 @@ class Configuration(Section):
     )
     workers: Annotated[int | Literal["auto"], BeforeValidator(_number_of_workers)] = Field(
         default=1, description='processes that serve; "auto": one for each processor'
+    )
+    worker_timeout: Annotated[Duration, AfterValidator(_patient)] = Field(
+        default=2 * MINUTE,
+        description="one of several workers that gives no sign of life for so long is killed and started again",
     )
     tls: TLS | None = Field(default=None, description="needed by listeners with starttls or implicit TLS")
     listener: tuple[Listener, ...] = Field(min_length=1, description="one for each port")

@@ -152,6 +152,10 @@ quota = "much"
             "workers = true",
             'workers: true is no number of processes; write a number from 1 to 64, or "auto" for one on each processor',
         ),
+        (
+            'worker_timeout = "5 s"',
+            'worker_timeout: "5 s" is too short to tell one that hangs from one that works; write "10 s" or more',
+        ),
         ("relay.port = true", "relay.port: true is not a whole number; write digits without quotes"),
         ("relay.port = 25.0", "relay.port: 25.0 is not a whole number; write digits without quotes"),
         ("relay.colour = 1", "relay.colour: unknown key; known here: resolver, smarthost, smarthost_user, "),

@@ -20,6 +20,7 @@ import tomlkit
 from tests.functional.test_process import refuses
 from tests.support.server import ALICE, PASSWORD, RunningServer
 from tests.support.sink import SMTPSink, wait_until
+from tests.support.stopping import freeze
 
 MESSAGE = "Subject: hello\r\n\r\nx\r\n"
 
@@ -157,6 +158,33 @@ def test_one_that_is_started_again_has_the_configuration_of_the_start(server: Ru
     server.process.send_signal(signal.SIGHUP)
     told = "mailserver.toml was changed: that is taken over when the server is started again"
     wait_until(lambda: server.log().count(told) == 2, 20, "a word of it by both")
+
+
+def test_one_that_hangs_is_replaced_and_one_that_was_stopped_with_all_is_not(tmp_path: Path) -> None:
+    with RunningServer(tmp_path, workers=2, sections={"worker_timeout": "10 s"}) as server:
+        assert server.process is not None
+        wait_until(lambda: server.log().count("ready, as") == 2, 20, "two workers")
+        first = workers(server)
+        everybody = [server.process.pid, *first]
+        for pid in everybody:
+            freeze(pid, True)
+        time.sleep(13)
+        for pid in everybody:
+            freeze(pid, False)
+        time.sleep(2)
+        assert "no sign of life" not in server.log()
+        victim, other = first
+        freeze(victim, True)
+        wait_until(lambda: victim not in workers(server) and len(workers(server)) == 2, 40, "another one in its place")
+        assert other in workers(server)
+        wait_until(lambda: server.log().count("ready, as") == 3, 20, "that it serves")
+        for _ in range(12):
+            with server.smtp() as client:
+                assert client.noop()[0] == 250
+        log = server.log()
+        assert re.search(rf"worker=0 pid={victim} has given no sign of life for [5-9] s; after 10 s it is killed", log)
+        assert log.count(" is killed: no sign of life for") == 1
+        assert re.search(r"worker=0 ended: .*signal 9; started again in 1 s", log)
 
 
 def test_control_c_at_a_terminal_is_for_the_first_process(tmp_path: Path) -> None:

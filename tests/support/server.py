@@ -38,7 +38,7 @@ HOSTNAME = f"mail.{DOMAIN}"
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 40.0
 
-Section = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+Section = str | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 _CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
@@ -69,8 +69,8 @@ LISTENERS: Mapping[str, tuple[str, str]] = {
 
 class RunningServer:
     """`accounts` maps addresses to aliases. `sections` is merged into the configuration:
-    `{"relay": {"port": 2525}, "limits": {...}}`; lists, as `{"route": [...]}`, come behind what is there. `wrapper`
-    goes before the command, as `["strace", "-f"]`. `scram`: the accounts have keys for SCRAM; `costly`:
+    `{"relay": {"port": 2525}, "worker_timeout": "10 s"}`; lists, as `{"route": [...]}`, come behind what is there.
+    `wrapper` goes before the command, as `["strace", "-f"]`. `scram`: the accounts have keys for SCRAM; `costly`:
     their passwords are hashed as the server does it, not as cheaply as tests like it. `twistd`: options for it, as
     `["--uid", "nobody"]`.
     """
@@ -160,7 +160,9 @@ class RunningServer:
             "auth": {"without_tls": "loopback"},
         }
         for name, section in sections.items():
-            if isinstance(section, Mapping):
+            if isinstance(section, str):
+                configuration[name] = section
+            elif isinstance(section, Mapping):
                 configuration[name] = configuration.get(name, {}) | dict(section)
             else:
                 configuration[name] = [*configuration.get(name, []), *section]
