@@ -5,6 +5,7 @@ Promises   The sockets are bound before privileges are dropped and stay bound wh
            Connections are refused from the beginning of the stop. All workers, whenever they are started, have the
            configuration that this process has read.
 On failure A worker that ends is started again after a second; when it ended soon, after twice as long as the last time.
+           Clients that the system gives it wait at first; where it takes long they are closed, and may come to another.
            One that gives no sign of life for `worker_timeout` hangs: it is killed, and so it ends.
 """
 
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 GRACE = 60.0  # seconds until a worker that does not stop is killed
 DELAY_FIRST, DELAY_LONGEST = 1.0, 60.0
+DELAY_TO_WAIT = 2.0  # seconds; nobody waits for a worker that is started after more
 LONG_ENOUGH = 60.0  # a worker that ran so long did not fail at its start
 
 HEARTBEAT, FIRST_SOCKET = 3, 10  # descriptors in the worker
@@ -112,6 +114,10 @@ class Supervisor(MultiService):
         except OSError as error:
             log.warning("status: cannot be written: %s", error)
 
+    def turn_away(self, number: int, away: bool) -> None:
+        for bound in self._sockets:
+            bound.turn_away(number, away)
+
     def _counted(self) -> list[metrics.Told]:
         others = (each for each in telling.processes(self._data.status) if each.name != telling.SUPERVISOR)
         return [metrics.told(), *(each.counted for each in others)]
@@ -168,7 +174,12 @@ class _Worker:
         self._begun = time.monotonic()
         self._hung_up = False
         self._silence = Silence(lambda: waits_for_disk(self._process.pid))
-        self._process = self._supervisor.spawn(self._number, _Process(self.lives, self.ended))
+        self._supervisor.turn_away(self._number, False)
+        try:
+            self._process = self._supervisor.spawn(self._number, _Process(self.lives, self.ended))
+        except OSError as error:
+            self._start_again(f"cannot be started: {error}")
+            return
         log.info("worker=%d pid=%d started", self._number, self._process.pid)
 
     def lives(self) -> None:
@@ -198,8 +209,12 @@ class _Worker:
         if time.monotonic() - self._begun >= LONG_ENOUGH:
             self._delay = DELAY_FIRST
         self._supervisor.ended(self._number)
-        log.error("worker=%d ended: %s; started again in %.0f s", self._number, reason, self._delay)
+        self._start_again(f"ended: {reason}")
+
+    def _start_again(self, why: str) -> None:
+        log.error("worker=%d %s; started again in %.0f s", self._number, why, self._delay)
         self._supervisor.later(self._delay, self.start)
+        self._supervisor.turn_away(self._number, self._delay > DELAY_TO_WAIT)
         self._delay = min(self._delay * 2.0, DELAY_LONGEST)
 
     def stop(self) -> Deferred[None]:

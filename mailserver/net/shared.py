@@ -1,7 +1,8 @@
 """Listening sockets that several processes serve: bound by the one that starts the others, accepted from by these.
 
 Of a TCP port each process has a socket of its own, among which the system spreads the connections (SO_REUSEPORT); it
-stays open in the first process, so that connections wait while a process is started again. Others are shared by all.
+stays open in the first process, so that connections wait while a process is started again; where that takes long, they
+are closed, and who comes again may come to another process. Others are shared by all.
 
 Promises   All is bound before privileges are dropped. The process that binds accepts nothing.
 On failure CannotListenError when a socket cannot be bound.
@@ -56,7 +57,7 @@ class BoundSockets(TwistedService):
                     raise CannotListenError(endpoint.where, port.port, error) from error
 
     def _own_socket(self, endpoint: Endpoint) -> Any:
-        port = _ReusedPort(endpoint.port or 0, protocol.Factory(), BACKLOG, endpoint.where, self._reactor)
+        port = _ReusedPort(endpoint.port or 0, _Nobody(), BACKLOG, endpoint.where, self._reactor)
         port.startListening()
         return port
 
@@ -73,11 +74,24 @@ class BoundSockets(TwistedService):
         port = self._ports[number]
         return port.fileno(), socket.AddressFamily(port.addressFamily)
 
+    def turn_away(self, number: int, away: bool) -> None:
+        """What comes for that process alone is closed from now on, or waits for it again."""
+        for port in self._ports[number : number + 1]:
+            if isinstance(port, _ReusedPort):
+                (port.startReading if away else port.stopReading)()
+
     def stopService(self) -> Any:
         """Also when it was stopped before."""
         ports, self._ports = set(self._ports), []
         for port in ports:
             port.stopListening()
+
+
+class _Nobody(protocol.Factory):
+    noisy = False
+
+    def buildProtocol(self, addr: object) -> None:
+        """None: the connection is closed."""
 
 
 class _ReusedPort(tcp.Port):
