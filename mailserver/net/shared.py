@@ -44,6 +44,7 @@ class BoundSockets(TwistedService):
         else:
             self._ports = [self._common_socket()] * self._count
         for port in self._ports:
+            port._shouldShutdown = False  # a worker may still take what came to its copy of the socket
             port.stopReading()
 
     def _look_for_others(self, endpoint: Endpoint) -> None:

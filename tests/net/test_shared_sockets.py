@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections import Counter
@@ -74,3 +75,25 @@ def test_nobody_else_may_share_the_port(port: int, bound: BoundSockets) -> None:
 
     with pytest.raises(CannotListenError, match="Address already in use"):
         in_reactor(start)
+
+
+def test_who_has_a_copy_of_the_socket_goes_on_when_the_first_process_closes_its_own(
+    port: int, bound: BoundSockets
+) -> None:
+    async def stop(_: Any) -> None:
+        bound.stopService()
+
+    copies = [socket.socket(fileno=os.dup(bound.of(number)[0])) for number in range(2)]
+    try:
+        in_reactor(stop)
+        time.sleep(0.2)
+        for copy in copies:
+            copy.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                copy.accept()
+        assert fates(port).keys() == {"waits"}
+    finally:
+        for copy in copies:
+            copy.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), 5)
