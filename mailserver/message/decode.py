@@ -142,7 +142,7 @@ def part_beginning(part: Part, octets: int) -> str:
 
 
 def body_texts(message: Part) -> Iterator[str]:
-    """The text of each text part, those of enclosed messages too."""
+    """The text of each part that is one, as reports of delivery are; those of enclosed messages too."""
     for part in message.leaves():
-        if part.type == b"text":
+        if part.type in (b"text", b"message"):
             yield part_text(part)
