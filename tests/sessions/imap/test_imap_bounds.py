@@ -83,6 +83,19 @@ def test_number_of_search_keys(client: Client) -> None:
     assert client.command("SEARCH" + " ALL" * 1001) == b"t BAD the search is too complex\r\n"
 
 
+@pytest.mark.parametrize(
+    ("opening", "key"), [("", " FUZZY SUBJECT x"), (" FUZZY (ALL", " HEADER To x NOT TEXT x OR BODY x ALL")]
+)
+def test_texts_that_are_not_spelled_exactly(client: Client, opening: str, key: str) -> None:
+    """Each remembers words, some 16 MB of them."""
+    end, each = (")", 3) if opening else ("", 1)
+    enough = 16 // each
+    assert client.command("SEARCH" + opening + key * enough + end).endswith(b"t OK Searched\r\n")
+    assert client.command("SEARCH" + opening + key * (enough + 1) + end) == b"t BAD the search is too complex\r\n"
+    spelled = " SUBJECT x" * 100
+    assert client.command("SEARCH" + opening + key * enough + end + spelled).endswith(b"t OK Searched\r\n")
+
+
 def test_size_of_a_set(client: Client) -> None:
     """What fits into a line: some 30,000 elements."""
     head = "UID SEARCH UID 1"
