@@ -31,6 +31,7 @@ from mailserver.store.digest import PIECES, TEXT, Digest
 from mailserver.store.helpers import PORTION, helpers
 from mailserver.store.index import Index
 from mailserver.store.maildir import Maildir
+from mailserver.store.metadata import Notes
 from mailserver.store.model import (
     Addition,
     Changes,
@@ -106,6 +107,7 @@ class Mailbox:
         self.alive = True
         """False: the folder was deleted."""
         self._renewals = Renewals()
+        self._notes = Notes(maildir.directory)
         self._subscribers: dict[int, Callable[[], None]] = {}
         self._numbers = count()
         self._subscribing = threading.Lock()
@@ -239,6 +241,9 @@ class Mailbox:
         """Finds what others did and gives UIDs to new mail. Cheap when nothing happened."""
         with self._work():
             self._maildir.refresh()
+            if self._notes.look(self._maildir.directory):  # a change as any other (RFC 7162 §3.2)
+                self._contents.change((), {}, (), self._contents.next_modseq())
+                self._maildir.save()
         if self._renewals.look(self._maildir.directory):
             self.notify()
 
