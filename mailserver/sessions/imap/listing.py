@@ -39,7 +39,7 @@ class _Line:
 
 
 async def list_(core: Core, tag: str, command: List) -> None:
-    if not command.extended and not command.patterns[0]:
+    if not command.extended and command.patterns == ("",):
         core.engine.untagged(b"LIST (\\Noselect) " + separator(core) + b' ""')
     else:
         pattern = Pattern(*spellings(core, *(command.reference + text for text in command.patterns if text)))
