@@ -260,15 +260,14 @@ class Mailbox:
         with self._work():
             self._maildir.learn()
             flags = self._maildir.accept(flags, giving=action != "remove")
-            if not self._maildir.would_change(left, action, flags):
+            if self._maildir.overtaken or not self._maildir.would_change(left, action, flags):
                 self._maildir.refresh()  # another process may have made it necessary
             for _ in range(_TRIES):
                 if unchanged_since is not None:
                     left = self._contents.unchanged(left, unchanged_since)
                 missed = self._maildir.update_flags(left, action, flags)
                 if not missed:
-                    if self._maildir.overtaken:
-                        self._maildir.refresh()  # who knows our MODSEQ is to know what came before it
+                    self._look_behind()
                     return self._contents.flagged(done + left)
                 done += sorted(set(left).difference(missed))
                 left = missed
@@ -291,6 +290,7 @@ class Mailbox:
                 self._maildir.commit({}, {}, known, self._contents.next_modseq())
                 if removed:
                     self._space.removed(usage(removed), counts)
+            self._look_behind()
         return gone
 
     def append(self, message: Content, flags: frozenset[str] = frozenset(), internal_date: float | None = None) -> int:
@@ -515,6 +515,11 @@ class Mailbox:
             if self.highest_modseq != before:
                 self.recent.claim()
                 self.notify()
+
+    def _look_behind(self) -> None:
+        """After a change: who knows its MODSEQ is to know what other processes did before, also in the same moment."""
+        if self._maildir.overtaken:
+            self._maildir.refresh(anyway=True)
 
     def _unavailable(self, error: OSError) -> Unavailable:
         return unavailable(self._maildir.directory, error)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mailserver.imap import SequenceSet
+from mailserver.store.syncing import Directory
 from tests.support.imap import Client, Server
 
 MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
@@ -246,3 +247,42 @@ def test_sets_as_wide_as_can_be_cost_nothing(server: Server) -> None:
         assert news(client.lines(f"SELECT INBOX (QRESYNC ({validity} {modseq} {known}))")) == []
         assert b"t OK" in client.command(f"SELECT INBOX (QRESYNC ({validity} 1 {known}))")
     assert SequenceSet.parse(wide).highest == 29999
+
+
+@pytest.mark.parametrize("command", ["UID STORE 2 +FLAGS (\\Seen)", "UID STORE 2 +FLAGS.SILENT (w)", "FETCH 2 BODY[]"])
+def test_what_another_process_did_before_is_not_lost_by_a_greater_modseq(tmp_path: Path, command: str) -> None:
+    there, here = Server(tmp_path), Server(tmp_path)
+    there.deliver(MESSAGE, count=3)
+    other, client = there.login(select="INBOX"), knowing(here, "INBOX")
+    validity, _ = state(here)
+    other.command("STORE 1 +FLAGS (\\Flagged)")
+    expunge(other, "3")
+    answer = client.command(command)
+    told = [int(each) for each in re.findall(rb"HIGHESTMODSEQ (\d+)", answer)[-1:]] or [
+        int(each) for each in re.findall(rb"MODSEQ \((\d+)\)", answer)
+    ]
+    client.session.lost()
+    back = knowing(there).command(f"SELECT INBOX (QRESYNC ({validity} {max(told)}))")
+    assert b"(UID 1 FLAGS (\\Flagged" in answer + back
+    assert re.search(rb"VANISHED (\(EARLIER\) )?3\r\n", answer + back)
+
+
+def test_what_another_process_does_at_the_moment_of_an_expunge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, here = Server(tmp_path), Server(tmp_path)
+    there.deliver(MESSAGE, count=3)
+    other, client = there.login(select="INBOX"), knowing(here, "INBOX")
+    validity, _ = state(here)
+    client.command("UID STORE 2 +FLAGS.SILENT (\\Deleted)")
+    remove = Directory.remove
+
+    def removed(directory: Directory, name: str) -> None:
+        monkeypatch.setattr(Directory, "remove", remove)
+        other.command("STORE 1 +FLAGS (\\Flagged)")
+        remove(directory, name)
+
+    monkeypatch.setattr(Directory, "remove", removed)
+    answer = client.command("EXPUNGE")
+    (told,) = re.findall(rb"t OK \[HIGHESTMODSEQ (\d+)\]", answer)
+    client.session.lost()
+    back = knowing(there).command(f"SELECT INBOX (QRESYNC ({validity} {int(told)}))")
+    assert b"(UID 1 FLAGS (\\Flagged" in answer + back
