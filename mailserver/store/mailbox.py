@@ -208,9 +208,12 @@ class Mailbox:
         return Changes(appeared, changed, sorted(vanished or ()), modseq, vanished is not None)
 
     def vanished(self, since_modseq: int) -> set[int] | None:
-        """As `changes` tells; None when not all are known any more."""
+        """Also what came and went while only other processes looked; None when not all are known any more."""
         vanished = self._contents.vanished_since(since_modseq)
-        return self._vanished_long_ago(since_modseq) if vanished is None else vanished
+        if vanished is not None and self._maildir.alone:
+            return vanished
+        elsewhere = self._vanished_long_ago(since_modseq)
+        return elsewhere if vanished is None or elsewhere is None else vanished | elsewhere
 
     def remembers(self, modseq: int) -> bool:
         """False: what led to it was lost (an index that a power cut set back). Then nothing that was told holds."""

@@ -110,6 +110,11 @@ class Maildir:
         return max(self.last, self._floor) + 1
 
     @property
+    def alone(self) -> bool:
+        """Nobody else saved: no message came and went that was never known here."""
+        return self._alone
+
+    @property
     def places(self) -> tuple[str, str]:
         """The directories in which messages come and go."""
         return self._new.path, self.cur.path
@@ -174,8 +179,9 @@ class Maildir:
         began = time.time_ns()
         new_stamp, cur_stamp = self._stamp(self._new), self._stamp(self.cur)
         read_new = anyway or not self._new.unchanged(new_stamp)
-        given = self._given_by_others() if self.cur.doubtful else 0
-        read_cur = anyway or given > 0 or not self.cur.unchanged(cur_stamp)
+        as_known = self.cur.unchanged(cur_stamp)
+        given = self._given_by_others() if self.cur.doubtful or not as_known else 0
+        read_cur = anyway or given > 0 or not as_known
         if not (read_new or read_cur):
             return
         self.flags.refresh()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mailserver.imap import SequenceSet
+from mailserver.store import watch
 from mailserver.store.syncing import Directory
 from tests.support.imap import Client, Server
 
@@ -286,3 +287,35 @@ def test_what_another_process_does_at_the_moment_of_an_expunge(tmp_path: Path, m
     client.session.lost()
     back = knowing(there).command(f"SELECT INBOX (QRESYNC ({validity} {int(told)}))")
     assert b"(UID 1 FLAGS (\\Flagged" in answer + back
+
+
+@pytest.mark.parametrize("more", ["NOOP", "STORE 1 +FLAGS (\\Seen)"])
+def test_what_came_and_went_while_only_another_process_looked(tmp_path: Path, more: str) -> None:
+    here, there = Server(tmp_path), Server(tmp_path)
+    here.deliver(MESSAGE, count=3)
+    here.login(select="INBOX").command("UNSELECT")  # it stays in memory
+    client, other = knowing(there, "INBOX"), there.login(select="INBOX")
+    there.deliver(MESSAGE)
+    client.command("NOOP")
+    (told,) = re.findall(rb"MODSEQ \((\d+)\)", client.command("UID FETCH 4 (MODSEQ)"))
+    validity, _ = state(there)
+    client.session.lost()
+    other.command("NOOP")
+    expunge(other, "4")
+    other.command(more)
+    back = knowing(here).lines(f"SELECT INBOX (QRESYNC ({validity} {int(told)}))")
+    assert b"VANISHED (EARLIER) 4" in back
+
+
+def test_uidnext_counts_what_came_and_went_while_only_another_process_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "GRAIN", 0)  # so that there is no doubt about what was read
+    Server(tmp_path).deliver(MESSAGE, count=3)
+    Server(tmp_path).login(select="INBOX").command("UNSELECT")
+    here, there = Server(tmp_path), Server(tmp_path)
+    assert here.account.status("INBOX").uidnext == 4
+    there.deliver(MESSAGE)
+    other = there.login(select="INBOX")
+    expunge(other, "4")
+    assert there.account.status("INBOX").uidnext == here.account.status("INBOX").uidnext == 5
