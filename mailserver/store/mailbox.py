@@ -521,8 +521,8 @@ class Mailbox:
 
     def _look_behind(self) -> None:
         """After a change: who knows its MODSEQ is to know what other processes did before, also in the same moment."""
-        if self._maildir.overtaken:
-            self._maildir.refresh(anyway=True)
+        if self._maildir.overtaken or self._maildir.behind:
+            self._maildir.refresh()
 
     def _unavailable(self, error: OSError) -> Unavailable:
         return unavailable(self._maildir.directory, error)

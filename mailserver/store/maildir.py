@@ -110,6 +110,11 @@ class Maildir:
         return max(self.last, self._floor) + 1
 
     @property
+    def behind(self) -> bool:
+        """Others changed cur/ since it was read."""
+        return self.cur.trusted is not None and self._stamp(self.cur) != self.cur.trusted
+
+    @property
     def alone(self) -> bool:
         """Nobody else saved: no message came and went that was never known here."""
         return self._alone
@@ -163,7 +168,11 @@ class Maildir:
     def refresh(self, *, anyway: bool = False) -> None:
         """Brings what is known up to date with the files. Cheap when the directories did not change."""
         try:
-            self._refresh(anyway)
+            for _ in range(_LOOKS):
+                self._refresh(anyway)
+                if not self.behind:
+                    break
+                anyway = False
         except BaseException:
             self.distrust()
             raise
@@ -175,18 +184,17 @@ class Maildir:
 
     def _refresh(self, anyway: bool) -> None:
         self.learn()
-        self.overtaken = False
+        others, self.overtaken = self.overtaken, False
         began = time.time_ns()
         new_stamp, cur_stamp = self._stamp(self._new), self._stamp(self.cur)
         read_new = anyway or not self._new.unchanged(new_stamp)
         as_known = self.cur.unchanged(cur_stamp)
         given = self._given_by_others() if self.cur.doubtful or not as_known else 0
-        read_cur = anyway or given > 0 or not as_known
+        read_cur = anyway or given > 0 or not as_known or (others and self.cur.doubtful)
         if not (read_new or read_cur):
             return
         self.flags.refresh()
         self._interpret()
-        modseq = self.contents.next_modseq()
         put: dict[int, Row] = {}
         missing: set[int] = set()
         seen = Scan()
@@ -202,6 +210,9 @@ class Maildir:
                 missing &= again.missing
                 seen = seen.then(again)
             self.cur.was_read(cur_stamp, began)
+        # Greater than any that another process told before it changed what is seen here. Another look finds what this
+        # one did not see, and what has a smaller one there.
+        modseq = self.contents.next_modseq()
         newcomers = examine(self._new.path, found, self.host)
         if found or seen.fresh or seen.strays or self.last < max(given, self._floor):
             try:

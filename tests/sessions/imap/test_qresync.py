@@ -1,12 +1,15 @@
 """QRESYNC (RFC 7162 §3.2)."""
 
 import re
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mailserver.imap import SequenceSet
-from mailserver.store import watch
+from mailserver.store import maildir, watch
+from mailserver.store.scanning import Scan
 from mailserver.store.syncing import Directory
 from tests.support.imap import Client, Server
 
@@ -287,6 +290,52 @@ def test_what_another_process_does_at_the_moment_of_an_expunge(tmp_path: Path, m
     client.session.lost()
     back = knowing(there).command(f"SELECT INBOX (QRESYNC ({validity} {int(told)}))")
     assert b"(UID 1 FLAGS (\\Flagged" in answer + back
+
+
+def flag_by_hand(root: Path, uid: int) -> None:
+    (file,) = (root / "example.test/alice/cur").glob(f"*,U={uid}[,:]*")
+    file.rename(file.with_name(file.name + "F"))
+
+
+def test_what_another_program_did_before_is_told_with_the_own_change(server: Server) -> None:
+    """Another process may have found it, and not said so yet."""
+    client = knowing(server, "INBOX")
+    flag_by_hand(server.root, 1)
+    assert b"(UID 1 FLAGS (\\Flagged" in client.command("UID STORE 2 +FLAGS (\\Seen)")
+
+
+def test_what_hid_in_the_own_change_is_seen_when_another_process_saved(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, other = knowing(server, "INBOX"), Server(server.root).login(select="INBOX")
+    rename = Directory.rename
+
+    def renamed(directory: Directory, old: str, new: str) -> None:
+        flag_by_hand(server.root, 1)
+        rename(directory, old, new)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Directory, "rename", renamed)
+        assert b"UID 1" not in client.command("UID STORE 2 +FLAGS (\\Seen)")
+    assert b"(UID 1 FLAGS (\\Flagged" in other.command("NOOP")
+    assert b"(UID 1 FLAGS (\\Flagged" in client.command("NOOP")
+
+
+def test_a_change_has_no_smaller_modseq_than_what_was_told_before_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, scan, told = knowing(server, "INBOX"), maildir.scan, list[int]()
+
+    def late(*args: Any) -> Scan:
+        if not told:
+            told.append(time.time_ns() // 1000)
+            flag_by_hand(server.root, 1)
+        return scan(*args)
+
+    monkeypatch.setattr(maildir, "scan", late)
+    flag_by_hand(server.root, 2)
+    (modseq,) = re.findall(rb"UID 1 FLAGS \(\\Flagged\) MODSEQ \((\d+)\)", client.command("NOOP"))
+    assert int(modseq) > told[0]
 
 
 @pytest.mark.parametrize("more", ["NOOP", "STORE 1 +FLAGS (\\Seen)"])
