@@ -267,6 +267,18 @@ def test_columns_go_with_the_mailbox_and_with_a_renewal(tmp_path: Path) -> None:
     assert names() == set()
 
 
+def test_columns_of_a_mailbox_that_another_process_deleted_leave_nothing(tmp_path: Path) -> None:
+    account, other = (Store(tmp_path, hostname="mail.example.test").account(ALICE) for _ in range(2))
+    account.create("Other")
+    mailbox = account.open("Other")
+    add(mailbox, SUBJECTS)
+    all_of(mailbox)
+    other.delete("Other")
+    mailbox.close()  # nobody has told it
+    with closing(sqlite3.connect(next(tmp_path.rglob(INDEX_FILE)))) as db:
+        assert db.execute("SELECT name FROM sorted").fetchall() == []
+
+
 def test_small_columns_are_not_worth_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sorting, "_MINIMUM", len(SUBJECTS) + 1)
     mailbox = opened(tmp_path)
