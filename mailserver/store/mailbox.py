@@ -262,6 +262,8 @@ class Mailbox:
                     left = self._contents.unchanged(left, unchanged_since)
                 missed = self._maildir.update_flags(left, action, flags)
                 if not missed:
+                    if self._maildir.overtaken:
+                        self._maildir.refresh()  # who knows our MODSEQ is to know what came before it
                     return self._contents.flagged(done + left)
                 done += sorted(set(left).difference(missed))
                 left = missed

@@ -41,6 +41,7 @@ _LOOKS = 5  # at most, at a directory in which others rename
 _SNAPSHOT_MINIMUM = 1000  # messages
 _SNAPSHOT_SHARE = 16  # of the messages, one changed: worth a new snapshot
 _NOTHING = Change()
+_NOT_KEPT = "the index does not take the keywords that have no letter"
 
 
 class _Move(NamedTuple):
@@ -85,6 +86,8 @@ class Maildir:
         self._saved_header: Header | None = None
         self._turn = 0  # the index's, up to which we know its keywords without a letter
         self._alone = True  # nobody else saved since the index had all we know: its rows are as we know them
+        self.overtaken = False
+        """Another process saved since the last `refresh`: what it knows has smaller MODSEQs than what we give."""
         self._late = 0  # rows of the index that no snapshot has
         self._place_at(folder)
         self.key = 0
@@ -167,6 +170,7 @@ class Maildir:
 
     def _refresh(self, anyway: bool) -> None:
         self.learn()
+        self.overtaken = False
         began = time.time_ns()
         new_stamp, cur_stamp = self._stamp(self._new), self._stamp(self.cur)
         read_new = anyway or not self._new.unchanged(new_stamp)
@@ -278,7 +282,7 @@ class Maildir:
             # taken when the files have their names: whom another process told less before has a smaller one
             kept = self.commit({}, restated, (), self.contents.next_modseq())
         if not kept:
-            raise _not_kept()
+            raise OSError(errno.EIO, _NOT_KEPT)
         return missed
 
     def _rename(self, changes: list[tuple[int, _Move]], restated: dict[int, int]) -> list[int]:
@@ -340,7 +344,7 @@ class Maildir:
         self.told = max(self.told, told)
         if turn == self._turn:
             return
-        self._alone = False
+        self._alone, self.overtaken = False, True
         known = mailboxes.words(self.key)
         if known is None or self._saved != self._index.generation:
             return
@@ -381,7 +385,7 @@ class Maildir:
             for row in put.values():
                 discard(f"{self.cur.path}/{row.base}{row.state.info}")
             self.commit({}, {}, put, self.contents.next_modseq())
-            raise _not_kept()
+            raise OSError(errno.EIO, _NOT_KEPT)
         return list(put)
 
     @contextmanager
@@ -536,6 +540,7 @@ class Maildir:
         if saved is not None:
             in_order = saved.turn == self._turn + 1  # nobody else saved in between
             self._alone = anew or (self._alone and in_order)
+            self.overtaken |= not (anew or in_order)
             if in_order:
                 self._turn = saved.turn
         self._late += len(change.added) + len(change.flagged) + len(change.vanished)
@@ -548,7 +553,3 @@ class Maildir:
         if count >= _SNAPSHOT_MINIMUM and self._late > count // _SNAPSHOT_SHARE:
             self._index.mailboxes.snapshot(self.key)
             self._late = 0
-
-
-def _not_kept() -> OSError:
-    return OSError(errno.EIO, "the index does not take the keywords that have no letter")

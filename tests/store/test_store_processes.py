@@ -399,3 +399,24 @@ def test_a_quiet_directory_is_looked_at_twice(tmp_path, monkeypatch):
     one.sync()
     assert len(looks) <= 3, "one that finds them, and two while nobody else gives"
     assert [message.uid for message in one.messages()] == [1, 3, 5]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_no_modseq_of_a_change_here_hides_what_another_process_changed_before(tmp_path, known):
+    """A client that leaves with the greater MODSEQ, and goes on at the other process, would never hear of it."""
+    store, one, other = two_inboxes(tmp_path)
+    deliver(store, 3)
+    for mailbox in (one, other):
+        mailbox.sync()
+    if known:  # the directories are trusted for good
+        time.sleep(2 * watch.GRAIN / 1e9)
+        for mailbox in (one, other):
+            mailbox.sync()
+    before = one.highest_modseq
+    other.update_flags([1], "add", frozenset({"\\Flagged"}))
+    other.expunge([3])
+    (told,) = one.update_flags([2], "add", frozenset({"\\Seen"}))
+    assert told.modseq > other.highest_modseq
+    changes = one.changes(before)
+    assert {message.uid for message in changes.changed} == {1, 2}
+    assert changes.vanished == [3]
