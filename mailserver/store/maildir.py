@@ -144,7 +144,7 @@ class Maildir:
             self.contents.load(Columns(), self.horizon, self._meaning)
             return key
         self.last, self.told, self.horizon = header.last, header.told, header.horizon
-        self.contents.load(loaded.columns, header.modseq, self._meaning)
+        self.contents.load(loaded.columns, header.modseq, self._meaning, loaded.lost)
         self._new.trusted, self.cur.trusted = header.new_mtime, header.cur_mtime
         self._saved_header, self._turn, self._late = header, loaded.turn, loaded.late
         return key

@@ -89,7 +89,7 @@ def test_a_file_of_version_2_is_migrated(tmp_path):
     assert_migrated(tmp_path, 5)
 
 
-@pytest.mark.parametrize(("version", "younger"), [(3, ("identities", "sorted")), (4, ("sorted",))])
+@pytest.mark.parametrize(("version", "younger"), [(3, ("identities", "sorted")), (4, ("sorted",)), (5, ())])
 def test_a_file_of_a_later_version_is_migrated_and_keeps_what_it_has(tmp_path, version, younger):
     index = Index(tmp_path)
     saved(index, Change(added=[row(1)]), 5000, begin=True)
@@ -97,7 +97,10 @@ def test_a_file_of_a_later_version_is_migrated_and_keeps_what_it_has(tmp_path, v
     index.pieces.store(KEY, {1: prepare(message)})
     index.close()
     with closing(sqlite3.connect(tmp_path / INDEX_FILE)) as db:
-        db.executescript("".join(f"DROP TABLE {table};" for table in younger) + f"PRAGMA user_version = {version}")
+        db.executescript(
+            "ALTER TABLE mailboxes DROP COLUMN sound;" + "".join(f"DROP TABLE {each};" for each in younger)
+        )
+        db.execute(f"PRAGMA user_version = {version}")
     index = Index(tmp_path)
     assert rows_of(index) == [row(1)]
     assert index.pieces.identities(KEY, [1]) == ({} if version == 3 else {1: prepare(message).identity})

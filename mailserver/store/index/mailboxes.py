@@ -6,7 +6,8 @@ Theory     Each save of a mailbox is its next turn, and the rows that it writes 
 Promises   What is known of a mailbox comes out as it was at one moment, all of it or nothing. Of two processes that
            save the same mailbox neither undoes what the other knew of other messages, nor its keywords without a
            letter. Expunges are remembered from the horizon on: at least the last `EXPUNGES` of a mailbox, and as many
-           as it has messages.
+           as it has messages. What was saved last before the system was started is known: a power cut may have set
+           the file back, and MODSEQs between that and the start may have been given and forgotten.
 On failure As the package says; `save` returns None.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, field
 from typing import NamedTuple
@@ -29,16 +31,18 @@ EXPUNGES = 10_000
 # Of two processes one may know less than the other. When another one saved in between, a row may be as neither of them
 # knows it: then the directories must be read again.
 _SAVE_HEADER = """
-INSERT INTO mailboxes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1)
+INSERT INTO mailboxes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1, 0)
 ON CONFLICT DO UPDATE SET directory = excluded.directory, last = max(last, excluded.last),
     modseq = max(modseq, excluded.modseq), horizon = max(horizon, excluded.horizon), told = max(told, excluded.told),
     new_mtime = CASE WHEN ?9 IS NULL OR turn = ?9 THEN excluded.new_mtime END,
-    cur_mtime = CASE WHEN ?9 IS NULL OR turn = ?9 THEN excluded.cur_mtime END, turn = turn + 1
+    cur_mtime = CASE WHEN ?9 IS NULL OR turn = ?9 THEN excluded.cur_mtime END, turn = turn + 1,
+    sound = CASE WHEN modseq < ?10 THEN modseq ELSE sound END
 RETURNING turn
 """
 _LOAD_HEADER = """
 SELECT key, directory, last, modseq, horizon, told, new_mtime, cur_mtime, turn FROM mailboxes WHERE key = ?
 """
+_SOUND = "SELECT CASE WHEN modseq < ?2 THEN modseq ELSE sound END FROM mailboxes WHERE key = ?1"
 _ROWS = """
 SELECT uid, base, info, coalesce(words, ''), modseq, date, size, born
 FROM flags JOIN messages USING (key, uid) LEFT JOIN keywords USING (key, uid)
@@ -74,12 +78,15 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A mailbox at one moment. `late` counts the rows that no snapshot has."""
+    """A mailbox at one moment. `late` counts the rows that no snapshot has. `lost`: MODSEQs that were never saved, and
+    were given, if at all, before the system was started.
+    """
 
     header: Header | None = None
     columns: Columns = field(default_factory=Columns)
     turn: int = 0
     late: int = 0
+    lost: range = range(0)
 
 
 class Saved(NamedTuple):
@@ -87,6 +94,11 @@ class Saved(NamedTuple):
 
     generation: int
     turn: int
+
+
+def started() -> int:
+    """When the system was started, as MODSEQs tell the time."""
+    return int((time.time() - time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))) * 1e6)
 
 
 class Mailboxes:
@@ -179,7 +191,7 @@ class Mailboxes:
                 _merge_words(db, key, change.words)  # nothing else knows of those that were removed
                 return None
             expected = turn if since is not None else None
-            (now,) = db.execute(_SAVE_HEADER, (*astuple(header), expected)).fetchone()
+            (now,) = db.execute(_SAVE_HEADER, (*astuple(header), expected, started())).fetchone()
             added = change.added
             rows = [(key, row.uid, row.base, row.date, row.size, row.born) for row in added]
             flags = [(key, row.uid, row.state.info, row.modseq, now) for row in added]
@@ -234,7 +246,9 @@ def _load(db: sqlite3.Connection, key: int) -> Loaded:
         return Loaded()
     turn = header[-1]
     columns, late = _from_snapshot(db, key, turn) or _from_rows(db, key)
-    return Loaded(Header(*header[:-1]), columns, turn, late)
+    start = started()
+    (sound,) = db.execute(_SOUND, (key, start)).fetchone()
+    return Loaded(Header(*header[:-1]), columns, turn, late, range(sound + 1, start))
 
 
 def _from_rows(db: sqlite3.Connection, key: int) -> tuple[Columns, int]:

@@ -1,11 +1,13 @@
 """QRESYNC (RFC 7162 §3.2)."""
 
 import re
+import time
 from pathlib import Path
 
 import pytest
 
 from mailserver.imap import SequenceSet
+from mailserver.store.index import mailboxes
 from tests.support.imap import Client, Server
 
 MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
@@ -205,6 +207,36 @@ def test_an_index_that_a_power_cut_set_back_makes_nothing_wrong(server: Server, 
     for _ in range(2):
         told = news(knowing(Server(tmp_path)).lines(f"SELECT INBOX (QRESYNC ({validity} {modseq}))"))
         assert told[:2] == [b"VANISHED (EARLIER) 7", b"1 FETCH (UID 1 FLAGS () MODSEQ ())"]
+
+
+def test_what_a_power_cut_set_back_is_known_also_after_the_next_change(
+    server: Server, other: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a process that begins then: the MODSEQ that the client has is smaller than the highest one again."""
+    account = tmp_path / "example.test/alice"
+    validity, known = state(server)
+    kept = {file: file.read_bytes() for file in account.glob("mailserver.index*")}
+    server.deliver(MESSAGE)
+    other.command("UID STORE 1 +FLAGS (\\Seen)")
+    _, lost = state(server)
+    (seventh,) = (account / "cur").glob("*,U=7*")
+    seventh.unlink()
+    (first,) = (account / "cur").glob("*,U=1[,:]*")
+    first.rename(first.with_name(first.name.removesuffix("S")))
+    for file, data in kept.items():
+        file.unlink()
+        file.write_bytes(data)
+    started = int(time.time() * 1_000_000)
+    monkeypatch.setattr(mailboxes, "started", lambda: started)
+    for number in range(2):
+        Server(tmp_path).login(select="INBOX").command(f"UID STORE 5 +FLAGS (k{number})")
+        again = Server(tmp_path)
+        told = news(knowing(again).lines(f"SELECT INBOX (QRESYNC ({validity} {lost}))"))
+        assert told[:2] == [b"VANISHED (EARLIER) 7", b"1 FETCH (UID 1 FLAGS () MODSEQ ())"]
+        assert len(told) == 7
+        for modseq in (known, state(again)[1]):
+            told = news(knowing(again).lines(f"SELECT INBOX (QRESYNC ({validity} {modseq}))"))
+            assert len(told) == (modseq == known), "who was not told what is lost need not be told more than is new"
 
 
 def test_a_modseq_that_was_never_given_is_of_a_lost_index(server: Server, other: Client) -> None:
