@@ -19,9 +19,10 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mailserver.store.columns import Change, Columns, Row, State
+from mailserver.store.foreign import HIGHEST_UID
 from mailserver.store.index.file import IndexFile
 
 log = logging.getLogger(__name__)
@@ -40,9 +41,8 @@ ON CONFLICT DO UPDATE SET directory = excluded.directory, last = max(last, exclu
 RETURNING turn
 """
 _LOAD_HEADER = """
-SELECT key, directory, last, modseq, horizon, told, new_mtime, cur_mtime, turn FROM mailboxes WHERE key = ?
+SELECT key, directory, last, modseq, horizon, told, new_mtime, cur_mtime, turn, sound FROM mailboxes WHERE key = ?
 """
-_SOUND = "SELECT CASE WHEN modseq < ?2 THEN modseq ELSE sound END FROM mailboxes WHERE key = ?1"
 _ROWS = """
 SELECT uid, base, info, coalesce(words, ''), modseq, date, size, born
 FROM flags JOIN messages USING (key, uid) LEFT JOIN keywords USING (key, uid)
@@ -124,7 +124,7 @@ class Mailboxes:
             db.execute("BEGIN")
             header = db.execute(_LOAD_HEADER, (key,)).fetchone()
             rows = {row.uid: row for row in _rows(db, key, uid, -1)}
-            return (Header(*header[:-1]).last, rows) if header else (0, {})
+            return (_header(header)[0].last, rows) if header else (0, {})
 
         nothing: tuple[int, dict[int, Row]] = (0, {})
         return self._file.run(work, nothing)
@@ -133,9 +133,10 @@ class Mailboxes:
         """Key and highest UID of the folder that was seen in a directory, for when its own file is lost."""
 
         def work(db: sqlite3.Connection) -> tuple[int, int] | None:
-            query = "SELECT key, last FROM mailboxes WHERE directory = ? ORDER BY key DESC LIMIT 1"
-            row: tuple[int, int] | None = db.execute(query, (directory,)).fetchone()
-            return row
+            query = "SELECT key FROM mailboxes WHERE directory = ? ORDER BY key DESC LIMIT 1"
+            for (key,) in db.execute(query, (directory,)):
+                return key, _header(db.execute(_LOAD_HEADER, (key,)).fetchone())[0].last
+            return None
 
         return self._file.run(work, None)
 
@@ -166,7 +167,7 @@ class Mailboxes:
         def work(db: sqlite3.Connection) -> tuple[int, dict[int, str]] | None:
             db.execute("BEGIN")
             header = db.execute(_LOAD_HEADER, (key,)).fetchone()
-            return (header[-1], _words(db, key)) if header else None
+            return (_header(header)[1], _words(db, key)) if header else None
 
         return self._file.run(work, None)
 
@@ -241,14 +242,28 @@ class Mailboxes:
 
 
 def _load(db: sqlite3.Connection, key: int) -> Loaded:
-    header = db.execute(_LOAD_HEADER, (key,)).fetchone()
-    if header is None:
+    record = db.execute(_LOAD_HEADER, (key,)).fetchone()
+    if record is None:
         return Loaded()
-    turn = header[-1]
+    header, turn, sound = _header(record)
     columns, late = _from_snapshot(db, key, turn) or _from_rows(db, key)
     start = started()
-    (sound,) = db.execute(_SOUND, (key, start)).fetchone()
-    return Loaded(Header(*header[:-1]), columns, turn, late, range(sound + 1, start))
+    lost = range((header.modseq if header.modseq < start else sound) + 1, start)
+    return Loaded(header, columns, turn, late, lost)
+
+
+def _header(record: tuple[Any, ...]) -> tuple[Header, int, int]:
+    """With the turn and `sound`. Raises sqlite3.DatabaseError as `_rows` does: no UID may come to an end by damage."""
+    key, directory, last, modseq, horizon, told, new_mtime, cur_mtime, turn, sound = record
+    if not (
+        all(type(each) is int and 0 <= each < 2**62 for each in (last, modseq, horizon, told, turn, sound))
+        and last < HIGHEST_UID
+        and isinstance(directory, str)
+        and isinstance(new_mtime, int | None)
+        and isinstance(cur_mtime, int | None)
+    ):
+        raise sqlite3.DatabaseError("a mailbox that was never written")
+    return Header(key, directory, last, modseq, horizon, told, new_mtime, cur_mtime), turn, sound
 
 
 def _from_rows(db: sqlite3.Connection, key: int) -> tuple[Columns, int]:
