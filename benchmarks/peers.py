@@ -357,7 +357,7 @@ maillog_file_prefixes={directory}
         return sum(len(files) for place in places for _, _, files in os.walk(place))
 
 
-def _wait_for(port: int, greeting: bytes, log: Path, seconds: float = 30.0) -> None:
+def _wait_for(port: int, greeting: bytes, log: Path, seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as s:

@@ -14,7 +14,7 @@ from itertools import count
 
 def _numbers() -> Iterator[int]:
     """Round and round. Of tests that run side by side each process has a part of them for itself."""
-    parts = 8
+    parts = max(8, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
     part = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % parts
     size = (32_000 - 15_000) // parts
     first = os.getpid() % size

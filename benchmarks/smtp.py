@@ -9,9 +9,10 @@ anything is timed one message is sent to each, of each work's size, and what lie
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,12 +68,22 @@ def source() -> str:
 def delivered(peer: Peer, work: Work) -> bytes:
     """What the sender wrote, of a message that was delivered: each server puts fields of its own before it."""
     maildir = peer.maildir(ACCOUNT)
-    there = set(maildir.glob("new/*")) | set(maildir.glob("cur/*"))
+    there = _files(maildir)
     send(peer, Work(work.name, 1, work.size, 0.0, work.one_a_connection), 1)
-    (file,) = (set(maildir.glob("new/*")) | set(maildir.glob("cur/*"))) - there
-    header, _, body = file.read_bytes().partition(b"\n\n")
+    content = None
+    while content is None:
+        (file,) = [file for name, file in _files(maildir).items() if name not in there]
+        with suppress(FileNotFoundError):  # the server has just given it another name
+            content = file.read_bytes()
+    header, _, body = content.partition(b"\n\n")
     subject = [line for line in header.splitlines() if line.startswith(b"Subject:")]
     return b"\n".join([*subject, body])
+
+
+def _files(maildir: Path) -> dict[str, Path]:
+    """The messages by that part of their names which stays when the server makes them ready for readers."""
+    found = [file for part in ("new", "cur") for file in (maildir / part).glob("*")]
+    return {re.split("[,:]", file.name)[0]: file for file in found}
 
 
 def measure(report: Report, directory: Path, options: argparse.Namespace) -> None:

@@ -19,7 +19,6 @@ from typing import Any, NoReturn
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
 from twisted.python import usage
 
 from mailserver import __version__, demo, metrics, telling
@@ -33,7 +32,7 @@ from mailserver.accounts import (
     load_secret,
     open_sources,
 )
-from mailserver.config.loader import ConfigurationError, load
+from mailserver.config.loader import ConfigurationError, load, text_of
 from mailserver.config.model import Configuration, Listener
 from mailserver.config.network import parse_endpoint
 from mailserver.datadir import DataDirectory, DataError, unusable
@@ -56,13 +55,13 @@ from mailserver.net.fairness import FairThreads
 from mailserver.net.handshake import ALPN
 from mailserver.net.indexing import Indexing
 from mailserver.net.jsonlog import JSONObserver, Observed, output
-from mailserver.net.listeners import check_endpoint, listen
+from mailserver.net.listeners import Binding, check_endpoint, listen
 from mailserver.net.logs import bridge
 from mailserver.net.own import LocalAddresses
 from mailserver.net.repeating import Repeating
 from mailserver.net.resolver import ThreadResolver
 from mailserver.net.shared import AdoptedSocket
-from mailserver.net.signals import ignore_hangup, on_hangup
+from mailserver.net.signals import ignore_hangup, on_hangup, stop_once
 from mailserver.net.textlog import TextObserver
 from mailserver.net.tls import CertificateError, CertificateStore
 from mailserver.net.versions import versions
@@ -114,21 +113,24 @@ def makeService(options: Options) -> MultiService:
     from twisted.internet import reactor
 
     ignore_hangup()
+    stop_once(reactor)
     use_monotonic_time(reactor)
     bridge()
     path = _configuration_path(options)
     try:
-        configuration = load(path, check_endpoint=check_endpoint)
+        text = text_of(path)
+        configuration = load(path, text=text, check_endpoint=check_endpoint)
         json_log = configuration.log.format == "json" and not _logs_elsewhere(options)
         count = (os.cpu_count() or 1) if configuration.workers == "auto" else configuration.workers
         guard = _anybody if options["demo"] or options["allow-root"] else _refuse_root
         if count == 1:
-            server: MultiService = MailServer(configuration, reactor, guard=guard, path=path)
+            server: MultiService = MailServer(configuration, reactor, guard=guard, path=path, text=text)
         else:
             _check_files(configuration)
             server = Supervisor(
                 configuration,
                 path.absolute(),
+                text,
                 reactor,
                 count=count,
                 own_log=_log_file(options) is None,
@@ -236,10 +238,10 @@ def _open_ledger(data: DataDirectory) -> Ledger:
         _refuse(str(error))
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: Path) -> str | None:
     try:
-        return path.read_bytes()
-    except OSError:
+        return text_of(path)
+    except ConfigurationError:
         return None
 
 
@@ -257,10 +259,11 @@ def _refuse_root() -> None:
         )
 
 
-class MailServer(MultiService):
+class MailServer(Binding):
     """The listeners, and the rooms behind them. `sockets` were bound by another process, for the worker `number`.
 
-    `guard` is asked before anything is opened, when privileges are dropped. `path`: where the configuration was read.
+    `guard` is asked before anything is opened, when privileges are dropped. `path`: where the configuration was read,
+    which held `text`.
     """
 
     def __init__(
@@ -270,12 +273,13 @@ class MailServer(MultiService):
         *,
         guard: Callable[[], None],
         path: Path,
+        text: str,
         sockets: Sequence[tuple[int, socket.AddressFamily]] | None = None,
         number: int | None = None,
     ) -> None:
         super().__init__()
         self._guard = guard
-        self._path, self._text = path, _read(path)
+        self._path, self._text = path, text
         self._data = DataDirectory(configuration.data)
         self._configuration = configuration
         self._reactor = reactor
@@ -341,15 +345,6 @@ class MailServer(MultiService):
 
     # Starting and stopping
 
-    def privilegedStartService(self) -> None:
-        try:
-            super().privilegedStartService()
-        except CannotListenError as error:
-            _refuse(
-                f"port {error.port} cannot be bound: {error.socketError.strerror}; "
-                "end the program that has it, or give the [[listener]] another endpoint"
-            )
-
     def startService(self) -> None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the usual 1024 is below what connections need
@@ -402,6 +397,7 @@ class MailServer(MultiService):
             await self._delivery.run(self._telling.tell)
         except OSError as error:
             log.warning("status: cannot be written: %s", error)
+            return telling.AT_LEAST_EVERY  # not a line a second for as long as the disk is full
         return TELL_EVERY
 
     def reload(self) -> None:

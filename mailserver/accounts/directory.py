@@ -1,9 +1,9 @@
 """Looks up addresses and passwords, in the accounts file and in the other sources that are configured.
 
 An address leads somewhere by the first of these that applies: a source has it as an account or an alias; one has it
-without its detail, as "+lists" (RFC 5233); its domain has a catch-all; it is the postmaster (RFC 5321 §4.5.1) or the
-abuse desk (RFC 2142), who are always there: the domain's caretaker has it then. Case of the local part does not count.
-A domain belongs to the first source that has it, the accounts file before the others.
+without its detail, as "+lists" (RFC 5233); its domain has a catch-all. The postmaster (RFC 5321 §4.5.1) and the abuse
+desk (RFC 2142) are always there: where nobody gets their mail by that, the domain's caretaker does. Case of the local
+part does not count. A domain belongs to the first source that has it, the accounts file before the others.
 
 Promises   All methods may be called from any thread. Where `blocking` is False they answer from memory.
            A wrong password, an unknown user and a malformed name take the same time.
@@ -47,6 +47,8 @@ _ADDRESSES = 20
 """Of a certificate that are looked up."""
 NESTED = 10
 """Aliases of one member that are followed one after the other."""
+LOOKED_THROUGH = 100
+"""Members of a group, those on the way included, among whom somebody is sought who gets the mail."""
 
 
 class Directory:
@@ -87,12 +89,32 @@ class Directory:
         source, ours = self._of_domain(domain)
         if source is None or ours is None:
             return NotLocal()
-        found = self._ask(source, (local, domain)) or self._find_without_detail(source, local, domain)
-        if found is None and ours.catch_all is not None:
-            found = self._find(key_of(ours.catch_all))
-        if found is None and local in (POSTMASTER, ABUSE):
+        found = self._entry(source, ours, (local, domain))
+        if local in (POSTMASTER, ABUSE) and not self._takes_mail(found):
             return self._caretaker(source, domain, local)
         return _resolution(found)
+
+    def _entry(self, source: Source, ours: Domain, key: Key) -> Account | Alias | None:
+        found = self._ask(source, key) or self._find_without_detail(source, *key)
+        return self._target(ours.catch_all) if found is None and ours.catch_all is not None else found
+
+    def _takes_mail(self, found: Account | Alias | None) -> bool:
+        """Somebody gets what is sent there."""
+        members: list[Address] = []
+        for _ in range(LOOKED_THROUGH):
+            match found:
+                case Account(disabled=disabled) if disabled != "refuse":
+                    return True
+                case Alias(members=more):
+                    members += more
+            if not members:
+                return False
+            key = key_of(members.pop())
+            source, domain = self._of_domain(key[1])
+            if source is None or domain is None:
+                return True
+            found = self._entry(source, domain, key)
+        return True
 
     def source_of(self, address: Address) -> str | None:
         """The name of the source that has its domain."""
@@ -120,24 +142,29 @@ class Directory:
         source, _ = self._of_domain(key[1])
         return self._ask(source, key) if source is not None else None
 
+    def _target(self, address: Address) -> Account | Alias | None:
+        """Of a catch-all or a caretaker, who may be elsewhere."""
+        source, _ = self._of_domain(key_of(address)[1])
+        return self._ask(source, key_of(address)) if source is not None else Alias(address, (address,))
+
     def _find_without_detail(self, source: Source, local: str, domain: str) -> Account | Alias | None:
         user, found, _ = local.partition(self._separator) if self._separator else ("", "", "")
         return self._ask(source, (user, domain)) if found else None
 
     def _caretaker(self, source: Source, domain: str, local: str) -> Resolution:
         """The abuse desk is the postmaster's, where there is one by name."""
-        if local == ABUSE and (named := self._ask(source, (POSTMASTER, domain))) is not None:
+        if local == ABUSE and self._takes_mail(named := self._ask(source, (POSTMASTER, domain))):
             return _resolution(named)
         for each in (source, *self._sources):
-            if (address := each.caretaker(domain)) is not None:
-                return _resolution(self._find(key_of(address)))
+            address = each.caretaker(domain)
+            if address is not None and self._takes_mail(found := self._target(address)):
+                return _resolution(found)
         return Unknown()
 
     def _bare_postmaster(self) -> Resolution:
-        """A postmaster by name, in the domain of any account of the file; or whoever cares for any of them."""
-        domains = [domain for domain in self._file.current().caretakers if domain]
-        for domain in domains:
-            if (named := self._find((POSTMASTER, domain))) is not None:
+        """A postmaster by name, in any domain of the file; or whoever cares for any of them."""
+        for domain in self._file.current().domains:
+            if self._takes_mail(named := self._find((POSTMASTER, domain))):
                 return _resolution(named)
         return self._caretaker(self._file, "", POSTMASTER)
 
@@ -145,6 +172,8 @@ class Directory:
         """An account sends from each address that leads to it alone, and from those that it is allowed."""
         local, domain = key_of(sender)
         entry = self._account(account)
+        if entry is not None and entry.disabled is not None:  # since it logged in
+            return False
         if entry is not None and not entry.send_as.isdisjoint({(local, domain), ("*", domain)}):
             return True
         for _ in range(NESTED):

@@ -48,7 +48,7 @@ class Snapshot:
     def __init__(self, lines: Iterator[bytes], default_domain: str | None, default_scheme: str) -> None:
         self.accounts: dict[Key, Account] = {}
         self.domains: dict[str, Domain] = {}
-        self.caretakers: dict[str, Address] = {}
+        self.caretakers: dict[str, Address] = {}  # "" has the first user of all
         self.problems: list[str] = []
         for number, line in enumerate(lines, 1):
             if line.strip() and not line.startswith((b"#", b":")):
@@ -80,14 +80,16 @@ class Snapshot:
         self.accounts[address.key] = Account(address, password, _quota(extra, faults))
         self.domains.setdefault(address.domain, Domain(address.domain))
         self.caretakers.setdefault(address.domain, address)
+        self.caretakers.setdefault("", address)
 
 
 def _password(stored: str, default_scheme: str, extra: list[str], faults: list[str]) -> str:
     """Empty: nobody logs in."""
-    out = next((field for field in extra if field.partition("=")[0] in KEEPS_OUT), None)
-    if out is not None and out.rpartition("=")[2] not in ("n", "no"):
-        if not out.startswith("nologin"):
-            faults.append(f"has {out.partition('=')[0]}, which this server cannot judge; nobody logs in")
+    given = (field.partition("=") for field in extra)
+    out = next((name for name, _, value in given if name in KEEPS_OUT and value not in ("n", "no")), None)
+    if out is not None:
+        if out != "nologin":
+            faults.append(f"has {out}, which this server cannot judge; nobody logs in")
         return ""
     if stored:
         try:
@@ -147,6 +149,9 @@ class PasswdSource:
         return self._watched.current().caretakers.get(domain)
 
     def verify(self, account: Account, password: str) -> bool:
+        if not account.password:
+            self.refuse(account.address.key, password)
+            return False
         return verify_password(account.password, password, default=self._default_scheme)
 
     def refuse(self, key: Key, password: str) -> None:

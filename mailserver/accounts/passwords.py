@@ -78,7 +78,7 @@ def verify_password(stored: str, password: str, *, default: str = "") -> bool:
     """`stored` may be empty: nothing fits. `default`: the scheme of a hash that names none."""
     hashed = _usable(stored, default)
     if hashed is None or len(password) > _LIMIT:
-        refuse_password(password)
+        refuse_password(password, stored if hashed is not None else "", default=default)
         return False
     if any(map(hashed.fits, _tried(hashed, password))):
         return True

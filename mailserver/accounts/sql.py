@@ -70,9 +70,11 @@ class SQLSource:
         row = self._account(account.address.key)
         name = str(account.address)
         stored = self._sensible(name, lambda: password_of(row)) if row is not None else ""
-        if stored:
-            self._seen.append(stored)
-        if row is None or not verify_password(stored, password, default=self._scheme):
+        if row is None or not stored:
+            self._refuse(password)
+            return False
+        self._seen.append(stored)
+        if not verify_password(stored, password, default=self._scheme):
             return False
         current = self._sensible(name, lambda: account_of(row, account.address.key, self._settings.default_domain))
         if current.disabled is not None or current.address.key != account.address.key:
@@ -86,6 +88,9 @@ class SQLSource:
 
     def refuse(self, key: Key, password: str) -> None:
         self._account(key)
+        self._refuse(password)
+
+    def _refuse(self, password: str) -> None:
         refuse_password(password, next(iter(self._seen), ""), default=self._scheme)
 
     def reload(self) -> None:

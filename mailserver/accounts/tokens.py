@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,10 @@ PUBLIC = ("RSA", "EC", "OKP")
 """Kinds of keys that have a public half: a secret that both sides know is none of the issuer's alone."""
 LEEWAY = 30.0  # seconds that the issuer's clock may be off
 
+OLDEST = (2, 13)
+"""Of PyJWT: older ones do not hold a token to the algorithm of its key, or take no such keys and refuse all tokens."""
+
+_INSTALL = "install it with: pip install 'mailserver[oauth]'"
 _REMEDY = "save what the issuer publishes as its jwks_uri there"
 
 
@@ -41,9 +46,9 @@ class Tokens:
         try:
             import jwt
         except ImportError as error:
-            raise TokensUnavailable(
-                "auth.oauth: PyJWT is missing; install it with: pip install 'mailserver[oauth]'"
-            ) from error
+            raise TokensUnavailable(f"auth.oauth: PyJWT is missing; {_INSTALL}") from error
+        if tuple(map(int, re.findall(r"[0-9]+", jwt.__version__)[:2])) < OLDEST:
+            raise TokensUnavailable(f"auth.oauth: PyJWT {jwt.__version__} is too old; {_INSTALL}")
         self._jwt = jwt
         self._settings = settings
         self._stamp = _stamp(settings.keys)
@@ -105,9 +110,10 @@ class Tokens:
         return {key.key_id or str(number): key for number, key in enumerate(usable)}
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Differs when the file was changed or replaced, or made readable."""
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_ino
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino

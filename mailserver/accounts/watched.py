@@ -77,10 +77,10 @@ class Watched(Generic[T]):
             log.info("accounts taken over from %s", self._path)
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Differs whenever the file was changed or replaced; None when it is not there."""
+def _stamp(path: Path) -> tuple[int, int, int, int] | None:
+    """Differs whenever the file was changed or replaced, or made readable; None when it is not there."""
     try:
         status = path.stat()
     except OSError:
         return None
-    return (status.st_mtime_ns, status.st_size, status.st_ino)
+    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,7 +52,10 @@ class Group(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # click ends quietly when nobody reads on
-            raise Failure(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
+            remedy = (
+                "; run this as root, or as the server's user" if os.geteuid() and error.errno == errno.EACCES else ""
+            )
+            raise Failure((f"{error.filename}: {error.strerror}" if error.filename else str(error)) + remedy) from None
 
 
 @dataclass

@@ -16,6 +16,11 @@ def advice(configuration: Configuration, accounts: Accounts, now: datetime) -> I
         yield f"{configuration.accounts}: no domain yet, so no mail is taken; `mailserver domain add NAME` adds one"
     if not accounts.account and not configuration.directory:
         yield f"{configuration.accounts}: no account yet; `mailserver account add ADDRESS` adds one"
+    elif not _has_postmaster(configuration, accounts):
+        yield (
+            f"{configuration.accounts}: no account in use, so mail for the server's postmaster is refused, and for "
+            "those of domains whose source names none; `mailserver account add ADDRESS` adds one"
+        )
     for name, account in accounts.account.items():
         opened = account.app_password or account.certificates or configuration.auth.oauth
         if account.app_passwords_only and not opened and account.disabled is None:
@@ -38,3 +43,12 @@ def advice(configuration: Configuration, accounts: Accounts, now: datetime) -> I
         for certificate, leaf in leaves.items():
             if warning := expiry_warning(certificate, leaf, now):
                 yield warning
+
+
+def _has_postmaster(configuration: Configuration, accounts: Accounts) -> bool:
+    """Somebody gets mail for the postmaster where no domain says who: databases and LDAP servers tell no such user."""
+    return (
+        any(account.disabled is None for account in accounts.account.values())
+        or any(name.lower().startswith("postmaster@") for name in accounts.alias)
+        or any(source.kind == "passwd" for source in configuration.directory)
+    )

@@ -176,7 +176,7 @@ class DirectorySource(Section, validate_default=True):
             return value
         if value is None and KEYS[kind].get(key) is REQUIRED:
             meaning = str(cls.model_fields[key].description).partition(": ")[2]
-            raise ValueError(f'is missing; with kind = "{kind}" write {meaning}')
+            raise ValueError(f'is missing, and kind = "{kind}" needs it; add it: {meaning}')
         if value is not None and key not in KEYS[kind]:
             kinds = " or ".join(f'"{name}"' for name, known in KEYS.items() if key in known)
             raise ValueError(f'says nothing with kind = "{kind}", only with {kinds}; leave it out')

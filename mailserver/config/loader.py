@@ -34,6 +34,7 @@ S = TypeVar("S", bound=Section)
 Fault = tuple[Location, str]
 EndpointCheck = Callable[[str], str | None]
 """What is wrong with an endpoint string beyond its text, or None."""
+_ELSEWHERE = "; write it there as etc/mailserver.toml shows, or name another with --config"
 
 
 class ConfigurationError(Exception):
@@ -63,13 +64,19 @@ class _Findings:
             return None
 
 
-def load(path: Path, *, check_endpoint: EndpointCheck | None = None, valid_at: datetime | None = None) -> Configuration:
+def load(
+    path: Path,
+    *,
+    text: str | None = None,
+    check_endpoint: EndpointCheck | None = None,
+    valid_at: datetime | None = None,
+) -> Configuration:
     """The server's configuration; its accounts and all files that it names are checked as well.
 
-    With `valid_at` a certificate that is not valid then is a fault; the server starts with one rather than be silent.
-    Raises ConfigurationError.
+    `text`: what the file held when it was read. With `valid_at` a certificate that is not valid then is a fault; the
+    server starts with one rather than be silent. Raises ConfigurationError.
     """
-    raw = _parse(_text(path), path)
+    raw = _parse(text_of(path) if text is None else text, path)
     found = _Findings(path)
     context = {"directory": path.parent}
     configuration = found.validated(Configuration, raw, context)
@@ -79,10 +86,11 @@ def load(path: Path, *, check_endpoint: EndpointCheck | None = None, valid_at: d
     directory = _sound_ones(DirectorySource, raw.get("directory"), context)
     routes = _sound_ones(Route, raw.get("route"), context)
     relay = _sound(Relay, raw.get("relay", {}), context)
-    without_tls = raw["auth"].get("without_tls") if isinstance(raw.get("auth"), dict) else "never"
+    without_tls = raw["auth"].get("without_tls", "never") if isinstance(raw.get("auth"), dict) else "never"
     checks = (
         _tls_faults(listeners, "tls" in raw, without_tls),
         _endpoint_faults(listeners, check_endpoint),
+        _proxy_faults(listeners, configuration),
         _metrics_faults(_sound(Metrics, raw.get("metrics")), listeners, check_endpoint),
         _certificate_faults(tls, valid_at) if tls else (),
         _directory_faults(directory),
@@ -109,7 +117,8 @@ def read(path: Path) -> Configuration:
     Raises ConfigurationError.
     """
     found = _Findings(path)
-    configuration = found.validated(Configuration, _parse(_text(path), path), {"directory": path.parent})
+    raw = _parse(text_of(path), path)
+    configuration = found.validated(Configuration, raw, {"directory": path.parent})
     if configuration is None:
         raise ConfigurationError(found.problems)
     return configuration
@@ -117,7 +126,7 @@ def read(path: Path) -> Configuration:
 
 def load_accounts(path: Path) -> Accounts:
     """Raises ConfigurationError."""
-    return parse_accounts(_text(path, remedy="; `mailserver domain add NAME` makes it"), path)
+    return parse_accounts(text_of(path, remedy="; `mailserver domain add NAME` makes it"), path)
 
 
 def parse_accounts(text: str, path: Path) -> Accounts:
@@ -132,7 +141,8 @@ def parse_accounts(text: str, path: Path) -> Accounts:
     return accounts
 
 
-def _text(path: Path, *, remedy: str = "") -> str:
+def text_of(path: Path, *, remedy: str = _ELSEWHERE) -> str:
+    """What a file of the configuration holds. Raises ConfigurationError."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -188,6 +198,13 @@ def _endpoint_faults(listeners: Mapping[int, Listener], check: EndpointCheck | N
         if parse_endpoint(one.endpoint).overlaps(parse_endpoint(other.endpoint)):
             remedy = "give each its own port or interface; tcp6 takes IPv4 in as well"
             yield ("listener", j, "endpoint"), f"collides with {key_path(('listener', i, 'endpoint'))}; {remedy}"
+
+
+def _proxy_faults(listeners: Mapping[int, Listener], configuration: Configuration | None) -> Iterator[Fault]:
+    for i, listener in listeners.items():
+        if listener.proxy and configuration and not configuration.proxies.networks:
+            remedy = "write the addresses of the load balancers there"
+            yield ("listener", i, "proxy"), f"is true, but proxies.networks is empty, so nobody gets in; {remedy}"
 
 
 def _metrics_faults(
@@ -314,14 +331,17 @@ def _oauth_faults(oauth: OAuth) -> Iterator[Fault]:
 def _data_faults(data: Path) -> Iterator[Fault]:
     remedy = "name one, or a place where one can be made"
     try:
-        if data.exists() and not data.is_dir():
-            yield ("data",), f"{data} is not a directory; {remedy}"
-            return
         existing = next(place for place in (data, *data.absolute().parents) if place.exists())
-        if not os.access(existing, os.W_OK | os.X_OK):
+        if not existing.is_dir():
+            yield ("data",), f"{existing} is not a directory; {remedy}"
+        elif not os.access(existing, os.W_OK | os.X_OK):
             who = f"by the one who runs this (user {os.getuid()})"
-            remedy = "give it to the server's user, or run this as that user"
-            yield ("data",), f"{existing} cannot be written {who}; {remedy}"
+            if existing == data:
+                remedy = "give it to the server's user, or run this as that user"
+                yield ("data",), f"{data} cannot be written {who}; {remedy}"
+            else:
+                remedy = "make it, and give it to the server's user"
+                yield ("data",), f"{data} does not exist, and {existing} cannot be written {who}; {remedy}"
     except OSError as error:
         yield ("data",), f"the directory {_why(error)}; {remedy}"
 

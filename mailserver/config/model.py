@@ -58,6 +58,12 @@ def _seldom(seconds: float) -> float:
     return seconds
 
 
+def _patient(seconds: float) -> float:
+    if seconds < 10:
+        raise ValueError('is too short to tell one that hangs from one that works; write "10 s" or more')
+    return seconds
+
+
 def _stored_password(text: str) -> str:
     hashed, _, scram = (text, "", "") if text.startswith("{") else text.partition(" ")
     try:
@@ -337,6 +343,10 @@ class Configuration(Section):
     workers: Annotated[int | Literal["auto"], BeforeValidator(_number_of_workers)] = Field(
         default=1, description='processes that serve; "auto": one for each processor'
     )
+    worker_timeout: Annotated[Duration, AfterValidator(_patient)] = Field(
+        default=2 * MINUTE,
+        description="one of several workers that gives no sign of life for so long is killed and started again",
+    )
     tls: TLS | None = Field(default=None, description="needed by listeners with starttls or implicit TLS")
     listener: tuple[Listener, ...] = Field(min_length=1, description="one for each port")
     proxies: Proxies = Proxies()
@@ -400,14 +410,14 @@ class Account(Section):
         default=None, description="nobody logs in, and mail is refused, or kept and not forwarded; absent: it is in use"
     )
     quota: Size | None = Field(default=None, description="octets that the account may keep; absent: no limit")
-    quota_messages: int | None = Field(
-        default=None, ge=1, description="messages that the account may keep; absent: no limit"
+    quota_messages: Count | None = Field(
+        default=None, description="messages that the account may keep; absent: no limit"
     )
-    messages_per_day: int | None = Field(
-        default=None, ge=1, description="messages that it may send in a day; absent: no limit"
+    messages_per_day: Count | None = Field(
+        default=None, description="messages that it may send in a day; absent: no limit"
     )
-    recipients: int | None = Field(
-        default=None, ge=1, description="recipients of one message that it sends; absent: as limits.recipients has it"
+    recipients: Count | None = Field(
+        default=None, description="recipients of one message that it sends; absent: as limits.recipients has it"
     )
 
     certificates: tuple[Annotated[str, AfterValidator(parse_fingerprint)], ...] = Field(

@@ -150,6 +150,10 @@ def parse_endpoint(text: str) -> Endpoint:
                 f"has {_unescape(field)!r}, which is none of {known}; a colon in a value needs a backslash"
             )
         given[name] = _unescape("=".join(value))
+    if not re.fullmatch(r"[0-9]{0,9}", given.get("backlog", "")):
+        raise ValueError(f"has {given['backlog']!r} for a backlog; write a number, or leave it out")
+    if not re.fullmatch(r"[0-7]{0,4}", given.get("mode", "")):
+        raise ValueError(f"has {given['mode']!r} for a mode; write it as 600, or leave it out")
     if kind == "systemd":
         if given.get("domain") not in ("INET", "INET6", "UNIX") or ("index" in given) == ("name" in given):
             raise ValueError(f"needs {wanted}")

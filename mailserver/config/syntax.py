@@ -12,6 +12,7 @@ from typing import Any
 
 _ERROR = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)", re.DOTALL)
 _BARE_NAME = re.compile(r"\s*\[\s*(domain|account)\s*\.\s*([^\s\"'\]]+)\s*\]")
+_DOUBLE = re.compile(r"\s*\[\[\s*([^\[\]]+?)\s*\]\]")
 _TWICE = re.compile(r"Cannot declare \((.*)\) twice")
 
 # By how tomllib's message begins; what is not here is told as tomllib has it.
@@ -37,6 +38,8 @@ _SEVERAL = ("listener", "tls.sni")  # sections in double brackets
 
 def parse(text: str) -> dict[str, Any]:
     """Raises ValueError: "line N: what is wrong; what would be right"."""
+    if text.startswith("\ufeff"):
+        raise ValueError("line 1: begins with a byte order mark, which is not TOML; save the file as UTF-8 without one")
     try:
         return tomllib.loads(text)
     except RecursionError:
@@ -55,6 +58,8 @@ def _in_words(what: str, line: str) -> str:
         return _said_twice([single or double for single, double in path])
     if what.startswith(("Expected ']' ", "Invalid initial character")) and (bare := _BARE_NAME.match(line)):
         return f'the name stands in quotes; write [{bare[1]}."{bare[2]}"]'
+    if what == "Cannot overwrite a value" and (double := _DOUBLE.match(line)):
+        return f"{double[1]} stands above in single brackets; write each header as [[{double[1]}]]"
     for beginning, words in _REMEDIES:
         if what.startswith(f"{beginning} ") or what == beginning:
             return words

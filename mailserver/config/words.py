@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from mailserver.config.fields import Section
+from mailserver.config.units import format_size
 
 Location = tuple[str | int, ...]
 
@@ -39,6 +40,7 @@ _TEXTS: Mapping[str, str] = {
     "greater_than_equal": "is too small; it must be at least {ge}",
     "less_than_equal": "is too large; it must be at most {le}",
     "too_short": "is empty; at least one is needed",
+    "datetime_from_date_parsing": "is not a time; write it as 2026-11-29T10:00:00Z, without quotes",
 }
 
 
@@ -78,9 +80,11 @@ def _text(details: ErrorDetails, model: type[Section]) -> str:
     if kind == "missing":
         field = keys(_section_at(model, location[:-1]))[str(location[-1])]
         return f"is missing; add it: {field.description}" if field.description else "is missing"
-    header = f"[[{'.'.join(map(str, location))}]]"
-    if kind == "tuple_type" and isinstance(value, dict) and header in dict(sections(model)):
-        return f"is a single section; write its header as {header}"
+    wanted = keys(_section_at(model, location[:-1])).get(str(location[-1]))
+    if kind == "tuple_type" and isinstance(value, dict) and wanted and section_in(wanted.annotation):
+        return f"is a single section; write its header as [[{key_path(location)}]]"
+    if "ge" in context and isinstance(value, str):  # the number of octets, of what is written with a unit
+        context = {"ge": f'"{format_size(context["ge"])}"'}
     shown = "" if kind in ("model_type", "dict_type") else _shown(location, value)
     return shown + (_TEXTS[kind].format_map(context) if kind in _TEXTS else details["msg"])
 

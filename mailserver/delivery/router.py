@@ -234,6 +234,7 @@ class Router:
         walk.keep_what_leads_nowhere()
         leaves = tuple(walk.leaves.values())
         if not leaves:
+            log.warning("<%s> leads to nobody who takes mail", start)
             return Refused(MAILBOX_DISABLED if walk.disabled else NO_SUCH_MAILBOX)
         if len(leaves) == 1 and isinstance(only := leaves[0].route, Local):
             return Local(only.account, start, only.quota)

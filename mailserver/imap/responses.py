@@ -50,7 +50,7 @@ def mailbox(name: str, *, utf8: bool = False) -> bytes:
     return string(name.encode(errors="replace"), utf8=True) if utf8 else string(utf7.encode(name).encode("ascii"))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)  # there are few different ones; one may have 200 long keywords
 def flag_list(flags: frozenset[str], recent: bool = False) -> bytes:
     r"""System flags first, then keywords in order, then `\Recent`."""
     listed = [flag for flag in SYSTEM_FLAGS if flag in flags]

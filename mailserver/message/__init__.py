@@ -9,7 +9,7 @@ On failure A malformed part is shown as the nearest thing that it can be: text/p
 
 from mailserver.message.addresses import MailAddress, addresses
 from mailserver.message.collation import casemapped
-from mailserver.message.dates import sent_date
+from mailserver.message.dates import sent_date, sent_day
 from mailserver.message.decode import body_texts, charset_text, header_text, part_text
 from mailserver.message.display import display, local_part
 from mailserver.message.envelope import Envelope, read_envelope
@@ -63,6 +63,7 @@ __all__ = [
     "searchable",
     "section",
     "sent_date",
+    "sent_day",
     "structures",
     "summary",
     "unfold",

@@ -42,6 +42,18 @@ _ZONE = re.compile(rb"([+-])[ \t]*+(\d{2}):?+(\d{2})(?!\d)|\b([A-Za-z]{3,4})\b(?
 
 def sent_date(value: bytes) -> int | None:
     """Seconds since the epoch (below zero before 1970), of the raw value of a Date field."""
+    found = _day_and_time(value)
+    return sum(found) if found is not None else None
+
+
+def sent_day(value: bytes) -> int | None:
+    """As `sent_date`, the midnight of the day as it stands there: neither time nor zone counts."""
+    found = _day_and_time(value)
+    return found[0] if found is not None else None
+
+
+def _day_and_time(value: bytes) -> tuple[int, int] | None:
+    """The seconds up to the day's midnight, and from there to the moment, which may be before it."""
     value = unfold(value[:DATE_LIMIT])
     usual = _USUAL.fullmatch(value)
     if usual is not None:
@@ -49,11 +61,11 @@ def sent_date(value: bytes) -> int | None:
         days = _days(int(year), _MONTHS.get(month.lower(), 0), int(day))
         if days is None:
             return None
-        return days + _seconds(hour, minute, second) - _offset(sign, east_hours, east_minutes)
+        return days, _seconds(hour, minute, second) - _offset(sign, east_hours, east_minutes)
     return _unusual(without_comments(value))
 
 
-def _unusual(value: bytes) -> int | None:
+def _unusual(value: bytes) -> tuple[int, int] | None:
     days = None
     for form in _DAYS:
         for match in form.finditer(value):
@@ -68,11 +80,11 @@ def _unusual(value: bytes) -> int | None:
         return None
     time = _TIME.search(value)
     if time is None:
-        return days
+        return days, 0
     hour, minute, second, half = time.groups()
     if half and 1 <= int(hour) <= 12:
         hour = b"%d" % (int(hour) % 12 + (12 if half in (b"PM", b"pm", b"Pm", b"pM") else 0))
-    return days + _seconds(hour, minute, second) - _zone(value[time.end() :])
+    return days, _seconds(hour, minute, second) - _zone(value[time.end() :])
 
 
 def _full_year(digits: bytes) -> int:

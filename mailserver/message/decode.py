@@ -23,6 +23,8 @@ _CHARACTER_LIMIT = 8  # octets of one character, in any charset, with what shift
 
 # Some mailers leave a few question marks in the text as they are.
 _ENCODED_WORD = re.compile(rb"=\?([^?\s]{1,64})\?([BbQq])\?([^?]*+(?:(?<!=)\?(?!=)[^?]*+){0,8}+)\?=")
+_SPACE_AT_END = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
+_TAB_AS_SPACE = bytes.maketrans(b"\t", b" ")
 _NOT_BASE64 = bytes(
     octet for octet in range(256) if octet not in b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 )
@@ -63,7 +65,7 @@ def transfer_decoded(data: bytes, encoding: bytes) -> bytes:
     if encoding == b"base64":
         return _base64(data)
     if encoding == b"quoted-printable":
-        return binascii.a2b_qp(data)
+        return _quoted_printable(data)
     return data
 
 
@@ -93,8 +95,16 @@ def _quoted_chunks(data: bytes, span: tuple[int, int]) -> Iterator[bytes]:
     start, stop = span
     while start < stop:
         end = data.find(b"\n", min(start + _CHUNK, stop), stop) + 1 or stop
-        yield binascii.a2b_qp(data[start:end])
+        yield _quoted_printable(data[start:end])
         start = end
+
+
+def _quoted_printable(data: bytes) -> bytes:
+    """Whole lines. Space at their ends was put there on the way (RFC 2045 §6.7), which is seldom."""
+    spaced = data.translate(_TAB_AS_SPACE, b"\r")
+    if b" \n" in spaced or spaced.endswith(b" "):
+        data = _SPACE_AT_END.sub(b"", data)
+    return binascii.a2b_qp(data)
 
 
 def _base64(data: bytes) -> bytes:
@@ -142,7 +152,7 @@ def part_beginning(part: Part, octets: int) -> str:
 
 
 def body_texts(message: Part) -> Iterator[str]:
-    """The text of each text part, those of enclosed messages too."""
+    """The text of each part that is one, as reports of delivery are; those of enclosed messages too."""
     for part in message.leaves():
-        if part.type == b"text":
+        if part.type in (b"text", b"message"):
             yield part_text(part)

@@ -1,8 +1,9 @@
-r"""A message as text to search in (RFC 3501 §6.4.4): decoded, as it is compared (RFC 5255 §4.6), runs of
-spaces as one.
+r"""A message as text to search in (RFC 3501 §6.4.4, RFC 9051 §6.4.4): decoded, as it is compared (RFC 5255 §4.6), runs
+of spaces as one.
 
-Layout     UTF-8. Header: the octet FF, then each field as `name: value` and FF. Body: each text part and FF. FF stands
-           in no UTF-8, so that nothing is found across the borders of fields and parts.
+Layout     UTF-8. Header: the octet FF, then each field as `name: value` and FF; then those of parts and of enclosed
+           messages, each with a space before it, so that none is taken for a field of the message. Body: each text
+           part and FF. FF stands in no UTF-8, so that nothing is found across the borders of fields and parts.
 Promises   Nothing here raises, whatever the message. A text is in a field or part exactly when its octets are in there.
 """
 
@@ -80,14 +81,20 @@ def spaced(text: str) -> str:
 
 def searchable(message: bytes) -> Searchable:
     """`message` is whole."""
-    header = message[: header_end(message)]
-    texts = _plain_fields(header) if _is_plain(header) else _any_fields(header)
+    whole = parse(message)
+    texts = _texts(message[: header_end(message)])
+    inner = b"\n".join(message[slice(*part.header)] for part in whole.inner())
+    texts += [f" {text}" for text in _texts(inner)]
     lines = "\n".join(["", *texts, ""]) if texts else ""  # no text has a line end in it
     octets = _casemapped(lines, _UPPER)
     if octets is None:
         octets = _encoded(casemapped(lines))
-    body = [_folded(text) + BORDER for text in body_texts(parse(message))]
+    body = [_folded(text) + BORDER for text in body_texts(whole)]
     return Searchable(octets.replace(b"\n", BORDER), b"".join(body))
+
+
+def _texts(header: bytes) -> list[str]:
+    return _plain_fields(header) if _is_plain(header) else _any_fields(header)
 
 
 def _is_plain(header: bytes) -> bool:

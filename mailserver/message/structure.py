@@ -109,6 +109,12 @@ class Part:
         word, _, parameters = structured(values[0])
         return (word, parameters) if word else None
 
+    def inner(self) -> Iterator[Part]:
+        """All that lie in this one, at whatever depth, in order; an enclosed message is one too."""
+        for part in self.parts if self.message is None else (self.message,):
+            yield part
+            yield from part.inner()
+
     def leaves(self) -> Iterator[Part]:
         """The parts without parts, in order; those of enclosed messages too."""
         if self.message is not None:

@@ -40,7 +40,7 @@ def ordered_subject(subjects: Sequence[int], sent: Sequence[int]) -> Forest:
     """By base subjects, which are numbers here."""
     children: dict[int, list[int]] = {}
     firsts: dict[int, int] = {}
-    for place in _by_date(sent):
+    for place in _order(sent):
         first = firsts.setdefault(subjects[place], place)
         if first != place:
             children.setdefault(first, []).append(place)
@@ -55,9 +55,12 @@ def parents(own: Sequence[int], refers: Iterable[Sequence[int]]) -> list[int]:
     return _Links(own).parents(refers)
 
 
-def references(parents: Sequence[int], sent: Sequence[int], subjects: Sequence[int], replies: Sequence[bool]) -> Forest:
+def references(parents: Sequence[int], sent: Sequence[int], subjects: Sequence[int], replies: Sequence[int]) -> Forest:
     """By references, then by subjects where these say nothing (RFC 5256 §3); 0: the base subject is empty."""
-    forest, ranks = _linked(parents, sent)
+    forest = _linked(parents, sent)
+    ranks = [0] * forest.size
+    for rank, place in enumerate(_order(sent)):
+        ranks[place] = rank
     _sort_roots(forest, ranks)  # step 4
     _merge(forest, subjects, replies, ranks)
     _sort_roots(forest, ranks)  # step 6
@@ -65,38 +68,36 @@ def references(parents: Sequence[int], sent: Sequence[int], subjects: Sequence[i
 
 
 def refs(parents: Sequence[int], sent: Sequence[int]) -> Forest:
-    """By references alone; the thread with the latest message is the last one."""
-    forest, _ = _linked(parents, sent)
+    """By references alone; the thread with the latest message is the last one, then that with the latest first one."""
+    forest = _linked(parents, sent)
     _sort_roots(forest, range(forest.size))
-    children = forest.children
-    latest = {
-        root: max(map(sent.__getitem__, _members(forest, root))) if root in children else sent[root]
-        for root in forest.roots
-    }
-    forest.roots.sort(key=latest.__getitem__)
+    roots, children = forest.roots, forest.children
+    latest = [max(map(sent.__getitem__, _members(forest, root))) if root in children else sent[root] for root in roots]
+    forest.roots = list(map(roots.__getitem__, _order(latest)))
     return forest
 
 
-def _by_date(sent: Sequence[int]) -> list[int]:
-    return sorted(range(len(sent)), key=sent.__getitem__)
+def _order(keys: Sequence[int]) -> list[int]:
+    """Their places, sorted by them."""
+    return sorted(range(len(keys)), key=keys.__getitem__)
 
 
 def _sort_roots(forest: Forest, ranks: Sequence[int]) -> None:
     """By the first message of each thread."""
-    keys = dict(zip(forest.roots, map(ranks.__getitem__, forest.firsts()), strict=True))
-    forest.roots.sort(key=keys.__getitem__)
+    keys = list(map(ranks.__getitem__, forest.firsts()))
+    forest.roots = list(map(forest.roots.__getitem__, _order(keys)))
 
 
-def _linked(parents: Sequence[int], sent: Sequence[int]) -> tuple[Forest, list[int]]:
-    """Steps 2 and 3, with the children sorted; and the rank of each message."""
+def _linked(parents: Sequence[int], sent: Sequence[int]) -> Forest:
+    """Steps 2 and 3, with the children sorted."""
     forest, above = Forest(len(sent)), list(parents)
     children, roots, size = forest.children, forest.roots, forest.size
+    answering: list[int] = []
+    for place, parent in enumerate(parents[:size]):
+        (roots if parent == NONE else answering).append(place)
     firsts: dict[int, int] = {}  # of dummies, the children that came first
-    for place in range(size):
+    for place in answering:
         parent = above[place]
-        if parent == NONE:
-            roots.append(place)
-            continue
         if parent >= size:
             if above[parent] != NONE:
                 parent = _real(above, parent, size)
@@ -107,12 +108,10 @@ def _linked(parents: Sequence[int], sent: Sequence[int]) -> tuple[Forest, list[i
         else:
             siblings.append(place)
     roots += [dummy if dummy in children else first for dummy, first in firsts.items()]
-    ranks = [0] * forest.size
-    for rank, place in enumerate(_by_date(sent)):
-        ranks[place] = rank
-    for siblings in [each for each in children.values() if len(each) > 1]:
-        siblings.sort(key=ranks.__getitem__)
-    return forest, ranks
+    for siblings in children.values():  # which are in the order of the mailbox
+        if len(siblings) > 1:
+            siblings.sort(key=sent.__getitem__)
+    return forest
 
 
 def _real(parents: list[int], parent: int, size: int) -> int:
@@ -192,7 +191,7 @@ class _Links:
         return node != NONE
 
 
-def _merge(forest: Forest, subjects: Sequence[int], replies: Sequence[bool], ranks: Sequence[int]) -> None:
+def _merge(forest: Forest, subjects: Sequence[int], replies: Sequence[int], ranks: Sequence[int]) -> None:
     """Step 5: threads with the same subject become one."""
     size, children, roots = forest.size, forest.children, forest.roots
     table: dict[int, int] = {}

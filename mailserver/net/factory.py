@@ -23,6 +23,12 @@ PROXY_TIMEOUT = 5.0  # seconds; a proxy sends its header at once
 PROXY_WAITING = 256  # connections of one service whose header has not come
 
 
+def _host(addr: interfaces.IAddress | None) -> str:
+    """A client by IPv4 on a socket of IPv6 has its own address, in the log and in trace fields."""
+    host = str(addr.host) if isinstance(addr, address.IPv4Address | address.IPv6Address) else "local"
+    return host.removeprefix("::ffff:") if "." in host else host
+
+
 class ServiceFactory(protocol.Factory):
     """Makes a connection for each client that is admitted."""
 
@@ -35,7 +41,7 @@ class ServiceFactory(protocol.Factory):
         return self._service.name
 
     def buildProtocol(self, addr: interfaces.IAddress | None) -> protocol.Protocol:
-        peer = addr.host if isinstance(addr, address.IPv4Address | address.IPv6Address) else "local"
+        peer = _host(addr)
         proxies = self._service.proxies
         if proxies is None:
             return self.admit(peer)

@@ -7,7 +7,7 @@ Promises   Of all processes that use a data directory one leads; when it ends, h
            process ends within seconds, and another leads after `LOOK_EVERY`. A round that did not end is begun again.
            None begins before the one before it has ended, however long that takes.
 On failure What cannot be done now is logged once and tried again. A process that fails is started again after a second,
-           then after twice as long each time, up to `DELAY_LONGEST`.
+           then after twice as long each time, up to `DELAY_LONGEST`. One that says nothing for `HANGS_AFTER` is killed.
 Layout     Beside what `store.arrivals` keeps: `lock`, and `round`, whose time is the end of the last round over all.
 """
 
@@ -26,6 +26,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from mailserver import metrics
+from mailserver.net.heartbeat import Silence
 from mailserver.net.logs import take_up
 from mailserver.net.repeating import Repeating
 from mailserver.ports import Clock, Workers
@@ -39,6 +40,7 @@ LOOK_EVERY = 1.0  # seconds
 SETTLED = 2.0  # seconds until mail that arrived is worth a process: who has its mailbox open is faster
 AFTER_START = 5.0  # seconds until the first round, which is not urgent
 STOP_WITHIN = 5.0  # seconds
+HANGS_AFTER = 1800.0  # seconds; a portion of the largest messages takes minutes where others have the processor
 DELAY_FIRST, DELAY_LONGEST = 1.0, 300.0
 LONG_ENOUGH = 60.0  # seconds; a process that ran so long did not fail at its start
 
@@ -109,6 +111,9 @@ class Indexing:
                 self._process.close()
             return LOOK_EVERY
         metrics.INDEXING.put(1)
+        if self._process is not None and self._process.silence.look() >= HANGS_AFTER:
+            log.error("indexing: its process is killed: it has said nothing for %.0f s", HANGS_AFTER)
+            self._process.kill()
         if not waiting:
             self._waiting_since = None
         elif self._waiting_since is None:
@@ -226,6 +231,8 @@ class _Indexer(ProcessProtocol):
         self.begun = begun
         self.rounds = 0
         """How many it was asked for."""
+        self.silence = Silence()
+        self.silence.broken()
 
     def order_round(self) -> None:
         self.rounds += 1
@@ -237,6 +244,7 @@ class _Indexer(ProcessProtocol):
             self.transport.closeStdin()
 
     def kill(self) -> None:
+        self.silence = Silence()  # of one that is to end
         try:
             if self.transport is not None:
                 self.transport.signalProcess("KILL")
@@ -244,6 +252,7 @@ class _Indexer(ProcessProtocol):
             pass
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
+        self.silence.broken()
         *lines, self._lines[childFD] = (self._lines[childFD] + data).split(b"\n")
         for line in lines:
             if childFD == 1:

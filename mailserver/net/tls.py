@@ -87,11 +87,12 @@ class _Source(ABC):
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:
+    """Differs when the file was changed or replaced, or its mode was: that may be what was wrong with it."""
     try:
         stat = file.stat()
     except OSError:
         return None
-    return stat.st_mtime_ns, stat.st_ino, stat.st_size
+    return stat.st_ctime_ns, stat.st_ino, stat.st_size
 
 
 class _PairOfFiles(_Source):

@@ -247,7 +247,8 @@ class Guard:
         if changes == self._seen:
             return []
         if changes[0] != self._seen[0]:
-            self._last = 0  # another file
+            self._last = 0  # another file, in which nobody is known
+            self._written = OrderedDict()
         bans = book.changed(self._last)
         self._seen, self._last = changes, max((ban.seq for ban in bans), default=self._last)
         return [self._with_spared(book, ban) for ban in bans]

@@ -285,4 +285,4 @@ def _shown(db: sqlite3.Connection, id: str) -> Entry:
     except (ValueError, TypeError, sqlite3.DatabaseError) as error:
         if isinstance(error, sqlite3.DatabaseError) and not is_damage(error):
             raise
-        return Entry(id, State.CORRUPT, None, MailParameters(), 0.0, False, 0, b"", ())
+        return Entry(rows.printable(id), State.CORRUPT, None, MailParameters(), 0.0, False, 0, b"", ())

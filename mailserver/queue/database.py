@@ -29,6 +29,11 @@ def is_damage(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorname", None) in CORRUPT
 
 
+def _text(octets: bytes) -> str:
+    """What is broken in one entry, its id too, must not be in the way of others: `rows` finds it in the entry."""
+    return octets.decode(errors="surrogateescape")
+
+
 def sync_directory(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -55,7 +60,7 @@ class Database:
 
     def _prepare(self) -> None:
         db = self._db
-        db.text_factory = bytes.decode  # so that broken text is a ValueError, and of one entry only
+        db.text_factory = _text
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         # An older queue has foreign keys, and a broken page of one table would keep the others from being written.
@@ -103,7 +108,7 @@ class Database:
         try:
             db = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
             try:
-                db.text_factory = bytes.decode
+                db.text_factory = _text
                 yield db
             finally:
                 db.close()

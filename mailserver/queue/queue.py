@@ -232,11 +232,11 @@ class Queue:
         return None
 
     def _set_aside(self, db: sqlite3.Connection, id: str, error: Exception) -> None:
-        log.error("queue=%s cannot be read and is set aside: %s", id, error)
+        log.error("queue=%s cannot be read and is set aside: %s", rows.printable(id), error)
         try:
             db.execute("UPDATE entry SET state = ?, lease = NULL WHERE id = ?", (State.CORRUPT, id))
-        except sqlite3.DatabaseError as failure:
-            if not is_damage(failure):
+        except (sqlite3.DatabaseError, UnicodeEncodeError) as failure:
+            if isinstance(failure, sqlite3.DatabaseError) and not is_damage(failure):
                 raise
             self._damaged.add(id)
 
@@ -361,8 +361,13 @@ class Queue:
         return found
 
     def sweep(self) -> int:
-        """Removes body files that a crash left without an entry, once they are a day old; gives their number."""
+        """Removes body files that a crash left without an entry, once they are a day old; gives their number.
+
+        None while a damaged database is kept: they may be of entries that could not be read.
+        """
         try:
+            if salvage.keeps(self._directory):
+                return 0
             orphans = self._bodies.sweep(self._known)
         except OSError as error:
             raise QueueError(f"the bodies cannot be listed: {error}") from error
@@ -385,7 +390,8 @@ class Queue:
 
     def _known(self, id: str) -> bool:
         with self._reading() as db:
-            return db.execute("SELECT 1 FROM entry WHERE id = ?", (id,)).fetchone() is not None
+            query = "SELECT 1 FROM entry WHERE id = ?1 UNION ALL SELECT 1 FROM body WHERE entry = ?1"
+            return db.execute(query, (id,)).fetchone() is not None
 
     # The administrator's side: most of it is `administration`
 

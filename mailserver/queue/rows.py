@@ -253,9 +253,22 @@ def load(db: sqlite3.Connection, id: str) -> Entry:
             f"SELECT {RECIPIENT_COLUMNS} FROM recipient WHERE entry = ? ORDER BY number",  # noqa: S608 - constants
             (id,),
         )
-        return entry_of(row, recipients)
+        return entry_of(_readable(row), map(_readable, recipients))
     finally:
         db.execute("COMMIT")
+
+
+def printable(id: str) -> str:
+    """An id that may be what cannot be read."""
+    return id.encode(errors="backslashreplace").decode()
+
+
+def _readable(row: tuple[object, ...]) -> tuple[object, ...]:
+    """Raises ValueError for text that is no UTF-8 on disk."""
+    for value in row:
+        if isinstance(value, str):
+            value.encode()
+    return row
 
 
 def entry_of(row: tuple[object, ...], recipients: Iterable[tuple[object, ...]]) -> Entry:

@@ -29,6 +29,8 @@ FAULTS_TOLD = 10
 _MARK = "damaged"
 """A file of this name asks for a salvage at the next start."""
 
+_KEPT = ".damaged-"
+
 _IDS = (
     "SELECT id FROM entry ORDER BY id",
     "SELECT id FROM entry ORDER BY id DESC",
@@ -61,11 +63,18 @@ def mark(directory: Path) -> None:
     (directory / _MARK).touch()
 
 
+def keeps(directory: Path) -> bool:
+    """A damaged database lies there still."""
+    return any(_KEPT in path.name for path in directory.iterdir())
+
+
 def faults(path: Path) -> list[str]:
     """What is broken in a database that others may use meanwhile; empty: nothing. Raises sqlite3.Error."""
     db = sqlite3.connect(path)
     try:
         found = [text for (text,) in db.execute(f"PRAGMA quick_check({FAULTS_TOLD})")]
+    except UnicodeDecodeError as error:  # what is wrong is said in words of the broken schema
+        return [str(error)]
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
@@ -92,7 +101,7 @@ def mend(directory: Path) -> None:
     except _InUse as error:  # what can be read goes on meanwhile
         log.error("queue: %s", error)
         mark(directory)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
         raise QueueError(f"the queue in {directory} cannot be opened: {error}") from error
 
 
@@ -102,12 +111,13 @@ def _told(path: Path, found: Iterable[str]) -> None:
 
 
 def _salvage(path: Path) -> None:
-    kept = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
+    kept = path.with_name(f"{path.name}{_KEPT}{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
     made = path.with_name(f"{path.name}.new")
     for leftover in path.parent.glob(f"{made.name}*"):
         leftover.unlink()
     old = sqlite3.connect(path, isolation_level=None)
     old.text_factory = _Text
+    old.execute("PRAGMA writable_schema = ON")  # a file that was cut is read as far as it goes, too
     new: Database | None = None
     try:
         (version,) = old.execute("PRAGMA user_version").fetchone()

@@ -61,6 +61,7 @@ class ScramKeys:
         `iterations`: those of all who do exist; a decoy has one of them as often as they do.
         """
         salt = _mac(secret, b"salt " + user)[:_SALT]
+        iterations = iterations or (ITERATIONS,)  # the last who had keys has gone a moment ago
         count = iterations[int.from_bytes(_mac(secret, b"count " + user)[:8], "big") % len(iterations)]
         return cls(count, salt, _mac(secret, b"stored " + user), _mac(secret, b"server " + user))
 

@@ -206,7 +206,7 @@ class Authenticator:
         if certificate is None:
             return None
         account = await self._ask(channel, lambda: self.directory.by_certificate(certificate, authorize_as))
-        await self._let_in(channel, authorize_as or str(account or ""))
+        await self._let_in(channel, authorize_as or str(account or ""), certificate.fingerprint)
         return account
 
     async def decide(
@@ -222,7 +222,7 @@ class Authenticator:
     ) -> Address:
         """The account, if there is one and it is the one to act as. Raises LoginRefused, after a while.
 
-        `noted`: the attempt was counted when it began. `password`: what was sent to prove it, if it was sent.
+        `noted`: the attempt was counted when it began. `password`: what was sent to prove it, if something was.
         Not `typed`: the name stands in a certificate.
         """
         name = _canonical(username)
@@ -311,7 +311,7 @@ class Exchange:
         self._machine = machine
         self._service: Service = service
         self._claim = Lookup("", "")
-        self._token: str | None = None
+        self._sent: str | None = None  # to prove it: the same again is nobody who guesses
         self._account: Address | None = None  # whom it will be when the claim is proven
 
     async def step(self, response: bytes | None) -> bytes | Address:
@@ -325,7 +325,7 @@ class Exchange:
             self._account, keys = await self._authenticator.keys(self._channel, outcome.user)
             outcome = self._machine.supply(keys)
         elif isinstance(outcome, Token) and isinstance(self._machine, OAuth):
-            self._claim, self._token = Lookup(outcome.user, ""), outcome.token
+            self._claim, self._sent = Lookup(outcome.user, ""), outcome.token
             account = await self._authenticator.by_token(self._channel, outcome)
             if account is not None:
                 return await self._decide(account)
@@ -336,6 +336,7 @@ class Exchange:
             case Vouched(authorize_as):
                 shown = self._channel.client_certificate
                 self._claim = Lookup(authorize_as or (shown.subject if shown is not None else ""), "")
+                self._sent = shown.fingerprint if shown is not None else None
                 return await self._decide(await self._authenticator.by_certificate(self._channel, authorize_as))
             case Credentials(user, password, authorize_as):
                 return await self._authenticator.login(self._channel, user, password, self._service, authorize_as)
@@ -355,6 +356,6 @@ class Exchange:
             claim.authorize_as,
             account,
             noted=isinstance(self._machine, Scram),
-            password=self._token,
+            password=self._sent,
             typed=shown is None or claim.user != shown.subject,
         )

@@ -40,13 +40,12 @@ from mailserver.store.model import (
     Usage,
 )
 from mailserver.store.searchtext import Found
-from mailserver.store.sorting import THREADING, ColumnName, SortName, Threadable
+from mailserver.store.sorting import ColumnName, SortName, Threadable
 from mailserver.store.store import Store
 from mailserver.store.surroundings import Scene, Stamp
 from mailserver.store.turns import Turn
 
 __all__ = [
-    "THREADING",
     "AccountStore",
     "Addition",
     "AnnotationRefused",

@@ -23,7 +23,7 @@ import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mailserver.store import accesskeys, folders, layout, metadata, specialuse, subscriptions, uids, writing
@@ -189,18 +189,31 @@ class AccountStore:
 
     def set_metadata(self, name: str | None, values: Mapping[str, bytes | None]) -> None:
         """All or none; None removes an entry. Durable. Raises NoSuchMailbox, AnnotationRefused."""
-        with self._guarded(), self._alone():
+        with self._noting(name), self._guarded(), self._alone():
             metadata.change(self._metadata_file(name), values)
         self.surroundings.changed(None if name is None else folders.normalise(name))
 
     def set_special_use(self, name: str, uses: Iterable[str]) -> None:
         """What an existing mailbox is for. Raises NoSuchMailbox, SpecialUseRefused."""
         name = folders.normalise(name)
-        with self._guarded(), self._alone():
-            place = self._place(folders.directory_of(name))
-            self._must_exist(folders.directory_of(name))
+        with self._noting(name), self._guarded(), self._alone():
+            place = self._folder(name)
             specialuse.change(Path(place), name, uses, self._given_uses(self._existing()))
         self.surroundings.changed(name)
+
+    @contextmanager
+    def _noting(self, name: str | None) -> Iterator[None]:
+        """What is noted about a mailbox meanwhile is a change of it; None: about the account."""
+        if name is None:
+            yield
+            return
+        mailbox = self.open(name)
+        try:
+            yield
+            with suppress(StoreError):  # the next look finds it
+                mailbox.sync()
+        finally:
+            mailbox.close()
 
     def _metadata_file(self, name: str | None) -> str:
         if name is None:

@@ -55,7 +55,7 @@ def adopt(listed: UidList, directory: str, flags: Flags, host: str) -> list[Adop
     with Directory(cur) as held:
         for uid, (there, file) in sorted(chosen.items()):
             path = f"{cur if there else new}/{file}"
-            newcomer = examine_one(path, names.parse(file), host)
+            newcomer = examine_one(path, names.parse(file), host, urgent=True)
             if newcomer is None:
                 _must_not_be_hidden(path)
                 continue

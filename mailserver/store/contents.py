@@ -66,9 +66,10 @@ class Contents:
         self.modseq = 0
         self._begun = 0  # the MODSEQ that this began with, and the first that was given then
         self._first: int | None = None
+        self._lost = range(0)
 
-    def load(self, columns: Columns, modseq: int, decode: Decode) -> None:
-        """Begins with these; `decode` gives the flags of a state."""
+    def load(self, columns: Columns, modseq: int, decode: Decode, lost: range = range(0)) -> None:
+        """Begins with these; `decode` gives the flags of a state. MODSEQs in `lost` were given and forgotten."""
         with self._lock:
             self.columns = columns
             self._listed = None
@@ -76,7 +77,7 @@ class Contents:
             self._flags = [decode(state) for state in columns.states]
             self._changed, self._vanished = Journal(modseq), Journal(modseq)
             self.modseq = self._begun = modseq
-            self._first = None
+            self._first, self._lost = None, lost
 
     def next_modseq(self) -> int:
         """Greater than all before, also than those of an index that was lost (unless the clock went back)."""
@@ -302,7 +303,7 @@ class Contents:
         """False: none such was given, as far as is known here. What was known then was lost with the index."""
         with self._lock:
             first = self.modseq + 1 if self._first is None else self._first
-            return modseq <= self._begun or first <= modseq <= self.modseq
+            return modseq not in self._lost and (modseq <= self._begun or first <= modseq <= self.modseq)
 
     def vanished_since(self, modseq: int) -> set[int] | None:
         """UIDs that vanished; None when that is too long ago."""

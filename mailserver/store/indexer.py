@@ -89,7 +89,6 @@ class _Process:
     def __init__(self, root: Path, reader: Reader, host: str) -> None:
         self._orders = _Orders()
         self._indexer = Indexer(root, reader, host, rest=self._rest, wanted=self._wanted)
-        self._told = ""
         self._told_at = 0.0
 
     def run(self) -> None:
@@ -114,12 +113,11 @@ class _Process:
         self._orders.ended.wait(seconds)
 
     def _tell(self) -> None:
-        """What is counted here counts for the other process."""
+        """Also when there is nothing new, as a sign of life. What is counted here counts for the other process."""
         state, counted = self._indexer.state, metrics.hand_over()
         text = json.dumps({**asdict(state), "counted": counted})
-        if text != self._told:
-            os.write(1, f"{text}\n".encode())
-        self._told, self._told_at = text, time.monotonic()
+        os.write(1, f"{text}\n".encode())
+        self._told_at = time.monotonic()
 
 
 if __name__ == "__main__":

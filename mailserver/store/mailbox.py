@@ -31,6 +31,7 @@ from mailserver.store.digest import PIECES, TEXT, Digest
 from mailserver.store.helpers import PORTION, helpers
 from mailserver.store.index import Index
 from mailserver.store.maildir import Maildir
+from mailserver.store.metadata import Notes
 from mailserver.store.model import (
     Addition,
     Changes,
@@ -106,6 +107,7 @@ class Mailbox:
         self.alive = True
         """False: the folder was deleted."""
         self._renewals = Renewals()
+        self._notes = Notes(maildir.directory)
         self._subscribers: dict[int, Callable[[], None]] = {}
         self._numbers = count()
         self._subscribing = threading.Lock()
@@ -206,9 +208,12 @@ class Mailbox:
         return Changes(appeared, changed, sorted(vanished or ()), modseq, vanished is not None)
 
     def vanished(self, since_modseq: int) -> set[int] | None:
-        """As `changes` tells; None when not all are known any more."""
+        """Also what came and went while only other processes looked; None when not all are known any more."""
         vanished = self._contents.vanished_since(since_modseq)
-        return self._vanished_long_ago(since_modseq) if vanished is None else vanished
+        if vanished is not None and self._maildir.alone:
+            return vanished
+        elsewhere = self._vanished_long_ago(since_modseq)
+        return elsewhere if vanished is None or elsewhere is None else vanished | elsewhere
 
     def remembers(self, modseq: int) -> bool:
         """False: what led to it was lost (an index that a power cut set back). Then nothing that was told holds."""
@@ -239,6 +244,9 @@ class Mailbox:
         """Finds what others did and gives UIDs to new mail. Cheap when nothing happened."""
         with self._work():
             self._maildir.refresh()
+            if self._notes.look(self._maildir.directory):  # a change as any other (RFC 7162 §3.2)
+                self._contents.change((), {}, (), self._contents.next_modseq())
+                self._maildir.save()
         if self._renewals.look(self._maildir.directory):
             self.notify()
 
@@ -255,13 +263,14 @@ class Mailbox:
         with self._work():
             self._maildir.learn()
             flags = self._maildir.accept(flags, giving=action != "remove")
-            if not self._maildir.would_change(left, action, flags):
+            if self._maildir.overtaken or not self._maildir.would_change(left, action, flags):
                 self._maildir.refresh()  # another process may have made it necessary
             for _ in range(_TRIES):
                 if unchanged_since is not None:
                     left = self._contents.unchanged(left, unchanged_since)
                 missed = self._maildir.update_flags(left, action, flags)
                 if not missed:
+                    self._look_behind()
                     return self._contents.flagged(done + left)
                 done += sorted(set(left).difference(missed))
                 left = missed
@@ -284,6 +293,7 @@ class Mailbox:
                 self._maildir.commit({}, {}, known, self._contents.next_modseq())
                 if removed:
                     self._space.removed(usage(removed), counts)
+            self._look_behind()
         return gone
 
     def append(self, message: Content, flags: frozenset[str] = frozenset(), internal_date: float | None = None) -> int:
@@ -508,6 +518,11 @@ class Mailbox:
             if self.highest_modseq != before:
                 self.recent.claim()
                 self.notify()
+
+    def _look_behind(self) -> None:
+        """After a change: who knows its MODSEQ is to know what other processes did before, also in the same moment."""
+        if self._maildir.overtaken or self._maildir.behind:
+            self._maildir.refresh()
 
     def _unavailable(self, error: OSError) -> Unavailable:
         return unavailable(self._maildir.directory, error)

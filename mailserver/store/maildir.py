@@ -41,6 +41,7 @@ _LOOKS = 5  # at most, at a directory in which others rename
 _SNAPSHOT_MINIMUM = 1000  # messages
 _SNAPSHOT_SHARE = 16  # of the messages, one changed: worth a new snapshot
 _NOTHING = Change()
+_NOT_KEPT = "the index does not take the keywords that have no letter"
 
 
 class _Move(NamedTuple):
@@ -85,6 +86,8 @@ class Maildir:
         self._saved_header: Header | None = None
         self._turn = 0  # the index's, up to which we know its keywords without a letter
         self._alone = True  # nobody else saved since the index had all we know: its rows are as we know them
+        self.overtaken = False
+        """Another process saved since the last `refresh`: what it knows has smaller MODSEQs than what we give."""
         self._late = 0  # rows of the index that no snapshot has
         self._place_at(folder)
         self.key = 0
@@ -105,6 +108,16 @@ class Maildir:
     @property
     def uidnext(self) -> int:
         return max(self.last, self._floor) + 1
+
+    @property
+    def behind(self) -> bool:
+        """Others changed cur/ since it was read."""
+        return self.cur.trusted is not None and self._stamp(self.cur) != self.cur.trusted
+
+    @property
+    def alone(self) -> bool:
+        """Nobody else saved: no message came and went that was never known here."""
+        return self._alone
 
     @property
     def places(self) -> tuple[str, str]:
@@ -141,7 +154,7 @@ class Maildir:
             self.contents.load(Columns(), self.horizon, self._meaning)
             return key
         self.last, self.told, self.horizon = header.last, header.told, header.horizon
-        self.contents.load(loaded.columns, header.modseq, self._meaning)
+        self.contents.load(loaded.columns, header.modseq, self._meaning, loaded.lost)
         self._new.trusted, self.cur.trusted = header.new_mtime, header.cur_mtime
         self._saved_header, self._turn, self._late = header, loaded.turn, loaded.late
         return key
@@ -155,7 +168,11 @@ class Maildir:
     def refresh(self, *, anyway: bool = False) -> None:
         """Brings what is known up to date with the files. Cheap when the directories did not change."""
         try:
-            self._refresh(anyway)
+            for _ in range(_LOOKS):
+                self._refresh(anyway)
+                if not self.behind:
+                    break
+                anyway = False
         except BaseException:
             self.distrust()
             raise
@@ -167,16 +184,17 @@ class Maildir:
 
     def _refresh(self, anyway: bool) -> None:
         self.learn()
+        others, self.overtaken = self.overtaken, False
         began = time.time_ns()
         new_stamp, cur_stamp = self._stamp(self._new), self._stamp(self.cur)
         read_new = anyway or not self._new.unchanged(new_stamp)
-        given = self._given_by_others() if self.cur.doubtful else 0
-        read_cur = anyway or given > 0 or not self.cur.unchanged(cur_stamp)
+        as_known = self.cur.unchanged(cur_stamp)
+        given = self._given_by_others() if self.cur.doubtful or not as_known else 0
+        read_cur = anyway or given > 0 or not as_known or (others and self.cur.doubtful)
         if not (read_new or read_cur):
             return
         self.flags.refresh()
         self._interpret()
-        modseq = self.contents.next_modseq()
         put: dict[int, Row] = {}
         missing: set[int] = set()
         seen = Scan()
@@ -192,6 +210,9 @@ class Maildir:
                 missing &= again.missing
                 seen = seen.then(again)
             self.cur.was_read(cur_stamp, began)
+        # Greater than any that another process told before it changed what is seen here. Another look finds what this
+        # one did not see, and what has a smaller one there.
+        modseq = self.contents.next_modseq()
         newcomers = examine(self._new.path, found, self.host)
         if found or seen.fresh or seen.strays or self.last < max(given, self._floor):
             try:
@@ -278,7 +299,7 @@ class Maildir:
             # taken when the files have their names: whom another process told less before has a smaller one
             kept = self.commit({}, restated, (), self.contents.next_modseq())
         if not kept:
-            raise _not_kept()
+            raise OSError(errno.EIO, _NOT_KEPT)
         return missed
 
     def _rename(self, changes: list[tuple[int, _Move]], restated: dict[int, int]) -> list[int]:
@@ -340,7 +361,7 @@ class Maildir:
         self.told = max(self.told, told)
         if turn == self._turn:
             return
-        self._alone = False
+        self._alone, self.overtaken = False, True
         known = mailboxes.words(self.key)
         if known is None or self._saved != self._index.generation:
             return
@@ -381,7 +402,7 @@ class Maildir:
             for row in put.values():
                 discard(f"{self.cur.path}/{row.base}{row.state.info}")
             self.commit({}, {}, put, self.contents.next_modseq())
-            raise _not_kept()
+            raise OSError(errno.EIO, _NOT_KEPT)
         return list(put)
 
     @contextmanager
@@ -536,6 +557,7 @@ class Maildir:
         if saved is not None:
             in_order = saved.turn == self._turn + 1  # nobody else saved in between
             self._alone = anew or (self._alone and in_order)
+            self.overtaken |= not (anew or in_order)
             if in_order:
                 self._turn = saved.turn
         self._late += len(change.added) + len(change.flagged) + len(change.vanished)
@@ -548,7 +570,3 @@ class Maildir:
         if count >= _SNAPSHOT_MINIMUM and self._late > count // _SNAPSHOT_SHARE:
             self._index.mailboxes.snapshot(self.key)
             self._late = 0
-
-
-def _not_kept() -> OSError:
-    return OSError(errno.EIO, "the index does not take the keywords that have no letter")

@@ -4,6 +4,7 @@ Layout     A folder has them in its `mailserver-metadata`, so they move and go w
            `mailserver-metadata-account`, beside INBOX. A line for each entry, a list in JSON: its name, in lower case,
            and its value, which is text, or {"base64": "..."} where it is none.
 Promises   A file is replaced as a whole, synced. It never grows beyond `COUNT` entries of `VALUE_LIMIT` octets.
+           A process sees what others noted about a folder, by the files' inodes and times, when it looks.
 On failure AnnotationRefused; OSError. Lines that cannot be understood are passed over, and dropped at the next change.
 """
 
@@ -17,7 +18,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from mailserver.store import content
+from mailserver.store import content, specialuse
 from mailserver.store.model import AnnotationRefused
 from mailserver.store.syncing import replace_file
 
@@ -25,6 +26,9 @@ FILE = "mailserver-metadata"
 ACCOUNT_FILE = "mailserver-metadata-account"
 COUNT = 64
 VALUE_LIMIT = 16 * 1024  # octets
+
+Mark = tuple[int, int]
+"""Tells a file from the one before."""
 
 _FILE_LIMIT = 2 * COUNT * (VALUE_LIMIT + 4096)  # octets
 _NOT_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -54,6 +58,30 @@ def change(path: str, values: Mapping[str, bytes | None]) -> None:
         raise AnnotationRefused("There are too many entries")
     if after != before:
         replace_file(Path(path), b"".join(_line(name, after[name]) for name in sorted(after)))
+
+
+class Notes:
+    """What is noted about a folder, as it was at the last look; its special use can be set as an entry, too."""
+
+    def __init__(self, folder: str) -> None:
+        self._seen = _marks(folder)
+
+    def look(self, folder: str) -> bool:
+        """Whether it is different now."""
+        before, self._seen = self._seen, _marks(folder)
+        return before != self._seen
+
+
+def _marks(folder: str) -> list[Mark | None]:
+    return [_mark(f"{folder}/{file}") for file in (FILE, specialuse.FILE)]
+
+
+def _mark(path: str) -> Mark | None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _parsed(line: bytes) -> tuple[str, bytes] | None:

@@ -7,6 +7,7 @@ Promises   Only regular files that can be read are taken; the others are left al
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -52,8 +53,11 @@ def examine(directory: str, found: Iterable[str], host: str) -> list[Newcomer]:
     return [newcomer for newcomer in examined if newcomer is not None]
 
 
-def examine_one(path: str, name: names.FileName, host: str) -> Newcomer | None:
-    """The file of this name; None when it is gone or cannot be read."""
+def examine_one(path: str, name: names.FileName, host: str, *, urgent: bool = False) -> Newcomer | None:
+    """The file of this name; None when it is gone or cannot be read.
+
+    `urgent`: it is not looked at again later. Then OSError is raised for what is wrong with no file.
+    """
     base, wire_size, sizes = name.base, name.wire_size, ""
     try:
         status = os.lstat(path)
@@ -62,6 +66,8 @@ def examine_one(path: str, name: names.FileName, host: str) -> Newcomer | None:
         if wire_size is None or name.size != status.st_size or not name.size <= wire_size <= 2 * name.size:
             wire_size = _wire_size(path)
     except OSError as error:
+        if urgent and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
         if not isinstance(error, FileNotFoundError):
             log.warning("store=unreadable path=%r error=%r", path, error)
         return None

@@ -29,7 +29,7 @@ from mailserver.store.syncing import locked, write_all
 log = logging.getLogger(__name__)
 
 SEARCH_FILE = "mailserver.search"
-MAGIC = b"mailserver search 2\n"
+MAGIC = b"mailserver search 3\n"
 SPARED = 2**20  # octets of dead text that are never worth a compaction
 
 _NEW = ".new"

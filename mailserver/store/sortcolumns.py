@@ -108,15 +108,15 @@ class Texts:
         """The first of the texts is the empty one."""
         return self.texts.startswith(BORDER)
 
-    def in_order(self) -> list[int]:
-        """The UIDs in the order of the texts; where these are the same, ascending."""
+    @property
+    def order(self) -> array[int]:
+        """The places of the messages in the order of the texts; where these are the same, ascending."""
         if not self._order:
             self._order.append(array("I", _order(self.ranks)))
-        return list(map(self.uids.__getitem__, self._order[0]))
+        return self._order[0]
 
     def packed(self) -> bytes:
-        order = self._order[0] if self._order else array("I", _order(self.ranks))
-        return _packed(Texts, self.uids.tobytes(), self.ranks.tobytes(), order.tobytes(), self.texts)
+        return _packed(Texts, self.uids.tobytes(), self.ranks.tobytes(), self.order.tobytes(), self.texts)
 
     @classmethod
     def unpacked(cls, data: bytes) -> Self:

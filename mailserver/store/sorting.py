@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from mailserver.store.contents import Contents
@@ -37,10 +37,7 @@ ColumnName: TypeAlias = TextName | Literal["sent", "links"]
 _NAMES: tuple[ColumnName, ...] = (*get_args(TextName), "sent", "links")
 
 _FIELDS: dict[ColumnName, tuple[str, ...]] = {"links": ("message_id", "references", "reply")}
-_LINKS: ColumnName = "links"
 _SENT: ColumnName = "sent"
-_SUBJECT: Literal["subject"] = "subject"
-THREADING: tuple[ColumnName, ...] = (_SUBJECT, _SENT, _LINKS)
 
 
 shelf: Shelf[Column] = Shelf(MEMORY_LIMIT)
@@ -51,13 +48,13 @@ class Threadable(NamedTuple):
     """What messages are threaded by; what was not asked for is empty."""
 
     uids: list[int]
-    parents: Sequence[int]
+    parents: Sequence[int] = ()
     """Those of `message.parents`; of dummies as well."""
-    sent: list[int]
-    subjects: list[int]
+    sent: Sequence[int] = ()
+    subjects: Sequence[int] = ()
     """Numbers in the order of the base subjects; 0: it is empty."""
-    replies: list[bool]
-    """Whether something was taken off the subject that tells of a reply or forward."""
+    replies: Sequence[int] = ()
+    """1 or 0: whether something was taken off the subject that tells of a reply or forward."""
 
 
 class Sorting:
@@ -91,47 +88,63 @@ class Sorting:
             return 0
         return self._learned(name, uids, limit)[1]
 
-    def sorted(self, name: SortName, uids: Sequence[int], *, reverse: bool = False) -> list[int]:
-        """Those of these messages that exist, sorted; what is the same stays as it is, also in `reverse`."""
+    def order(self, name: SortName, uids: Sequence[int], *, reverse: bool = False) -> list[int]:
+        """The places of those messages that exist, sorted; what is the same stays as it is, also in `reverse`."""
         here = self._contents.having(uids)
-        values: dict[int, int]
+        order = self._order(name, here, reverse)
+        if len(here) == len(uids):
+            return order
+        places = dict(zip(uids, range(len(uids)), strict=True))
+        return [places[here[place]] for place in order]
+
+    def _order(self, name: SortName, uids: Sequence[int], reverse: bool) -> list[int]:
+        known: Sequence[int]
+        values: Sequence[int]
         match name:
             case "size":
                 measured = self._contents.measured()
-                values = dict(zip(measured.uids, measured.sizes, strict=True))
+                known, values = measured.uids, measured.sizes
             case "arrival":
-                values = self._arrivals()
+                known, values = self._arrivals()
             case "sent":
-                column = self._dates(here)
-                here = _in(column, here)
-                values = dict(zip(here, self._sent(column, here), strict=True))
+                dates = self._dates(uids)
+                known = _in(dates, uids)
+                values = self._sent(dates, known)
             case "subject" | "sender" | "to" | "cc" | "display_from" | "display_to":
-                texts = self._texts(name, here)
-                if not reverse and _MANY * len(here) > len(texts.uids) and ascending(here):
-                    order = texts.in_order()
-                    if array("I", here) == texts.uids:
-                        return order
-                    wanted = set(here)
-                    return [uid for uid in order if uid in wanted]
-                values = dict(zip(texts.uids, texts.ranks, strict=True))
-        return sorted((uid for uid in here if uid in values), key=values.__getitem__, reverse=reverse)
-
-    def threadable(self, uids: Sequence[int], *, linked: bool) -> Threadable:
-        """All that messages are threaded by; where not `linked`, only dates and subjects."""
-        here = self._contents.having(uids)
-        subjects, dates = self._texts(_SUBJECT, here), self._dates(here)
-        links = self._links(here) if linked else Links()
-        for column in (subjects, dates, links) if linked else (subjects, dates):
-            here = _in(column, here)
-        ranks = _values(subjects, subjects.ranks, here)
-        at = _places(links, here) if linked else ()
-        return Threadable(
-            list(here),
-            links.parents(at),
-            self._sent(dates, here),
-            ranks if subjects.with_empty else [rank + 1 for rank in ranks],
-            list(map(bool, _at(links.replies, at))),
+                texts = self._texts(name, uids)
+                known, values = texts.uids, texts.ranks
+                if not reverse and _MANY * len(uids) > len(known) and ascending(uids):
+                    if array("I", uids) == known:
+                        return list(texts.order)
+                    places = dict(zip(uids, range(len(uids)), strict=True))
+                    return [places[uid] for uid in map(known.__getitem__, texts.order) if uid in places]
+        if array("I", uids) == known:
+            return sorted(range(len(uids)), key=values.__getitem__, reverse=reverse)
+        value = dict(zip(known, values, strict=True))
+        return sorted(
+            (place for place, uid in enumerate(uids) if uid in value),
+            key=lambda place: value[uids[place]],
+            reverse=reverse,
         )
+
+    def threadable(self, uids: Sequence[int], names: Collection[ColumnName]) -> Threadable:
+        """What messages are threaded by; of it those columns that are named."""
+        here = self._contents.having(uids)
+        columns = [self._learned(name, here)[0] for name in names]
+        for column in columns:
+            here = _in(column, here)
+        found = Threadable(list(here))
+        for column in columns:
+            match column:
+                case Texts():
+                    ranks = _values(column, column.ranks, here)
+                    found = found._replace(subjects=ranks if column.with_empty else [rank + 1 for rank in ranks])
+                case Dates():
+                    found = found._replace(sent=self._sent(column, here))
+                case Links():
+                    at = _places(column, here)
+                    found = found._replace(parents=column.parents(at), replies=_at(column.replies, at))
+        return found
 
     def save(self) -> None:
         """Leaves to the index what the next start can use."""
@@ -147,14 +160,14 @@ class Sorting:
         """Of messages in the column. Where there is no sent date the internal one counts (RFC 5256 §2.2)."""
         sent = _values(column, column.seconds, uids)
         if ABSENT in sent:
-            arrivals = self._arrivals()
+            arrivals = dict(zip(*self._arrivals(), strict=True))
             sent = [arrivals.get(uid, 0) if each == ABSENT else each for uid, each in zip(uids, sent, strict=True)]
         return sent
 
-    def _arrivals(self) -> dict[int, int]:
-        """In whole seconds, as clients are told."""
+    def _arrivals(self) -> tuple[array[int], list[int]]:
+        """UIDs, and whole seconds as clients are told."""
         measured = self._contents.measured()
-        return dict(zip(measured.uids, map(int, measured.dates), strict=True))
+        return measured.uids, list(map(int, measured.dates))
 
     def _texts(self, name: TextName, uids: Sequence[int]) -> Texts:
         column, _ = self._learned(name, uids)
@@ -164,11 +177,6 @@ class Sorting:
     def _dates(self, uids: Sequence[int]) -> Dates:
         column, _ = self._learned(_SENT, uids)
         assert isinstance(column, Dates)
-        return column
-
-    def _links(self, uids: Sequence[int]) -> Links:
-        column, _ = self._learned(_LINKS, uids)
-        assert isinstance(column, Links)
         return column
 
     def _learned(self, name: ColumnName, uids: Sequence[int], limit: int | None = None) -> tuple[Column, int]:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import logging
 import os
-import statistics
 import threading
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from mailserver.accounts import (
     Directory,
     FileSource,
     Mailbox,
+    Members,
     NotLocal,
     Resolution,
     SourceDown,
@@ -23,7 +23,7 @@ from mailserver.accounts import (
     verify_password,
 )
 from mailserver.accounts.model import Account, Domain
-from mailserver.accounts.watched import CHECK_INTERVAL
+from mailserver.accounts.watched import CHECK_INTERVAL, Watched
 from mailserver.config.loader import ConfigurationError
 from mailserver.mail import UNLIMITED, Address, Quota, parse_mailbox
 from mailserver.sasl import ScramKeys
@@ -112,6 +112,54 @@ def test_there_is_always_a_postmaster(tmp_path: Path, directory: Directory) -> N
     assert another.resolve(parse_mailbox("postmaster@empty.example")) == Mailbox(ALICE, QUOTA)
     nobody, _, _ = make(tmp_path, '[domain."example.org"]\n')
     assert nobody.resolve(bare) == nobody.resolve(named) == Unknown()
+    group = '[alias."postmaster@example.org"]\nmembers = ["admin@elsewhere.example"]\n'
+    elsewhere, _, _ = make(tmp_path, f'[domain."example.org"]\n{group}')
+    assert elsewhere.resolve(bare) == elsewhere.resolve(named) == Members((parse_mailbox("admin@elsewhere.example"),))
+
+
+def disabled(name: str, more: str = "") -> str:
+    return f'[account."{name}@example.org"]\npassword = "{SECRET_HASH}"\ndisabled = "refuse"\n{more}'
+
+
+@pytest.mark.parametrize(
+    "accounts",
+    [
+        disabled("postmaster"),
+        disabled("gone", 'aliases = ["postmaster@example.org"]\n'),
+        disabled("gone") + '[alias."postmaster@example.org"]\nmembers = ["all@example.org"]\n'
+        '[alias."all@example.org"]\nmembers = ["gone+x@example.org"]\n',
+        disabled("gone") + '[domain."example.org"]\ncatch_all = "gone@example.org"\n',
+    ],
+    ids=["account", "further address", "groups", "catch-all"],
+)
+@pytest.mark.parametrize("local", ["postmaster", "abuse"])
+def test_a_postmaster_who_is_away_has_a_deputy(tmp_path: Path, accounts: str, local: str) -> None:
+    declared = "" if "[domain" in accounts else '[domain."example.org"]\n'
+    bob = f'[account."bob@example.org"]\npassword = "{SECRET_HASH}"\n'
+    directory, path, moment = make(tmp_path, declared + accounts + bob)
+    assert directory.resolve(Address(local, "example.org")) == Mailbox(BOB, UNLIMITED)
+    assert directory.resolve(Address("postmaster", "")) == Mailbox(BOB, UNLIMITED)
+    edit(path, path.read_text().replace("disabled =", "#"))
+    moment.now += 5
+    assert directory.resolve(Address(local, "example.org")) not in (Mailbox(BOB, UNLIMITED), Unknown())
+
+
+def test_groups_of_everybody_are_looked_through_as_far_as_is_cheap(tmp_path: Path) -> None:
+    members = ", ".join(f'"u{n}@example.org"' for n in range(300))
+    text = f'[domain."example.org"]\n[alias."abuse@example.org"]\nmembers = [{members}]\n'
+    directory, _, _ = make(tmp_path, text + "".join(disabled(f"u{n}", "\n") for n in range(300)))
+    assert isinstance(directory.resolve(parse_mailbox("abuse@example.org")), Members)
+
+
+def test_an_account_that_was_disabled_since_it_logged_in_sends_nothing(tmp_path: Path) -> None:
+    allowed = 'send_as = ["*@elsewhere.example"]\n'
+    for disabled in ("refuse", "keep"):
+        directory, path, moment = make(tmp_path, f"{ACCOUNTS}{allowed}")
+        senders = [BOB, parse_mailbox("x@elsewhere.example")]
+        assert all(directory.may_send_as(BOB, sender) for sender in senders)
+        edit(path, f'{ACCOUNTS}{allowed}disabled = "{disabled}"\n')
+        moment.now += 5
+        assert not any(directory.may_send_as(BOB, sender) for sender in senders)
 
 
 @pytest.mark.parametrize(
@@ -184,15 +232,15 @@ def test_a_user_who_is_unknown_takes_as_long_as_a_wrong_password(tmp_path: Path)
     text = ACCOUNTS.replace(SECRET_HASH, hash_password("the right one"))
     directory, _, _ = make(tmp_path, text)
 
-    def median(username: str) -> float:
+    def cost(username: str) -> float:
         times = []
-        for _ in range(3):
+        for _ in range(5):
             start = time.process_time()
             assert directory.authenticate(username, "wrong") is None
             times.append(time.process_time() - start)
-        return statistics.median(times)
+        return min(times)  # what disturbs only adds
 
-    known, unknown, malformed = map(median, ("alice@example.org", "nobody@example.org", "no address"))
+    known, unknown, malformed = map(cost, ("alice@example.org", "nobody@example.org", "no address"))
     assert 0.3 < unknown / known < 3
     assert 0.3 < malformed / known < 3
 
@@ -241,6 +289,25 @@ def test_a_file_that_is_gone_keeps_the_former_accounts(tmp_path: Path, caplog: p
     edit(path, '[domain."example.org"]\n')
     moment.now += 5
     assert directory.resolve(ALICE) == Unknown()
+
+
+def test_a_file_whose_mode_is_mended_is_read_again(tmp_path: Path) -> None:
+    path, moment = tmp_path / "file", Time()
+    path.touch(mode=0o600)
+
+    def read(_: str | None) -> str:
+        if not path.stat().st_mode & 0o400:  # root could read it all the same
+            raise ConfigurationError(["cannot be read"])
+        return path.read_text()
+
+    watched = Watched(path, read, monotonic=moment)
+    path.chmod(0o200)
+    edit(path, "new")
+    moment.now += 5
+    assert watched.current() == ""
+    path.chmod(0o600)
+    moment.now += 5
+    assert watched.current() == "new"
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "[domain]\n[account]\n"])

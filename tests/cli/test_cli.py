@@ -81,7 +81,8 @@ def test_the_configuration_comes_from_the_environment(command: Command, monkeypa
 
 def test_a_configuration_that_is_missing_is_told_in_one_line(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["--config", str(tmp_path / "x.toml"), "account", "list"])
-    assert (result.exit_code, result.stderr) == (1, f"mailserver: {tmp_path}/x.toml: does not exist\n")
+    remedy = "write it there as etc/mailserver.toml shows, or name another with --config"
+    assert (result.exit_code, result.stderr) == (1, f"mailserver: {tmp_path}/x.toml: does not exist; {remedy}\n")
 
 
 # Accounts, aliases, domains
@@ -296,7 +297,11 @@ def test_a_directory_that_cannot_be_written_is_told_in_one_line(
         raise PermissionError(13, "Permission denied", str(command.directory))
 
     monkeypatch.setattr("mailserver.accounts.editor.replace_text", fail)
-    assert command.refused("domain", "add", "b.example") == f"mailserver: {command.directory}: Permission denied"
+    monkeypatch.setattr("mailserver.cli.common.os.geteuid", lambda: 0)
+    told = f"mailserver: {command.directory}: Permission denied"
+    assert command.refused("domain", "add", "b.example") == told
+    monkeypatch.setattr("mailserver.cli.common.os.geteuid", lambda: 1000)
+    assert command.refused("domain", "add", "b.example") == f"{told}; run this as root, or as the server's user"
 
 
 def test_the_command_as_a_process(command: Command) -> None:

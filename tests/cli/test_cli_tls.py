@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
+from benchmarks.ports import free_ports
 from mailserver.cli import probe
 from mailserver.cli.probe import NotHere, ProbeError, shown_certificate
 from mailserver.config.model import Listener
@@ -158,8 +159,7 @@ def test_without_tls_there_is_nothing_to_show(command: Command) -> None:
 def test_a_server_that_does_not_run_is_told(command: Command) -> None:
     write_certificate(command.directory, "mail.example.org")
     configure(command.directory)
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
+    (port,) = free_ports(1)
     text = (
         command.path.read_text().replace("tcp:143", f"tcp:{port}").replace("tcp:993", f"tcp:{port}:interface=0.0.0.0")
     )
@@ -200,7 +200,7 @@ def answering(talk: bytes) -> Iterator[Listener]:
         thread.start()
         port = server.getsockname()[1]
         yield Listener(protocol="imap", endpoint=f"tcp:{port}:interface=127.0.0.1")
-        thread.join(10)
+        thread.join(60)
         for connection in held:
             connection.close()
 

@@ -50,7 +50,7 @@ class World:
         assert isinstance(id, str)
         if reply is not None:
             (recipient,) = queue.show(id).recipients
-            keep = replace(recipient, attempts=2, reply=reply, next_attempt=time.time() + 600.5)
+            keep = replace(recipient, attempts=2, reply=reply, next_attempt=time.time() + 650)
             queue.record([Attempted(id, keep=[keep])])
         queue.close()
         return id

@@ -69,7 +69,7 @@ def test_sources_are_asked_in_their_order(tmp_path: Path) -> None:
         (PG.replace("domains", "#"), "directory[1]: tells no domain; write domains, or domain_query"),
         (
             PG.replace("account_query", "#"),
-            'directory[1].account_query: is missing; with kind = "sql" write gives a row',
+            'directory[1].account_query: is missing, and kind = "sql" needs it; add it: gives a row',
         ),
         (PG.replace("postgresql:", "mysql:"), "is not the URL of a PostgreSQL; write it as"),
         (PG.replace("localhost", "localhost:x"), "is not a URL; write it as"),
@@ -86,7 +86,10 @@ def test_sources_are_asked_in_their_order(tmp_path: Path) -> None:
         (LDAP.replace("ldap://", "ldap://user:secret@"), "is not the URL of an LDAP server; write it as"),
         (LDAP.replace("domains", "#"), "directory[1]: tells no domain; write domains, or domain_filter"),
         (LDAP.replace("(mail=:address)", "(mail=%s)"), "has %s; here parameters are :address, :local, :domain"),
-        (LDAP.replace("base", "#"), 'directory[1].base: is missing; with kind = "ldap" write below which entry'),
+        (
+            LDAP.replace("base", "#"),
+            'directory[1].base: is missing, and kind = "ldap" needs it; add it: below which entry',
+        ),
         (LDAP + 'bind_dn = "cn=x"', "directory[1].bind_dn: is given without password_file; give both or neither"),
         (LDAP + "starttls = false", "directory[1].starttls: is false, and passwords would cross the network in clear"),
         (LDAP.replace("ldap:", "ldaps:") + "starttls = true", "directory[1].starttls: says nothing with ldaps:"),
@@ -94,7 +97,10 @@ def test_sources_are_asked_in_their_order(tmp_path: Path) -> None:
         (LDAP + 'file = "x"', 'says nothing with kind = "ldap", only with "passwd" or "sql"; leave it out'),
         ('[[directory]]\nkind = "nis"\n', 'directory[1].kind: "nis" is none of the known words; write'),
         ("[[directory]]\n", "directory[1].kind: is missing; add it: what is asked"),
-        ('[[directory]]\nkind = "passwd"\n', 'directory[1].file: is missing; with kind = "passwd" write the file'),
+        (
+            '[[directory]]\nkind = "passwd"\n',
+            'directory[1].file: is missing, and kind = "passwd" needs it; add it: the file',
+        ),
         (PASSWD, "directory[1].file: users does not exist; name a readable file"),
         (PASSWD + 'default_scheme = "ROT13"\n', 'default_scheme: "ROT13" is not a scheme that this server checks'),
         (PASSWD + 'default_domain = "[::1]"\n', 'default_domain: "[::1]" is an address literal'),

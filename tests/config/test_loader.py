@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -152,8 +153,15 @@ quota = "much"
             "workers = true",
             'workers: true is no number of processes; write a number from 1 to 64, or "auto" for one on each processor',
         ),
+        (
+            'worker_timeout = "5 s"',
+            'worker_timeout: "5 s" is too short to tell one that hangs from one that works; write "10 s" or more',
+        ),
         ("relay.port = true", "relay.port: true is not a whole number; write digits without quotes"),
         ("relay.port = 25.0", "relay.port: 25.0 is not a whole number; write digits without quotes"),
+        ('limits.header = "1 KiB"', 'limits.header: "1 KiB" is too small; it must be at least "64 KiB"'),
+        ("route = {via = 'mx'}", "route: is a single section; write its header as [[route]]"),
+        ("relay.resolver = {}", "relay.resolver: is not a list; write it in brackets"),
         ("relay.colour = 1", "relay.colour: unknown key; known here: resolver, smarthost, smarthost_user, "),
         ("auth.hostname = 1", "auth.hostname: unknown key here; it belongs above the first section"),
         ("auth.names = 1", "auth.names: unknown key here; it belongs under [[tls.sni]]"),
@@ -167,6 +175,27 @@ def test_wrong_types_and_unknown_keys(tmp_path: Path, line: str, complaint: str)
         rest = rest[:2]
     (problem, *_) = [p for p in problems(tmp_path, "\n".join([line, *rest])) if p.startswith(f"mailserver.toml: {key}")]
     assert problem.startswith(f"mailserver.toml: {complaint}")
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        ('quota_messages = "5"', 'quota_messages: "5" is not a whole number'),
+        ("messages_per_day = 5.0", "messages_per_day: 5.0 is not a whole number"),
+        ("recipients = true", "recipients: true is not a whole number"),
+        (
+            '[account."bob@example.org".app_password]\nname = "phone"',
+            'app_password: is a single section; write its header as [[account."bob@example.org".app_password]]',
+        ),
+        (
+            '[[account."bob@example.org".app_password]]\ncreated = "today"',
+            'app_password[1].created: "today" is not a time; write it as 2026-11-29T10:00:00Z, without quotes',
+        ),
+    ],
+)
+def test_wrong_types_in_an_account(tmp_path: Path, lines: str, complaint: str) -> None:
+    found = problems(tmp_path, accounts=f"{ACCOUNTS}{lines}\n")
+    assert any(line.startswith(f'accounts.toml: account."bob@example.org".{complaint}') for line in found), found
 
 
 @pytest.mark.parametrize("protocol", ["managesieve", "http"])
@@ -191,7 +220,17 @@ def test_a_listener_where_nobody_could_log_in_is_a_fault(tmp_path: Path) -> None
         'mailserver.toml: listener[1].tls: is "none", and without TLS nobody may log in there; '
         'write tls = "starttls", or auth.without_tls = "loopback"'
     ]
+    assert problems(tmp_path, main + "[auth]\nscram = true\n") == problems(tmp_path, main)
     assert load(write_configuration(tmp_path, main + '[auth]\nwithout_tls = "loopback"\n')).listener[0].tls == "none"
+
+
+def test_a_listener_behind_a_proxy_that_nobody_named_is_a_fault(tmp_path: Path) -> None:
+    main = MINIMAL + "proxy = true\n"
+    assert problems(tmp_path, main) == [
+        "mailserver.toml: listener[1].proxy: is true, but proxies.networks is empty, so nobody gets in; "
+        "write the addresses of the load balancers there"
+    ]
+    assert load(write_configuration(tmp_path, main + '[proxies]\nnetworks = ["192.0.2.10"]\n')).listener[0].proxy
 
 
 def test_endpoints_that_collide(tmp_path: Path) -> None:
@@ -365,7 +404,18 @@ def test_a_lifetime_shorter_than_the_usual_warning_is_good(tmp_path: Path) -> No
 def test_data_that_cannot_be_written_here(tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mailserver.config.loader.os.access", lambda path, mode: path != tmp_path)
     (problem,) = problems(tmp_path, MINIMAL.replace('"data"', f'"{data}"'))
-    assert problem.startswith(f"mailserver.toml: data: {tmp_path} cannot be written by the one who runs this")
+    missing = "" if data == "." else f"{data} does not exist, and "
+    remedy = "make it, and give it to the server's user" if missing else "give it to the server's user, or run this"
+    assert problem.startswith(
+        f"mailserver.toml: data: {missing}{tmp_path} cannot be written by the one who runs this (user {os.getuid()}); "
+        f"{remedy}"
+    )
+
+
+def test_data_below_what_is_no_directory(tmp_path: Path) -> None:
+    assert problems(tmp_path, MINIMAL.replace('"data"', '"mailserver.toml/data"')) == [
+        "mailserver.toml: data: mailserver.toml is not a directory; name one, or a place where one can be made"
+    ]
 
 
 def test_an_expired_certificate_is_a_fault_when_a_time_is_given(tmp_path: Path) -> None:
@@ -425,6 +475,24 @@ def test_a_file_without_domains_or_accounts_is_worth_a_warning(tmp_path: Path, a
     assert [lack in warning for lack, warning in zip(lacks, warnings, strict=True)] == [True] * len(lacks)
 
 
+@pytest.mark.parametrize(
+    ("accounts", "warned"),
+    [
+        ("", True),
+        (ACCOUNTS.replace("password =", 'disabled = "keep"\npassword ='), True),
+        (ACCOUNTS, False),
+        ('[domain."b.example"]\n[alias."Postmaster@b.example"]\nmembers = ["a@elsewhere.example"]\n', False),
+    ],
+)
+def test_a_database_alone_leaves_the_server_without_a_postmaster(tmp_path: Path, accounts: str, warned: bool) -> None:
+    (tmp_path / "users.db").touch()
+    source = 'kind = "sql"\nfile = "users.db"\ndomains = ["a.example"]\naccount_query = "SELECT :address AS password"\n'
+    configuration = load(write_configuration(tmp_path, f"{MINIMAL}[[directory]]\n{source}", accounts))
+    warnings = list(advice(configuration, load_accounts(configuration.accounts), datetime.now(UTC)))
+    assert [warning for warning in warnings if "postmaster is refused" in warning] == warnings
+    assert bool(warnings) == warned
+
+
 def test_a_single_listener_needs_double_brackets(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, MINIMAL.replace("[[listener]]", "[listener]"))
     assert problem == "mailserver.toml: listener: is a single section; write its header as [[listener]]"
@@ -444,7 +512,7 @@ def test_what_may_be_a_password_is_not_shown(tmp_path: Path) -> None:
 
 
 def test_files_that_are_missing_or_not_text(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"mailserver.toml: does not exist$"):
+    with pytest.raises(ConfigurationError, match=r"mailserver.toml: does not exist; .* or name another with --config$"):
         load(tmp_path / "mailserver.toml")
     assert problems(tmp_path, accounts=None) == ["accounts.toml: does not exist; `mailserver domain add NAME` makes it"]
     (tmp_path / "accounts.toml").write_bytes(b"# a\n# \xff\n")

@@ -23,6 +23,14 @@ QUOTES = "text, sizes and durations stand in double quotes"
         ("a = 1\na = 2\n", "line 2: this key stands twice in its section; keep one"),
         ("[tls]\n\n[tls]\n", "line 3: tls stands twice; keep one"),
         ("[listener]\n[listener]\n", "line 2: listener stands twice; write each header as [[listener]]"),
+        (
+            "[listener]\n[[listener]]\n",
+            "line 2: listener stands above in single brackets; write each header as [[listener]]",
+        ),
+        (
+            "\ufeff# comment\n",
+            "line 1: begins with a byte order mark, which is not TOML; save the file as UTF-8 without",
+        ),
         ('[account."bob@a.test"]\n' * 2, "line 2: account bob@a.test stands twice; keep one"),
         ('[account."o\'b@a.test"]\n' * 2, "line 2: account o'b@a.test stands twice; keep one"),
         ("[account.bob@a.test]\n", 'line 1: the name stands in quotes; write [account."bob@a.test"]'),

@@ -123,6 +123,12 @@ def test_an_alias_that_leads_nowhere_is_refused():
     assert router(known).route(at("off"), may_relay=True) == Refused(MAILBOX_DISABLED)
 
 
+def test_aliases_that_lead_in_a_circle_are_refused_and_told(caplog):
+    known = Directory(one=members("two@example.org"), two=members("one@example.org"))
+    assert router(known).route(at("one"), may_relay=True) == Refused(NO_SUCH_MAILBOX)
+    assert "<one@example.org> leads to nobody who takes mail" in caplog.text
+
+
 def test_members_that_are_gone_do_not_hinder_the_others():
     known = Directory(team=members("gone@example.org", "off@example.org", "alice@example.org"), alice=box("alice"))
     assert router(known).route(at("team"), may_relay=False) == Local(at("alice"), at("team"))

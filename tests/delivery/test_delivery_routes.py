@@ -112,10 +112,13 @@ def test_many_rules_cost_a_lookup_nothing() -> None:
     recipient = parse_mailbox("a@b.c.d.example.net")
     times = []
     for routes in (few, many):
-        begun = time.perf_counter()
-        for _ in range(2000):
-            routes.transport(recipient, None)
-        times.append(time.perf_counter() - begun)
+        rounds = []
+        for _ in range(3):
+            begun = time.thread_time()
+            for _ in range(1000):
+                routes.transport(recipient, None)
+            rounds.append(time.thread_time() - begun)
+        times.append(min(rounds))
     assert times[1] < 20 * times[0]  # a walk through them takes a thousand times as long
     assert way(many, "a@d19999.example") == "discard"
 

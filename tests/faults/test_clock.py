@@ -23,6 +23,8 @@ class Clock:
     def __init__(self, file: Path) -> None:
         self._file = file
         self.shift(0)
+        # No thread of the process that indexes could sleep: clock_nanosleep(2) to a moment fails under libfaketime.
+        self.sections = {"indexing": {"background": False}}
         self.environment = {
             "LD_PRELOAD": str(LIBRARIES[0]),
             "FAKETIME_TIMESTAMP_FILE": str(file),
@@ -50,32 +52,32 @@ def sink() -> Iterator[SMTPSink]:
 @pytest.mark.parametrize("jump", [-DAY, YEAR], ids=["a day back", "a year ahead"])
 def test_idle_clients_are_closed_when_they_should_be(tmp_path: Path, clock: Clock, jump: int) -> None:
     limits = {"smtp_timeout": "3 s"}
-    server = RunningServer(tmp_path, sections={"limits": limits}, environment=clock.environment)
+    server = RunningServer(tmp_path, sections=clock.sections | {"limits": limits}, environment=clock.environment)
     with server, server.smtp() as client:
+        begin = time.monotonic()
         client.ehlo()
         clock.shift(jump)
-        begin = time.monotonic()
         assert client.sock is not None
         assert client.sock.recv(1000).startswith(b"421 4.4.2")
-        assert 2 < time.monotonic() - begin < 8
+        assert 2 < time.monotonic() - begin < 30
 
 
 @pytest.mark.parametrize("jump", [-DAY, YEAR], ids=["a day back", "a year ahead"])
 def test_queued_mail_is_retried_not_returned(tmp_path: Path, clock: Clock, sink: SMTPSink, jump: int) -> None:
     sink.script["MAIL"] = ["451 4.3.0 Not now"]
     relay = {"smarthost": f"127.0.0.1:{sink.port}", "retry_first": "2 s", "retry_max": "4 s", "lifetime": "5 min"}
-    with RunningServer(tmp_path, sections={"relay": relay}, environment=clock.environment) as server:
+    with RunningServer(tmp_path, sections=clock.sections | {"relay": relay}, environment=clock.environment) as server:
         with server.submission() as client:
             client.sendmail(ALICE, ["x@elsewhere.test"], b"Subject: hello\r\n\r\nhello\r\n")
         wait_until(lambda: "delayed" in server.log(), what="the first attempt")
         clock.shift(jump)
-        (message,) = sink.wait(1, timeout=20)
+        (message,) = sink.wait(1)
         assert b"Subject: hello" in message.data
         assert server.messages(ALICE) == []
 
 
 def test_mail_is_read_after_the_clock_went_back(tmp_path: Path, clock: Clock) -> None:
-    with RunningServer(tmp_path, environment=clock.environment) as server:
+    with RunningServer(tmp_path, sections=clock.sections, environment=clock.environment) as server:
         for jump in (YEAR, 0, -YEAR):
             clock.shift(jump)
             with server.smtp() as client:

@@ -14,6 +14,7 @@ import pytest
 
 from mailserver.queue import Queue
 from tests.support.server import ALICE, PASSWORD, RunningServer
+from tests.support.sink import wait_until
 
 ROUNDS = 15 if os.environ.get("MAILSERVER_LONG") else 2
 CONNECTIONS = 20
@@ -83,9 +84,9 @@ def test_every_acknowledged_message_is_there_after_kill_9(tmp_path: Path) -> Non
     for round in range(ROUNDS):
         server.start()
         with Load(server, round) as load:
-            time.sleep(1 + chance.random())
+            wait_until(lambda sent=load.acknowledged: len(sent) > CONNECTIONS, what="the load")
+            time.sleep(chance.random())
             server.kill()
-        assert len(load.acknowledged) > CONNECTIONS
         acknowledged |= load.acknowledged
     server.start()
     server.stop()

@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 from tests.support.server import ALICE, RunningServer
+from tests.support.sink import PATIENCE
 
 
 def test_at_a_stop_under_load_each_message_is_stored_and_acknowledged_or_neither(tmp_path: Path) -> None:
@@ -27,9 +28,9 @@ def test_at_a_stop_under_load_each_message_is_stored_and_acknowledged_or_neither
         for client in clients:
             client.start()
         for _ in range(100):
-            assert warm.acquire(timeout=20)
+            assert warm.acquire(timeout=PATIENCE)
         server.stop()
         for client in clients:
-            client.join(20)
+            client.join(PATIENCE)
         stored = [message.split(b"Subject: ")[1].split()[0].decode() for message in server.messages(ALICE)]
     assert sorted(stored) == sorted(acknowledged)

@@ -12,11 +12,13 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from mailserver.store import Store
+from tests.support.sink import PATIENCE, wait_until
 from tests.support.storeledger import Ledger
 from tests.support.storelog import ALICE, Observation, observe, read_records
 
@@ -48,12 +50,16 @@ def start(root: Path, name: str, seed: int, records: Path) -> subprocess.Popen[s
     return process
 
 
+def count(files: Iterable[Path]) -> int:
+    """Of what they have told."""
+    return sum(1 for file in files for _ in read_records(file))
+
+
 @pytest.mark.slow
 def test_processes_that_share_an_account_and_are_killed_lose_nothing(tmp_path: Path) -> None:
     root = tmp_path / "mail"
     chance = random.Random(1)
     everyone: dict[str, Ledger] = {}
-    done = 0
     for number in range(ROUNDS):
         ledgers = {f"r{number}p{each}-": Ledger(seen(root, f"r{number}p{each}-")) for each in range(PROCESSES)}
         everyone |= ledgers
@@ -63,19 +69,17 @@ def test_processes_that_share_an_account_and_are_killed_lose_nothing(tmp_path: P
             for seed, name in enumerate(ledgers):
                 processes.append(start(root, name, 10 * number + seed, records[name]))
                 started.callback(processes[-1].kill)  # none outlives a test that fails
-            time.sleep(0.5 + chance.random())
+            wait_until(lambda files=records: count(files.values()) > 100, what="their work")
+            time.sleep(chance.random())
             for process in chance.sample(processes, PROCESSES):
                 assert process.poll() is None, "it ended by itself"
                 process.kill()
-                process.communicate(timeout=10)
+                process.communicate(timeout=PATIENCE)
                 time.sleep(0.2 * chance.random())
         for name, ledger in ledgers.items():
-            told = list(read_records(records[name]))
-            done += len(told)
-            ledger.read(told)
+            ledger.read(read_records(records[name]))
             ledger.settle(seen(root, name))
             assert ledger.problems == [], name
     for name, ledger in everyone.items():
         ledger.settle(seen(root, name))
         assert ledger.problems == [], name
-    assert done > 100 * ROUNDS

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from tests.support.server import ALICE, BOB, PASSWORD, RunningServer
-from tests.support.sink import wait_until
+from tests.support.sink import PATIENCE, wait_until
 from tests.support.wire import Wire, resident, together
 
 MIB = 2**20
-LOGIN_TIMEOUT = 2.0
+LOGIN_TIMEOUT = 5.0  # seconds; a machine that stops for some of them ends no honest conversation
 PER_ADDRESS = 8
 WRONG = "wr0ng-guess"
 CONTENT_MARK = "cr0codile"
@@ -28,7 +28,8 @@ GREETINGS = {"smtp": b"220 ", "submission": b"220 ", "pop3": b"+OK ", "imap": b"
 @pytest.fixture(scope="module")
 def hurried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server without patience."""
-    limits = {"login_timeout": "2 s", "smtp_timeout": "2 s", "pop3_timeout": "2 s", "imap_timeout": "2 s"}
+    names = ("login_timeout", "smtp_timeout", "pop3_timeout", "imap_timeout")
+    limits = dict.fromkeys(names, f"{LOGIN_TIMEOUT:.0f} s")
     with RunningServer(tmp_path_factory.mktemp("hurried"), sections={"limits": limits}) as server:
         yield server
 
@@ -51,13 +52,13 @@ def test_whoever_only_drips_is_cut_by_the_login_timeout(hurried: RunningServer) 
     """Slowloris: there is always some input, and never a command."""
 
     def drip(service: str) -> None:
+        began = time.monotonic()
         with Wire(hurried, service) as wire:
-            began = time.monotonic()
             if service.endswith("s"):
                 wire.encrypt()
             wire.line()
             wire.socket.settimeout(0.3)
-            while time.monotonic() - began < 10:
+            while time.monotonic() - began < 10 * LOGIN_TIMEOUT:
                 try:
                     wire.send(b"x")
                     if not wire.socket.recv(1000):
@@ -66,7 +67,7 @@ def test_whoever_only_drips_is_cut_by_the_login_timeout(hurried: RunningServer) 
                     continue
                 except OSError:
                     break
-            assert LOGIN_TIMEOUT * 0.9 < time.monotonic() - began < LOGIN_TIMEOUT + 3, service
+            assert LOGIN_TIMEOUT * 0.9 < time.monotonic() - began < 4 * LOGIN_TIMEOUT, service
 
     services = ("submission", "submissions", "pop3", "pop3s", "imap", "imaps")
     together([partial(drip, service) for service in services])
@@ -76,23 +77,23 @@ def test_handshakes_that_do_not_come_to_an_end_are_cut(hurried: RunningServer) -
     hello = bytes.fromhex("1603010200010001fc0303") + b"x" * 20  # the beginning of a ClientHello of 512 octets
 
     def silent(service: str, data: bytes) -> None:
+        began = time.monotonic()
         with Wire(hurried, service) as wire:
-            began = time.monotonic()
             wire.send(data)
-            assert wire.rest(LOGIN_TIMEOUT + 3) == b""
+            assert wire.rest() == b""
             assert time.monotonic() - began > LOGIN_TIMEOUT * 0.9
 
     def garbage(service: str) -> None:
         with Wire(hurried, service) as wire:
             wire.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 10)
-            assert len(wire.rest(LOGIN_TIMEOUT + 3)) < 16  # an alert, no page
+            assert len(wire.rest()) < 16  # an alert, no page
 
     def silent_after_starttls(service: str, *commands: bytes) -> None:
         with Wire(hurried, service) as wire:
             wire.line()
             for command in commands:
                 wire.ask(command)
-            wire.rest(LOGIN_TIMEOUT + 13)
+            wire.rest()
 
     implicit = ("submissions", "pop3s", "imaps")
     together(
@@ -112,7 +113,7 @@ def test_silence_is_ended_with_the_words_of_the_protocol(hurried: RunningServer)
     def silent(service: str, farewell: bytes) -> None:
         with Wire(hurried, service) as wire:
             assert wire.line().startswith(GREETINGS[service])
-            said = wire.rest(LOGIN_TIMEOUT + 3)
+            said = wire.rest()
             assert said.startswith(farewell) and (farewell or not said)
 
     together([partial(silent, *pair) for pair in farewells.items()])
@@ -129,15 +130,15 @@ def test_a_flood_from_one_address_is_refused_and_another_is_served_at_once(serve
         for _ in range(10):
             for service, refusal in refusals.items():
                 with Wire(server, service, source="127.0.0.3") as wire:
-                    assert wire.rest(5).startswith(refusal)
+                    assert wire.rest().startswith(refusal)
             for service in ("submissions", "pop3s", "imaps"):
                 with Wire(server, service, source="127.0.0.3") as wire:
-                    assert wire.rest(5) == b""
+                    assert wire.rest() == b""
         began = time.monotonic()
         with Wire(server, "smtp", source="127.0.0.2") as wire:
             assert wire.line().startswith(b"220 ")
             assert wire.codes(b"EHLO x", b"QUIT") == [250, 221]
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
     finally:
         for wire in flood:
             wire.socket.close()
@@ -208,7 +209,7 @@ def test_who_sends_commands_and_never_reads_is_not_read_either(
 
 
 def test_output_that_nobody_reads_is_not_made(hurried: RunningServer) -> None:
-    """Of all that is asked for little is made ahead, and the connection ends at the idle timeout (2 s here)."""
+    """Of all that is asked for little is made ahead, and the connection ends at the idle timeout."""
     message = b"Subject: large\r\n\r\n" + b"x" * 70 + b"\r\n" * (2 * MIB)
     commands = b"".join(b"f%d FETCH 1:* BODY.PEEK[]\r\n" % number for number in range(1000))
     with Wire(hurried, "imaps") as wire:
@@ -227,8 +228,8 @@ def test_output_that_nobody_reads_is_not_made(hurried: RunningServer) -> None:
             assert resident(hurried) - before < 16 * MIB
         with Wire(hurried, "imap") as other:
             assert other.line().startswith(b"* OK"), "others are served"
-        wait_until(lambda: hurried.log().count("timed out") > cut, 10)
-        assert len(wire.rest(10)) < 8 * MIB
+        wait_until(lambda: hurried.log().count("timed out") > cut)
+        assert len(wire.rest()) < 8 * MIB
 
 
 def test_commands_in_flight_wait_until_they_are_read(server: RunningServer) -> None:
@@ -268,7 +269,7 @@ def test_literal_bombs_end_the_connection(server: RunningServer) -> None:
         with Wire(server, "imap") as wire:
             wire.line()
             wire.send(b"t LOGIN " + literal + b"\r\n")
-            assert wire.rest(5).startswith(b"* BYE ")
+            assert wire.rest().startswith(b"* BYE ")
 
 
 # Injection before STARTTLS: CVE-2011-0411
@@ -291,7 +292,7 @@ def test_what_is_injected_before_tls_is_forgotten(
         wire.socket.settimeout(0.3)
         with pytest.raises(TimeoutError):
             wire.socket.recv(1)
-        wire.socket.settimeout(20)
+        wire.socket.settimeout(PATIENCE)
         assert wire.ask(probe).startswith(answer)
 
 
@@ -344,8 +345,8 @@ def test_neither_passwords_nor_contents_are_in_the_log(server: RunningServer) ->
         wire.line()
         wire.codes(b"EHLO x", b"MAIL FROM:<jo@x.test>", b"RCPT TO:<bob@example.test>", b"DATA")
         assert wire.codes(f"Subject: {CONTENT_MARK}\r\n\r\n{CONTENT_MARK}\r\n.".encode()) == [250]
+    wait_until(lambda: "login refused" in server.log(), what="a line of the log")
     log = server.log()
-    assert "login refused" in log
     for secret in (PASSWORD, WRONG, CONTENT_MARK, PLAIN.decode(), b64encode(PASSWORD.encode()).decode()):
         assert secret not in log
 
@@ -365,9 +366,24 @@ def test_log_lines_cannot_be_forged(server: RunningServer) -> None:
 
 
 def test_everything_is_private_and_nothing_is_left_half_done(server: RunningServer) -> None:
-    entries = list((server.data).rglob("*"))
-    assert any(path.parent.name == "new" for path in entries)
-    for path in entries:
-        mode = stat.S_IMODE(path.lstat().st_mode)
-        assert mode == (0o700 if path.is_dir() else 0o600), f"{path}: {mode:o}"
-        assert path.parent.name not in ("tmp", "spool"), path
+    with server.smtp() as client:
+        client.sendmail("jo@x.test", [BOB], "Subject: x\r\n\r\nx\r\n")
+
+    def wrong() -> list[str]:
+        """What of it is not as it should be; the server goes on meanwhile."""
+        found, entries = [], list(server.data.rglob("*"))
+        assert any(path.parent.name in ("new", "cur") for path in entries)
+        for path in entries:
+            try:
+                mode = stat.S_IMODE(path.lstat().st_mode)
+            except FileNotFoundError:
+                continue
+            if mode != (0o700 if path.is_dir() else 0o600) or path.parent.name in ("tmp", "spool"):
+                found.append(f"{path}: {mode:o}")
+        return found
+
+    try:
+        wait_until(lambda: not wrong(), what="order")
+    except AssertionError:
+        assert wrong() == []
+        raise

@@ -6,7 +6,6 @@ import json
 import re
 import smtplib
 import socket
-import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ from benchmarks.ports import free_ports
 from mailserver.cli import main
 from tests.support.scram import ScramClient
 from tests.support.server import ALICE, BOB, PASSWORD, RunningServer
-from tests.support.sink import wait_until
+from tests.support.sink import PATIENCE, wait_until
 from tests.support.wire import Wire
 
 REFUSALS = {"smtp": b"421 ", "submission": b"421 ", "pop3": b"-ERR [SYS/TEMP] ", "imap": b"* BYE [UNAVAILABLE] "}
@@ -108,7 +107,7 @@ def guess(server: RunningServer, source: str, ways: list[tuple[str, Callable[[Wi
             wire = stack.enter_context(Wire(server, service, source=source))
             assert wire.line().startswith(GREETINGS[service])
             way(wire, f"guess{n}")
-            wait_until(lambda n=n: server.log().count(refused) == before + n + 1, 20, f"guess {n}")
+            wait_until(lambda n=n: server.log().count(refused) == before + n + 1, what=f"guess {n}")
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +131,9 @@ def test_guesses_over_all_protocols_count_together_and_ban_on_all(server: Runnin
         )
     for service in ("submissions", "pop3s", "imaps"):
         with Wire(server, service, source=attacker) as wire:
-            assert wire.rest(5) == b"", "it is closed before TLS begins"
+            assert wire.rest() == b"", "it is closed before TLS begins"
     assert login(server, owner).startswith(b"t OK ")
-    assert banned(server) == [attacker]
+    assert attacker in banned(server)
     told_of = rf"banned network={attacker} account='all' for=10 min .*: 6 failed logins"
     wait_until(lambda: re.search(told_of, server.log()), what="a line of the log")
 
@@ -159,11 +158,11 @@ def test_the_owner_gets_in_from_where_somebody_else_is_banned(server: RunningSer
 
 def test_bans_by_hand_and_their_end_are_taken_over_at_once(server: RunningServer) -> None:
     command(server, "ban", "add", "127.0.0.48/29", "--for", "1h", "--reason", "a test")
-    wait_until(lambda: is_refused(server, "127.0.0.51", "pop3"), 5, "the ban")
+    wait_until(lambda: is_refused(server, "127.0.0.51", "pop3"), what="the ban")
     assert greeting(server, "smtp", "127.0.0.52").endswith(b" your address is banned, try again in 60 min\r\n")
     assert not is_refused(server, "127.0.0.47")
     command(server, "ban", "remove", "127.0.0.48/29")
-    wait_until(lambda: not is_refused(server, "127.0.0.51", "pop3"), 5, "the end of the ban")
+    wait_until(lambda: not is_refused(server, "127.0.0.51", "pop3"), what="the end of the ban")
     by_hand = "banned network=127.0.0.48/29 for=60 min by hand: 'a test'"
     wait_until(lambda: by_hand in server.log(), what="a line of the log")
 
@@ -188,16 +187,14 @@ def test_bans_survive_a_restart_and_a_crash(tmp_path: Path) -> None:
 
 def test_two_processes_ban_together(tmp_path: Path) -> None:
     attacker = "127.0.0.71"
-    with RunningServer(tmp_path, workers=2, sections={"abuse": ABUSE}) as server:
-        wait_until(lambda: server.log().count("ready, as") == 2, 20, "two workers")
+    with RunningServer(tmp_path, workers=2, sections={"abuse": ABUSE | {"connection_rate": 0}}) as server:
+        wait_until(lambda: server.log().count("ready, as") == 2, what="two workers")
         guess(server, attacker, [WAYS[1]] * FAILURES)  # the system spreads them over both
         wait_until(lambda: attacker in banned(server), what="the ban")
-        time.sleep(1.5)
-        assert all(is_refused(server, attacker) for _ in range(20)), "by both"
+        wait_until(lambda: all(is_refused(server, attacker) for _ in range(20)), what="the ban by both")
         assert not any(is_refused(server, "127.0.0.72") for _ in range(20))
         command(server, "ban", "remove", attacker)
-        time.sleep(1.5)
-        assert not any(is_refused(server, attacker) for _ in range(20))
+        wait_until(lambda: not any(is_refused(server, attacker) for _ in range(20)), what="the end of it in both")
 
 
 def test_behind_a_load_balancer_its_client_is_banned_and_not_the_balancer(tmp_path: Path) -> None:
@@ -210,7 +207,7 @@ def test_behind_a_load_balancer_its_client_is_banned_and_not_the_balancer(tmp_pa
     server.config.write_text(tomlkit.dumps(configuration))
 
     def connect(client: str) -> tuple[socket.socket, bytes]:
-        connection = socket.create_connection(("127.0.0.1", port), 10)
+        connection = socket.create_connection(("127.0.0.1", port), PATIENCE)
         connection.sendall(f"PROXY TCP4 {client} 198.51.100.1 5555 143\r\n".encode())
         return connection, connection.recv(1000)
 
@@ -232,7 +229,7 @@ def test_behind_a_load_balancer_its_client_is_banned_and_not_the_balancer(tmp_pa
             wire.ask(b"")
             assert wire.codes(b"EHLO filter", b"XCLIENT ADDR=192.0.2.78", b"EHLO filter") == [250, 220, 250]
             assert wire.codes(b"XCLIENT ADDR=192.0.2.77") == [421]
-            assert wire.rest(5) == b""
+            assert wire.rest() == b""
 
 
 def test_rates_are_told(tmp_path: Path) -> None:
@@ -245,7 +242,8 @@ def test_rates_are_told(tmp_path: Path) -> None:
             wire.codes(b"RSET")
             told = wire.ask(b"MAIL FROM:<x@example.net>\r\n")
             assert re.match(rb"450 4\.7\.1 Your address sends too many messages a minute, try again in \d+ s", told)
-        with smtplib.SMTP("127.0.0.1", server.ports.submission, timeout=20, source_address=("127.0.0.82", 0)) as user:
+        source = ("127.0.0.82", 0)
+        with smtplib.SMTP("127.0.0.1", server.ports.submission, timeout=PATIENCE, source_address=source) as user:
             user.login(ALICE, PASSWORD)
             user.sendmail(ALICE, [BOB], b"Subject: x\r\n\r\nx\r\n")
             code, text = user.mail(ALICE)

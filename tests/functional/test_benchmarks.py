@@ -6,11 +6,12 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from benchmarks import corpus, page, peers, plots, run, smtp
+from benchmarks import corpus, page, peers, plots, ports, run, smtp
 from benchmarks.client import compare_answers, fetched, threads
 from benchmarks.nexthops import SilentHosts
 from benchmarks.plots import bars, curves, draw
@@ -27,7 +28,7 @@ def _run(name: str, results: Path, **options: int | str) -> list[list[str]]:
     for option, value in options.items():
         command += [f"--{option.replace('_', '-')}", *str(value).split()]
     done = subprocess.run(
-        [*command, "--results", results], capture_output=True, text=True, timeout=120, cwd=ROOT, check=False
+        [*command, "--results", results], capture_output=True, text=True, timeout=600, cwd=ROOT, check=False
     )
     assert done.returncode == 0, done.stderr
     kept = Report.load(results / f"{name}.json")
@@ -53,7 +54,7 @@ def test_smtp_benchmark_prints_a_row_for_each_work(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("smtp-sink") is None, reason="smtp-sink is not installed: apt-get install postfix")
 def test_relay_benchmark_passes_all_on_once_and_prints_a_row_for_each_work(tmp_path: Path) -> None:
     sizes = {"messages": 200, "backlog": 300, "destinations": 30, "dead": 9}
-    rows = _run("relay", tmp_path, **sizes, connect_timeout=1, seconds=60, workers="1 2")
+    rows = _run("relay", tmp_path, **sizes, connect_timeout=1, seconds=300, workers="1 2")
     backlog = "300 queued for 30 domains, 9 of them dead: mail for the others"
     assert [(row[0], row[1]) for row in rows] == [
         ("4 KB, 20 sessions", "/s"),
@@ -86,6 +87,17 @@ def test_growth_benchmark_finds_both_servers_of_one_mind_and_prints_a_row_for_ea
     assert all(
         [size for size, _ in points] == [1000, 1500] for by_server in drawn.values() for points in by_server.values()
     )
+
+
+def test_tests_that_run_side_by_side_have_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "24")
+    given: set[int] = set()
+    for worker in range(24):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", f"gw{worker}")
+        numbers = set(islice(ports._numbers(), 20_000))
+        assert len(numbers) > 500 and given.isdisjoint(numbers)
+        given |= numbers
+    assert min(given) >= 15_000 and max(given) < 32_000
 
 
 def test_silent_hosts_neither_take_nor_refuse_connections() -> None:
@@ -164,7 +176,7 @@ def test_memory_benchmark_prints_a_row_for_each_step(tmp_path: Path) -> None:
 def test_all_that_are_named_run_and_a_page_tells_of_them(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks", "store", "pop3", "--quick", "--workers", "1"]
     done = subprocess.run(
-        [*command, "--results", tmp_path], capture_output=True, text=True, timeout=120, cwd=ROOT, check=False
+        [*command, "--results", tmp_path], capture_output=True, text=True, timeout=600, cwd=ROOT, check=False
     )
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "README.md").read_text()
@@ -176,7 +188,7 @@ def test_all_that_are_named_run_and_a_page_tells_of_them(tmp_path: Path) -> None
 
 def test_one_that_is_not_there_is_told_and_those_that_are() -> None:
     command = [sys.executable, "-m", "benchmarks", "smtp", "lmtp"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, check=False)
     assert done.returncode == 2
     assert "there is no benchmark lmtp; there are smtp, relay, imap" in done.stderr
 

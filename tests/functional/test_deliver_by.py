@@ -35,7 +35,7 @@ def test_a_message_that_is_late_comes_back_when_its_sender_said(tmp_path: Path) 
             submit(here, CAROL, mail=["BY=4;R", "ENVID=back"], rcpt=[], content=CONTENT)
             submit(here, CAROL, mail=["BY=4;N", "ENVID=told"], rcpt=[], content=CONTENT)
             wait_until(lambda: len(reports(here)) == 2, what="the reports")
-            assert 4 <= time.time() - begun < 15
+            assert 4 <= time.time() - begun < 60
             told = {
                 about["Original-Envelope-Id"]: (fields["Action"], fields["Status"]) for about, fields in reports(here)
             }

@@ -21,7 +21,6 @@ from click.testing import CliRunner
 
 from benchmarks.ports import free_ports
 from mailserver.cli import main
-from mailserver.net.tls import LOOK_EVERY
 from tests.support.server import ALICE, LISTENERS, RunningServer
 from tests.support.sink import wait_until
 from tests.support.tls import write_certificate
@@ -132,7 +131,7 @@ class Visitors:
             thread.join(60)
 
     def wait_for(self, number: int) -> None:
-        wait_until(lambda: len(self.seen) >= number, 20, "visitors")
+        wait_until(lambda: len(self.seen) >= number, what="visitors")
 
     def _visit(self) -> None:
         while not self._stop.is_set():
@@ -171,7 +170,7 @@ def test_certificates_are_replaced_under_load(workers: int, tmp_path: Path) -> N
                 certificate.replace(tmp_path / "certificate.pem")
                 time.sleep(0.2)
                 visitors.wait_for((number + 1) * 15)
-            time.sleep(LOOK_EVERY + 0.5)
+            wait_until(lambda: set(visitors.seen[-8 * workers :]) == {last}, what="the last one in all processes")
             done = len(visitors.seen)
             visitors.wait_for(done + 8 * workers + 4)
             assert set(visitors.seen[done + 4 :]) == {last}
@@ -192,7 +191,7 @@ def test_a_certificate_that_expires_soon_is_told_once(tmp_path: Path) -> None:
     certificate.replace(tmp_path / "certificate.pem")
     key.replace(tmp_path / "key.pem")
     with server:
-        wait_until(lambda: server.log().count("ready, as") == 2, 20, "two workers")
+        wait_until(lambda: server.log().count("ready, as") == 2, what="two workers")
         wait_until(lambda: "in 9 d 23 h; renew it" in server.log(), what="the warning")
         assert server.log().count("certificate.pem expires on ") == 1
 
@@ -229,7 +228,7 @@ def test_the_command_tells_whether_a_renewal_was_taken_over(workers: int, tmp_pa
         assert all(live["told"].startswith("shows another one, valid until ") for live in other["live"])
         assert len(other["problems"]) == 2 + len(LISTENERS) + 2, "the pair, the name, and each listener"
         (tmp_path / "*.example.net.key").write_bytes((tmp_path / "localhost.key").read_bytes())
-        time.sleep(LOOK_EVERY)
-        _, (default, other) = tls_show(server)
-        assert {live["told"] for live in other["live"]} == {"shows it"}
+        wait_until(
+            lambda: {live["told"] for live in tls_show(server)[1][1]["live"]} == {"shows it"}, what="the new one"
+        )
         assert "Traceback" not in server.log()

@@ -40,8 +40,8 @@ def send(server: RunningServer, sender: str, recipient: str) -> None:
 
 def lead(pair: Pair, *words: str) -> None:
     """An edit of the accounts, and the moment until it is in force."""
-    pair.command(*words)
     taken_over = pair.here.log().count("accounts taken over")
+    pair.command(*words)
 
     def look() -> bool:
         with smtplib.SMTP("127.0.0.1", pair.here.ports.smtp) as client:
@@ -94,8 +94,8 @@ def test_two_servers_that_forward_to_each_other_stop(pair: Pair) -> None:
     pair.there.stop()
     pair.there.start()
     send(pair.here, DAVE, ALICE)
-    wait_until(lambda: "goes in circles" in pair.here.log(), timeout=30, what="the loop to be seen")
-    wait_until(lambda: pair.queue() == [], timeout=30, what="an empty queue")
+    wait_until(lambda: "goes in circles" in pair.here.log(), what="the loop to be seen")
+    wait_until(lambda: pair.queue() == [], what="an empty queue")
 
 
 def test_a_group_with_members_inside_and_outside(pair: Pair) -> None:

@@ -54,7 +54,7 @@ def test_notify_hears_of_this_process_and_of_another_program(tmp_path: Path) -> 
             other.append("misc", None, None, b"Subject: x\r\n\r\n")  # type: ignore[arg-type]
             assert client.readline() == b'* STATUS "misc" (UIDNEXT %d MESSAGES %d)\r\n' % (number + 1, number)
             delays.append(time.monotonic() - began)
-        assert sorted(delays)[5] < 0.5
+        assert sorted(delays)[5] < 2
         began = time.monotonic()
         maildir = server.maildir(ALICE)
         (maildir / "tmp/file").write_bytes(b"Subject: x\n\nbody\n")
@@ -68,4 +68,4 @@ def test_notify_hears_of_this_process_and_of_another_program(tmp_path: Path) -> 
             (maildir / ".misc.below" / part).mkdir()
         assert client.readline().startswith(b'* LIST (\\HasNoChildren) "/" "misc/below"')
         assert client.readline().startswith(b'* LIST (\\HasChildren) "/" "misc"')
-        assert time.monotonic() - began < 4, "sooner than by looking every five seconds"
+        assert time.monotonic() - began < 9, "sooner than by looking every five seconds, of which it would take two"

@@ -6,20 +6,22 @@ import imaplib
 import json
 import poplib
 import smtplib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from click.testing import CliRunner
 
 from mailserver.cli import main
-from tests.support.server import ALICE, PASSWORD, RunningServer
+from tests.support.server import ALICE, BOB, PASSWORD, RunningServer
 from tests.support.sink import wait_until
+
+WORKERS = 2
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with RunningServer(tmp_path_factory.mktemp("server"), workers=2) as running:
+    with RunningServer(tmp_path_factory.mktemp("server"), workers=WORKERS) as running:
         yield running
 
 
@@ -67,23 +69,25 @@ def submission(server: RunningServer, password: str) -> bool:
     return True
 
 
-def eventually(
-    login: Callable[[RunningServer, str], bool], server: RunningServer, password: str, *, expect: bool
-) -> None:
-    """Each worker process reads the file within a second or two."""
-    end = time.monotonic() + 15
-    agreed = 0
-    while agreed < 4:  # with two processes that share the connections
-        agreed = agreed + 1 if login(server, password) == expect else 0
-        assert time.monotonic() < end
+@contextmanager
+def taken_over(server: RunningServer) -> Iterator[None]:
+    """What the block changes both processes have read afterwards; they look when somebody logs in."""
+    told = "accounts taken over"
+    before = server.log().count(told)
+    yield
+
+    def both() -> bool:
+        with server.submission(BOB):
+            return server.log().count(told) >= before + WORKERS
+
+    wait_until(both, what="the change in both processes")
 
 
 def test_made_used_for_its_scope_listed_and_removed_while_the_server_runs(server: RunningServer) -> None:
-    shown = command(
-        server, "account", "app-password", "add", ALICE, "phone", "--scope", "imap", "--scope", "submission"
-    )
-    password = shown.strip()
-    eventually(imap, server, password, expect=True)
+    scope = ("--scope", "imap", "--scope", "submission")
+    with taken_over(server):
+        password = command(server, "account", "app-password", "add", ALICE, "phone", *scope).strip()
+    assert imap(server, password)
     assert submission(server, password)
     assert not pop3(server, password), "not in its scope"
     assert pop3(server, PASSWORD)
@@ -92,19 +96,19 @@ def test_made_used_for_its_scope_listed_and_removed_while_the_server_runs(server
     not_for = "the app password 'phone' of alice@example.test is not for pop3"
     wait_until(lambda: not_for in server.log(), what="a line of the log")
     assert password not in server.log()
-    command(server, "account", "app-password", "remove", ALICE, "phone")
-    time.sleep(3)  # each failure of this address delays its next answer
+    with taken_over(server):
+        command(server, "account", "app-password", "remove", ALICE, "phone")
     assert not imap(server, password)
     assert not submission(server, password)
 
 
 def test_an_account_without_an_own_password(server: RunningServer) -> None:
-    password = command(server, "account", "app-password", "add", ALICE, "laptop").strip()
-    accounts = server.directory / "accounts.toml"
-    header = f'[account."{ALICE}"]\n'
-    assert header in accounts.read_text()
-    accounts.write_text(accounts.read_text().replace(header, header + "app_passwords_only = true\n"))
-    time.sleep(3.5)
+    with taken_over(server):
+        password = command(server, "account", "app-password", "add", ALICE, "laptop").strip()
+        accounts = server.directory / "accounts.toml"
+        header = f'[account."{ALICE}"]\n'
+        assert header in accounts.read_text()
+        accounts.write_text(accounts.read_text().replace(header, header + "app_passwords_only = true\n"))
     assert pop3(server, password.upper().replace("-", " "))
     assert not pop3(server, PASSWORD)
     assert imap(server, password)

@@ -134,7 +134,7 @@ def test_a_flood_of_guesses_is_slowed_down_and_ended(server: RunningServer) -> N
         lines = [answers.readline() for _ in range(8)]
     assert lines[2::2] == [b"-ERR [AUTH] authentication failed\r\n"] * 3
     assert lines[7] == b"-ERR unknown command\r\n"
-    assert 7 < time.monotonic() - begin < 30, "1, 2 and 4 seconds, and some more"
+    assert 7 < time.monotonic() - begin < 60, "1, 2 and 4 seconds, and some more"
 
 
 def test_thousands_of_bad_commands_are_few_answers_and_an_end(server: RunningServer, tmp_path: Path) -> None:

@@ -13,8 +13,6 @@ import ssl
 import stat
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,21 +20,12 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.support.server import ALICE, ROOT, RunningServer
+from tests.support.server import ALICE, ROOT, STOP_TIMEOUT, RunningServer
 from tests.support.sink import wait_until
 
 NOBODY = pwd.getpwnam("nobody")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who can become somebody else")
 MESSAGE = b"From: x@example.com\r\nSubject: hello\r\n\r\nHello.\r\n"
-
-
-@pytest.fixture
-def open_directory() -> Iterator[Path]:
-    """One that others may enter, which those of pytest are not."""
-    made = Path(tempfile.mkdtemp(prefix="mailserver-test-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
 
 
 def send(server: RunningServer) -> None:
@@ -108,7 +97,8 @@ def test_a_key_that_only_root_can_read_is_told(open_directory: Path) -> None:
     server.data.mkdir()
     os.chown(server.data, NOBODY.pw_uid, NOBODY.pw_gid)
     with server:
-        assert f"key.pem: cannot be read by user {NOBODY.pw_uid}, as which this serves" in server.log()
+        told = f"key.pem: cannot be read by user {NOBODY.pw_uid}, as which this serves"
+        wait_until(lambda: told in server.log(), what="a line of the log")
         assert "certificate.pem: cannot be read" not in server.log()
     server = RunningServer(open_directory, twistd=dropped, allow_root=False, workers=2)
     with pytest.raises(AssertionError, match=r"key\.pem: cannot be read: Permission denied; the workers, as user"):
@@ -171,11 +161,14 @@ def test_sighup_reads_accounts_and_certificates_in_all_processes(tmp_path: Path,
         kept.logout()
 
 
-def test_sighup_while_workers_begin_ends_none(tmp_path: Path) -> None:
-    server = RunningServer(tmp_path, workers=2)
+def test_sighup_while_workers_begin_ends_none_and_is_not_lost(tmp_path: Path) -> None:
+    slow = "import sys, time\nif 'mailserver.worker' in sys.orig_argv:\n    time.sleep(6)\n"
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "sitecustomize.py").write_text(slow)
+    server = RunningServer(tmp_path, workers=2, environment={"PYTHONPATH": f"{tmp_path / 'slow'}:{ROOT}"})
 
     def hang_up() -> None:
-        wait_until(lambda: "worker=1 pid=" in server.log(), 30, "the workers")
+        wait_until(lambda: "worker=1 pid=" in server.log(), what="the workers")
         assert server.process is not None
         server.process.send_signal(signal.SIGHUP)
 
@@ -183,13 +176,15 @@ def test_sighup_while_workers_begin_ends_none(tmp_path: Path) -> None:
         sent = pool.submit(hang_up)
         with server:
             sent.result()
-            wait_until(lambda: server.log().count("accounts taken over") >= 2, 20, "the accounts to be read")
+            wait_until(lambda: server.log().count("accounts taken over") >= 2, what="the accounts to be read")
             assert "ended:" not in server.log()
 
 
-def test_sigterm_lets_a_message_that_is_on_its_way_arrive(tmp_path: Path) -> None:
-    with RunningServer(tmp_path) as server:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_lets_a_message_that_is_on_its_way_arrive(tmp_path: Path, workers: int) -> None:
+    with RunningServer(tmp_path, workers=workers) as server:
         assert server.process is not None
+        wait_until(lambda: server.log().count("ready, as") == workers, 20, "all processes")
         idle = smtplib.SMTP("127.0.0.1", server.ports.smtp)
         client = smtplib.SMTP("127.0.0.1", server.ports.smtp)
         client.ehlo()
@@ -199,15 +194,25 @@ def test_sigterm_lets_a_message_that_is_on_its_way_arrive(tmp_path: Path) -> Non
         client.send(MESSAGE)
         server.process.send_signal(signal.SIGTERM)
         assert idle.getreply()[0] == 421
-        with pytest.raises(OSError):
-            socket.create_connection(("127.0.0.1", server.ports.smtp), 5).recv(1)
+        wait_until(lambda: refuses(server.ports.smtp), what="a port that refuses")
+        server.process.send_signal(signal.SIGTERM)  # once more changes nothing
         client.send(b"The end.\r\n.\r\n")
         assert client.getreply()[0] == 250
         assert client.getreply()[0] == 421
-        assert server.process.wait(30) in (0, -signal.SIGTERM)
+        assert server.process.wait(STOP_TIMEOUT) in (0, -signal.SIGTERM)
         server.process = None
+        assert "Traceback" not in server.log()
     (message,) = server.messages(ALICE)
     assert message.endswith(b"The end.\n")
+
+
+def refuses(port: int) -> bool:
+    """Connections are refused, and not left waiting for a process that will not come."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5):
+            return False
+    except ConnectionRefusedError:
+        return True
 
 
 # systemd

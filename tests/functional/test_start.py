@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.ports import free_ports
 from mailserver import demo
-from tests.support.server import ROOT, RunningServer
+from tests.support.server import ROOT, STOP_TIMEOUT, RunningServer
 from tests.support.sink import wait_until
 
 TWISTD = str(Path(sys.executable).parent / "twistd")
@@ -46,12 +46,12 @@ def run_demo(directory: Path, port: int) -> Iterator[Path]:
             env=environment,
         )
         try:
-            wait_until(lambda: process.poll() is not None or answers(port), 30, "the demo")
+            wait_until(lambda: process.poll() is not None or answers(port), what="the demo")
             assert process.poll() is None, log.read_text()
             yield log
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(20)
+            process.wait(STOP_TIMEOUT)
 
 
 def test_the_demo_prints_its_passwords_once_and_finds_its_data_again(tmp_path: Path) -> None:
@@ -123,7 +123,15 @@ def test_what_cannot_be_started_is_told_in_one_line(arguments: tuple[str, ...], 
     assert told in refused(*arguments)
 
 
-def test_a_taken_port_is_named(tmp_path: Path) -> None:
-    server = RunningServer(tmp_path)
+def test_what_already_runs_is_not_started_a_second_time(tmp_path: Path) -> None:
+    """Ports that several workers share could be shared with those of another server too."""
+    with RunningServer(tmp_path, workers=2) as server:
+        told = refused("--allow-root", "--config", str(server.config))
+        assert f"port {server.ports.smtp} cannot be bound" in told
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_taken_port_is_named(tmp_path: Path, workers: int) -> None:
+    server = RunningServer(tmp_path, workers=workers)
     with socket.create_server(("127.0.0.1", server.ports.imap)):
         assert f"port {server.ports.imap} cannot be bound" in refused("--config", str(server.config))

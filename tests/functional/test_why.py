@@ -39,7 +39,7 @@ def test_one_message_from_its_connection_to_its_report(tmp_path: Path, running: 
         with RunningServer(tmp_path, sections={"relay": relay}) as server:
             with server.submission() as client:
                 client.sendmail(ALICE, ["gone@other.test", "here@other.test"], "Subject: x\r\n\r\nx\r\n")
-            wait_until(lambda: server.messages(ALICE), timeout=20, what="the report")
+            wait_until(lambda: server.messages(ALICE), what="the report")
             if running:
                 wait_until(complete, what="the whole story")
         assert complete()

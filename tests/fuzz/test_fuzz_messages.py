@@ -29,8 +29,8 @@ from tests.fuzz.grammar import imap_data
 from tests.fuzz.mutation import Mutator, cases
 
 LARGE = 256 * 1024
-SLOW = 2.0
-"""Seconds for a `LARGE` message; what is quadratic in its octets takes minutes."""
+SLOW = 10.0
+"""Seconds for a `LARGE` message, some of them the checks' own; what is quadratic in its octets takes minutes."""
 
 
 def mutated(random: Random) -> bytes:

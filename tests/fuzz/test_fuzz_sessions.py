@@ -34,7 +34,7 @@ from tests.fuzz.dialogues import (
 from tests.fuzz.mutation import Mutator, cases
 from tests.support.configs import ACCOUNTS
 
-SLOW = 5.0
+SLOW = 20.0
 """Seconds of processor time that no dialogue of a few thousand octets may take."""
 MEMORY = 8 * 2**20
 """Octets that no session of a few hundred thousand octets may hold at any time."""

@@ -3,7 +3,7 @@
 import datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailserver.imap.commands import (
@@ -343,7 +343,9 @@ def test_bad_dates_are_refused(date: bytes) -> None:
         append_head(Reader(b' a "' + date + b'" '), 1)
 
 
-@given(st.binary(max_size=80), st.sampled_from(list(State)))
+@given(st.binary(max_size=80), st.sampled_from([state for state in State if state is not State.LOGOUT]))
+@example(b"SUBSCRIBE", State.NOT_AUTHENTICATED)
+@example(b"LOGIN", State.SELECTED)
 def test_garbage_is_a_fault_and_nothing_else(data: bytes, state: State) -> None:
     try:
         parse(Reader(data), state)

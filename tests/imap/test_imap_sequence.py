@@ -77,7 +77,7 @@ def test_a_hundred_thousand_elements_are_fast() -> None:
             began = time.process_time()
             parsed = SequenceSet.parse(written)
             took.append(time.process_time() - began)
-        assert min(took) < 0.25, "some tens of milliseconds where nobody else computes"
+        assert min(took) < 1, "some tens of milliseconds where nobody else computes"
         assert len(parsed.ranges) == 100_000
     ranges = SequenceSet.parse(text).resolve(200_000)
     assert contains(ranges, 99_999)

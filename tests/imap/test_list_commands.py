@@ -91,4 +91,4 @@ def test_many_patterns_cannot_blow_up() -> None:
     pattern = Pattern(*(f"*{number}*a*%b" for number in range(1000)))
     began = time.process_time()
     assert not any(pattern.matches("123456789a" * 20) for _ in range(20))
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 5

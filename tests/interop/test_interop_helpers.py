@@ -7,12 +7,12 @@ import dns.resolver
 import pytest
 
 from tests.support.dns import Fault, NameServer
-from tests.support.sink import CLOSE, SMTPSink
+from tests.support.sink import CLOSE, PATIENCE, SMTPSink
 
 
-def resolver(server: NameServer) -> dns.resolver.Resolver:
+def resolver(server: NameServer, lifetime: float = PATIENCE) -> dns.resolver.Resolver:
     asking = dns.resolver.Resolver(configure=False)
-    asking.nameservers, asking.port, asking.lifetime = ["127.0.0.1"], server.port, 0.3
+    asking.nameservers, asking.port, asking.lifetime = ["127.0.0.1"], server.port, lifetime
     return asking
 
 
@@ -37,13 +37,13 @@ def test_names_misbehave_when_they_are_told_to(fault: Fault) -> None:
         server.mail_domain("example.net")
         server.faults["example.net"] = fault
         with pytest.raises((dns.resolver.NoNameservers, dns.exception.Timeout)):
-            resolver(server).resolve("example.net", "MX")
+            resolver(server, 0.3).resolve("example.net", "MX")
         assert resolver(server).resolve("mx.example.net", "A")
 
 
 def test_a_polite_sink_keeps_every_octet() -> None:
     body = b"Subject: x\r\n\r\n.\r\n..dots\r\n\xff\r\n"
-    with SMTPSink() as sink, smtplib.SMTP("127.0.0.1", sink.port, timeout=5) as client:
+    with SMTPSink() as sink, smtplib.SMTP("127.0.0.1", sink.port, timeout=PATIENCE) as client:
         client.sendmail("a@b", ["c@d", "e@f"], body)
         (message,) = sink.wait(1)
         assert (message.sender, message.recipients, message.data, message.tls) == ("a@b", ["c@d", "e@f"], body, False)
@@ -51,7 +51,7 @@ def test_a_polite_sink_keeps_every_octet() -> None:
 
 def test_a_sink_follows_its_script() -> None:
     script = {"RCPT": lambda argument: "550 5.1.1 No" if "bad" in argument else "250 OK", "BODY": ["451 Later", CLOSE]}
-    with SMTPSink(dict(script)) as sink, smtplib.SMTP("127.0.0.1", sink.port, timeout=5) as client:
+    with SMTPSink(dict(script)) as sink, smtplib.SMTP("127.0.0.1", sink.port, timeout=PATIENCE) as client:
         with pytest.raises(smtplib.SMTPDataError) as refused:
             client.sendmail("a@b", ["bad@d", "c@d"], b"x\r\n")
         assert refused.value.smtp_code == 451

@@ -10,7 +10,7 @@ from tests.support.server import DOMAIN, PASSWORD, RunningServer
 DAVE = f"dave@{DOMAIN}"
 
 RULES = """\
-options.timeout = 20
+options.timeout = 60
 options.certificates = false
 options.create = true
 options.subscribe = true

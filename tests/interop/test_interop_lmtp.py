@@ -41,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, mailboxes: Dovecot) -> Iter
 
 
 def delivered(mailboxes: Dovecot, address: str, before: int = 0) -> bytes:
-    wait_until(lambda: len(mailboxes.delivered(address)) > before, timeout=20, what=f"a message for {address}")
+    wait_until(lambda: len(mailboxes.delivered(address)) > before, what=f"a message for {address}")
     return mailboxes.delivered(address)[before]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from tests.support.clients import LARGE, SAMPLES, without_trace
 from tests.support.dns import NameServer
 from tests.support.server import ALICE, RunningServer
-from tests.support.sink import SMTPSink
+from tests.support.sink import SMTPSink, wait_until
 
 REMOTE = "someone@elsewhere.test"
 
@@ -42,7 +41,7 @@ def relayed(server: RunningServer, sink: SMTPSink, message: bytes) -> bytes:
     before = len(sink.taken)
     with server.submission() as client:
         client.sendmail(ALICE, [REMOTE], message)
-    arrived = sink.wait(before + 1, timeout=30)[-1]
+    arrived = sink.wait(before + 1)[-1]
     assert (arrived.sender, arrived.recipients) == (ALICE, [REMOTE])
     return without_trace(arrived.data)
 
@@ -61,7 +60,7 @@ def test_starttls_is_used_where_it_is_offered(relaying: RunningServer, sink: SMT
     directory: Path = relaying.directory
     context.load_cert_chain(directory / "certificate.pem", directory / "key.pem")
     sink.tls = context
-    time.sleep(1.5)  # so that no connection in clear is used again
+    wait_until(lambda: not sink.open, what="the end of what is in clear")
     assert relayed(relaying, sink, SAMPLES["dots"]) == SAMPLES["dots"]
     assert sink.taken[-1].tls
     sink.tls = None

@@ -17,7 +17,7 @@ from tests.support.clients import SAMPLES, sample, unix
 from tests.support.postfix import SmtpSink
 from tests.support.reports import reports_on
 from tests.support.server import ALICE, RunningServer
-from tests.support.sink import wait_until
+from tests.support.sink import PATIENCE, wait_until
 
 pytestmark = pytest.mark.skipif(bool(postfix.missing("smtp-sink")), reason=postfix.missing("smtp-sink"))
 
@@ -44,7 +44,7 @@ class Case:
         """Of each attempt."""
         return re.findall(rf" to=<{re.escape(self.address)}> (delayed|failed|relayed) ", self.server.log())
 
-    def delivered(self, message: bytes = SAMPLES["dots"], seconds: float = 20) -> None:
+    def delivered(self, message: bytes = SAMPLES["dots"], seconds: float = PATIENCE) -> None:
         """Waits until that is so, and sees to it that it came once, as it was sent, and that nobody was told of it."""
         wait_until(lambda: self.outcomes[-1:] == ["relayed"], seconds, what=f"delivery to {self.address}")
         (taken,) = self.sink.taken
@@ -84,7 +84,11 @@ def server(tmp_path_factory: pytest.TempPathFactory, sinks: dict[str, SmtpSink])
         yield running
         program = str(Path(sys.executable).parent / "mailserver")
         queue = [program, "--config", str(running.config), "queue", "list", "--json"]
-        assert json.loads(subprocess.run(queue, capture_output=True, check=True, timeout=60).stdout) == []
+
+        def queued() -> object:
+            return json.loads(subprocess.run(queue, capture_output=True, check=True, timeout=PATIENCE).stdout)
+
+        wait_until(lambda: not queued(), what="an empty queue")
 
 
 Cases = dict[str, Case]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.message import sent_date
+from mailserver.message import sent_date, sent_day
 
 
 def at(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int:
@@ -73,6 +73,22 @@ def test_what_the_standard_library_writes_is_read(moment: datetime, east: int) -
     expected = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1)
     assert sent_date(b" " + format_datetime(moment).encode()) == expected
     assert sent_date(moment.isoformat().encode()) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b" Sun, 31 Dec 2000 23:01:33 -0800", at(2000, 12, 31)),
+        (b" Mon, 1 Jan 2001 00:01:33 +1400", at(2001, 1, 1)),
+        (b"Sun (a day), 31 (the last) Dec 2000 16(comment):   01  :  06\r\n -0800", at(2000, 12, 31)),
+        (b"Sun Dec 31 23:01:33 PST 2000", at(2000, 12, 31)),
+        (b"2000-12-31T23:01:33-08:00", at(2000, 12, 31)),
+        (b"31 Dec 2000", at(2000, 12, 31)),
+        (b"yesterday", None),
+    ],
+)
+def test_days_are_those_that_are_written(value: bytes, expected: int | None) -> None:
+    assert sent_day(value) == expected
 
 
 PIECES = st.sampled_from(

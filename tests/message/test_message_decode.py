@@ -133,6 +133,13 @@ def test_decoding_in_pieces_gives_the_same(words: list[bytes], encoding: bytes, 
         assert b"".join(chunks) == transfer_decoded(data, encoding)
 
 
+def test_space_at_the_ends_of_quoted_printable_lines_does_not_count() -> None:
+    """RFC 2045 §6.7: transport put it there, also behind the sign of a soft line break."""
+    assert transfer_decoded(b"a b \t\r\nc= \r\nd=20 \n=\t\ne  ", b"quoted-printable") == b"a b\r\ncd \ne"
+    assert transfer_decoded(b" " * 2_000_000 + b"x", b"quoted-printable") == b" " * 2_000_000 + b"x"
+    assert transfer_decoded(b"x \r\n", b"8bit") == b"x \r\n"
+
+
 def test_an_unknown_encoding_is_told() -> None:
     with pytest.raises(LookupError):
         transfer_chunks(b"x", (0, 1), b"x-uuencode")

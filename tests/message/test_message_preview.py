@@ -116,7 +116,7 @@ def test_a_long_head_of_html_is_passed_over() -> None:
 def test_a_megabyte_of_anything_costs_little(piece: bytes, subtype: str) -> None:
     start = time.process_time()
     assert len(of(piece * (2**20 // len(piece)), f"text/{subtype}")) <= PREVIEW_LENGTH
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 10
 
 
 @given(

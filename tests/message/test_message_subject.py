@@ -83,4 +83,4 @@ def test_a_megabyte_of_marks(piece: bytes) -> None:
     start = time.process_time()
     assert len(base_subject(piece * (2**20 // len(piece))).text) <= 2000
     assert len(base_subject(piece * (2**20 // len(piece)) + b"]").text) <= 2000
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 30

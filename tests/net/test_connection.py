@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.internet.testing import StringTransport
@@ -477,3 +477,18 @@ def test_a_connection_that_has_ended_is_forgotten(served: Served) -> None:
     served.connection.connectionLost(connectionDone)
     assert served.connection._service.open == set()
     stop(served)
+
+
+@pytest.mark.parametrize(
+    ("address", "peer"),
+    [
+        (IPv4Address("TCP", "192.0.2.1", 4001), "192.0.2.1"),
+        (IPv6Address("TCP", "::ffff:192.0.2.1", 4001), "192.0.2.1"),
+        (IPv6Address("TCP", "2001:db8::1", 4001), "2001:db8::1"),
+        (UNIXAddress("/run/imap"), "local"),
+    ],
+)
+def test_a_client_by_ipv4_has_that_address_on_a_socket_of_ipv6_too(served: Served, address: Any, peer: str) -> None:
+    connection = ServiceFactory(make_service(served.clock, served.limits, [])).buildProtocol(address)
+    assert isinstance(connection, ServedConnection)
+    assert connection.peer == peer

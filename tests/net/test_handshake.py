@@ -309,7 +309,7 @@ def test_the_server_s_order_counts(port: int) -> None:
 
 def s_client(port: int, *options: str, say: str = "") -> str:
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", "mail.example.org", *options]
-    done = subprocess.run(command, input=say, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, input=say, capture_output=True, text=True, timeout=120, check=False)
     return done.stdout + done.stderr
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.error import ProcessTerminated
+from twisted.python.failure import Failure
 
 from mailserver import metrics
-from mailserver.net.indexing import AFTER_START, Indexing
+from mailserver.net.indexing import AFTER_START, HANGS_AFTER, Indexing
 from mailserver.store.indexer import ROUND
 from tests.support.fakes import FakeClock, FakeWorkers
 
@@ -22,9 +24,12 @@ class Process:
 
     def __init__(self) -> None:
         self.rounds = 0
+        self.begun = 0
+        self.signals: list[str] = []
         self.protocol: Any = None
 
     def spawnProcess(self, protocol: Any, *_: object, **__: object) -> None:
+        self.begun += 1
         self.protocol = protocol
         protocol.transport = self
 
@@ -34,6 +39,9 @@ class Process:
 
     def closeStdin(self) -> None:
         pass
+
+    def signalProcess(self, name: str) -> None:
+        self.signals.append(name)
 
     def tell(self, rounds: int) -> None:
         line = json.dumps({"mailboxes": 0, "messages": 0, "rounds": rounds, "counted": {}})
@@ -79,3 +87,16 @@ def test_a_round_that_takes_longer_than_the_time_between_two_comes_to_its_end(
     assert process.rounds == 2
     clock.advance(10)
     assert process.rounds == 3
+
+
+def test_a_process_that_says_nothing_for_long_is_killed_and_another_begun(process: Process, clock: FakeClock) -> None:
+    clock.advance(AFTER_START + 1)
+    clock.advance(HANGS_AFTER - 10)
+    process.tell(rounds=0)
+    clock.advance(HANGS_AFTER - 10)
+    assert process.signals == [], "it is slow"
+    clock.advance(20)
+    assert process.signals == ["KILL"]
+    process.protocol.processEnded(Failure(ProcessTerminated(signal=9)))
+    clock.advance(10)
+    assert process.begun == 2

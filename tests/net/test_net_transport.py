@@ -38,7 +38,7 @@ def ends() -> tuple[tcp.Server, socket.socket, _Reactor]:
         client = socket.create_connection(listening.getsockname())
         accepted, address = listening.accept()
     accepted.setblocking(False)
-    client.settimeout(5)
+    client.settimeout(60)
     reactor = _Reactor()
     server = tcp.Server(accepted, Protocol(), address, None, 0, reactor)  # type: ignore[arg-type]
     return server, client, reactor
@@ -68,7 +68,7 @@ def test_what_the_socket_does_not_take_follows_in_order(ends: tuple[tcp.Server, 
     while reactor.writers:
         assert server.doWrite() is None
     write(server, b"")
-    reader.join(5)
+    reader.join(60)
     assert bytes(got) == b"".join(pieces)
 
 

@@ -15,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 from OpenSSL import SSL
 
+from benchmarks.ports import free_ports
 from mailserver.config.model import TLS, ServerName
 from mailserver.net import tls
 from mailserver.net.connector import ReactorConnector
@@ -188,6 +189,17 @@ def test_a_key_that_others_can_read_stops_the_start_and_is_not_taken_up_later(
         CertificateStore(settings)
 
 
+def test_a_key_whose_mode_is_mended_is_taken_up(settings: TLS, caplog: pytest.LogCaptureFixture) -> None:
+    with serving(CertificateStore(settings, Ticking())) as port:
+        before = serial(port)
+        write_certificate(settings.certificate.parent, "mail.example.org")
+        settings.private_key.chmod(0o644)
+        assert serial(port) == before
+        assert "chmod 640" in caplog.text
+        settings.private_key.chmod(0o640)
+        assert serial(port) != before
+
+
 # Tickets
 
 
@@ -292,11 +304,11 @@ def test_the_connector_drops_what_came_in_clear_before_tls(settings: TLS) -> Non
     remote = Remote(script)
 
     async def use(reactor: Any) -> tuple[bytes, str, bytes]:
-        connection = await ReactorConnector(reactor).connect_any(["127.0.0.1"], remote.port, 5)
-        before = await connection.read(5)
-        await connection.start_tls("mail.example.org", 5)
+        connection = await ReactorConnector(reactor).connect_any(["127.0.0.1"], remote.port, 60)
+        before = await connection.read(60)
+        await connection.start_tls("mail.example.org", 60)
         state = connection.tls
-        after = await connection.read(5)
+        after = await connection.read(60)
         connection.close()
         return before, state.version if state else "", after
 
@@ -315,9 +327,9 @@ def test_verification_fails_for_a_certificate_that_nobody_trusts(settings: TLS) 
     remote = Remote(script)
 
     async def use(reactor: Any) -> str:
-        connection = await ReactorConnector(reactor).connect_any(["127.0.0.1"], remote.port, 5)
+        connection = await ReactorConnector(reactor).connect_any(["127.0.0.1"], remote.port, 60)
         try:
-            await connection.start_tls("mail.example.org", 5, verify=True)
+            await connection.start_tls("mail.example.org", 60, verify=True)
         except ConnectFailure as failure:
             return str(failure)
         return ""
@@ -334,15 +346,19 @@ def reset(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
 
-@pytest.mark.parametrize(("script", "expected"), [(hang, "no answer within 0 s"), (reset, "broke")])
-def test_a_silent_or_broken_remote_is_told(script: Callable[[socket.socket], None], expected: str) -> None:
+@pytest.mark.parametrize(
+    ("script", "patience", "expected"), [(hang, 0.3, "no answer within 0 s"), (reset, 60, "broke")]
+)
+def test_a_silent_or_broken_remote_is_told(
+    script: Callable[[socket.socket], None], patience: float, expected: str
+) -> None:
     remote = Remote(script)
 
     async def use(reactor: Any) -> str:
-        connection = await ReactorConnector(reactor).connect_any(["127.0.0.1"], remote.port, 5)
+        connection = await ReactorConnector(reactor).connect_any(["127.0.0.1"], remote.port, 60)
         try:
             await connection.write(b"x", 5)
-            await connection.read(0.3)
+            await connection.read(patience)
         except ConnectFailure as failure:
             return str(failure)
         return ""
@@ -351,12 +367,11 @@ def test_a_silent_or_broken_remote_is_told(script: Callable[[socket.socket], Non
 
 
 def test_a_refused_connection_is_told() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    (port,) = free_ports(1)
 
     async def use(reactor: Any) -> str:
         try:
-            await ReactorConnector(reactor).connect_any(["127.0.0.1"], port, 5)
+            await ReactorConnector(reactor).connect_any(["127.0.0.1"], port, 60)
         except ConnectFailure as failure:
             return str(failure)
         return ""
@@ -368,8 +383,8 @@ def test_the_end_of_the_remote_is_an_empty_read() -> None:
     remote = Remote(lambda connection: connection.sendall(b"bye\r\n"))
 
     async def use(reactor: Any) -> list[bytes]:
-        connection = await ReactorConnector(reactor).connect_any(["127.0.0.1"], remote.port, 5)
-        return [await connection.read(5), await connection.read(5)]
+        connection = await ReactorConnector(reactor).connect_any(["127.0.0.1"], remote.port, 60)
+        return [await connection.read(60), await connection.read(60)]
 
     assert in_reactor(use) == [b"bye\r\n", b""]
 

@@ -46,7 +46,7 @@ def test_jobs_that_wait_make_one_batch(workers: ThreadWorkers) -> None:
 
     def work(jobs: Sequence[int]) -> list[int | Exception]:
         batches.append(list(jobs))
-        gate.wait(5)
+        gate.wait(60)
         return [ValueError("odd") if job % 2 else job * 10 for job in jobs]
 
     async def use(_: Any) -> list[Any]:
@@ -121,11 +121,11 @@ def test_a_stop_does_not_wait_for_work_that_may_be_abandoned() -> None:
 
 
 def test_threads_are_as_many_as_there_is_work_for_and_not_more_than_allowed() -> None:
-    workers, gate, seen = ThreadWorkers(running_reactor(), 3, "test"), threading.Event(), set[str]()
+    workers, gate, seen = ThreadWorkers(running_reactor(), 3, "counted"), threading.Event(), set[str]()
 
     def work() -> None:
         seen.add(threading.current_thread().name)
-        gate.wait(5)
+        gate.wait(60)
 
     async def use(_: Any) -> None:
         early = workers.run(seen.add, "before the start")
@@ -135,15 +135,15 @@ def test_threads_are_as_many_as_there_is_work_for_and_not_more_than_allowed() ->
         await early
         for _ in range(5):  # one after the other
             await workers.run(int, "1")
-        assert len([each for each in threading.enumerate() if each.name.startswith("test-")]) == 1
+        assert len([each for each in threading.enumerate() if each.name.startswith("counted-")]) == 1
         many = [workers.run(work) for _ in range(10)]
         gate.set()
         await gatherResults(many)
 
     in_reactor(use)
     workers.stop()
-    assert seen <= {"before the start", "test-0", "test-1", "test-2"}
-    assert not [each for each in threading.enumerate() if each.name.startswith("test-")]
+    assert seen <= {"before the start", "counted-0", "counted-1", "counted-2"}
+    assert not [each for each in threading.enumerate() if each.name.startswith("counted-")]
 
 
 def test_a_stop_waits_for_what_was_asked_for_before() -> None:

@@ -230,6 +230,16 @@ def test_a_file_that_somebody_removes_is_begun_anew_and_shared_again(setup: Setu
     assert setup.path.exists()
 
 
+def test_who_logs_in_when_the_file_was_begun_anew_is_known_again(setup: Setup) -> None:
+    run(setup.guard.succeeded(THERE, ALICE))
+    for file in setup.path.parent.glob("bans.db*"):
+        file.unlink()
+    setup.clock.advance(1.0)
+    assert not run(setup.guard.is_known(THERE, ALICE))
+    run(setup.guard.succeeded(THERE, ALICE))
+    assert run(setup.guard.is_known(THERE, ALICE))
+
+
 def test_trouble_with_the_ledger_is_told_once(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
     setup.guard._ledger.close()  # type: ignore[union-attr]
     setup.clock.advance(60)

@@ -5,9 +5,18 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
+
+from mailserver.policy import shared
 from mailserver.policy.connections import ConnectionLimits, Refusal
 from mailserver.policy.failures import FORGET_AFTER, Failures
 from mailserver.policy.shared import SharedCounts, SharedFailures, SharedTable
+
+
+@pytest.fixture(autouse=True)
+def no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which sources share a row depends on a key: the same one each time."""
+    monkeypatch.setattr(shared.secrets, "token_bytes", bytes)
 
 
 def limits(path: Path, *numbers: int, total: int = 100, per_address: int = 4) -> list[ConnectionLimits]:

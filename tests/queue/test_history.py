@@ -236,7 +236,7 @@ def test_threads_and_processes_share_a_file(history, tmp_path, clock):
         thread.start()
     for thread in threads:
         thread.join()
-    assert [process.wait(60) for process in processes] == [0, 0]
+    assert [process.wait(300) for process in processes] == [0, 0]
     ids = [line["id"] for line in lines(tmp_path)]
     assert len(ids) == 800 and len(set(ids)) == 600
 

@@ -557,6 +557,21 @@ def test_an_unreadable_entry_is_set_aside_and_not_deleted(queue, tmp_path, sql, 
     assert [entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=10)] == [other]
 
 
+def test_an_id_that_cannot_be_read_is_in_nobodys_way(queue, tmp_path):
+    put(queue, message(at=NOW - 5))
+    execute(tmp_path, "UPDATE entry SET id = CAST(? AS TEXT)", b"k\xf9vdg")
+    others = [put(queue, message()) for _ in range(2)]
+    assert {entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=1)} <= {*others}
+    assert [entry.id for entry in due(queue, NOW, horizon=HORIZON, limit=10)]
+    assert sorted((entry.id, entry.state) for entry in queue.list()) == sorted(
+        [(r"k\udcf9vdg", State.CORRUPT), *((id, State.QUEUED) for id in others)]
+    )
+    administration = queue.administration
+    for change in (administration.hold, administration.release, administration.flush, administration.remove):
+        assert change(EVERYTHING) >= 2
+    assert [entry.state for entry in queue.list()] == [State.CORRUPT]
+
+
 @pytest.mark.parametrize("harm", ["missing", "short", "row"])
 def test_an_entry_without_its_body_is_set_aside(queue, tmp_path, bodies, harm):
     id = put(queue, message(body=LARGE))
@@ -615,6 +630,14 @@ def test_sweep_removes_orphans_only_when_a_day_old(queue, bodies):
     os.utime(bodies / id, (1, 1))
     assert queue.sweep() == 1
     assert {path.name for path in bodies.iterdir()} == {id, "young"}
+
+
+def test_sweep_leaves_the_body_of_an_entry_whose_id_was_damaged(queue, tmp_path, bodies):
+    id = put(queue, message(body=LARGE))
+    os.utime(bodies / id, (1, 1))
+    execute(tmp_path, "UPDATE entry SET id = ?", "damaged")
+    assert queue.sweep() == 0
+    assert (bodies / id).exists()
 
 
 # The administrator, from another process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from pathlib import Path
 
@@ -75,6 +76,43 @@ def test_whichever_page_breaks_nothing_is_dropped(tmp_path: Path, junk: bytes) -
         queue.close()
         assert salvage.faults(path) == []
     assert salvaged >= 10
+
+
+def test_a_database_that_was_cut_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    original = tmp_path / "original"
+    entries = filled(original, 100)
+    octets = (original / "queue.db").read_bytes()
+    most = 0
+    for pages in range(10, len(octets) // PAGE, 5):
+        directory = tmp_path / f"pages-{pages}"
+        directory.mkdir()
+        (directory / "queue.db").write_bytes(octets[: pages * PAGE])
+        queue = Queue(directory)
+        found = {entry.id: entry.state for entry in queue.list()}
+        assert found.keys() <= entries.keys()
+        intact = [id for id, state in found.items() if state is State.QUEUED]
+        most = max(most, len(intact))
+        assert all(content(queue, id) == entries[id] for id in intact)
+        queue.close()
+        assert [path.stat().st_size for path in directory.glob("queue.db.damaged-*")] == [pages * PAGE]
+    assert most >= 50
+
+
+def test_bodies_of_entries_that_may_have_been_lost_are_kept_as_long_as_the_damaged_database(tmp_path: Path) -> None:
+    directory = tmp_path / "queue"
+    entries = filled(directory, 20, body=b"x" * 70_000 + b"\r\n")
+    path = directory / "queue.db"
+    path.write_bytes(path.read_bytes()[:PAGE])
+    for body in (directory / "bodies").iterdir():
+        os.utime(body, (1, 1))
+    queue = Queue(directory)
+    assert len(queue.list()) < len(entries)
+    assert queue.sweep() == 0
+    assert {body.name for body in (directory / "bodies").iterdir()} == entries.keys()
+    for kept in directory.glob("queue.db.damaged-*"):
+        kept.unlink()
+    assert queue.sweep() > 0
+    queue.close()
 
 
 def test_a_sound_queue_is_left_alone(tmp_path: Path) -> None:

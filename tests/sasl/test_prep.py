@@ -98,4 +98,4 @@ def test_hostile_text_is_prepared_in_a_moment(text: str) -> None:
     for prepare in (prepare_name, prepare_password):
         with suppress(ValueError):
             prepare(text)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 5

@@ -88,7 +88,7 @@ def test_a_hash_of_absurd_cost_is_refused_before_it_costs(stored: str) -> None:
     start = time.process_time()
     with pytest.raises(SchemeError, match="more work than a login may cost"):
         parse_hash(stored)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize(

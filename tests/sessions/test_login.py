@@ -161,6 +161,17 @@ def test_unknown_users_have_iterations_as_known_ones_have() -> None:
     assert 150 < counts.count(4096) < 250
 
 
+def test_scram_that_was_begun_when_the_last_account_with_keys_went_ends_as_for_an_unknown_user() -> None:
+    asked = authenticator()
+    asked.directory.scram_iterations = list  # type: ignore[method-assign]
+    exchange, client = asked.begin(encrypted(), "SCRAM-SHA-256", "imap"), ScramClient("nobody@example.test", "secret")
+    assert exchange is not None
+    first = run(exchange.step(client.first))
+    assert isinstance(first, bytes)
+    with pytest.raises(LoginRefused, match="authentication failed"):
+        run(exchange.step(client.final(first)))
+
+
 def test_who_asks_for_many_salts_and_never_answers_is_slowed_down() -> None:
     asked = authenticator()
     waits = []
@@ -205,8 +216,9 @@ def test_what_is_not_scram_is_malformed() -> None:
     assert refused.value.malformed
 
 
-def by_certificate(asked: Authenticator, identity: bytes) -> Any:
-    exchange = asked.begin(FakeChannel(tls=TLS, client_certificate=SHOWN), "EXTERNAL", "imap")
+def by_certificate(asked: Authenticator, identity: bytes, *, former: bool = False) -> Any:
+    shown = ClientCertificate("CN=Alice", (), "cd" * 32) if former else SHOWN
+    exchange = asked.begin(FakeChannel(tls=TLS, client_certificate=shown, peer="192.0.2.1"), "EXTERNAL", "imap")
     assert exchange is not None
     assert run(exchange.step(None)) == b""
     return run(exchange.step(identity))
@@ -366,6 +378,15 @@ def test_a_program_whose_token_has_expired_bans_nobody_and_who_was_here_gets_in_
     assert outcome(asked, "x", user="bob@example.test") == BANNED
     assert by_token(asked, "good") == by_token(asked, "good", str(ALICE)) == str(ALICE), "named by the token alone"
     assert by_token(asked, "bad").startswith("too many failed logins")
+
+
+def test_a_program_with_a_certificate_that_opens_nothing_any_more_bans_nobody(tmp_path: Path) -> None:
+    asked = guarded(tmp_path)
+    for identity in (b"", b"bob@example.test") * 20:
+        with pytest.raises(LoginRefused, match="authentication failed"):
+            by_certificate(asked, identity, former=identity == b"")
+    assert outcome(asked, "secret") == str(ALICE)
+    assert by_certificate(asked, b"") == ALICE
 
 
 def test_the_users_of_an_exempt_source_are_slowed_each_for_himself() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from pathlib import Path
 from typing import Any
@@ -140,10 +141,11 @@ def test_no_file_stays_open_when_only_the_top_is_read(store: Store) -> None:
     deliver(store, LARGE)
     client = Client(store)
     client.ask(b"TOP 1 0")
+    gc.collect()  # what other tests left
     before = sum(1 for _ in Path("/proc/self/fd").iterdir())
     for _ in range(10):
         client.ask(b"TOP 1 1")
-    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before
+    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) <= before
 
 
 def test_a_message_that_its_owner_cannot_read_is_an_error_and_the_session_goes_on(store: Store, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_ten_megabytes_take_a_moment(wire: bytes) -> None:
     start = time.process_time()
     for at in range(0, len(wire), 65536):
         reader.feed(wire[at : at + 65536])
-    assert time.process_time() - start < 0.2
+    assert time.process_time() - start < 2
     assert reader.ended()
 
 

@@ -478,7 +478,7 @@ def test_ten_megabytes_of_body_in_a_moment_and_little_memory() -> None:
         engine.receive_data(chunk)
         while isinstance(event := engine.next_event(), BodyChunk):
             size += len(event.data)
-    assert time.process_time() - start < 0.2
+    assert time.process_time() - start < 2
     engine.receive_data(b".\r\n")
     assert isinstance(engine.next_event(), BodyChunk)  # the CRLF that was held back
     assert engine.next_event() == BodyEnd(160 * 65536)
@@ -489,7 +489,7 @@ def test_many_pipelined_commands_take_linear_time() -> None:
     host.engine.receive_data(b"NOOP\r\n" * 20_000)
     start = time.process_time()
     assert host.feed(b"").count(b"250") == 20_000
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 5
 
 
 # Any split, any garbage

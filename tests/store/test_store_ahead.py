@@ -25,7 +25,7 @@ class Work:
         for start in range(0, len(uids), WORTH):
             batch = uids[start : start + WORTH]
             if self.stop and self.stop in batch:
-                assert self.going.wait(10)
+                assert self.going.wait(60)
             if self.error is not None:
                 raise self.error
             self.made += batch
@@ -49,7 +49,7 @@ def ahead(work: Work) -> Ahead:
 def ended() -> None:
     for thread in threading.enumerate():
         if thread.name == "ahead":
-            thread.join(10)
+            thread.join(60)
 
 
 def uids(first: int, count: int = WORTH) -> list[int]:
@@ -86,7 +86,7 @@ def test_who_asks_elsewhere_does_not_wait(ahead: Ahead, work: Work) -> None:
     assert not ahead.wait_for(uids(1))
     assert not ahead.wait_for(uids(4501))
     work.going.set()
-    asking.join(10)
+    asking.join(60)
     ended()
     assert work.made[:WORTH] == uids(2451)
 

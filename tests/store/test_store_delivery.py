@@ -283,7 +283,7 @@ def test_no_descriptor_stays_open(store, monkeypatch):
         with monkeypatch.context() as patch:
             fail_at(patch, "rename", errno.EIO, 1)
             store.deliver([job(), job()])
-    assert open_files() == before
+    assert open_files() <= before
 
 
 def test_slow_syncfs_is_avoided_for_a_while(tmp_path, monkeypatch):

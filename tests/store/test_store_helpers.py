@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from mailserver.message import Phrase
 from mailserver.store import Addition, Mailbox, Store, helpers, mailbox
 from mailserver.store.digest import DIGESTS, PIECES, TEXT
 from mailserver.store.helpers import PORTION, Helpers
+from tests.support.sink import wait_until
 
 ALICE = Address("alice", "example.test")
 
@@ -72,7 +74,7 @@ def test_without_threads_there_is_nobody_who_ends_them_but_they_help(
         assert None not in made(pool, TEXT.name, files[:3])
     assert pool._free
     assert None not in made(pool, TEXT.name, files[:3])
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while pool._free and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not pool._free, "the next one sees to that"
@@ -118,21 +120,25 @@ def test_many_threads_share_them(pool: Helpers, files: list[str]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert results == [expected] * 6
     assert 1 <= len(pool._free) <= 2
 
 
 def test_they_end_when_nothing_is_asked_of_them(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(popen(*arguments, **options))
+        return started[-1]
+
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", start)
     monkeypatch.setattr(helpers, "IDLE", 0.1)
-    before = set(children())
     pool = Helpers(2)
     made(pool, TEXT.name, files)
-    assert set(children()) - before
-    deadline = time.monotonic() + 10
-    while set(children()) - before and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not set(children()) - before
+    assert started
+    wait_until(lambda: all(process.poll() is not None for process in started), what="their end")
     assert None not in made(pool, TEXT.name, files)
     pool.close()
 
@@ -150,7 +156,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
     pids = [int(pid) for pid in done.stdout.split()]
     assert len(pids) == 2, done.stderr
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(Path(f"/proc/{pid}/stat").exists() and not _ended(pid) for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -271,7 +277,7 @@ def test_others_have_their_turn_while_much_is_made(
     results: list[object] = []
     third.start()
     assert len([first, second, *much]) == len(files)
-    third.join(10)
+    third.join(60)
     assert None not in results
     assert len(results) == 3
 

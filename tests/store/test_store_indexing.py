@@ -204,7 +204,7 @@ def test_an_account_that_was_copied_here_is_looked_at_once_for_all_its_folders(
     monkeypatch.setattr(outstanding, "QUIET", 0.0)
     background.run()
     assert len(ready(account)) == 21
-    assert looks == [account] * 2
+    assert set(looks) == {account} and len(looks) < 5, "not for each folder; a slow machine looks once more"
 
 
 def test_mail_that_needed_not_be_told_of_is_found(
@@ -233,7 +233,7 @@ def test_its_process_ends_in_good_order_when_there_is_nothing_to_do(tmp_path: Pa
         assert process.stdin is not None and process.stderr is not None
         process.stdin.write(b"round\n")
         process.stdin.flush()  # and stays open
-        assert (process.wait(30), process.stderr.read()) == (0, b"")
+        assert (process.wait(60), process.stderr.read()) == (0, b"")
 
 
 def test_one_that_fails_does_not_hold_up_the_others_and_is_told_once(

@@ -486,6 +486,31 @@ def test_damage_that_sqlite_does_not_see_moves_no_uid(account, maildir, post, st
     assert uids(inbox) == [1, 2, 3]
 
 
+@pytest.mark.parametrize("column", ["last", "modseq", "horizon", "told", "new_mtime", "turn", "sound", "directory"])
+@pytest.mark.parametrize("value", ["'x'", "x'00'", "4294967295", "9223372036854775807", "1e300"])
+def test_damage_to_what_is_known_of_a_mailbox_is_no_harm(account, maildir, post, column, value):
+    inbox = account.open("INBOX")
+    post(3)
+    inbox.sync()
+    inbox.expunge([2])
+    inbox.close()
+    with closing(sqlite3.connect(maildir / "mailserver.index")) as db:
+        db.execute(f"UPDATE mailboxes SET {column} = {value}")
+        db.commit()
+    for new in (4, 5):
+        other = Store(maildir.parents[1], hostname="mx.example.test").account(ALICE).open("INBOX")
+        post(1)
+        other.sync()
+        assert uids(other)[:2] == [1, 3]
+        assert len(uids(other)) == new - 1
+        assert uids(other)[-1] < 10
+        assert 0 < other.highest_modseq < 2**62
+        other.update_flags([1], "add", SEEN)
+        other.changes(1)
+        other.recent.join()
+        other.close()
+
+
 def test_an_index_made_anew_by_another_process_gets_all_that_is_known(account, maildir, post, tmp_path):
     """Not only what changes from then on: files that it does not know of would lose their UIDs."""
     inbox = account.open("INBOX")

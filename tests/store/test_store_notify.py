@@ -39,7 +39,7 @@ def _target(path: Path) -> str:
         return ""
 
 
-def eventually(condition, timeout=10.0):
+def eventually(condition, timeout=60.0):
     end = time.monotonic() + timeout
     while not condition() and time.monotonic() < end:
         time.sleep(0.005)
@@ -66,17 +66,17 @@ def test_a_change_in_a_directory_is_told_soon(tmp_path, notifier, change):
             (other / "old").rename(directory / "file")
         case "link":
             os.link(other / "old", directory / "file")
-    assert heard.wait(10)
+    assert heard.wait(60)
     cancel()
 
 
 def test_many_changes_are_told_together_and_the_last_one_too(tmp_path, notifier):
-    seen = []
+    seen, began = [], time.monotonic()
     cancel = notifier.watch([str(tmp_path)], lambda: seen.append(len(list(tmp_path.iterdir()))))
     for number in range(1000):
         (tmp_path / str(number)).touch()
     eventually(lambda: seen and seen[-1] == 1000)
-    assert len(seen) < 500
+    assert len(seen) <= 2 + (time.monotonic() - began) / notify.PAUSE
     cancel()
 
 
@@ -94,7 +94,7 @@ def test_nothing_is_told_after_the_end_and_the_descriptor_is_closed(tmp_path, no
     again = threading.Event()
     cancel = notifier.watch([str(tmp_path)], again.set)
     (tmp_path / "other").touch()
-    assert again.wait(10)
+    assert again.wait(60)
     cancel()
     eventually(lambda: not descriptors())
 
@@ -106,7 +106,7 @@ def test_one_who_fails_does_not_keep_others_from_hearing(tmp_path, notifier, cap
     heard = threading.Event()
     cancels = [notifier.watch([str(tmp_path)], callback) for callback in (fail, heard.set)]
     (tmp_path / "file").touch()
-    assert heard.wait(10)
+    assert heard.wait(60)
     assert "a callback failed" in caplog.text
     for cancel in cancels:
         cancel()
@@ -118,7 +118,7 @@ def test_a_directory_that_is_removed_ends_its_watch(tmp_path, notifier):
     heard = threading.Event()
     cancel = notifier.watch([str(directory)], heard.set)
     directory.rmdir()
-    assert heard.wait(10)
+    assert heard.wait(60)
     eventually(lambda: not descriptors())
     cancel()
 
@@ -162,7 +162,7 @@ def test_subscribers_of_a_mailbox_hear_of_another_program_until_they_leave(inbox
     other = inbox.subscribe(lambda: None)
     (maildir / "tmp/file").write_bytes(b"Subject: x\n\n")
     (maildir / "tmp/file").rename(maildir / "new/file")
-    assert heard.wait(10)
+    assert heard.wait(60)
     inbox.sync()
     assert [message.uid for message in inbox.messages()] == [1]
     cancel()
@@ -179,5 +179,5 @@ def test_subscribers_hear_of_another_process(store, account, inbox, post, maildi
     heard.clear()
     elsewhere = Store(maildir.parents[1], hostname="mx.example.test").account(ALICE)
     elsewhere.open("INBOX").update_flags([1], "add", frozenset({"\\Seen"}))
-    assert heard.wait(10)
+    assert heard.wait(60)
     cancel()

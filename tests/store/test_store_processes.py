@@ -105,7 +105,7 @@ def test_a_message_is_recent_to_a_session_of_one_process_only(tmp_path):
         store.deliver([Delivery(ALICE, b"", Content(b"Subject: %d %d\r\n\r\n" % (number, n))) for n in range(3)])
     shown = []
     for worker in workers:
-        output, _ = worker.communicate(timeout=60)
+        output, _ = worker.communicate(timeout=300)
         assert worker.returncode == 0
         shown += [int(line) for line in output.split()]
     assert sorted(shown) == [message.uid for message in store.account(ALICE).open("INBOX").messages()]
@@ -116,7 +116,7 @@ def test_processes_never_give_a_uid_twice(tmp_path):
     workers = [start(GIVE, tmp_path / "mail", name, 40) for name in ("a", "b", "c")]
     given = []
     for worker in workers:
-        output, _ = worker.communicate(timeout=60)
+        output, _ = worker.communicate(timeout=300)
         assert worker.returncode == 0
         mine = [int(line) for line in output.split()]
         assert mine == sorted(mine)
@@ -135,12 +135,11 @@ def test_a_delivery_acknowledged_before_kill_9_is_there_and_whole(tmp_path):
     for start_number in range(5):
         worker = start(DELIVER, tmp_path / "mail", start_number)
         assert worker.stdout is not None
-        acknowledged.append(worker.stdout.readline())
-        time.sleep(0.03 * start_number)
+        acknowledged += [worker.stdout.readline() for _ in range(1 + 5 * start_number)]
         worker.send_signal(signal.SIGKILL)
         acknowledged += [line for line in worker.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
         worker.stdout.close()
-        worker.wait(10)
+        worker.wait(60)
     inbox = Store(tmp_path / "mail", hostname="mx.example.test").account(ALICE).open("INBOX")
     found = {}
     for message in inbox.messages():
@@ -150,7 +149,6 @@ def test_a_delivery_acknowledged_before_kill_9_is_there_and_whole(tmp_path):
         found[text.decode().split("\r\n")[0]] = message.uid
     assert len(found) == len(inbox.messages())
     assert {line.strip() for line in acknowledged} <= set(found)
-    assert len(acknowledged) >= 15
 
 
 @pytest.mark.slow
@@ -162,7 +160,7 @@ def test_uids_stay_after_kill_9_with_and_without_the_index(tmp_path):
     worker.send_signal(signal.SIGKILL)
     given = 30 + sum(line.endswith("\n") for line in worker.stdout)
     worker.stdout.close()
-    worker.wait(10)
+    worker.wait(60)
     account = Store(tmp_path / "mail", hostname="mx.example.test").account(ALICE)
     seen = []
     for remove in (False, True):
@@ -301,7 +299,7 @@ def test_flags_and_keywords_that_processes_change_at_once_are_all_kept(tmp_path)
         assert worker.stdin is not None
         worker.stdin.write("go\n")
         worker.stdin.flush()
-    assert [worker.wait(60) for worker in workers] == [0, 0, 0]
+    assert [worker.wait(300) for worker in workers] == [0, 0, 0]
     expected = frozenset(own).union(f"{kind}-{flag[1:]}" for flag in own for kind in ("key", "more"))
     for inbox in (store.account(ALICE).open("INBOX"), Store(tmp_path, hostname="mx").account(ALICE).open("INBOX")):
         assert [message.flags for message in inbox.messages()] == [expected] * 30
@@ -399,3 +397,24 @@ def test_a_quiet_directory_is_looked_at_twice(tmp_path, monkeypatch):
     one.sync()
     assert len(looks) <= 3, "one that finds them, and two while nobody else gives"
     assert [message.uid for message in one.messages()] == [1, 3, 5]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_no_modseq_of_a_change_here_hides_what_another_process_changed_before(tmp_path, known):
+    """A client that leaves with the greater MODSEQ, and goes on at the other process, would never hear of it."""
+    store, one, other = two_inboxes(tmp_path)
+    deliver(store, 3)
+    for mailbox in (one, other):
+        mailbox.sync()
+    if known:  # the directories are trusted for good
+        time.sleep(2 * watch.GRAIN / 1e9)
+        for mailbox in (one, other):
+            mailbox.sync()
+    before = one.highest_modseq
+    other.update_flags([1], "add", frozenset({"\\Flagged"}))
+    other.expunge([3])
+    (told,) = one.update_flags([2], "add", frozenset({"\\Seen"}))
+    assert told.modseq > other.highest_modseq
+    changes = one.changes(before)
+    assert {message.uid for message in changes.changed} == {1, 2}
+    assert changes.vanished == [3]

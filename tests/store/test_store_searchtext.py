@@ -33,7 +33,10 @@ MESSAGES = [
     b"Content-Transfer-Encoding: quoted-printable\r\n\r\nna=EFve soft=\r\nline\r\n",
     b"\r\nno header at all\r\n",
     b"Content-Type: application/octet-stream\r\n\r\nneedle nobody finds\r\n",
-    b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nnee\r\n--b\r\n\r\ndle\r\n--b--\r\n",
+    b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nnee\r\n--b\r\n\r\ndle\r\n--b\r\nX-Empty:\r\n"
+    b"Content-Type: message/rfc822\r\n\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?= to all\r\n\r\nx\r\n--b\r\n"
+    b"Content-Type: message/feedback\r\n\r\nabout: you\r\n--b\r\n"
+    b"Content-Type: image/png;\r\n name=over.png\r\n--b--\r\n",
 ]
 
 
@@ -44,6 +47,8 @@ def naive(message: bytes, phrase: Phrase) -> bool:
     if phrase.field is not None:
         values = [field.value for field in header if field.name.lower() == phrase.field.encode()]
         return any(wanted in folded(header_text(value)) for value in values)
+    for part in parse(message).inner():
+        header += fields(message[slice(*part.header)])
     lines = [f"{casemapped(field.name.decode('latin-1'))}: {folded(header_text(field.value))}" for field in header]
     bodies = [folded(text) for text in body_texts(parse(message))]
     return any(wanted in text for text in (lines if phrase.header else []) + (bodies if phrase.body else []))
@@ -63,6 +68,8 @@ PHRASES = [
         "subject",
         "e",
         "nee",
+        "over.png",
+        "about",
     )
     for header, body, field in (
         (True, True, None),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mailserver.mail import Address, Content
 from mailserver.message import casemapped, parents
-from mailserver.store import Mailbox, SortName, Store, sorting
+from mailserver.store import ColumnName, Mailbox, SortName, Store, sorting
 from mailserver.store.index import INDEX_FILE
 from mailserver.store.index.pieces import PieceTables
 from mailserver.store.sortcolumns import ABSENT, Column, Dates, Links, Texts
@@ -50,7 +50,7 @@ def test_texts_are_in_their_order(added: list[dict[int, str]]) -> None:
         assert list(before.uids) == sorted(known)
         texts |= {uid: casemapped(text) for uid, text in more.items()}
     assert list(column.uids) == sorted(texts)
-    assert column.in_order() == sorted(sorted(texts), key=texts.__getitem__)
+    assert [column.uids[place] for place in column.order] == sorted(sorted(texts), key=texts.__getitem__)
     every = sorted(set(texts.values()))
     assert list(column.ranks) == [every.index(texts[uid]) for uid in column.uids]
     assert column.with_empty == ("" in every)
@@ -129,6 +129,9 @@ def test_what_is_damaged_or_of_another_kind_is_refused(column: Column) -> None:
 # by the mailbox
 
 
+THREADING: tuple[ColumnName, ...] = ("subject", "sent", "links")
+
+
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sorting, "_MINIMUM", 1)
@@ -153,8 +156,8 @@ def all_of(mailbox: Mailbox) -> list[list[int]]:
     """What is sorted and threaded."""
     uids = mailbox.listing().uids
     names: tuple[SortName, ...] = ("subject", "sender", "sent", "cc", "size", "arrival")
-    orders = [mailbox.sorting.sorted(name, uids, reverse=reverse) for name in names for reverse in (False, True)]
-    threads = [*mailbox.sorting.threadable(uids, linked=True), *mailbox.sorting.threadable(uids[1:], linked=True)]
+    orders = [mailbox.sorting.order(name, uids, reverse=reverse) for name in names for reverse in (False, True)]
+    threads = [each for some in (uids, uids[1:]) for each in mailbox.sorting.threadable(some, THREADING)]
     return [*orders, *map(list, threads)]
 
 
@@ -267,6 +270,18 @@ def test_columns_go_with_the_mailbox_and_with_a_renewal(tmp_path: Path) -> None:
     assert names() == set()
 
 
+def test_columns_of_a_mailbox_that_another_process_deleted_leave_nothing(tmp_path: Path) -> None:
+    account, other = (Store(tmp_path, hostname="mail.example.test").account(ALICE) for _ in range(2))
+    account.create("Other")
+    mailbox = account.open("Other")
+    add(mailbox, SUBJECTS)
+    all_of(mailbox)
+    other.delete("Other")
+    mailbox.close()  # nobody has told it
+    with closing(sqlite3.connect(next(tmp_path.rglob(INDEX_FILE)))) as db:
+        assert db.execute("SELECT name FROM sorted").fetchall() == []
+
+
 def test_small_columns_are_not_worth_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sorting, "_MINIMUM", len(SUBJECTS) + 1)
     mailbox = opened(tmp_path)
@@ -300,7 +315,7 @@ def test_after_an_expunge_columns_have_what_is_left_and_no_more(tmp_path: Path) 
     mailbox.expunge([2, 3])
     found = all_of(mailbox)
     left = array("I", [message.uid for message in mailbox.messages()])
-    for name in sorting.THREADING:
+    for name in THREADING:
         column, missing = mailbox.sorting._learned(name, left)
         assert (column.uids, missing) == (left, 0)
     mailbox.close()

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support.server import ALICE, PASSWORD, ROOT, RunningServer
+from tests.support.sink import PATIENCE
 
 TRANSPORTS = ("plain", "starttls", "implicit")
 TRACE_FIELDS = (b"return-path:", b"delivered-to:", b"received:", b" ", b"\t")
@@ -57,7 +58,11 @@ def program(name: str) -> str:
 
 
 def run(
-    *command: str | Path, home: Path, data: bytes | None = None, expect: Sequence[int] = (0,), timeout: float = 60
+    *command: str | Path,
+    home: Path,
+    data: bytes | None = None,
+    expect: Sequence[int] = (0,),
+    timeout: float = 2 * PATIENCE,
 ) -> bytes:
     """Its standard output; AssertionError with all that it said when it ends otherwise than expected."""
     done = subprocess.run(
@@ -92,14 +97,14 @@ def running(*command: str | Path, home: Path) -> Iterator[Path]:
         yield said
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE)
 
 
 def _environment(home: Path) -> dict[str, str]:
     return {"HOME": str(home), "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TMPDIR": str(home)}
 
 
-def run_on_terminal(*command: str | Path, home: Path, timeout: float = 20) -> str:
+def run_on_terminal(*command: str | Path, home: Path, timeout: float = PATIENCE) -> str:
     """Runs a full-screen program on a terminal of its own; what it drew there."""
     leader, follower = pty.openpty()
     drawn: list[bytes] = []
@@ -293,7 +298,7 @@ def imapflow(server: RunningServer, scenario: str) -> Any:
         [node, directory / "imapflow.cjs", scenario],
         env=settings | {"IMAP_USER": ALICE, "IMAP_PASSWORD": PASSWORD},
         capture_output=True,
-        timeout=60,
+        timeout=2 * PATIENCE,
     )
     assert done.returncode == 0, done.stderr[-4000:].decode(errors="replace")
     return json.loads(done.stdout)

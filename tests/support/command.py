@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from mailserver.cli import main
 from mailserver.config.loader import load_accounts
 from tests.support.configs import write_configuration
+from tests.support.sink import PATIENCE
 
 
 class Command:
@@ -56,7 +57,7 @@ class Command:
         )
         os.close(its)
         shown = b""
-        while select.select([ours], [], [], 20)[0]:
+        while select.select([ours], [], [], PATIENCE)[0]:
             try:
                 shown += os.read(ours, 4096)
             except OSError:  # Linux: the other side is closed
@@ -64,4 +65,4 @@ class Command:
             if shown.endswith(b": ") and answers:
                 os.write(ours, answers.pop(0) + b"\n")
         os.close(ours)
-        return process.wait(20), shown
+        return process.wait(PATIENCE), shown

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.ports import free_ports
+from tests.support.sink import PATIENCE
 
 T = TypeVar("T")
 
@@ -190,7 +191,7 @@ class Dovecot:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(20)
+            self._process.wait(PATIENCE)
             self._process = None
 
     def own(self, directory: Path) -> None:
@@ -223,7 +224,7 @@ class Dovecot:
         return client
 
     def _when_served(self, connect: Callable[[], T]) -> T:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 return connect()

@@ -10,6 +10,7 @@ from typing import Any
 
 from mailserver.mail import Address
 from mailserver.store import Mailbox, Store, syncing, watch
+from tests.support.sink import PATIENCE
 
 
 class OtherProcess:
@@ -36,7 +37,7 @@ class OtherProcess:
 
     def close(self) -> None:
         self._pipe.close()
-        self._process.join(10)
+        self._process.join(PATIENCE)
 
 
 class OtherMailbox:

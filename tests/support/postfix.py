@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.ports import free_ports
+from tests.support.sink import PATIENCE
 
 DOMAIN = "postfix.test"
 HOSTNAME = f"mx.{DOMAIN}"
@@ -149,11 +150,11 @@ class Postfix:
 
     def _run(self, name: str, *arguments: str, check: bool = True) -> None:
         command = [_program(name) or name, "-c", str(self.directory / "etc"), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == 0 or not check, f"{done.stderr}\n{self.log()}"
 
     def _wait_until_ready(self) -> None:
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE
         for port in self._ports:
             while not _greets(port):
                 assert time.monotonic() < end, f"no answer on port {port}:\n{self.log()}"
@@ -203,7 +204,7 @@ class SmtpSink:
         user = [] if os.geteuid() else ["-u", "nobody"]
         command = [_program("smtp-sink") or "smtp-sink", *user, *options, "-d", f"{self._run}/message."]
         self._process = subprocess.Popen([*command, f"127.0.0.1:{self.port}", "100"])
-        end = time.monotonic() + 10
+        end = time.monotonic() + PATIENCE
         while not self._listens():
             assert time.monotonic() < end, "smtp-sink does not answer"
             time.sleep(0.01)
@@ -212,7 +213,7 @@ class SmtpSink:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(10)
+            self._process.wait(PATIENCE)
             self._process = None
 
     @property

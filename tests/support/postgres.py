@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from benchmarks.ports import free_ports
+from tests.support.sink import PATIENCE
 from tests.support.stopping import freeze
 
 USER = "nobody"  # who runs it when root runs the tests: PostgreSQL refuses root
@@ -76,7 +77,7 @@ class Postgres:
         command = [*self._as, self._programs / "postgres", "-D", self.home / "data", *arguments]
         with (self.home / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while not self._answers():
             if time.monotonic() > deadline or self._process.poll() is not None:
                 raise AssertionError((self.home / "log").read_text())
@@ -86,7 +87,7 @@ class Postgres:
         """At once; clients lose their connections."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
-            self._process.wait(20)
+            self._process.wait(PATIENCE)
             self._process = None
 
     def freeze(self, frozen: bool) -> None:

@@ -35,10 +35,10 @@ PASSWORD = "open-sesame"
 DOMAIN = "example.test"
 ALICE, BOB = f"alice@{DOMAIN}", f"bob@{DOMAIN}"
 HOSTNAME = f"mail.{DOMAIN}"
-START_TIMEOUT = 30.0
-STOP_TIMEOUT = 40.0
+START_TIMEOUT = 90.0
+STOP_TIMEOUT = 90.0
 
-Section = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+Section = str | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 _CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
@@ -69,8 +69,8 @@ LISTENERS: Mapping[str, tuple[str, str]] = {
 
 class RunningServer:
     """`accounts` maps addresses to aliases. `sections` is merged into the configuration:
-    `{"relay": {"port": 2525}, "limits": {...}}`; lists, as `{"route": [...]}`, come behind what is there. `wrapper`
-    goes before the command, as `["strace", "-f"]`. `scram`: the accounts have keys for SCRAM; `costly`:
+    `{"relay": {"port": 2525}, "worker_timeout": "10 s"}`; lists, as `{"route": [...]}`, come behind what is there.
+    `wrapper` goes before the command, as `["strace", "-f"]`. `scram`: the accounts have keys for SCRAM; `costly`:
     their passwords are hashed as the server does it, not as cheaply as tests like it. `twistd`: options for it, as
     `["--uid", "nobody"]`.
     """
@@ -160,7 +160,9 @@ class RunningServer:
             "auth": {"without_tls": "loopback"},
         }
         for name, section in sections.items():
-            if isinstance(section, Mapping):
+            if isinstance(section, str):
+                configuration[name] = section
+            elif isinstance(section, Mapping):
                 configuration[name] = configuration.get(name, {}) | dict(section)
             else:
                 configuration[name] = [*configuration.get(name, []), *section]
@@ -173,8 +175,12 @@ class RunningServer:
 
     def messages(self, address: str) -> list[bytes]:
         """The files of the INBOX, oldest name first."""
-        found = [f for folder in ("new", "cur") for f in (self.maildir(address) / folder).glob("*")]
-        return [f.read_bytes() for f in sorted(found, key=lambda f: f.name)]
+        while True:
+            found = [f for folder in ("new", "cur") for f in (self.maildir(address) / folder).glob("*")]
+            try:
+                return [f.read_bytes() for f in sorted(found, key=lambda f: f.name)]
+            except FileNotFoundError:  # the server has just given it another name
+                continue
 
     def log(self) -> str:
         return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
@@ -264,24 +270,24 @@ class RunningServer:
 
     def smtp(self) -> smtplib.SMTP:
         """Port 25, before any command."""
-        return smtplib.SMTP("localhost", self.ports.smtp, local_hostname="client.test", timeout=30)
+        return smtplib.SMTP("localhost", self.ports.smtp, local_hostname="client.test", timeout=60)
 
     def submission(self, user: str = ALICE) -> smtplib.SMTP:
         """Logged in, encrypted."""
-        client = smtplib.SMTP("localhost", self.ports.submission, local_hostname="client.test", timeout=30)
+        client = smtplib.SMTP("localhost", self.ports.submission, local_hostname="client.test", timeout=60)
         client.starttls(context=self.tls_context())
         client.login(user, PASSWORD)
         return client
 
     def imap(self, user: str = ALICE) -> imaplib.IMAP4:
         """Logged in, no mailbox selected."""
-        client = imaplib.IMAP4("localhost", self.ports.imap, timeout=30)
+        client = imaplib.IMAP4("localhost", self.ports.imap, timeout=60)
         client.login(user, PASSWORD)
         return client
 
     def pop3(self, user: str = ALICE) -> poplib.POP3:
         """Logged in."""
-        client = poplib.POP3("localhost", self.ports.pop3, timeout=30)
+        client = poplib.POP3("localhost", self.ports.pop3, timeout=60)
         client.user(user)
         client.pass_(PASSWORD)
         return client

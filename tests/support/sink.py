@@ -18,6 +18,8 @@ from types import TracebackType
 
 CLOSE = "close"
 HANG = "hang"
+PATIENCE = 60.0
+"""Seconds for what comes within one where nobody else computes: only a test that fails waits so long."""
 
 Answer = str | list[str] | Callable[[str], str]
 
@@ -78,18 +80,23 @@ class SMTPSink:
             thread.join(5)
         self._socket.close()
 
-    def wait(self, messages: int, timeout: float = 10.0) -> list[Taken]:
+    def wait(self, messages: int, timeout: float = PATIENCE) -> list[Taken]:
         """The messages taken, as soon as there are so many; AssertionError when they do not come."""
         with self._lock:
             came = self._lock.wait_for(lambda: len(self.taken) >= messages, timeout)
             assert came, f"{len(self.taken)} of {messages} messages came within {timeout} s"
             return list(self.taken)
 
-    def wait_for_command(self, start: str, timeout: float = 10.0) -> None:
+    def wait_for_command(self, start: str, timeout: float = PATIENCE) -> None:
         """Returns when a client has sent a command that starts so."""
         with self._lock:
             came = self._lock.wait_for(lambda: any(c.startswith(start) for c in self.commands), timeout)
             assert came, f"no {start!r} among {self.commands}"
+
+    @property
+    def open(self) -> int:
+        """Connections, now."""
+        return len(self._open)
 
     def answer(self, stage: str, argument: str = "") -> str:
         """What the script says now."""
@@ -248,7 +255,7 @@ class _Conversation:
         self.buffer += data
 
 
-def wait_until(condition: Callable[[], object], timeout: float = 10.0, what: str = "it") -> None:
+def wait_until(condition: Callable[[], object], timeout: float = PATIENCE, what: str = "it") -> None:
     """Returns as soon as the condition holds; AssertionError when it does not come to that."""
     end = time.monotonic() + timeout
     while not condition():

@@ -13,6 +13,7 @@ from pathlib import Path
 import trustme
 
 from benchmarks.ports import free_ports
+from tests.support.sink import PATIENCE
 from tests.support.stopping import freeze
 
 USER = "nobody"  # who runs it when root runs the tests
@@ -91,7 +92,7 @@ class Slapd:
         with (self.home / "log").open("ab") as log:
             command = [*self._as, PROGRAM or "", "-f", self.home / "slapd.conf", "-h", urls, "-d", "0"]
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.tls_port), 5).close()
@@ -106,7 +107,7 @@ class Slapd:
         """At once; clients lose their connections."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(20)
+            self._process.wait(PATIENCE)
             self._process = None
 
     def freeze(self, frozen: bool) -> None:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.sink import PATIENCE
+
 _LINE = re.compile(r"(\d+) +(.*)")
 _UNFINISHED = re.compile(r"(.*) <unfinished \.\.\.>")
 _RESUMED = re.compile(r"<\.\.\. (\w+) resumed>(.*)")
@@ -61,4 +63,4 @@ def injected(pid: int, *faults: str) -> Iterator[None]:
             yield
         finally:
             strace.terminate()
-            strace.communicate(timeout=10)
+            strace.communicate(timeout=PATIENCE)

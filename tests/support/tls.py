@@ -18,6 +18,7 @@ from zope.interface import implementer
 from mailserver.net.handshake import Handshake
 from mailserver.net.tls import CertificateStore
 from tests.support.reactor import in_reactor
+from tests.support.sink import PATIENCE
 
 CA = trustme.CA()
 
@@ -78,7 +79,7 @@ def handshake(
     port: int, name: str = "mail.example.org", context: ssl.SSLContext | None = None, **how: Any
 ) -> ssl.SSLSocket:
     """`how` as wrap_socket takes it."""
-    plain = socket.create_connection(("127.0.0.1", port), 5)
+    plain = socket.create_connection(("127.0.0.1", port), PATIENCE)
     try:
         return (context or trusting()).wrap_socket(plain, server_hostname=name, **how)
     except BaseException:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.support.server import RunningServer
+from tests.support.sink import PATIENCE
 
 
 class Wire:
@@ -19,7 +20,7 @@ class Wire:
     def __init__(self, server: RunningServer, service: str, *, source: str = "127.0.0.1") -> None:
         self._server = server
         self.socket = socket.create_connection(
-            ("127.0.0.1", getattr(server.ports, service)), timeout=20, source_address=(source, 0)
+            ("127.0.0.1", getattr(server.ports, service)), timeout=PATIENCE, source_address=(source, 0)
         )
         self._input = b""
 
@@ -55,7 +56,7 @@ class Wire:
     def codes(self, *commands: bytes) -> list[int]:
         return [int(self.ask(command + b"\r\n")[:3]) for command in commands]
 
-    def rest(self, seconds: float) -> bytes:
+    def rest(self, seconds: float = PATIENCE) -> bytes:
         """What comes until the server closes; AssertionError when it does not within the time."""
         data, self._input = self._input, b""
         end = time.monotonic() + seconds
@@ -85,7 +86,7 @@ class Wire:
                 continue
             except (ConnectionError, ssl.SSLError):
                 break
-        self.socket.settimeout(20)
+        self.socket.settimeout(PATIENCE)
         return sent
 
 

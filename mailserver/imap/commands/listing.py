@@ -27,6 +27,8 @@ _NONE: frozenset[bytes] = frozenset()
 class List:
     """`extended`: written as RFC 5258 has it, with options or with patterns in parentheses.
 
+    `patterns` are those that could match something.
+
     `selecting` and `returning` are options in upper case; `status` the items of the return option STATUS, `metadata`
     the entries of METADATA as they are written.
     """
@@ -56,9 +58,10 @@ def list_(reader: Reader) -> List:
     reader.space()
     if reader.looking_at(b"("):
         extended = True
-        patterns = reader.listed(reader.pattern, "list of patterns")
+        written = reader.listed(lambda: _pattern(reader), "list of patterns")
     else:
-        patterns = (reader.pattern(),)
+        written = (_pattern(reader),)
+    patterns = tuple(pattern for pattern in written if pattern is not None)
     if not reader.accept(b" "):
         return List(reference, patterns, extended, selecting)
     if reader.keyword("RETURN") != b"RETURN":
@@ -74,6 +77,16 @@ def list_(reader: Reader) -> List:
 def _reference(reader: Reader) -> str:
     """What a pattern begins with; it need not be a mailbox's name."""
     return str(reader.mailbox())
+
+
+def _pattern(reader: Reader) -> str | None:
+    """None: it can match nothing, and is passed over (RFC 5258 §3)."""
+    try:
+        return reader.pattern()
+    except Fault as fault:
+        if fault.status != "NO":
+            raise
+        return None
 
 
 def _selecting(reader: Reader) -> frozenset[bytes]:

@@ -16,6 +16,8 @@ from mailserver.imap.syntax import SEQUENCE, Fault, Reader
 
 NESTING = 50
 KEY_LIMIT = 1000
+FUZZY_LIMIT = 16
+"""Texts that are not spelled exactly: for each, all different words of a mailbox are judged and remembered."""
 Relation = Literal["before", "on", "since"]
 CHARSETS = {b"US-ASCII": "ascii", b"UTF-8": "utf-8"}
 
@@ -226,12 +228,14 @@ def criteria(reader: Reader, codec: str) -> Key:
 
 
 class _Keys:
-    """Reads keys and their arguments; counts them."""
+    """Reads keys and their arguments; counts them, and those that are costly."""
 
     def __init__(self, reader: Reader, charset: str) -> None:
         self._reader = reader
         self._charset = charset
         self._count = 0
+        self._near = False  # within FUZZY
+        self._near_count = 0
 
     def conjunction(self, depth: int) -> Key:
         keys = [self._key(depth)]
@@ -255,8 +259,12 @@ class _Keys:
             return _FIXED[name]
         if name in (b"NOT", b"FUZZY"):
             reader.space()
+            if name == b"NOT":
+                return Not(self._key(depth + 1))
+            outer, self._near = self._near, True
             inner = self._key(depth + 1)
-            return Not(inner) if name == b"NOT" else Fuzzy(inner)
+            self._near = outer
+            return Fuzzy(inner)
         if name == b"OR":
             reader.space()
             first = self._key(depth + 1)
@@ -266,7 +274,12 @@ class _Keys:
         if argument is None:
             raise Fault("unknown search key")
         reader.space()
-        return argument(self)
+        key = argument(self)
+        if self._near and isinstance(key, InHeader | InText):
+            self._near_count += 1
+            if self._near_count > FUZZY_LIMIT:
+                raise Fault("the search is too complex")
+        return key
 
     def text(self) -> str:
         try:

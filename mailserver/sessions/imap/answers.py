@@ -22,6 +22,7 @@ LARGEST = 4 * 2**20
 """Octets of an answer that is worth keeping."""
 
 _ENTRY = 500  # octets that an answer costs beside its own
+_FIELD = 64  # octets that each name of a header field costs beside what is counted of the label
 
 
 class Name(NamedTuple):
@@ -76,7 +77,8 @@ class Answers:
 
 
 def _cost(name: Name, known: Known, answer: bytes) -> int:
-    asked = sum(2 * len(item.label) for item in name.asked if isinstance(item, Section))
+    sections = [item for item in name.asked if isinstance(item, Section)]
+    asked = sum(2 * len(section.label) + _FIELD * len(section.fields) for section in sections)
     return _ENTRY + asked + known.octets + len(answer)
 
 

@@ -39,26 +39,23 @@ class _Line:
 
 
 async def list_(core: Core, tag: str, command: List) -> None:
-    if not command.extended and not command.patterns[0]:
+    if not command.extended and command.patterns == ("",):
         core.engine.untagged(b"LIST (\\Noselect) " + separator(core) + b' ""')
     else:
         pattern = Pattern(*spellings(core, *(command.reference + text for text in command.patterns if text)))
-        folders, subscribed = await core.workers.run(_known, core.account, command)
-        found = _extended(command, pattern, folders, subscribed) if command.extended else _plain(pattern, folders)
-        for line in found:
+        for line in await core.workers.run(_found, core.account, command, pattern):
             await _tell(core, command, line)
             await core.drain_if_much()
     core.engine.done(tag, "OK", "Listed")
 
 
-def _known(account: AccountStore, command: List) -> tuple[list[Folder], frozenset[str]]:
-    """Blocking. Subscriptions are read only when they matter."""
+def _found(account: AccountStore, command: List, pattern: Pattern) -> list[_Line]:
+    """Blocking, also by what there is to compare. Subscriptions are read only when they matter."""
+    folders = account.folders()
+    if not command.extended:
+        return [_Line(folder) for folder in folders if pattern.matches(folder.name)]
     wanted = SUBSCRIBED in command.selecting | command.returning
-    return account.folders(), frozenset(account.subscriptions() if wanted else ())
-
-
-def _plain(pattern: Pattern, folders: list[Folder]) -> Iterator[_Line]:
-    return (_Line(folder) for folder in folders if pattern.matches(folder.name))
+    return list(_extended(command, pattern, folders, frozenset(account.subscriptions() if wanted else ())))
 
 
 def _extended(command: List, pattern: Pattern, folders: list[Folder], subscribed: Set[str]) -> Iterator[_Line]:
@@ -121,21 +118,21 @@ def _parents(name: str) -> list[str]:
 
 
 async def list_subscribed(core: Core, tag: str, command: ListSubscribed) -> None:
-    names = await core.workers.run(core.account.subscriptions)
-    for name, attributes in _subscribed(names, spellings(core, command.reference + command.pattern)):
+    texts = spellings(core, command.reference + command.pattern)
+    for name, attributes in await core.workers.run(_subscribed, core.account, texts):
         line = b"LSUB (%b) %b %b" % (attributes, separator(core), core.engine.mailbox(name))
         core.engine.untagged(line)
         await core.drain_if_much()
     core.engine.done(tag, "OK", "Listed")
 
 
-def _subscribed(names: list[str], texts: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    r"""Subscribed names; for a pattern with `%` also parents of those, as \Noselect (§6.3.9)."""
-    pattern = Pattern(*texts)
+def _subscribed(account: AccountStore, texts: Sequence[str]) -> list[tuple[str, bytes]]:
+    r"""Subscribed names; for a pattern with `%` also parents of those, as \Noselect (§6.3.9). Blocking."""
+    names, pattern = account.subscriptions(), Pattern(*texts)
     found = {name: b"" for name in names if pattern.matches(name)}
     if texts[0].endswith("%"):
         for name in names:
             for parent in _parents(name):
                 if parent not in found and pattern.matches(parent):
                     found[parent] = b"\\Noselect"
-    yield from sorted(found.items())
+    return sorted(found.items())

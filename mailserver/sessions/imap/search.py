@@ -18,7 +18,6 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from email.utils import parsedate_tz
 from functools import partial
 from itertools import compress
 from typing import NamedTuple
@@ -44,7 +43,7 @@ from mailserver.imap.commands import (
 )
 from mailserver.imap.sequence import Range
 from mailserver.message import Fuzzy as Words
-from mailserver.message import Phrase, fields, first, fuzzy
+from mailserver.message import Phrase, fields, first, fuzzy, sent_day
 from mailserver.sessions.imap import contexts, messagelimit
 from mailserver.sessions.imap.answers import Known
 from mailserver.sessions.imap.core import Core
@@ -61,7 +60,6 @@ GROWTH = 4
 SHORT, LONG = 0.025, 0.25
 """Seconds: after a batch that takes less the next is larger, after one that takes more it is smaller."""
 
-_DATE_LIMIT = 200
 _IDS_KEPT = 100_000  # about 200 octets each
 _DAY = 86400
 _EPOCH = datetime.date(1970, 1, 1)
@@ -249,16 +247,10 @@ def _sent_in(earliest: float, end: float, batch: Batch, candidates: Numbers) -> 
     return picked
 
 
-def _sent(header: bytes) -> float | None:
-    """When the day of the Date field began, as if it were in UTC: neither time nor zone counts (§6.4.4)."""
+def _sent(header: bytes) -> int | None:
+    """When the day of the Date field began, as if it were in UTC (§6.4.4)."""
     value = first(fields(header), b"date")
-    if value is None:
-        return None
-    try:
-        parsed = parsedate_tz(value[:_DATE_LIMIT].decode("latin-1"))
-        return (datetime.date(*parsed[:3]) - _EPOCH).days * _DAY if parsed is not None else None
-    except (ValueError, OverflowError):
-        return None
+    return sent_day(value) if value is not None else None
 
 
 def _failing(test: Test, batch: Batch, candidates: Numbers) -> Numbers:

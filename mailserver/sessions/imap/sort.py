@@ -10,7 +10,7 @@ On failure As SEARCH.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from weakref import ref
 
 from mailserver.imap.commands import Criterion, Sort
@@ -50,14 +50,14 @@ async def sort(core: Core, tag: str, command: Sort) -> None:
             core.engine.untagged(line)
             _done(core, tag, complete and found.complete, expunges=command.by_uid and not by_number)
             return
-        uids = await _sorted(core, found, command.criteria, progress)
-    places = _numbers(found, uids)
+        order = await _sorted(core, found, command.criteria, progress)
+    uids = _picked(found.uids, order)
     answer(
         core,
         tag,
         "SORT",
         command.returns,
-        places,
+        _picked(found.numbers, order),
         uids,
         by_uid=command.by_uid,
         with_modseq=with_modseq,
@@ -65,7 +65,7 @@ async def sort(core: Core, tag: str, command: Sort) -> None:
     )
     criteria = command.criteria
     contexts.begin(core, tag, command.returns, key, uids, by_uid=command.by_uid, criteria=criteria)
-    complete = found.complete and len(uids) == len(found.uids)
+    complete = found.complete and len(order) == len(found.uids)
     _done(core, tag, complete, expunges=command.by_uid and not by_number)
 
 
@@ -74,10 +74,8 @@ def _done(core: Core, tag: str, complete: bool, *, expunges: bool) -> None:
     core.engine.done(tag, "OK", "Sorted", None if complete else "EXPUNGEISSUED")
 
 
-def _numbers(found: Matches, uids: Sequence[int]) -> list[int]:
-    """Sequence numbers of messages that were found."""
-    numbers = dict(zip(found.uids, found.numbers, strict=True))
-    return list(map(numbers.__getitem__, uids))
+def _picked(numbers: Sequence[int], places: Iterable[int]) -> list[int]:
+    return list(map(numbers.__getitem__, places))
 
 
 def _learned(criteria: Sequence[Criterion]) -> list[SortName]:
@@ -91,9 +89,9 @@ async def _line(core: Core, found: Matches, command: Sort, progress: Progress) -
     line = answers.get(name, known) if _lasts(criteria) else None
     if line is not None:
         return line, True
-    uids = await sorted_by(core, found.uids, criteria, found.scores, progress)
-    line = plain("SORT", uids if command.by_uid else _numbers(found, uids))
-    complete = len(uids) == len(found.uids)
+    order = await sorted_by(core, found.uids, criteria, found.scores, progress)
+    line = plain("SORT", _picked(found.uids if command.by_uid else found.numbers, order))
+    complete = len(order) == len(found.uids)
     if _lasts(criteria) and complete and known == found.known(mailbox):
         answers.put(name, known, line)
     return line, complete
@@ -113,10 +111,10 @@ async def _sorted(core: Core, found: Matches, criteria: tuple[Criterion, ...], p
     kept = answers.get(name, known)
     if kept is not None:
         return memoryview(kept).cast("I").tolist()
-    uids = await sorted_by(core, found.uids, criteria, found.scores, progress)
-    if len(uids) == len(found.uids) and known == found.known(mailbox):
-        answers.put(name, known, array("I", uids).tobytes())
-    return uids
+    order = await sorted_by(core, found.uids, criteria, found.scores, progress)
+    if len(order) == len(found.uids) and known == found.known(mailbox):
+        answers.put(name, known, array("I", order).tobytes())
+    return order
 
 
 async def sorted_by(
@@ -126,7 +124,7 @@ async def sorted_by(
     scores: Mapping[int, int],
     progress: Progress | None = None,
 ) -> list[int]:
-    """Of messages of the selected mailbox, those that exist. `uids` ascend; `scores` are those of `Matches`."""
+    """The places of those of these messages that exist, sorted. `uids` ascend; `scores` are those of `Matches`."""
     progress = progress or Progress(core)
     await learn(core, _learned(criteria), uids, progress)
     return await progress.during(core.workers.run(ordered, core.selected.mailbox, uids, criteria, scores))
@@ -152,12 +150,16 @@ async def learn(core: Core, names: Sequence[SortName | ColumnName], uids: Sequen
 def ordered(
     mailbox: Mailbox, uids: Sequence[int], criteria: Sequence[Criterion], scores: Mapping[int, int]
 ) -> list[int]:
-    """Those that exist, sorted. Blocking."""
-    order = uids
-    for criterion in reversed(criteria):
-        if criterion.by == "RELEVANCY":  # what is more relevant comes first (RFC 6203 §6)
-            rates = dict(zip(order, relevancies(order, scores), strict=True))
-            order = sorted(order, key=lambda uid: -rates[uid], reverse=criterion.reverse)
-        else:
-            order = mailbox.sorting.sorted(_NAMES[criterion.by], order, reverse=criterion.reverse)
-    return list(order)
+    """The places of those that exist, sorted; there is one criterion at least. Blocking."""
+    *before, last = criteria
+    places = _ordered(mailbox, uids, last, scores)
+    for criterion in reversed(before):
+        places = _picked(places, _ordered(mailbox, _picked(uids, places), criterion, scores))
+    return places
+
+
+def _ordered(mailbox: Mailbox, uids: Sequence[int], criterion: Criterion, scores: Mapping[int, int]) -> list[int]:
+    if criterion.by != "RELEVANCY":
+        return mailbox.sorting.order(_NAMES[criterion.by], uids, reverse=criterion.reverse)
+    rates = [-rate for rate in relevancies(uids, scores)]  # what is more relevant comes first (RFC 6203 §6)
+    return sorted(range(len(uids)), key=rates.__getitem__, reverse=criterion.reverse)

@@ -6,7 +6,7 @@ On failure As SEARCH.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from weakref import ref
 
@@ -17,9 +17,16 @@ from mailserver.sessions.imap import messagelimit
 from mailserver.sessions.imap.answers import Name, answers
 from mailserver.sessions.imap.core import Core
 from mailserver.sessions.imap.progress import Progress
-from mailserver.sessions.imap.search import asks_of, matches, only_utf8
+from mailserver.sessions.imap.search import Matches, asks_of, matches, only_utf8
 from mailserver.sessions.imap.sort import learn
-from mailserver.store import THREADING, Mailbox
+from mailserver.store import ColumnName, Mailbox
+
+_COLUMNS: Mapping[Algorithm, tuple[ColumnName, ...]] = {
+    "ORDEREDSUBJECT": ("subject", "sent"),
+    "REFERENCES": ("subject", "sent", "links"),
+    "REFS": ("sent", "links"),
+}
+"""By what messages are threaded."""
 
 _CLOSE = -1
 
@@ -31,7 +38,7 @@ async def thread(core: Core, tag: str, command: Thread) -> None:
     selected = core.selected
     among = messagelimit.scope(command.key, selected.view)
     messagelimit.require_few(core, len(among))
-    names = THREADING if command.algorithm != "ORDEREDSUBJECT" else ("subject", "sent")
+    names = _COLUMNS[command.algorithm]
     progress = Progress(core, tag, len(among) + len(selected.view) * len(names))
     found = await matches(core, command.key, among, progress=progress)
     name = Name(ref(selected.mailbox), ("THREAD", command.algorithm, command.by_uid))
@@ -42,8 +49,7 @@ async def thread(core: Core, tag: str, command: Thread) -> None:
         await learn(core, names, found.uids, progress)
         work = core.workers.run(threaded, selected.mailbox, found.uids, command.algorithm)
         uids, forest = await progress.during(work)
-        numbers = dict(zip(found.uids, found.numbers, strict=True))
-        threads = written(forest, uids if command.by_uid else [numbers[uid] for uid in uids])
+        threads = written(forest, uids if command.by_uid else _numbers(found, uids))
         answer = b" ".join(filter(None, [b"THREAD", threads]))
         if len(uids) < len(found.uids):
             complete = False
@@ -54,9 +60,17 @@ async def thread(core: Core, tag: str, command: Thread) -> None:
     core.engine.done(tag, "OK", "Threaded", None if complete else "EXPUNGEISSUED")
 
 
+def _numbers(found: Matches, uids: Sequence[int]) -> Sequence[int]:
+    """Sequence numbers of messages that were found."""
+    if len(uids) == len(found.uids):
+        return found.numbers
+    numbers = dict(zip(found.uids, found.numbers, strict=True))
+    return [numbers[uid] for uid in uids]
+
+
 def threaded(mailbox: Mailbox, uids: Sequence[int], algorithm: Algorithm) -> tuple[list[int], Forest]:
     """Those that exist, and the threads of their places. Blocking."""
-    keys = mailbox.sorting.threadable(uids, linked=algorithm != "ORDEREDSUBJECT")
+    keys = mailbox.sorting.threadable(uids, _COLUMNS[algorithm])
     match algorithm:
         case "ORDEREDSUBJECT":
             forest = ordered_subject(keys.subjects, keys.sent)

@@ -69,7 +69,8 @@ async def _renew(
     added = passing - context.members(passing)
     if context.criteria and added:
         uids = sorted({*context.uids, *added})
-        lines.extend(context.reorder(view, await sorted_by(core, uids, context.criteria, {}), added))
+        order = await sorted_by(core, uids, context.criteria, {})
+        lines.extend(context.reorder(view, [uids[place] for place in order], added))
     else:
         lines.extend(context.add(view, added))
     context.stale = False

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 R = TypeVar("R")
 
 INDEX_FILE = "mailserver.index"
-VERSION = 5
+VERSION = 6
 BUSY_TIMEOUT = 5.0  # seconds
 CACHE = 256  # KiB, for each open index
 
@@ -74,7 +74,7 @@ _SCHEMA = (
     CREATE TABLE mailboxes (
         key INTEGER PRIMARY KEY, directory TEXT NOT NULL, last INTEGER NOT NULL, modseq INTEGER NOT NULL,
         horizon INTEGER NOT NULL, told INTEGER NOT NULL, new_mtime INTEGER, cur_mtime INTEGER,
-        turn INTEGER NOT NULL DEFAULT 0)
+        turn INTEGER NOT NULL DEFAULT 0, sound INTEGER NOT NULL DEFAULT 0)
     """,
     *_MESSAGES,
     *_PIECES,
@@ -84,6 +84,10 @@ _SCHEMA = (
         body INTEGER NOT NULL, stop INTEGER NOT NULL, header_sum INTEGER NOT NULL, whole_sum INTEGER NOT NULL,
         PRIMARY KEY (key, uid)) WITHOUT ROWID
     """,
+)
+_SOUND = (
+    "ALTER TABLE mailboxes ADD COLUMN sound INTEGER NOT NULL DEFAULT 0",
+    "UPDATE mailboxes SET sound = modseq",
 )
 # What takes a file of version 2 to ours. The prepared pieces are more now, so they are made again.
 _FROM_2 = (
@@ -104,8 +108,9 @@ _FROM_2 = (
     "DROP TABLE messages_2",
     "DROP TABLE vanished_2",
     "ALTER TABLE packed RENAME COLUMN validity TO key",
+    *_SOUND,
 )
-_MIGRATIONS = {0: _SCHEMA, 2: _FROM_2, 3: (_IDENTITIES, _SORTED), 4: (_SORTED,)}
+_MIGRATIONS = {0: _SCHEMA, 2: _FROM_2, 3: (_IDENTITIES, _SORTED, *_SOUND), 4: (_SORTED, *_SOUND), 5: _SOUND}
 """What takes a file of a version to ours; 0 is a new one."""
 
 # What says nothing against the file itself; anything else means that it must be made anew.

@@ -6,7 +6,8 @@ Theory     Each save of a mailbox is its next turn, and the rows that it writes 
 Promises   What is known of a mailbox comes out as it was at one moment, all of it or nothing. Of two processes that
            save the same mailbox neither undoes what the other knew of other messages, nor its keywords without a
            letter. Expunges are remembered from the horizon on: at least the last `EXPUNGES` of a mailbox, and as many
-           as it has messages.
+           as it has messages. What was saved last before the system was started is known: a power cut may have set
+           the file back, and MODSEQs between that and the start may have been given and forgotten.
 On failure As the package says; `save` returns None.
 """
 
@@ -15,11 +16,13 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mailserver.store.columns import Change, Columns, Row, State
+from mailserver.store.foreign import HIGHEST_UID
 from mailserver.store.index.file import IndexFile
 
 log = logging.getLogger(__name__)
@@ -29,15 +32,16 @@ EXPUNGES = 10_000
 # Of two processes one may know less than the other. When another one saved in between, a row may be as neither of them
 # knows it: then the directories must be read again.
 _SAVE_HEADER = """
-INSERT INTO mailboxes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1)
+INSERT INTO mailboxes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1, 0)
 ON CONFLICT DO UPDATE SET directory = excluded.directory, last = max(last, excluded.last),
     modseq = max(modseq, excluded.modseq), horizon = max(horizon, excluded.horizon), told = max(told, excluded.told),
     new_mtime = CASE WHEN ?9 IS NULL OR turn = ?9 THEN excluded.new_mtime END,
-    cur_mtime = CASE WHEN ?9 IS NULL OR turn = ?9 THEN excluded.cur_mtime END, turn = turn + 1
+    cur_mtime = CASE WHEN ?9 IS NULL OR turn = ?9 THEN excluded.cur_mtime END, turn = turn + 1,
+    sound = CASE WHEN modseq < ?10 THEN modseq ELSE sound END
 RETURNING turn
 """
 _LOAD_HEADER = """
-SELECT key, directory, last, modseq, horizon, told, new_mtime, cur_mtime, turn FROM mailboxes WHERE key = ?
+SELECT key, directory, last, modseq, horizon, told, new_mtime, cur_mtime, turn, sound FROM mailboxes WHERE key = ?
 """
 _ROWS = """
 SELECT uid, base, info, coalesce(words, ''), modseq, date, size, born
@@ -74,12 +78,15 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A mailbox at one moment. `late` counts the rows that no snapshot has."""
+    """A mailbox at one moment. `late` counts the rows that no snapshot has. `lost`: MODSEQs that were never saved, and
+    were given, if at all, before the system was started.
+    """
 
     header: Header | None = None
     columns: Columns = field(default_factory=Columns)
     turn: int = 0
     late: int = 0
+    lost: range = range(0)
 
 
 class Saved(NamedTuple):
@@ -87,6 +94,11 @@ class Saved(NamedTuple):
 
     generation: int
     turn: int
+
+
+def started() -> int:
+    """When the system was started, as MODSEQs tell the time."""
+    return int((time.time() - time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))) * 1e6)
 
 
 class Mailboxes:
@@ -112,7 +124,7 @@ class Mailboxes:
             db.execute("BEGIN")
             header = db.execute(_LOAD_HEADER, (key,)).fetchone()
             rows = {row.uid: row for row in _rows(db, key, uid, -1)}
-            return (Header(*header[:-1]).last, rows) if header else (0, {})
+            return (_header(header)[0].last, rows) if header else (0, {})
 
         nothing: tuple[int, dict[int, Row]] = (0, {})
         return self._file.run(work, nothing)
@@ -121,9 +133,10 @@ class Mailboxes:
         """Key and highest UID of the folder that was seen in a directory, for when its own file is lost."""
 
         def work(db: sqlite3.Connection) -> tuple[int, int] | None:
-            query = "SELECT key, last FROM mailboxes WHERE directory = ? ORDER BY key DESC LIMIT 1"
-            row: tuple[int, int] | None = db.execute(query, (directory,)).fetchone()
-            return row
+            query = "SELECT key FROM mailboxes WHERE directory = ? ORDER BY key DESC LIMIT 1"
+            for (key,) in db.execute(query, (directory,)):
+                return key, _header(db.execute(_LOAD_HEADER, (key,)).fetchone())[0].last
+            return None
 
         return self._file.run(work, None)
 
@@ -154,7 +167,7 @@ class Mailboxes:
         def work(db: sqlite3.Connection) -> tuple[int, dict[int, str]] | None:
             db.execute("BEGIN")
             header = db.execute(_LOAD_HEADER, (key,)).fetchone()
-            return (header[-1], _words(db, key)) if header else None
+            return (_header(header)[1], _words(db, key)) if header else None
 
         return self._file.run(work, None)
 
@@ -179,7 +192,7 @@ class Mailboxes:
                 _merge_words(db, key, change.words)  # nothing else knows of those that were removed
                 return None
             expected = turn if since is not None else None
-            (now,) = db.execute(_SAVE_HEADER, (*astuple(header), expected)).fetchone()
+            (now,) = db.execute(_SAVE_HEADER, (*astuple(header), expected, started())).fetchone()
             added = change.added
             rows = [(key, row.uid, row.base, row.date, row.size, row.born) for row in added]
             flags = [(key, row.uid, row.state.info, row.modseq, now) for row in added]
@@ -229,12 +242,28 @@ class Mailboxes:
 
 
 def _load(db: sqlite3.Connection, key: int) -> Loaded:
-    header = db.execute(_LOAD_HEADER, (key,)).fetchone()
-    if header is None:
+    record = db.execute(_LOAD_HEADER, (key,)).fetchone()
+    if record is None:
         return Loaded()
-    turn = header[-1]
+    header, turn, sound = _header(record)
     columns, late = _from_snapshot(db, key, turn) or _from_rows(db, key)
-    return Loaded(Header(*header[:-1]), columns, turn, late)
+    start = started()
+    lost = range((header.modseq if header.modseq < start else sound) + 1, start)
+    return Loaded(header, columns, turn, late, lost)
+
+
+def _header(record: tuple[Any, ...]) -> tuple[Header, int, int]:
+    """With the turn and `sound`. Raises sqlite3.DatabaseError as `_rows` does: no UID may come to an end by damage."""
+    key, directory, last, modseq, horizon, told, new_mtime, cur_mtime, turn, sound = record
+    if not (
+        all(type(each) is int and 0 <= each < 2**62 for each in (last, modseq, horizon, told, turn, sound))
+        and last < HIGHEST_UID
+        and isinstance(directory, str)
+        and isinstance(new_mtime, int | None)
+        and isinstance(cur_mtime, int | None)
+    ):
+        raise sqlite3.DatabaseError("a mailbox that was never written")
+    return Header(key, directory, last, modseq, horizon, told, new_mtime, cur_mtime), turn, sound
 
 
 def _from_rows(db: sqlite3.Connection, key: int) -> tuple[Columns, int]:

@@ -10,6 +10,8 @@ import sqlite3
 
 from mailserver.store.index.file import IndexFile
 
+_STORE = "INSERT OR REPLACE INTO sorted SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM mailboxes WHERE key = ?1)"
+
 
 class SortedTable:
     """By mailbox and name."""
@@ -27,10 +29,9 @@ class SortedTable:
         return self._file.run(work, None)
 
     def store(self, key: int, name: str, data: bytes) -> bool:
-        """False: it was not stored."""
+        """False: it was not stored. Of a mailbox that another process deleted nothing must stay."""
 
         def work(db: sqlite3.Connection) -> bool:
-            db.execute("INSERT OR REPLACE INTO sorted VALUES (?, ?, ?)", (key, name, data))
-            return True
+            return db.execute(_STORE, (key, name, data)).rowcount == 1
 
         return self._file.run(work, False)

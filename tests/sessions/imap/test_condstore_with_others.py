@@ -1,4 +1,6 @@
-"""CONDSTORE beside other extensions: ESEARCH and SORT (RFC 7162 §3.1.6, §3.1.10), PARTIAL (RFC 9394), LIST-STATUS."""
+"""CONDSTORE beside other extensions: ESEARCH and SORT (RFC 7162 §3.1.6, §3.1.10), PARTIAL (RFC 9394), LIST-STATUS,
+METADATA (RFC 7162 §3.2).
+"""
 
 from __future__ import annotations
 
@@ -79,3 +81,42 @@ def test_list_gives_the_highest_modseq_with_status(client: Client, modseqs: dict
 @pytest.mark.parametrize("modifiers", ["PARTIAL 1:2 PARTIAL 1:2", "VANISHED", "VANISHED PARTIAL 1:2", "X 1", ""])
 def test_malformed_modifiers(client: Client, modifiers: str) -> None:
     assert b" BAD " in client.command(f"UID FETCH 1:* (FLAGS) ({modifiers})")
+
+
+def highest(client: Client, mailbox: str = "INBOX") -> int:
+    *_, line = client.lines(f"STATUS {mailbox} (HIGHESTMODSEQ)")
+    return int(line.rpartition(b" ")[2].rstrip(b")"))
+
+
+def test_what_is_noted_about_a_mailbox_is_a_change_of_it(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    client = server.login()
+    other = Server(tmp_path).login(select="INBOX")  # another process
+    client.command("CREATE foo")
+    told = [highest(client), highest(other)]
+    client.lines('SETMETADATA INBOX (/private/comment "x")')
+    noted = highest(client)
+    assert told[0] < noted
+    assert told[1] < noted <= highest(other)
+    client.lines('SETMETADATA INBOX (/private/comment "x")')
+    client.lines('SETMETADATA foo (/private/comment "x")')
+    client.lines('SETMETADATA "" (/private/comment "x")')
+    assert highest(client) == noted
+    client.lines("SETMETADATA INBOX (/private/comment NIL)")
+    removed = highest(client)
+    assert noted < removed <= highest(Server(tmp_path).login()), "it is kept"
+
+
+def test_a_special_use_is_a_change_too(client: Client) -> None:
+    client.command("CREATE Old")
+    before = highest(client, "Old")
+    client.lines('SETMETADATA Old (/private/specialuse "\\\\Archive")')
+    assert highest(client, "Old") > before
+
+
+def test_what_is_noted_makes_no_news_of_messages(client: Client, modseqs: dict[int, int]) -> None:
+    client.lines('SETMETADATA INBOX (/private/comment "x")')
+    noted = highest(client)
+    assert client.lines("NOOP") == []
+    assert client.lines(f"FETCH 1:* (FLAGS) (CHANGEDSINCE {max(modseqs.values())})") == []
+    assert b"[HIGHESTMODSEQ %d]" % noted in client.command("SELECT INBOX")

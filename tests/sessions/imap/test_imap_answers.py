@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from weakref import ref
 import pytest
 
 from mailserver.config.model import Limits
-from mailserver.imap.commands import Attribute, Section
+from mailserver.imap.commands import Attribute, Fetch, Section, parse
+from mailserver.imap.states import State
+from mailserver.imap.syntax import Reader
 from mailserver.sessions.imap import fetch, sort, thread
 from mailserver.sessions.imap.answers import LARGEST, Answers, Known, Name
 from tests.support.imap import ALICE, Client, Server
@@ -371,6 +374,22 @@ def test_names_count_by_what_the_client_wrote() -> None:
     box, answers = Box(), Answers(10_000)
     answers.put(Name(ref(box), (Section(b"x" * 20_000),), 1), known(b""), b"")  # type: ignore[arg-type]
     assert answers.octets == 0
+
+
+def test_names_of_fields_count_by_what_they_take() -> None:
+    """A thousand short ones are a small part of a line, and many objects."""
+    box, answers = Box(), Answers()
+    command = b"FETCH 1 (" + b" ".join(b"BODY.PEEK[HEADER.FIELDS (%b)]" % b" ".join([b"to", b"Cc"] * 500) for _ in "12")
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            asked = parse(Reader(command + b" BODY.PEEK[HEADER.FIELDS (X%d)])" % number), State.SELECTED)
+            assert isinstance(asked, Fetch)
+            answers.put(Name(ref(box), asked.items, 1), known(b""), b"")  # type: ignore[arg-type]
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert answers.octets > 0.8 * taken
 
 
 def test_what_is_very_large_is_not_kept() -> None:

@@ -6,10 +6,13 @@ The table in `docs/design.md` lists them. What needs a real socket (output that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from mailserver.imap import Pattern
+from tests.support.fakes import Ready
 from tests.support.imap import Client, Server
 
 KIB, MIB = 1024, 2**20
@@ -83,6 +86,19 @@ def test_number_of_search_keys(client: Client) -> None:
     assert client.command("SEARCH" + " ALL" * 1001) == b"t BAD the search is too complex\r\n"
 
 
+@pytest.mark.parametrize(
+    ("opening", "key"), [("", " FUZZY SUBJECT x"), (" FUZZY (ALL", " HEADER To x NOT TEXT x OR BODY x ALL")]
+)
+def test_texts_that_are_not_spelled_exactly(client: Client, opening: str, key: str) -> None:
+    """Each remembers words, some 16 MB of them."""
+    end, each = (")", 3) if opening else ("", 1)
+    enough = 16 // each
+    assert client.command("SEARCH" + opening + key * enough + end).endswith(b"t OK Searched\r\n")
+    assert client.command("SEARCH" + opening + key * (enough + 1) + end) == b"t BAD the search is too complex\r\n"
+    spelled = " SUBJECT x" * 100
+    assert client.command("SEARCH" + opening + key * enough + end + spelled).endswith(b"t OK Searched\r\n")
+
+
 def test_size_of_a_set(client: Client) -> None:
     """What fits into a line: some 30,000 elements."""
     head = "UID SEARCH UID 1"
@@ -121,3 +137,33 @@ def test_bad_commands(client: Client) -> None:
         assert client.command("NONSENSE") == b"t BAD unknown command\r\n"
     assert client.command("NONSENSE").endswith(b"* BYE Too many errors\r\n")
     assert client.channel.closed
+
+
+@pytest.mark.parametrize(
+    "command", ['LIST "" *', 'LIST "" (* %)', 'LIST (SUBSCRIBED) "" * RETURN (CHILDREN)', 'LSUB "" %']
+)
+def test_many_names_and_long_patterns_keep_no_other_session_waiting(
+    client: Client, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker compares them: thousands of names with 64 KiB of patterns take seconds."""
+    client.command("SUBSCRIBE INBOX")
+    at_work: list[object] = []
+    matches = Pattern.matches
+
+    def compare(pattern: Pattern, name: str) -> bool:
+        assert at_work
+        return matches(pattern, name)
+
+    def run(work: Callable[..., object], *args: object) -> Ready[object]:
+        def watched() -> object:
+            at_work.append(work)
+            try:
+                return work(*args)
+            finally:
+                at_work.pop()
+
+        return Ready(watched)
+
+    monkeypatch.setattr(Pattern, "matches", compare)
+    monkeypatch.setattr(client.session.workers, "run", run)
+    assert b'"INBOX"' in client.lines(command)[0]

@@ -108,7 +108,7 @@ def test_names_beyond_ascii(client: Client) -> None:
         ("APPEND there {0}", b"t NO [CANNOT]"),
         ("APPEND there {1+}\r\n\0", b"t NO [CANNOT]"),
         ("APPEND there (" + "k" * 200 + ") {1+}\r\nx", b"t NO [LIMIT]"),
-        ('LIST "" &AOQ', b"t NO [CANNOT]"),
+        ("LIST &AOQ *", b"t NO [CANNOT]"),
         ("SELECT none", b"t NO [NONEXISTENT]"),
         ("SELECT parent", b"t NO [NONEXISTENT]"),
         ("STATUS none (MESSAGES)", b"t NO [NONEXISTENT]"),

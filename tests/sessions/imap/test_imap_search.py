@@ -216,6 +216,78 @@ def test_a_date_that_is_none_stops_no_search(tmp_path: Path, date: bytes) -> Non
     assert found(client, "NOT SENTSINCE 1-Jan-1990") == [1]
 
 
+@pytest.mark.parametrize(
+    "date",
+    [
+        b"Fri, 21 Nov 1997 09(comment):   55  :  06 -0600",
+        b"Fri, (a day) 21 Nov 1997 23:55:06 -0600",
+        b"1997-11-21T00:10:00+0200",
+    ],
+)
+def test_a_date_is_understood_as_sort_does(tmp_path: Path, date: bytes) -> None:
+    client = Server(tmp_path).login()
+    client.append("INBOX", b"Date: " + date + b"\r\n\r\nx\r\n")
+    client.command("SELECT INBOX")
+    assert found(client, "SENTON 21-Nov-1997") == [1]
+    assert found(client, "OR SENTBEFORE 21-Nov-1997 SENTSINCE 22-Nov-1997") == []
+
+
+OF_PARTS = b"""From: joe@example.test
+Subject: report
+Content-Type: multipart/mixed; boundary=b
+
+--b
+Content-Type: text/plain; name=notes.txt
+
+text
+--b
+Content-Type: message/delivery-status
+
+Final-Recipient: rfc822;nobody@example.test
+--b
+Content-Type: message/rfc822
+
+From: inner@example.test
+Subject: =?utf-8?q?Inner_gr=C3=BC=C3=9Fe?=
+
+inside
+--b
+Content-Type: application/pdf
+Content-Disposition: attachment; filename=invoice.pdf
+
+JVBERi0x
+--b--
+""".replace(b"\n", b"\r\n")
+
+
+@pytest.mark.parametrize(
+    ("key", "numbers"),
+    [
+        ("TEXT notes.txt", [1]),
+        ("TEXT INVOICE.PDF", [1]),
+        ("TEXT inner@example.test", [1]),
+        ("TEXT {13+}\r\ninner gr\u00fc\u00dfe", [1]),
+        ("TEXT nobody@example.test", [1]),
+        ("BODY nobody@example.test", [1]),
+        ("BODY inside", [1]),
+        # fields are no body, and those of parts not the message's
+        ("BODY notes.txt", []),
+        ("BODY invoice.pdf", []),
+        ("BODY inner@example.test", []),
+        ("FROM inner@example.test", []),
+        ("SUBJECT inner", []),
+        ("HEADER Content-Disposition invoice", []),
+        ('HEADER Content-Disposition ""', []),
+    ],
+)
+def test_fields_of_parts_are_text_of_the_message(tmp_path: Path, key: str, numbers: list[int]) -> None:
+    """RFC 9051 §6.4.4: TEXT is about the header, "including MIME header fields", and the body."""
+    client = Server(tmp_path).login()
+    client.append("INBOX", OF_PARTS)
+    client.command("SELECT INBOX")
+    assert found(client, key) == numbers
+
+
 def unpacked(server: Server) -> int:
     mailbox = server.account.open("INBOX")
     try:

@@ -179,3 +179,10 @@ def test_the_separator_of_clients(tmp_path: Path) -> None:
     assert client.lines('LIST (SUBSCRIBED RECURSIVEMATCH) "" %') == [
         b'LIST (\\NonExistent \\HasNoChildren) "." "a" ("CHILDINFO" ("SUBSCRIBED"))'
     ]
+
+
+@pytest.mark.parametrize("pattern", ["&*", "&AOQ", '"\x7f"', "a" * 1025, "{1+}\r\n\x01"])
+def test_patterns_that_can_match_nothing_are_passed_over(fruit: Client, pattern: str) -> None:
+    assert fruit.lines(f'LIST "" {pattern}') == []
+    assert fruit.lines(f'LIST "" ({pattern} INBOX)') == fruit.lines('LIST "" (INBOX)') != []
+    assert fruit.lines(f'LIST (SUBSCRIBED) "" ({pattern})') == []

@@ -1,11 +1,17 @@
 """QRESYNC (RFC 7162 §3.2)."""
 
 import re
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mailserver.imap import SequenceSet
+from mailserver.store import maildir, watch
+from mailserver.store.index import mailboxes
+from mailserver.store.scanning import Scan
+from mailserver.store.syncing import Directory
 from tests.support.imap import Client, Server
 
 MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
@@ -207,6 +213,36 @@ def test_an_index_that_a_power_cut_set_back_makes_nothing_wrong(server: Server, 
         assert told[:2] == [b"VANISHED (EARLIER) 7", b"1 FETCH (UID 1 FLAGS () MODSEQ ())"]
 
 
+def test_what_a_power_cut_set_back_is_known_also_after_the_next_change(
+    server: Server, other: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a process that begins then: the MODSEQ that the client has is smaller than the highest one again."""
+    account = tmp_path / "example.test/alice"
+    validity, known = state(server)
+    kept = {file: file.read_bytes() for file in account.glob("mailserver.index*")}
+    server.deliver(MESSAGE)
+    other.command("UID STORE 1 +FLAGS (\\Seen)")
+    _, lost = state(server)
+    (seventh,) = (account / "cur").glob("*,U=7*")
+    seventh.unlink()
+    (first,) = (account / "cur").glob("*,U=1[,:]*")
+    first.rename(first.with_name(first.name.removesuffix("S")))
+    for file, data in kept.items():
+        file.unlink()
+        file.write_bytes(data)
+    started = int(time.time() * 1_000_000)
+    monkeypatch.setattr(mailboxes, "started", lambda: started)
+    for number in range(2):
+        Server(tmp_path).login(select="INBOX").command(f"UID STORE 5 +FLAGS (k{number})")
+        again = Server(tmp_path)
+        told = news(knowing(again).lines(f"SELECT INBOX (QRESYNC ({validity} {lost}))"))
+        assert told[:2] == [b"VANISHED (EARLIER) 7", b"1 FETCH (UID 1 FLAGS () MODSEQ ())"]
+        assert len(told) == 7
+        for modseq in (known, state(again)[1]):
+            told = news(knowing(again).lines(f"SELECT INBOX (QRESYNC ({validity} {modseq}))"))
+            assert len(told) == (modseq == known), "who was not told what is lost need not be told more than is new"
+
+
 def test_a_modseq_that_was_never_given_is_of_a_lost_index(server: Server, other: Client) -> None:
     validity, _ = state(server)
     expunge(other, "2")
@@ -246,3 +282,120 @@ def test_sets_as_wide_as_can_be_cost_nothing(server: Server) -> None:
         assert news(client.lines(f"SELECT INBOX (QRESYNC ({validity} {modseq} {known}))")) == []
         assert b"t OK" in client.command(f"SELECT INBOX (QRESYNC ({validity} 1 {known}))")
     assert SequenceSet.parse(wide).highest == 29999
+
+
+@pytest.mark.parametrize("command", ["UID STORE 2 +FLAGS (\\Seen)", "UID STORE 2 +FLAGS.SILENT (w)", "FETCH 2 BODY[]"])
+def test_what_another_process_did_before_is_not_lost_by_a_greater_modseq(tmp_path: Path, command: str) -> None:
+    there, here = Server(tmp_path), Server(tmp_path)
+    there.deliver(MESSAGE, count=3)
+    other, client = there.login(select="INBOX"), knowing(here, "INBOX")
+    validity, _ = state(here)
+    other.command("STORE 1 +FLAGS (\\Flagged)")
+    expunge(other, "3")
+    answer = client.command(command)
+    told = [int(each) for each in re.findall(rb"HIGHESTMODSEQ (\d+)", answer)[-1:]] or [
+        int(each) for each in re.findall(rb"MODSEQ \((\d+)\)", answer)
+    ]
+    client.session.lost()
+    back = knowing(there).command(f"SELECT INBOX (QRESYNC ({validity} {max(told)}))")
+    assert b"(UID 1 FLAGS (\\Flagged" in answer + back
+    assert re.search(rb"VANISHED (\(EARLIER\) )?3\r\n", answer + back)
+
+
+def test_what_another_process_does_at_the_moment_of_an_expunge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, here = Server(tmp_path), Server(tmp_path)
+    there.deliver(MESSAGE, count=3)
+    other, client = there.login(select="INBOX"), knowing(here, "INBOX")
+    validity, _ = state(here)
+    client.command("UID STORE 2 +FLAGS.SILENT (\\Deleted)")
+    remove = Directory.remove
+
+    def removed(directory: Directory, name: str) -> None:
+        monkeypatch.setattr(Directory, "remove", remove)
+        other.command("STORE 1 +FLAGS (\\Flagged)")
+        remove(directory, name)
+
+    monkeypatch.setattr(Directory, "remove", removed)
+    answer = client.command("EXPUNGE")
+    (told,) = re.findall(rb"t OK \[HIGHESTMODSEQ (\d+)\]", answer)
+    client.session.lost()
+    back = knowing(there).command(f"SELECT INBOX (QRESYNC ({validity} {int(told)}))")
+    assert b"(UID 1 FLAGS (\\Flagged" in answer + back
+
+
+def flag_by_hand(root: Path, uid: int) -> None:
+    (file,) = (root / "example.test/alice/cur").glob(f"*,U={uid}[,:]*")
+    file.rename(file.with_name(file.name + "F"))
+
+
+def test_what_another_program_did_before_is_told_with_the_own_change(server: Server) -> None:
+    """Another process may have found it, and not said so yet."""
+    client = knowing(server, "INBOX")
+    flag_by_hand(server.root, 1)
+    assert b"(UID 1 FLAGS (\\Flagged" in client.command("UID STORE 2 +FLAGS (\\Seen)")
+
+
+def test_what_hid_in_the_own_change_is_seen_when_another_process_saved(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, other = knowing(server, "INBOX"), Server(server.root).login(select="INBOX")
+    rename = Directory.rename
+
+    def renamed(directory: Directory, old: str, new: str) -> None:
+        flag_by_hand(server.root, 1)
+        rename(directory, old, new)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Directory, "rename", renamed)
+        assert b"UID 1" not in client.command("UID STORE 2 +FLAGS (\\Seen)")
+    assert b"(UID 1 FLAGS (\\Flagged" in other.command("NOOP")
+    assert b"(UID 1 FLAGS (\\Flagged" in client.command("NOOP")
+
+
+def test_a_change_has_no_smaller_modseq_than_what_was_told_before_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, scan, told = knowing(server, "INBOX"), maildir.scan, list[int]()
+
+    def late(*args: Any) -> Scan:
+        if not told:
+            told.append(time.time_ns() // 1000)
+            flag_by_hand(server.root, 1)
+        return scan(*args)
+
+    monkeypatch.setattr(maildir, "scan", late)
+    flag_by_hand(server.root, 2)
+    (modseq,) = re.findall(rb"UID 1 FLAGS \(\\Flagged\) MODSEQ \((\d+)\)", client.command("NOOP"))
+    assert int(modseq) > told[0]
+
+
+@pytest.mark.parametrize("more", ["NOOP", "STORE 1 +FLAGS (\\Seen)"])
+def test_what_came_and_went_while_only_another_process_looked(tmp_path: Path, more: str) -> None:
+    here, there = Server(tmp_path), Server(tmp_path)
+    here.deliver(MESSAGE, count=3)
+    here.login(select="INBOX").command("UNSELECT")  # it stays in memory
+    client, other = knowing(there, "INBOX"), there.login(select="INBOX")
+    there.deliver(MESSAGE)
+    client.command("NOOP")
+    (told,) = re.findall(rb"MODSEQ \((\d+)\)", client.command("UID FETCH 4 (MODSEQ)"))
+    validity, _ = state(there)
+    client.session.lost()
+    other.command("NOOP")
+    expunge(other, "4")
+    other.command(more)
+    back = knowing(here).lines(f"SELECT INBOX (QRESYNC ({validity} {int(told)}))")
+    assert b"VANISHED (EARLIER) 4" in back
+
+
+def test_uidnext_counts_what_came_and_went_while_only_another_process_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "GRAIN", 0)  # so that there is no doubt about what was read
+    Server(tmp_path).deliver(MESSAGE, count=3)
+    Server(tmp_path).login(select="INBOX").command("UNSELECT")
+    here, there = Server(tmp_path), Server(tmp_path)
+    assert here.account.status("INBOX").uidnext == 4
+    there.deliver(MESSAGE)
+    other = there.login(select="INBOX")
+    expunge(other, "4")
+    assert there.account.status("INBOX").uidnext == here.account.status("INBOX").uidnext == 5
