@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from mailserver.store.lag import reading
+from tests.support.maildirs import import_maildir
 from tests.support.server import ALICE, BOB, RunningServer
 from tests.support.sink import wait_until
 
@@ -30,16 +31,6 @@ def server(tmp_path: Path) -> Iterator[RunningServer]:
     with made:
         wait_until(lambda: made.log().count("ready, as") == 2, what="two workers")
         yield made
-
-
-def import_maildir(directory: Path, count: int) -> None:
-    for part in ("tmp", "new", "cur"):
-        (directory / part).mkdir(parents=True)
-    for number in range(count):
-        text = f"Subject: {number}\n\nsome words\n"
-        (directory / "cur" / f"{1000 + number}.M1P1.elsewhere:2,S").write_text(text)
-    for path in (directory, directory / "cur"):
-        os.utime(path, (1, 1))
 
 
 def deliver(server: RunningServer, recipient: str) -> None:

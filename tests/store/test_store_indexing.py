@@ -21,6 +21,7 @@ from mailserver.store.index import PieceTables
 from mailserver.store.indexing import Indexer
 from mailserver.store.lag import reading
 from mailserver.store.outstanding import outstanding as outstanding_in
+from tests.support.maildirs import import_maildir
 
 ALICE, BOB = Address("alice", "example.test"), Address("bob", "example.test")
 HOST = "mx.example.test"
@@ -71,17 +72,6 @@ def deliver(store: Store, to: Address = ALICE, folder: str = "INBOX", count: int
     contents = [Content(b"Subject: %d\r\n\r\nbody\r\n" % number) for number in range(count)]
     for result in store.deliver([Delivery(to, b"", content, folder) for content in contents]):
         assert isinstance(result, Path), result
-
-
-def import_maildir(directory: Path, count: int = 3) -> None:
-    """As another server left it, long ago."""
-    for part in ("tmp", "new", "cur"):
-        (directory / part).mkdir(parents=True)
-    for number in range(count):
-        text = f"Subject: {number}\n\nbody\n"
-        (directory / "cur" / f"{1000 + number}.M1P1.elsewhere:2,S").write_text(text)
-    for path in (directory, directory / "cur"):
-        os.utime(path, (1, 1))
 
 
 def ready(account: Path) -> dict[str, tuple[int, int, int]]:

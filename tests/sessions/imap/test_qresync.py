@@ -194,6 +194,17 @@ def test_a_lost_index_makes_nothing_wrong(server: Server, other: Client, tmp_pat
     assert len(told) == 6, "all flags are told"
 
 
+def set_back(account: Path, index: dict[Path, bytes]) -> None:
+    """As a power cut may: the index is as it was, the seventh message gone, and the first one not seen."""
+    (seventh,) = (account / "cur").glob("*,U=7*")
+    seventh.unlink()
+    (first,) = (account / "cur").glob("*,U=1[,:]*")
+    first.rename(first.with_name(first.name.removesuffix("S")))
+    for file, data in index.items():
+        file.unlink()
+        file.write_bytes(data)
+
+
 def test_an_index_that_a_power_cut_set_back_makes_nothing_wrong(server: Server, other: Client, tmp_path: Path) -> None:
     """The client was told what the index does not know any more, and what it was told is over."""
     account = tmp_path / "example.test/alice"
@@ -201,13 +212,7 @@ def test_an_index_that_a_power_cut_set_back_makes_nothing_wrong(server: Server, 
     server.deliver(MESSAGE)
     other.command("UID STORE 1 +FLAGS (\\Seen)")
     validity, modseq = state(server)
-    (seventh,) = (account / "cur").glob("*,U=7*")
-    seventh.unlink()
-    (first,) = (account / "cur").glob("*,U=1[,:]*")
-    first.rename(first.with_name(first.name.removesuffix("S")))
-    for file, data in kept.items():
-        file.unlink()
-        file.write_bytes(data)
+    set_back(account, kept)
     for _ in range(2):
         told = news(knowing(Server(tmp_path)).lines(f"SELECT INBOX (QRESYNC ({validity} {modseq}))"))
         assert told[:2] == [b"VANISHED (EARLIER) 7", b"1 FETCH (UID 1 FLAGS () MODSEQ ())"]
@@ -223,13 +228,7 @@ def test_what_a_power_cut_set_back_is_known_also_after_the_next_change(
     server.deliver(MESSAGE)
     other.command("UID STORE 1 +FLAGS (\\Seen)")
     _, lost = state(server)
-    (seventh,) = (account / "cur").glob("*,U=7*")
-    seventh.unlink()
-    (first,) = (account / "cur").glob("*,U=1[,:]*")
-    first.rename(first.with_name(first.name.removesuffix("S")))
-    for file, data in kept.items():
-        file.unlink()
-        file.write_bytes(data)
+    set_back(account, kept)
     started = int(time.time() * 1_000_000)
     monkeypatch.setattr(mailboxes, "started", lambda: started)
     for number in range(2):
