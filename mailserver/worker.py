@@ -31,7 +31,7 @@ from mailserver.net.textlog import TextObserver
 from mailserver.net.tls import CertificateError
 
 if TYPE_CHECKING:
-    from mailserver.service import MailServer
+    from mailserver.server import MailServer
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=options.json_log)
     bridge()
     sockets = [_socket(text) for text in options.socket]
-    from mailserver.service import MailServer
+    from mailserver.server import MailServer
     from mailserver.supervisor import END_OF_TEXT
 
     text = _handed_over(END_OF_TEXT)

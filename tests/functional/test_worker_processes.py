@@ -269,7 +269,7 @@ def test_the_log_of_all_is_one_file(tmp_path: Path) -> None:
         assert process.stdout.read() == b""
     lines = log.read_text().splitlines()
     assert all(re.match(r"\d{4}-\d\d-\d\dT\S+ \[(-|[\w.]+#\w+)\] ", line) for line in lines)
-    assert any("[mailserver.service#info] ready, as" in line for line in lines)
+    assert any("[mailserver.server#info] ready, as" in line for line in lines)
 
 
 def test_a_limit_for_an_address_counts_the_connections_to_all_workers(tmp_path: Path) -> None:
