@@ -22,6 +22,8 @@ WORKERS = 2
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with RunningServer(tmp_path_factory.mktemp("server"), workers=WORKERS) as running:
+        # who begins later reads the changed accounts as its first ones, and has nothing to tell
+        wait_until(lambda: running.log().count("ready, as") == WORKERS, what="both processes")
         yield running
 
 
